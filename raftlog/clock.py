@@ -1,0 +1,46 @@
+"""The clock seam: time is passed in, never reached for, so that a simulator can own it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def monotonic_s(self) -> float:
+        """Seconds that never go back; for time-outs."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the epoch; for records and retention, never for time-outs."""
+        ...
+
+
+class SystemClock:
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class ManualClock:
+    """The twin for tests and simulations: it moves when told to."""
+
+    def __init__(self, start_s: float = 1000.0, wall_ms: int = 1_700_000_000_000) -> None:
+        self._now_s = start_s
+        self._wall_offset_ms = wall_ms - int(start_s * 1000)
+
+    def monotonic_s(self) -> float:
+        return self._now_s
+
+    def wall_ms(self) -> int:
+        return int(self._now_s * 1000) + self._wall_offset_ms
+
+    def advance(self, seconds: float) -> None:
+        assert seconds >= 0
+        self._now_s += seconds
+
+    def jump_wall(self, milliseconds: int) -> None:
+        """Step the wall clock alone, as an operator or NTP would."""
+        self._wall_offset_ms += milliseconds

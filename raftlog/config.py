@@ -1,0 +1,56 @@
+"""Topic settings as users write them. No I/O."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from raftlog.errors import InvalidConfigError, InvalidTopicError
+from raftlog.limits import RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_NAME_MAX_CHARS
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, TopicConfig
+
+_LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+# Kafka's name for the largest batch differs from ours by more than its dots.
+_KAFKA_ALIASES = {"max_message_bytes": "max_record_bytes"}
+_BOUNDS = {
+    "segment_bytes": (SEGMENT_BYTES_MIN, 2**31 - 1),
+    "segment_ms": (1_000, 2**62),
+    "retention_ms": (-1, 2**62),
+    "retention_bytes": (-1, 2**62),
+    "max_record_bytes": (1, RECORD_BYTES_MAX),
+}
+
+
+def check_topic_name(name: str, *, internal: bool = False) -> None:
+    """Kafka's rule for names. Raises InvalidTopicError."""
+    if not name or name in (".", ".."):
+        raise InvalidTopicError(f"{name!r} is not a legal topic name")
+    if len(name) > TOPIC_NAME_MAX_CHARS:
+        raise InvalidTopicError(f"a topic name has at most {TOPIC_NAME_MAX_CHARS} characters, this one {len(name)}")
+    if not _LEGAL_NAME.fullmatch(name):
+        raise InvalidTopicError(f"{name!r} is not a legal topic name: only letters, digits, '.', '_' and '-'")
+    if not internal and name in (METADATA_TOPIC, OFFSETS_TOPIC):
+        raise InvalidTopicError(f"{name!r} belongs to raftlog itself")
+
+
+def parse_topic_config(pairs: dict[str, str]) -> TopicConfig:
+    """`{"retention.ms": "1000"}` or `{"retention_ms": "1000"}` to a TopicConfig. Raises InvalidConfigError."""
+    values: dict[str, int] = {}
+    for written, text in pairs.items():
+        name = written.replace(".", "_")
+        name = _KAFKA_ALIASES.get(name, name)
+        if name not in _BOUNDS:
+            known = ", ".join(sorted(_BOUNDS))
+            raise InvalidConfigError(f"unknown topic config {written!r}; known are {known}")
+        if name in values:
+            raise InvalidConfigError(f"topic config {name} is given twice")
+        try:
+            value = int(text)
+        except ValueError:
+            raise InvalidConfigError(f"topic config {written} takes a whole number, not {text!r}") from None
+        low, high = _BOUNDS[name]
+        if not low <= value <= high:
+            raise InvalidConfigError(f"topic config {written} lies between {low} and {high}, not {value}")
+        values[name] = value
+    return msgspec.structs.replace(TopicConfig(), **values)

@@ -1,0 +1,253 @@
+"""Every error that raftlog raises, with Kafka's names and numbers.
+
+    RaftlogError                    code, retriable, invalid_metadata
+    ├── one class per code          e.g. NotLeaderOrFollowerError, raised from an answer by `error_for`
+    ├── ClientError                 what only a client can say: time-outs, closed, buffer full
+    └── StorageError                what only a disk can say
+          ├── DiskFullError         no room; nothing was lost; goes on when there is room
+          └── CorruptLogError       bytes on disk that are not what was written
+
+`retriable`: the same request may succeed later. `invalid_metadata`: ask for fresh metadata before
+trying again. Source of the numbers: Kafka protocol guide, "Error Codes".
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class ErrorCode(enum.IntEnum):
+    UNKNOWN_SERVER_ERROR = -1
+    NONE = 0
+    OFFSET_OUT_OF_RANGE = 1
+    CORRUPT_MESSAGE = 2
+    UNKNOWN_TOPIC_OR_PARTITION = 3
+    LEADER_NOT_AVAILABLE = 5
+    NOT_LEADER_OR_FOLLOWER = 6
+    REQUEST_TIMED_OUT = 7
+    MESSAGE_TOO_LARGE = 10
+    INVALID_TOPIC_EXCEPTION = 17
+    NOT_ENOUGH_REPLICAS = 19
+    NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
+    INVALID_REQUIRED_ACKS = 21
+    UNSUPPORTED_VERSION = 35
+    TOPIC_ALREADY_EXISTS = 36
+    INVALID_PARTITIONS = 37
+    INVALID_REPLICATION_FACTOR = 38
+    INVALID_CONFIG = 40
+    NOT_CONTROLLER = 41
+    INVALID_REQUEST = 42
+    UNSUPPORTED_FOR_MESSAGE_FORMAT = 43
+    KAFKA_STORAGE_ERROR = 56
+    THROTTLING_QUOTA_EXCEEDED = 89
+    FENCED_LEADER_EPOCH = 74
+    OFFSET_NOT_AVAILABLE = 78
+    INVALID_RECORD = 87
+    UNKNOWN_TOPIC_ID = 100
+    INCONSISTENT_TOPIC_ID = 103
+    INCONSISTENT_CLUSTER_ID = 104
+
+
+class RaftlogError(Exception):
+    """The root. `code` is what an answer carries on the wire."""
+
+    code: ErrorCode = ErrorCode.UNKNOWN_SERVER_ERROR
+    retriable = False
+    invalid_metadata = False
+
+
+class OffsetOutOfRangeError(RaftlogError):
+    code = ErrorCode.OFFSET_OUT_OF_RANGE
+
+
+class CorruptMessageError(RaftlogError):
+    """A record batch whose checksum, magic, length or counts are wrong."""
+
+    code = ErrorCode.CORRUPT_MESSAGE
+
+
+class UnknownTopicOrPartitionError(RaftlogError):
+    code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    retriable = invalid_metadata = True
+
+
+class LeaderNotAvailableError(RaftlogError):
+    code = ErrorCode.LEADER_NOT_AVAILABLE
+    retriable = invalid_metadata = True
+
+
+class NotLeaderOrFollowerError(RaftlogError):
+    code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+    retriable = invalid_metadata = True
+
+
+class RequestTimedOutError(RaftlogError):
+    """The outcome of the request is unknown."""
+
+    code = ErrorCode.REQUEST_TIMED_OUT
+    retriable = True
+
+
+class MessageTooLargeError(RaftlogError):
+    code = ErrorCode.MESSAGE_TOO_LARGE
+
+
+class InvalidTopicError(RaftlogError):
+    code = ErrorCode.INVALID_TOPIC_EXCEPTION
+
+
+class NotEnoughReplicasError(RaftlogError):
+    code = ErrorCode.NOT_ENOUGH_REPLICAS
+    retriable = True
+
+
+class NotEnoughReplicasAfterAppendError(RaftlogError):
+    code = ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
+    retriable = True
+
+
+class InvalidRequiredAcksError(RaftlogError):
+    code = ErrorCode.INVALID_REQUIRED_ACKS
+
+
+class UnsupportedVersionError(RaftlogError):
+    code = ErrorCode.UNSUPPORTED_VERSION
+
+
+class TopicAlreadyExistsError(RaftlogError):
+    code = ErrorCode.TOPIC_ALREADY_EXISTS
+
+
+class InvalidPartitionsError(RaftlogError):
+    code = ErrorCode.INVALID_PARTITIONS
+
+
+class InvalidReplicationFactorError(RaftlogError):
+    code = ErrorCode.INVALID_REPLICATION_FACTOR
+
+
+class InvalidConfigError(RaftlogError):
+    code = ErrorCode.INVALID_CONFIG
+
+
+class NotControllerError(RaftlogError):
+    code = ErrorCode.NOT_CONTROLLER
+    retriable = invalid_metadata = True
+
+
+class InvalidRequestError(RaftlogError):
+    code = ErrorCode.INVALID_REQUEST
+
+
+class UnsupportedForMessageFormatError(RaftlogError):
+    """A record batch that is not magic 2."""
+
+    code = ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
+
+
+class BrokerStorageError(RaftlogError):
+    """The partition's disk refuses writes; what was acknowledged is safe."""
+
+    code = ErrorCode.KAFKA_STORAGE_ERROR
+    retriable = invalid_metadata = True
+
+
+class ThrottlingQuotaExceededError(RaftlogError):
+    """The worker holds as many unanswered requests or bytes as it allows; ask again."""
+
+    code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+    retriable = True
+
+
+class FencedLeaderEpochError(RaftlogError):
+    code = ErrorCode.FENCED_LEADER_EPOCH
+    retriable = invalid_metadata = True
+
+
+class OffsetNotAvailableError(RaftlogError):
+    """A new leader that does not know its high watermark yet."""
+
+    code = ErrorCode.OFFSET_NOT_AVAILABLE
+    retriable = True
+
+
+class InvalidRecordError(RaftlogError):
+    code = ErrorCode.INVALID_RECORD
+
+
+class UnknownTopicIdError(RaftlogError):
+    code = ErrorCode.UNKNOWN_TOPIC_ID
+    retriable = invalid_metadata = True
+
+
+class InconsistentTopicIdError(RaftlogError):
+    code = ErrorCode.INCONSISTENT_TOPIC_ID
+    retriable = invalid_metadata = True
+
+
+class InconsistentClusterIdError(RaftlogError):
+    code = ErrorCode.INCONSISTENT_CLUSTER_ID
+
+
+class ClientError(RaftlogError):
+    """Raised by a client on its own account, never sent."""
+
+
+class NoBrokersAvailableError(ClientError):
+    """No bootstrap address answered within the bounded wait."""
+
+    retriable = True
+
+
+class DeliveryTimeoutError(ClientError):
+    """A record was not acknowledged within `delivery_timeout_ms`; its outcome is unknown."""
+
+
+class BufferExhaustedError(ClientError):
+    """`buffer_bytes` stayed full for `max_block_ms`."""
+
+    retriable = True
+
+
+class ClosedError(ClientError):
+    """The producer, consumer or admin was closed."""
+
+
+class StorageError(RaftlogError):
+    code = ErrorCode.KAFKA_STORAGE_ERROR
+
+
+class DiskFullError(StorageError):
+    """ENOSPC, EDQUOT or a full LMDB map. Retriable when there is room."""
+
+    retriable = True
+
+
+class CorruptLogError(StorageError):
+    """Bytes on disk that cannot be what was written."""
+
+
+class ConfigError(RaftlogError):
+    """A flag, a configuration file or a data directory that cannot be used as it is."""
+
+    code = ErrorCode.INVALID_CONFIG
+
+
+def _by_code() -> dict[int, type[RaftlogError]]:
+    # Subclasses of the side branches share codes with the wire's classes and must not shadow them.
+    return {
+        int(cls.code): cls
+        for cls in RaftlogError.__subclasses__()
+        if cls not in (ClientError, StorageError, ConfigError)
+    }
+
+
+_CLASSES = _by_code()
+
+
+def error_for(code: int, text: str = "") -> RaftlogError:
+    """The exception for a code of an answer. An unknown code gives a plain RaftlogError."""
+    cls = _CLASSES.get(code)
+    if cls is None:
+        return RaftlogError(text or f"error code {code}")
+    return cls(text or ErrorCode(code).name)

@@ -1,0 +1,54 @@
+"""Every bound of raftlog, in one place, each with its reason. Units come last."""
+
+from __future__ import annotations
+
+PROTOCOL_VERSION = 1
+
+# --- names ---------------------------------------------------------------------------------
+TOPIC_NAME_MAX_CHARS = 249  # Kafka's: the name and "-<partition>" must fit a file name of 255
+PARTITIONS_PER_TOPIC_MAX = 256  # a process each; above this a machine is better split
+NODE_ID_MAX = 2**31 - 1
+
+# --- frames --------------------------------------------------------------------------------
+RECORD_BYTES_MAX = 64 * 1024 * 1024  # no topic may allow more; a record must fit one frame
+FRAME_BYTES_MAX = RECORD_BYTES_MAX + 1024 * 1024  # checked by ZeroMQ before it allocates
+HEADER_BYTES_MAX = 1024 * 1024  # a header carries names and numbers, never records
+FRAMES_PER_MESSAGE_MAX = 64
+FETCH_BYTES_MAX = 64 * 1024 * 1024  # one answer; more would hold the worker's turn up
+FETCH_WAIT_MAX_MS = 60_000
+
+# --- one worker ----------------------------------------------------------------------------
+SOCKET_HWM_MESSAGES = 20_000  # above what the in-flight limits below allow to be queued
+REQUESTS_PER_TURN = 2_000  # bounds a turn, and with it the delay of a heartbeat
+BYTES_PER_TURN = 8 * 1024 * 1024  # likewise; also the most that one sync has to write
+UNANSWERED_PRODUCES_MAX = 50_000  # memory of what waits for a commit
+UNANSWERED_PRODUCE_BYTES_MAX = 256 * 1024 * 1024
+WAITING_FETCHES_MAX = 10_000
+PRODUCE_TIMEOUT_MAX_MS = 300_000
+
+# --- replication ---------------------------------------------------------------------------
+HEARTBEAT_S = 0.15  # idle cost against the time to notice a dead leader
+ELECTION_TIMEOUT_MIN_S = 0.6  # four lost heartbeats
+ELECTION_TIMEOUT_MAX_S = 1.1  # failover stays well under 2.5 s even after one split vote
+LEADER_FALLBACK_S = 1.5  # a leader without a majority steps down; consensus.md asks for about 2
+APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
+APPEND_WINDOW_BYTES = 16 * 1024 * 1024
+APPEND_MESSAGE_BYTES = 1024 * 1024  # one AppendEntries, unless a single batch is larger
+APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: back to probe
+PEER_SILENT_S = 1.0  # no message for this long: the replica counts as not connected
+TAIL_CACHE_BYTES = 40 * 1024 * 1024  # recent batches kept for followers (consensus.md)
+
+# --- storage -------------------------------------------------------------------------------
+INDEX_INTERVAL_BYTES = 16 * 1024  # one index entry per so many bytes of log
+INDEX_COMMIT_BYTES = 4 * 1024 * 1024  # LMDB is written after so many bytes of synced log
+INDEX_MAP_STEP_BYTES = 8 * 1024 * 1024  # the map grows by this when full
+COMMIT_BOUND_S = 0.9  # the design asks for "within a second of any advance"
+SEGMENT_BYTES_MIN = 1024  # small, so that tests can roll often
+DISK_RETRY_S = 1.0  # a partition without room looks again this often
+
+# --- supervisor ----------------------------------------------------------------------------
+GOSSIP_S = 0.5  # also sent at once when something changed
+NODE_SILENT_S = 3.0
+WORKER_BACKOFF_MIN_S = 0.1
+WORKER_BACKOFF_MAX_S = 10.0
+ADMIN_TIMEOUT_MS = 30_000

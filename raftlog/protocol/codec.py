@@ -1,0 +1,55 @@
+"""Headers to bytes and back. What does not decode raises InvalidRequestError, never anything else."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.errors import InvalidRequestError
+from raftlog.limits import HEADER_BYTES_MAX
+from raftlog.protocol import messages as m
+from raftlog.protocol.raft import RaftMessage
+
+Request = (
+    m.HandshakeRequest
+    | m.MetadataRequest
+    | m.DescribeReplicasRequest
+    | m.CreateTopicsRequest
+    | m.DeleteTopicsRequest
+    | m.ProduceRequest
+    | m.FetchRequest
+    | m.ListOffsetsRequest
+)
+Response = (
+    m.HandshakeResponse
+    | m.ErrorResponse
+    | m.MetadataResponse
+    | m.DescribeReplicasResponse
+    | m.TopicsResponse
+    | m.ProduceResponse
+    | m.FetchResponse
+    | m.ListOffsetsResponse
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_worker_decoder: msgspec.msgpack.Decoder[Request | RaftMessage] = msgspec.msgpack.Decoder(Request | RaftMessage)
+_response_decoder: msgspec.msgpack.Decoder[Response] = msgspec.msgpack.Decoder(Response)
+
+encode = _encoder.encode
+
+
+def decode_incoming(header: bytes) -> Request | RaftMessage:
+    """What a worker's or a supervisor's socket received."""
+    if len(header) > HEADER_BYTES_MAX:
+        raise InvalidRequestError(f"a header has at most {HEADER_BYTES_MAX} bytes, this one {len(header)}")
+    try:
+        return _worker_decoder.decode(header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"a header that does not decode: {error}") from None
+
+
+def decode_response(header: bytes) -> Response:
+    """What a client's link received."""
+    try:
+        return _response_decoder.decode(header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"an answer that does not decode: {error}") from None

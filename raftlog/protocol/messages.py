@@ -1,0 +1,207 @@
+"""What clients and nodes say to each other, as typed structs. No sockets.
+
+A message is a list of frames: `[header, payload, …]`. The header is msgpack of one struct below,
+written as an array whose first element is the struct's tag (its Kafka API name). Payload frames
+are record batches, untouched. Every request carries a correlation id that the answer repeats.
+
+    frame 0   msgpack ["Produce", correlation_id, topic_id, partition, acks, timeout_ms]
+    frame 1   one record batch (magic 2), as the producer encoded it
+
+Every request names topic id + partition where one is meant; a worker refuses what is not its own.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.types import Endpoint, ReplicaStatus
+
+
+class _Message(msgspec.Struct, array_like=True, tag=True, kw_only=True, gc=False):
+    """Base: tagged arrays, so that a header is small and its type is checked while decoding."""
+
+
+class _Request(_Message, tag=True):
+    correlation_id: int
+
+
+class _Response(_Message, tag=True):
+    correlation_id: int
+    error_code: int = 0
+    error_text: str = ""
+
+
+# --- any socket ----------------------------------------------------------------------------
+class HandshakeRequest(_Request, tag="Handshake"):
+    """First message of a link. The answer names the version both will speak."""
+
+    min_version: int
+    max_version: int
+    client_id: str = ""
+
+
+class HandshakeResponse(_Response, tag="HandshakeR"):
+    version: int = 0
+    node_id: int = -1
+    cluster_id: str = ""
+
+
+class ErrorResponse(_Response, tag="ErrorR"):
+    """The answer to what could not be decoded or is not known here. correlation_id is -1 if unreadable."""
+
+
+# --- supervisor (any node) -----------------------------------------------------------------
+class MetadataRequest(_Request, tag="Metadata"):
+    """topics None asks for all."""
+
+    topics: list[str] | None = None
+
+
+class PartitionMetadata(msgspec.Struct, array_like=True, kw_only=True):
+    """leader_id -1 and endpoint None while no leader is known."""
+
+    partition: int
+    leader_id: int
+    leader_epoch: int
+    endpoint: Endpoint | None
+    replicas: list[int]
+    in_sync: list[int]
+
+
+class TopicMetadata(msgspec.Struct, array_like=True, kw_only=True):
+    """error_code is UNKNOWN_TOPIC_OR_PARTITION (then all else is empty) or 0."""
+
+    name: str
+    topic_id: bytes
+    error_code: int
+    partitions: list[PartitionMetadata]
+    config: dict[str, int]
+
+
+class NodeMetadata(msgspec.Struct, array_like=True, kw_only=True):
+    """alive: heard from within NODE_SILENT_S by the node that answers."""
+
+    node_id: int
+    endpoint: Endpoint
+    alive: bool
+    voter: bool
+
+
+class MetadataResponse(_Response, tag="MetadataR"):
+    cluster_id: str = ""
+    controller_id: int = -1
+    controller: Endpoint | None = None  # the worker that takes CreateTopics, DeleteTopics
+    nodes: list[NodeMetadata] = []
+    topics: list[TopicMetadata] = []
+    flush: str = ""
+
+
+class DescribeReplicasRequest(_Request, tag="DescribeReplicas"):
+    """What every replica last said of itself; topics None asks for all, internal ones included."""
+
+    topics: list[str] | None = None
+
+
+class DescribeReplicasResponse(_Response, tag="DescribeReplicasR"):
+    replicas: list[ReplicaStatus] = []
+
+
+# --- controller (the worker that leads __cluster_metadata-0) --------------------------------
+class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
+    """partitions and replication_factor -1 ask for the defaults: 1, and min(3, nodes)."""
+
+    name: str
+    partitions: int = -1
+    replication_factor: int = -1
+    config: dict[str, str] = {}
+
+
+class CreateTopicsRequest(_Request, tag="CreateTopics"):
+    topics: list[NewTopic]
+    timeout_ms: int = 30_000
+
+
+class DeleteTopicsRequest(_Request, tag="DeleteTopics"):
+    names: list[str]
+    timeout_ms: int = 30_000
+
+
+class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
+    name: str
+    error_code: int
+    error_text: str
+    topic_id: bytes = b""
+    partitions: int = 0
+    replication_factor: int = 0
+
+
+class TopicsResponse(_Response, tag="TopicsR"):
+    """One result per topic asked for; each stands or falls alone."""
+
+    results: list[TopicResult] = []
+
+
+# --- worker that leads the partition ---------------------------------------------------------
+class ProduceRequest(_Request, tag="Produce"):
+    """One record batch in payload frame 1. acks: 0, 1, or -1 for all."""
+
+    topic_id: bytes
+    partition: int
+    acks: int
+    timeout_ms: int
+
+
+class ProduceResult(msgspec.Struct, array_like=True, gc=False):
+    """Positional for speed. The leader hint is set with NOT_LEADER_OR_FOLLOWER."""
+
+    correlation_id: int
+    error_code: int
+    base_offset: int  # -1 on error
+    leader_id: int = -1
+    leader_epoch: int = -1
+    error_text: str = ""
+
+
+class ProduceResponse(_Message, tag="ProduceR"):
+    """All answers for one client of one turn of the worker, grouped in one frame."""
+
+    results: list[ProduceResult]
+
+
+class FetchRequest(_Request, tag="Fetch"):
+    """Long poll: answered when min_bytes are there or after max_wait_ms.
+
+    The payload holds whole batches from the one that contains `offset`, at least one even if it is
+    larger than max_bytes, all below the high watermark. The first batch may begin below `offset`.
+    """
+
+    topic_id: bytes
+    partition: int
+    offset: int
+    max_bytes: int
+    min_bytes: int = 1
+    max_wait_ms: int = 500
+
+
+class FetchResponse(_Response, tag="FetchR"):
+    high_watermark: int = -1
+    log_start_offset: int = -1
+    leader_id: int = -1
+    leader_epoch: int = -1
+
+
+class ListOffsetsRequest(_Request, tag="ListOffsets"):
+    """timestamp_ms: LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, or a time: first record at or after it."""
+
+    topic_id: bytes
+    partition: int
+    timestamp_ms: int
+
+
+class ListOffsetsResponse(_Response, tag="ListOffsetsR"):
+    """offset -1: no record at or after the time."""
+
+    offset: int = -1
+    timestamp_ms: int = -1
+    leader_id: int = -1
+    leader_epoch: int = -1

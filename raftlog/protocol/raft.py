@@ -1,0 +1,108 @@
+"""What the members of one Raft group say to each other. No sockets, no pickle.
+
+Frames: `[header, payload]`. Each header names topic id + partition, the sender, and both boot ids: a
+message for another boot of the addressee is dropped, since ZeroMQ may hand what was queued for a
+dead process to its successor (consensus.md, "The Transport over pyzmq").
+
+    AppendEntries payload: record batches back to back, in index order, as they stand in a segment.
+    An index listed in `epoch_starts` is a no-op and has no bytes; every other index in
+    [prev_index + 1, prev_index + 1 + entries) is one batch.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class _RaftMessage(msgspec.Struct, array_like=True, tag=True, gc=False):
+    topic_id: bytes
+    partition: int
+    sender_id: int
+    sender_boot_id: int
+    addressee_boot_id: int  # 0: not known yet; taken only for VoteRequest-like probes (see Wakeup)
+    term: int
+
+
+class PreVoteRequest(_RaftMessage, tag="rPV"):
+    """G11. `term` is the term that the sender would stand in."""
+
+    last_index: int
+    last_term: int
+
+
+class PreVoteResponse(_RaftMessage, tag="rPVR"):
+    """`term` is the asked term when granted, the voter's own when not."""
+
+    granted: bool
+    asked_term: int
+    doubt: int
+    bound: int
+
+
+class VoteRequest(_RaftMessage, tag="rV"):
+    last_index: int
+    last_term: int
+    transfer: bool  # the current leader asked for it: stickiness does not hold
+
+
+class VoteResponse(_RaftMessage, tag="rVR"):
+    """G7. doubt and commit bound (a Raft index) decide how the vote counts."""
+
+    granted: bool
+    doubt: int
+    bound: int
+
+
+class AppendEntries(_RaftMessage, tag="rA"):
+    """`sequence` grows per link and leader boot (G3); `commit_index` is capped by the receiver (G2)."""
+
+    sequence: int
+    prev_index: int
+    prev_term: int
+    commit_index: int
+    entries: int  # how many indexes follow prev_index
+    epoch_starts: list[tuple[int, int]]  # (index, term) of the no-ops among them
+    log_start_offset: int  # what retention has reached on the leader
+    last_index: int  # the leader's log end, for the end of doubt
+
+
+class AppendResponse(_RaftMessage, tag="rAR"):
+    """success: everything up to match_index equals the leader's log and is durable here.
+
+    Otherwise hint_index is where the leader should try next (the start of the conflicting term, or
+    one past this replica's end).
+    """
+
+    sequence: int
+    success: bool
+    match_index: int
+    hint_index: int
+    doubt: int
+
+
+class ResetRequest(_RaftMessage, tag="rR"):
+    """The follower is behind the horizon: start over at (horizon_index - 1, prev_term).
+
+    base_offset is the offset of the first record at or after the horizon.
+    """
+
+    sequence: int
+    horizon_index: int
+    prev_term: int
+    base_offset: int
+
+
+class TimeoutNow(_RaftMessage, tag="rT"):
+    """Leadership transfer: stand for election at once."""
+
+
+RaftMessage = (
+    PreVoteRequest
+    | PreVoteResponse
+    | VoteRequest
+    | VoteResponse
+    | AppendEntries
+    | AppendResponse
+    | ResetRequest
+    | TimeoutNow
+)

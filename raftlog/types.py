@@ -1,0 +1,114 @@
+"""The nouns that every layer shares. Data only; nothing here does I/O.
+
+Ranges are [start, end). Times are milliseconds since the epoch (`…_ms`) or seconds of a
+monotonic clock (`…_s`). A topic id is 16 bytes (a uuid4); a boot id is a random 63-bit integer
+chosen by a process when it starts.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import msgspec
+
+METADATA_TOPIC = "__cluster_metadata"
+OFFSETS_TOPIC = "__consumer_offsets"
+# The metadata partition exists before there is a log that could name its id.
+METADATA_TOPIC_ID = b"raftlog-metadata"
+
+LATEST_TIMESTAMP = -1
+"""ListOffsets: the high watermark (KIP-79)."""
+EARLIEST_TIMESTAMP = -2
+"""ListOffsets: the log start offset (KIP-79)."""
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class Endpoint(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Role(enum.IntEnum):
+    FOLLOWER = 0
+    CANDIDATE = 1
+    LEADER = 2
+
+
+class Flush(enum.StrEnum):
+    """When an append counts as durable: after fdatasync, or once the page cache has it."""
+
+    ALWAYS = "always"
+    OS = "os"
+
+
+class Doubt(enum.IntEnum):
+    """Why a replica may lack records that it once acknowledged (design page, section 3)."""
+
+    NONE = 0
+    CUT_TAIL = 1  # a damaged tail was cut at recovery
+    SHORT = 2  # the log ends below its own commit bound
+    CORRUPT = 3  # a batch below the end does not match its checksum
+    LOST_DISK = 4  # the directory is gone, though this replica existed
+    LOST_STATE = 5  # both copies of `state` are gone: even the term is unknown
+
+
+class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one topic. Kafka's spelling (`retention.ms`) is accepted where users write them."""
+
+    segment_bytes: int = 128 * 1024 * 1024
+    segment_ms: int = 7 * 24 * 3600 * 1000
+    retention_ms: int = 7 * 24 * 3600 * 1000  # -1: for ever
+    retention_bytes: int = -1  # per partition; -1: without limit
+    max_record_bytes: int = 1024 * 1024  # the largest batch that a producer may send
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a worker has to know of the one replica that it hosts.
+
+    `replicas` are node ids, the preferred leader first, and are the voters of the Raft group.
+    `doubt` is what the node already knows when it starts the replica (LOST_DISK, or NONE).
+    """
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    replicas: tuple[int, ...]
+    config: TopicConfig = TopicConfig()
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
+    """What one replica says of itself; soft state, gossiped between supervisors."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    node_id: int
+    role: Role = Role.FOLLOWER
+    leader_id: int = -1
+    leader_epoch: int = 0
+    log_start_offset: int = 0
+    high_watermark: int = 0
+    log_end_offset: int = 0
+    size_bytes: int = 0
+    segments: int = 0
+    doubt: Doubt = Doubt.NONE
+    doubt_reason: str = ""
+    in_sync: tuple[int, ...] = ()  # node ids, as the leader sees them; empty on followers
+    error: str = ""  # why the worker refuses writes or cannot start; empty when healthy
+    fsyncs: int = 0
+    truncations: int = 0  # cuts of the tail since this directory was made
