@@ -1,1 +1,18 @@
+"""Sockets: frames in, frames out. The one package that imports zmq.
 
+    Context   owns the I/O thread; one per process or client
+    Server    a bound ROUTER: many peers, each known by an identity while it is connected
+    Link      a DEALER to one endpoint; reconnects by itself
+    Poller    waits for servers, links and file descriptors
+
+Nothing here knows what a frame means, and nothing here blocks but `Poller.poll`. Loss is possible by
+design: a full queue or an absent peer makes `send` say False, and what was queued for a peer that
+went away is gone.
+"""
+
+from raftlog.network.context import Context
+from raftlog.network.link import Link
+from raftlog.network.poller import Poller
+from raftlog.network.server import Server
+
+__all__ = ["Context", "Link", "Poller", "Server"]

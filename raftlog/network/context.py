@@ -1,0 +1,60 @@
+"""The ZeroMQ context and the plain numbers of its options.
+
+pyzmq turns options and flags into enums at every use; on the hot path that is 5 to 8 % of a leader's
+time (measured, docs/architecture.md), so the integers are taken once, here, and the compiled
+`send` and `recv` are called without the Python layer above them.
+"""
+
+from __future__ import annotations
+
+import zmq
+import zmq.backend
+
+from raftlog.limits import FRAME_BYTES_MAX, SOCKET_HWM_MESSAGES
+
+Frames = list[bytes]
+Buffer = bytes | bytearray | memoryview  # what may be sent; left alone by the sender from then on
+
+NOBLOCK = int(zmq.DONTWAIT)
+NOBLOCK_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
+POLLIN = int(zmq.POLLIN)
+
+raw_send = zmq.backend.Socket.send
+raw_recv = zmq.backend.Socket.recv
+
+# A frame above this goes out without a copy; below it, the bookkeeping costs more than the copy.
+COPY_BELOW_BYTES = 32 * 1024
+# Sockets of one process: a supervisor of hundreds of nodes and workers stays far below.
+SOCKETS_MAX = 4096
+# A peer that connects and does not finish its greeting is dropped after this.
+GREETING_MS = 5_000
+# Heartbeats notice a machine that vanished without closing its connections. A process that died on
+# a living machine is noticed at once by TCP, so this may be slow and cheap.
+HEARTBEAT_MS = 3_000
+SILENCE_MS = 9_000
+
+
+class Context:
+    """Owns the I/O threads. Sockets are used by the one thread that made them."""
+
+    def __init__(self, io_threads: int = 1) -> None:
+        self._zmq = zmq.Context(io_threads)
+        self._zmq.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+
+    def socket(self, kind: int) -> zmq.Socket[bytes]:
+        """A socket with the options that servers and links share."""
+        socket = self._zmq.socket(kind)
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.IPV6, 0)
+        socket.set(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+        socket.set(zmq.SNDHWM, SOCKET_HWM_MESSAGES)
+        socket.set(zmq.HANDSHAKE_IVL, GREETING_MS)
+        socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
+        socket.set(zmq.HEARTBEAT_TTL, SILENCE_MS)
+        socket.copy_threshold = COPY_BELOW_BYTES
+        return socket
+
+    def close(self) -> None:
+        """Closes every socket that is still open, unsent frames included."""
+        self._zmq.destroy(linger=0)

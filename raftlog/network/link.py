@@ -1,0 +1,98 @@
+"""A DEALER to one endpoint. It reconnects by itself; it never says what was lost, unless watched."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import zmq
+from zmq.constants import Event
+
+from raftlog.limits import SOCKET_HWM_MESSAGES
+from raftlog.network.context import NOBLOCK, NOBLOCK_MORE, Buffer, Context, Frames, raw_recv, raw_send
+from raftlog.types import Endpoint
+
+# A restarted process is found again within a few of these; doubled at each failure up to the second.
+RECONNECT_MIN_MS = 20
+RECONNECT_MAX_MS = 500
+CONNECT_MS = 3_000
+
+_UP = int(Event.HANDSHAKE_SUCCEEDED)
+_DOWN = int(Event.DISCONNECTED)
+_EVENT = struct.Struct("=Hi")  # libzmq's monitor frame: event, value
+
+
+class Link:
+    """One connection, made in the background and made again when it breaks.
+
+    `send` refuses while there is no connection, so nothing is queued for a process that may come
+    back as another. With `watched=True` the link also knows its state: `connected`, and `losses`,
+    which counts established connections that broke. What was sent and not answered before a loss has
+    an unknown outcome; answers that had arrived are still received.
+    """
+
+    def __init__(self, context: Context, endpoint: Endpoint, *, watched: bool = False) -> None:
+        self.endpoint = endpoint
+        self.connected = False
+        self.losses = 0
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.set(zmq.RCVHWM, SOCKET_HWM_MESSAGES)
+        self.socket.set(zmq.IMMEDIATE, 1)
+        self.socket.set(zmq.RECONNECT_IVL, RECONNECT_MIN_MS)
+        self.socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        self.socket.set(zmq.CONNECT_TIMEOUT, CONNECT_MS)
+        self.monitor: zmq.Socket[bytes] | None = None
+        if watched:
+            self.monitor = self.socket.get_monitor_socket(_UP | _DOWN)
+        self.socket.connect(f"tcp://{endpoint.host}:{endpoint.port}")
+
+    def send(self, frames: Sequence[Buffer]) -> bool:
+        """False: not connected or the queue is full; the frames are dropped."""
+        socket = self.socket
+        last = len(frames) - 1
+        try:
+            for frame in frames[:last]:
+                raw_send(socket, frame, NOBLOCK_MORE, False)
+            raw_send(socket, frames[last], NOBLOCK, False)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> Frames | None:
+        """The frames of one message, or None when nothing waits."""
+        socket = self.socket
+        try:
+            frame = raw_recv(socket, NOBLOCK, False)
+        except zmq.Again:
+            return None
+        frames: Frames = [frame.bytes]
+        while frame.more:
+            frame = raw_recv(socket, NOBLOCK, False)
+            frames.append(frame.bytes)
+        return frames
+
+    def watch(self) -> None:
+        """Brings `connected` and `losses` up to date. Call it BEFORE the last `receive` of a round.
+
+        Then every answer that came before a loss is received before the loss is acted upon.
+        """
+        monitor = self.monitor
+        assert monitor is not None, "the link was not made with watched=True"
+        while True:
+            try:
+                event = monitor.recv_multipart(NOBLOCK)
+            except zmq.Again:
+                return
+            kind, _ = _EVENT.unpack(event[0])
+            if kind == _UP:
+                self.connected = True
+            elif kind == _DOWN:
+                self.losses += self.connected
+                self.connected = False
+
+    def close(self) -> None:
+        """Unregister it from its poller BEFORE. What was not sent yet is dropped."""
+        if self.monitor is not None:
+            self.socket.disable_monitor()
+            self.monitor.close(linger=0)
+        self.socket.close(linger=0)

@@ -1,0 +1,103 @@
+"""A bound ROUTER. Never blocks and never fails because of what a peer sends."""
+
+from __future__ import annotations
+
+import errno
+import socket as resolver
+from collections.abc import Sequence
+
+import zmq
+
+from raftlog.errors import ConfigError
+from raftlog.limits import FRAMES_PER_MESSAGE_MAX
+from raftlog.network.context import NOBLOCK, NOBLOCK_MORE, Buffer, Context, Frames, raw_recv, raw_send
+
+# Frames of one peer that wait here; TCP then pushes back. Bounds memory, together with FRAME_BYTES_MAX.
+RECEIVE_QUEUE_MESSAGES = 1_000
+LISTEN_BACKLOG = 512
+
+
+class Server:
+    """Bound to `host` and the first free one of `ports` (None: any free port).
+
+    Attributes: host, port, dropped (messages thrown away for having too many frames). Raises
+    ConfigError when no port is free or the host is not an address of this machine.
+    """
+
+    def __init__(self, context: Context, host: str, ports: range | int | None = None) -> None:
+        self.host = host
+        self.dropped = 0
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.set(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
+        self.socket.set(zmq.BACKLOG, LISTEN_BACKLOG)
+        # Without it a frame to a peer that is gone, or whose queue is full, would vanish unseen.
+        self.socket.set(zmq.ROUTER_MANDATORY, 1)
+        try:
+            self.port = self._bind(ports)
+        except ConfigError:
+            self.socket.close(linger=0)
+            raise
+
+    def _bind(self, ports: range | int | None) -> int:
+        if ports is None:
+            wanted: Sequence[int] = (0,)
+        elif isinstance(ports, int):
+            wanted = (ports,)
+        else:
+            wanted = ports
+        try:
+            address = resolver.getaddrinfo(self.host, None, resolver.AF_INET, resolver.SOCK_STREAM)[0][4][0]
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f"{self.host} is not an IPv4 address or a host name: {error}") from None
+        for port in wanted:
+            try:
+                self.socket.bind(f"tcp://{address}:{port or '*'}")
+            except zmq.ZMQError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise ConfigError(f"cannot listen on {self.host}:{port}: {error.strerror}") from None
+            else:
+                bound = self.socket.get(zmq.LAST_ENDPOINT)
+                assert isinstance(bound, bytes)
+                return int(bound.rstrip(b"\0").rsplit(b":", 1)[1])
+        if len(wanted) == 1:
+            raise ConfigError(f"port {wanted[0]} on {self.host} is in use")
+        raise ConfigError(f"every port from {wanted[0]} to {wanted[-1]} on {self.host} is in use")
+
+    def receive(self) -> Frames | None:
+        """`[identity, frame 0, …]`, or None when nothing waits."""
+        socket = self.socket
+        while True:
+            try:
+                frames: Frames = [raw_recv(socket, NOBLOCK)]
+            except zmq.Again:
+                return None
+            more = True
+            while more and len(frames) <= FRAMES_PER_MESSAGE_MAX:
+                frame = raw_recv(socket, NOBLOCK, False)
+                frames.append(frame.bytes)
+                more = frame.more
+            if not more:
+                return frames
+            while more:
+                more = raw_recv(socket, NOBLOCK, False).more
+            self.dropped += 1
+
+    def send(self, identity: bytes, frames: Sequence[Buffer]) -> bool:
+        """False when the peer is gone or does not take its answers; the frames are dropped then."""
+        socket = self.socket
+        last = len(frames) - 1
+        try:
+            raw_send(socket, identity, NOBLOCK_MORE)
+            for frame in frames[:last]:
+                raw_send(socket, frame, NOBLOCK_MORE, False)
+            raw_send(socket, frames[last], NOBLOCK, False)
+        except zmq.ZMQError as error:
+            # Only the first frame can be refused: ZeroMQ takes or drops the rest as one message.
+            if error.errno in (errno.EAGAIN, errno.EHOSTUNREACH):
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Unregister it from its poller BEFORE. What was not sent yet is dropped."""
+        self.socket.close(linger=0)

@@ -1,0 +1,182 @@
+"""Servers, links and the poller over real loopback sockets."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from raftlog.errors import ConfigError
+from raftlog.limits import FRAMES_PER_MESSAGE_MAX
+from raftlog.network import Context, Link, Poller, Server
+from raftlog.types import Endpoint
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    context = Context()
+    yield context
+    context.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.002)
+
+
+def receive(end: Server | Link, seconds: float = 5.0) -> list[bytes]:
+    found: list[list[bytes]] = []
+
+    def look() -> bool:
+        frames = end.receive()
+        if frames is not None:
+            found.append(frames)
+        return bool(found)
+
+    until(look, seconds)
+    return found[0]
+
+
+def test_frames_go_both_ways_untouched(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    link = Link(context, Endpoint("127.0.0.1", server.port))
+    large = os.urandom(3_000_000)
+    until(lambda: link.send([b"header", large, memoryview(b"tail"), b""]))
+    identity, *frames = receive(server)
+    assert frames == [b"header", large, b"tail", b""]
+    assert server.send(identity, [b"answer", bytearray(b"x" * 100_000)])
+    assert receive(link) == [b"answer", b"x" * 100_000]
+
+
+def test_nothing_waiting_is_none_at_once(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    link = Link(context, Endpoint("127.0.0.1", server.port))
+    assert server.receive() is None
+    assert link.receive() is None
+
+
+def test_a_link_without_a_connection_refuses(context: Context) -> None:
+    link = Link(context, Endpoint("127.0.0.1", 1))
+    assert not link.send([b"lost"])
+
+
+def test_an_answer_to_a_peer_that_left_is_refused(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    link = Link(context, Endpoint("127.0.0.1", server.port))
+    until(lambda: link.send([b"hello"]))
+    identity = receive(server)[0]
+    link.close()
+
+    def refused() -> bool:
+        server.receive()
+        return not server.send(identity, [b"late"])
+
+    until(refused)
+
+
+def test_an_unknown_identity_is_refused(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    assert not server.send(b"nobody", [b"x"])
+
+
+def test_a_watched_link_counts_losses_and_reconnects(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    link = Link(context, Endpoint("127.0.0.1", server.port), watched=True)
+
+    def connected() -> bool:
+        link.watch()
+        return link.connected
+
+    until(connected)
+    assert link.losses == 0
+    port = server.port
+    server.close()
+    until(lambda: not connected())
+    assert link.losses == 1
+    server = Server(context, "127.0.0.1", port)
+    until(connected)
+    until(lambda: link.send([b"again"]))
+    assert receive(server)[1:] == [b"again"]
+
+
+def test_a_taken_port_is_a_clear_error(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    with pytest.raises(ConfigError, match=f"port {server.port} on 127.0.0.1 is in use"):
+        Server(context, "127.0.0.1", server.port)
+
+
+def test_a_range_gives_its_first_free_port(context: Context) -> None:
+    taken = Server(context, "127.0.0.1")
+    # The neighbours of an ephemeral port are nearly always free; a longer range makes that certain.
+    ports = range(taken.port, taken.port + 20)
+    held = [Server(context, "127.0.0.1", ports)]
+    assert held[0].port in ports[1:]
+    with pytest.raises(ConfigError, match="every port from"):
+        for _ in ports:
+            held.append(Server(context, "127.0.0.1", ports))
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])
+def test_a_foreign_host_is_a_clear_error(context: Context, host: str) -> None:
+    with pytest.raises(ConfigError, match=host):
+        Server(context, host)
+
+
+def test_localhost_can_be_bound_by_name(context: Context) -> None:
+    server = Server(context, "localhost")
+    link = Link(context, Endpoint("localhost", server.port))
+    until(lambda: link.send([b"x"]))
+    assert receive(server)[1:] == [b"x"]
+
+
+def test_too_many_frames_are_dropped_and_counted(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    link = Link(context, Endpoint("127.0.0.1", server.port))
+    until(lambda: link.send([b"first"]))
+    assert link.send([b"x"] * (FRAMES_PER_MESSAGE_MAX + 1))
+    assert link.send([b"y"] * FRAMES_PER_MESSAGE_MAX)
+    assert receive(server)[1:] == [b"first"]
+    assert receive(server)[1:] == [b"y"] * FRAMES_PER_MESSAGE_MAX
+    assert server.dropped == 1
+
+
+def test_poll_returns_each_ready_object_once_and_waits_as_long_as_told(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    link = Link(context, Endpoint("127.0.0.1", server.port), watched=True)
+    reading, writing = os.pipe()
+    poller = Poller()
+    poller.register(server)
+    poller.register(reading)
+    started = time.monotonic()
+    assert poller.poll(0.05) == []
+    assert time.monotonic() - started >= 0.049
+    until(lambda: link.send([b"a"]))
+    until(lambda: link.send([b"b"]))
+    os.write(writing, b"!")
+    until(lambda: set(poller.poll(0.1)) == {server, reading})
+    poller.unregister(server)
+    assert poller.poll(0.0) == [reading]
+    os.read(reading, 1)
+    poller.register(link)
+    until(lambda: poller.poll(0.1) == [link])  # the monitor says that it is connected
+    link.watch()
+    assert poller.poll(0.0) == []
+    os.close(writing)
+    assert poller.poll(0.1) == [reading]  # end of file counts as ready
+    os.close(reading)
+
+
+def test_a_socket_that_speaks_no_zmtp_is_ignored(context: Context) -> None:
+    import socket
+
+    server = Server(context, "127.0.0.1")
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
+        time.sleep(0.05)
+    link = Link(context, Endpoint("127.0.0.1", server.port))
+    until(lambda: link.send([b"still here"]))
+    assert receive(server)[1:] == [b"still here"]
