@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 1  # what both ends of a link speak; a handshake refuses any other
 
 # --- names ---------------------------------------------------------------------------------
 TOPIC_NAME_MAX_CHARS = 249  # Kafka's: the name and "-<partition>" must fit a file name of 255
 PARTITIONS_PER_TOPIC_MAX = 256  # a process each; above this a machine is better split
-NODE_ID_MAX = 2**31 - 1
+NODE_ID_MAX = 2**31 - 1  # Kafka's broker ids are int32
 
 # --- frames --------------------------------------------------------------------------------
 RECORD_BYTES_MAX = 64 * 1024 * 1024  # no topic may allow more; a record must fit one frame
 FRAME_BYTES_MAX = RECORD_BYTES_MAX + 1024 * 1024  # checked by ZeroMQ before it allocates
 HEADER_BYTES_MAX = 1024 * 1024  # a header carries names and numbers, never records
-FRAMES_PER_MESSAGE_MAX = 64
+FRAMES_PER_MESSAGE_MAX = 64  # a message is a header and its payload; more is not ours
 FETCH_BYTES_MAX = 64 * 1024 * 1024  # one answer; more would hold the worker's turn up
-FETCH_WAIT_MAX_MS = 60_000
+FETCH_WAIT_MAX_MS = 60_000  # a long poll beyond it tells a dead client from a waiting one too late
 
 # --- one worker ----------------------------------------------------------------------------
 SOCKET_HWM_MESSAGES = 20_000  # above what the in-flight limits below allow to be queued
 REQUESTS_PER_TURN = 2_000  # bounds a turn, and with it the delay of a heartbeat
 BYTES_PER_TURN = 8 * 1024 * 1024  # likewise; also the most that one sync has to write
 UNANSWERED_PRODUCES_MAX = 50_000  # memory of what waits for a commit
-UNANSWERED_PRODUCE_BYTES_MAX = 256 * 1024 * 1024
-WAITING_FETCHES_MAX = 10_000
-PRODUCE_TIMEOUT_MAX_MS = 300_000
+UNANSWERED_PRODUCE_BYTES_MAX = 256 * 1024 * 1024  # likewise, where batches are large
+WAITING_FETCHES_MAX = 10_000  # each holds memory and is looked at when the high watermark moves
+PRODUCE_TIMEOUT_MAX_MS = 300_000  # a client that waits longer has long retried
 
 # --- replication ---------------------------------------------------------------------------
 HEARTBEAT_S = 0.15  # idle cost against the time to notice a dead leader
@@ -32,7 +32,7 @@ ELECTION_TIMEOUT_MIN_S = 0.6  # four lost heartbeats
 ELECTION_TIMEOUT_MAX_S = 1.1  # failover stays well under 2.5 s even after one split vote
 LEADER_FALLBACK_S = 1.5  # a leader without a majority steps down; consensus.md asks for about 2
 APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
-APPEND_WINDOW_BYTES = 16 * 1024 * 1024
+APPEND_WINDOW_BYTES = 16 * 1024 * 1024  # what a stalled follower may pin in the send queue
 APPEND_MESSAGE_BYTES = 1024 * 1024  # one AppendEntries, unless a single batch is larger
 APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: back to probe
 PEER_SILENT_S = 1.0  # no message for this long: the replica counts as not connected
@@ -48,7 +48,7 @@ DISK_RETRY_S = 1.0  # a partition without room looks again this often
 
 # --- supervisor ----------------------------------------------------------------------------
 GOSSIP_S = 0.5  # also sent at once when something changed
-NODE_SILENT_S = 3.0
-WORKER_BACKOFF_MIN_S = 0.1
-WORKER_BACKOFF_MAX_S = 10.0
-ADMIN_TIMEOUT_MS = 30_000
+NODE_SILENT_S = 3.0  # six lost gossips: the node counts as not alive
+WORKER_BACKOFF_MIN_S = 0.1  # one crash costs no more than an election
+WORKER_BACKOFF_MAX_S = 10.0  # one that cannot start must not eat a core, and must be tried again
+ADMIN_TIMEOUT_MS = 30_000  # longer than an election of the controller and a slow disk together
