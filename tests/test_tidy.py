@@ -1,0 +1,231 @@
+"""The house rules that a machine can hold: docstrings, sizes, words, and pages that match the code."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import inspect
+import io
+import re
+import subprocess
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from raftlog import config, errors, types
+from raftlog.errors import ErrorCode, RaftlogError
+from tests.source_tree import ROOT, Module, imports, modules
+
+PRODUCT = modules("raftlog", "cli")
+ALL = (*PRODUCT, *modules("tests"))
+
+LINES_MAX = 400
+# Longer files, each with the reason why it is one piece.
+LONG_FILES: dict[str, str] = {}
+
+# docs/architecture.md, section 7: one term per concept, so these never name a thing of ours.
+BANNED_WORDS = {
+    "shard",
+    "shards",
+    "master",
+    "masters",
+    "slave",
+    "slaves",
+    "chunk",
+    "chunks",
+    "checkpoint",
+    "checkpoints",
+}
+UNNAMED_MODULES = {"utils", "util", "helpers", "misc", "common"}
+# Written in two pieces, or this file would find itself.
+UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"]))
+
+
+def _ids(module: Module) -> str:
+    return module.shown
+
+
+@pytest.mark.parametrize("module", ALL, ids=_ids)
+def test_every_module_says_its_one_job(module: Module) -> None:
+    if module.path.name == "__init__.py" and not module.text.strip():
+        return
+    assert ast.get_docstring(module.tree), f"{module.shown} opens without a docstring"
+
+
+@pytest.mark.parametrize("module", ALL, ids=_ids)
+def test_no_file_is_long(module: Module) -> None:
+    lines = module.text.count("\n")
+    if module.shown in LONG_FILES:
+        assert lines > LINES_MAX, f"{module.shown} is short again: take it off LONG_FILES"
+    else:
+        assert lines <= LINES_MAX, f"{module.shown} has {lines} lines"
+
+
+@pytest.mark.parametrize("module", ALL, ids=_ids)
+def test_nothing_is_left_for_later_in_a_comment(module: Module) -> None:
+    assert not UNFINISHED.search(module.text)
+
+
+@pytest.mark.parametrize("module", ALL, ids=_ids)
+def test_no_except_hides_what_it_catches(module: Module) -> None:
+    bare = [
+        node.lineno
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ExceptHandler) and node.type is None
+    ]
+    assert not bare, f"{module.shown}: bare except in lines {bare}"
+
+
+@pytest.mark.parametrize("module", PRODUCT, ids=_ids)
+def test_no_pickle(module: Module) -> None:
+    pickling = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
+    found = [f"{module.shown}:{line}" for line, name in imports(module) if name.split(".")[0] in pickling]
+    assert not found
+
+
+@pytest.mark.parametrize("module", PRODUCT, ids=_ids)
+def test_identifiers_use_the_vocabulary(module: Module) -> None:
+    found = sorted({name for name in _defined_names(module.tree) if _words(name) & BANNED_WORDS})
+    assert not found, f"{module.shown}: see docs/architecture.md, section 7"
+    assert module.path.stem not in UNNAMED_MODULES, f"{module.shown}: name the one job"
+
+
+def test_every_limit_has_its_reason() -> None:
+    path = ROOT / "raftlog" / "limits.py"
+    lines = path.read_text().splitlines()
+    commented = {
+        token.start[0] for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        if token.type == tokenize.COMMENT and len(token.string.strip("#- ")) > 5
+    }  # fmt: skip
+    silent = [
+        lines[node.lineno - 1]
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and not {node.lineno - 1, node.end_lineno} & commented
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize(
+    "error",
+    [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, RaftlogError)],
+    ids=lambda cls: cls.__name__,
+)
+def test_every_error_is_explained_to_operators(error: type[RaftlogError]) -> None:
+    assert f"`{error.__name__}`" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_every_error_code_is_in_the_protocol_page_with_its_number() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    missing = [
+        code.name for code in ErrorCode if not re.search(rf"^\| {code.value} \| `{code.name}` ", page, re.M)
+    ]
+    assert not missing
+
+
+def test_every_topic_setting_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    missing = [
+        name
+        for name, default in zip(
+            types.TopicConfig.__struct_fields__, types.TopicConfig.__struct_defaults__, strict=True
+        )
+        if not re.search(rf"^\| `{name}` \| {default} ", page, re.M)
+    ]
+    assert not missing
+    assert set(types.TopicConfig.__struct_fields__) == set(config._BOUNDS)
+
+
+def test_every_request_is_in_the_protocol_page() -> None:
+    from raftlog.protocol import messages
+
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    names = [
+        name.removesuffix("Request") for name in vars(messages) if name.endswith("Request") and name[0] != "_"
+    ]
+    assert names
+    assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_every_fail_point_is_in_the_durability_page() -> None:
+    page = (ROOT / "docs" / "durability.md").read_text()
+    points = [point for module in PRODUCT for point in _fail_points(module.tree)]
+    assert points
+    assert not [point for point in points if f"`{point}`" not in page]
+
+
+def test_every_guard_is_in_the_architecture_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert not [f"G{n}" for n in range(1, 12) if f"**G{n} " not in page]
+
+
+def test_setup_cfg_ships_every_package_there_is() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    shipped = set(setup["options"]["packages"].split())
+    there = {m.name for m in PRODUCT if m.path.name == "__init__.py"}
+    assert shipped == there
+    # Every folder with code is a package.
+    assert {m.path.parent for m in PRODUCT} == {
+        m.path.parent for m in PRODUCT if m.path.name == "__init__.py"
+    }
+
+
+def test_every_dependency_is_used_and_bounded() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    used = {name.split(".")[0] for module in PRODUCT for _, name in imports(module)}
+    imported_as = {"pyzmq": "zmq", "google-crc32c": "google_crc32c"}
+    for line in setup["options"]["install_requires"].split("\n"):
+        if not line:
+            continue
+        match = re.fullmatch(r"([a-z0-9-]+)(==[0-9.]+|>=[0-9.]+,<[0-9.]+)", line)
+        assert match, f"{line} needs a lower and an upper bound"
+        assert imported_as.get(match[1], match[1]) in used, f"{match[1]} is not used"
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [
+        t for t in targets if not t.startswith(("http://", "https://")) and not (page.parent / t).exists()
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").iterdir()), ids=lambda p: p.name)
+def test_scripts_are_executable_and_parse(script: Path) -> None:
+    first = script.read_text().splitlines()[0]
+    assert first.startswith("#!")
+    assert script.stat().st_mode & 0o111 == 0o111
+    if first.endswith("sh"):
+        shell = first.removeprefix("#!").split()[-1].rpartition("/")[2]
+        subprocess.run([shell, "-n", str(script)], check=True)
+
+
+def _defined_names(tree: ast.Module) -> set[str]:
+    """What this file names itself. Names of other libraries, as attributes or keywords, are theirs."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+    return names
+
+
+def _words(name: str) -> set[str]:
+    """`APPEND_WINDOW` and `AppendWindow` are both {append, window}."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+
+
+def _fail_points(tree: ast.Module) -> list[str]:
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == "FAIL_POINTS" and isinstance(node.value, ast.Tuple):
+            return [item.value for item in node.value.elts if isinstance(item, ast.Constant)]
+    return []
