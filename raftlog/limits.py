@@ -12,6 +12,7 @@ NODE_ID_MAX = 2**31 - 1  # Kafka's broker ids are int32
 # --- frames --------------------------------------------------------------------------------
 RECORD_BYTES_MAX = 64 * 1024 * 1024  # no topic may allow more; a record must fit one frame
 FRAME_BYTES_MAX = RECORD_BYTES_MAX + 1024 * 1024  # checked by ZeroMQ before it allocates
+DECOMPRESSED_BYTES_MAX = 2 * RECORD_BYTES_MAX  # of one batch; a few kilobytes may claim gigabytes
 HEADER_BYTES_MAX = 1024 * 1024  # a header carries names and numbers, never records
 FRAMES_PER_MESSAGE_MAX = 64  # a message is a header and its payload; more is not ours
 FETCH_BYTES_MAX = 64 * 1024 * 1024  # one answer; more would hold the worker's turn up

@@ -1,0 +1,263 @@
+"""RecordBatch v2: read, check, stamp, build and decode. Bytes in, bytes out.
+
+    RecordBatch =>                      bytes
+      BaseOffset           int64         0..8    set by the leader; not under the CRC
+      Length               int32         8..12   of all that follows this field
+      PartitionLeaderEpoch int32        12..16   = Raft term; set by the leader; not under the CRC
+      Magic                int8         16..17   2
+      CRC                  uint32       17..21   CRC-32C of all that follows this field
+      Attributes           int16        21..23   0..2 compression, 3 timestamp type, 4 transactional, 5 control
+      LastOffsetDelta      int32        23..27
+      BaseTimestamp        int64        27..35   ms
+      MaxTimestamp         int64        35..43   ms
+      ProducerId           int64        43..51   -1: none
+      ProducerEpoch        int16        51..53
+      BaseSequence         int32        53..57
+      RecordCount          int32        57..61
+      Records              [Record]     61..     compressed as a whole when the attributes say so
+
+    Record => Length varint, Attributes int8, TimestampDelta varlong, OffsetDelta varint,
+              Key bytes, Value bytes, Headers [Key string, Value bytes]      (lengths are varints, -1: null)
+
+The two fields that the leader fills in lie in front of the CRC, so that a batch goes from the producer to
+every disk and every consumer without being computed again. Source: Kafka, "Message format"; KIP-98.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import google_crc32c
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+
+from raftlog.errors import CorruptMessageError, InvalidRecordError, UnsupportedForMessageFormatError
+from raftlog.limits import DECOMPRESSED_BYTES_MAX, RECORD_BYTES_MAX
+from raftlog.record.compression import COMPRESSIONS, compress, decompress
+
+Buffer = bytes | bytearray | memoryview
+Headers = list[tuple[str, bytes | None]]
+
+MAGIC = 2
+HEADER_BYTES = 61
+PREFIX_BYTES = 12  # base offset and length, which Length does not count
+STAMPED_BYTES = 16  # base offset, length, leader epoch: all that a leader writes
+_CRC_START = 21  # the CRC covers everything from the attributes on
+
+_HEADER = struct.Struct(
+    ">q"  # base offset
+    "i"  # length
+    "i"  # partition leader epoch
+    "b"  # magic
+    "I"  # CRC
+    "h"  # attributes
+    "i"  # last offset delta
+    "q"  # base timestamp
+    "q"  # max timestamp
+    "q"  # producer id
+    "h"  # producer epoch
+    "i"  # base sequence
+    "i"  # record count
+)
+_STAMP = struct.Struct(">qii")
+_LENGTH = struct.Struct(">i")
+_CRC = struct.Struct(">I")
+_ATTRIBUTES = struct.Struct(">h")
+_COMPRESSION_MASK = 0x07
+_TRANSACTIONAL_OR_CONTROL = 0x30
+
+_crc32c = google_crc32c.value
+_unpack_header = _HEADER.unpack_from
+_new = tuple.__new__
+
+stamp_bytes = _STAMP.pack
+"""stamp_bytes(base_offset, batch_bytes - PREFIX_BYTES, leader_epoch) -> the first STAMPED_BYTES of a batch."""
+
+
+class BatchHeader(NamedTuple):
+    base_offset: int
+    batch_bytes: int  # the whole batch, prefix included
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp_ms: int
+    max_timestamp_ms: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    record_count: int
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def compression(self) -> str:
+        """One of COMPRESSIONS. Raises CorruptMessageError for bits that mean none of them."""
+        code = self.attributes & _COMPRESSION_MASK
+        if code >= len(COMPRESSIONS):
+            raise CorruptMessageError(f"unknown compression {code}")
+        return COMPRESSIONS[code]
+
+
+@dataclass(slots=True)
+class Record:
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = field(default_factory=list)
+
+
+def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
+    """The header at `position`. Raises CorruptMessageError when it is cut short or its length is impossible.
+
+    Says nothing of magic and CRC, and the batch may go on behind the end of the buffer.
+    """
+    try:
+        base, length, epoch, magic, crc, attributes, delta, first, last, pid, pepoch, sequence, count = (
+            _unpack_header(buffer, position)
+        )
+    except struct.error:
+        raise CorruptMessageError("a batch header that is cut short") from None
+    if length < HEADER_BYTES - PREFIX_BYTES:
+        raise CorruptMessageError(f"a batch of {length} bytes is shorter than its header")
+    return _new(
+        BatchHeader,
+        (base, length + 12, epoch, magic, crc, attributes, delta, first, last, pid, pepoch, sequence, count),
+    )
+
+
+def check_crc(buffer: Buffer, position: int, header: BatchHeader) -> bool:
+    """Whether the batch at `position`, which must lie in the buffer as a whole, is what was sent."""
+    body = buffer[position + _CRC_START : position + header.batch_bytes]
+    return _crc32c(body if type(body) is bytes else bytes(body)) == header.crc
+
+
+def check_batch(buffer: Buffer) -> BatchHeader:
+    """The header of a batch as a producer sent it: exactly one, intact, with data records only.
+
+    Raises CorruptMessageError, UnsupportedForMessageFormatError (magic), InvalidRecordError (counts, kinds).
+    """
+    # An older format has its magic at the same place, which is why the magic comes first.
+    if len(buffer) > STAMPED_BYTES and buffer[16] != MAGIC:
+        raise UnsupportedForMessageFormatError(f"magic {buffer[16]}, only {MAGIC} is known")
+    header = read_header(buffer)
+    if header[1] != len(buffer):
+        raise CorruptMessageError(f"a batch of {header[1]} bytes came in {len(buffer)}")
+    body = buffer[_CRC_START:]
+    if _crc32c(body if type(body) is bytes else bytes(body)) != header[4]:
+        raise CorruptMessageError("the checksum of a batch does not match")
+    if header[12] < 1 or header[6] != header[12] - 1:
+        raise InvalidRecordError(f"{header[12]} records with a last offset delta of {header[6]}")
+    if header[5] & _TRANSACTIONAL_OR_CONTROL:
+        raise InvalidRecordError("transactional and control batches are not taken")
+    if header[5] & _COMPRESSION_MASK >= len(COMPRESSIONS):
+        raise InvalidRecordError(f"unknown compression {header[5] & _COMPRESSION_MASK}")
+    return header
+
+
+def split(payload: Buffer) -> Iterator[tuple[int, BatchHeader]]:
+    """(position, header) of each batch; raises CorruptMessageError at the first byte that cannot be one.
+
+    Checks magic and lengths; the CRC is check_crc's.
+    """
+    position, end = 0, len(payload)
+    while position < end:
+        header = read_header(payload, position)
+        if header[3] != MAGIC:
+            raise CorruptMessageError(f"magic {header[3]} at position {position}")
+        if position + header[1] > end:
+            raise CorruptMessageError(f"the batch at position {position} is cut short")
+        yield position, header
+        position += header[1]
+
+
+def stamp(batch: Buffer, base_offset: int, leader_epoch: int) -> bytes:
+    """The batch with what a leader fills in. Both fields lie outside the CRC."""
+    return b"".join((stamp_bytes(base_offset, len(batch) - PREFIX_BYTES, leader_epoch), batch[STAMPED_BYTES:]))
+
+
+class BatchBuilder:
+    """Collects records for one batch; base offset 0 and epoch -1 until a leader stamps them."""
+
+    def __init__(self, compression: str = "none", max_bytes: int = RECORD_BYTES_MAX) -> None:
+        """`max_bytes` bounds the batch before compression; a single record may exceed it."""
+        assert compression in COMPRESSIONS, compression
+        self._compression = compression
+        self._builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, max_bytes)
+        self.count = 0
+
+    def append(
+        self,
+        timestamp_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None = None,
+    ) -> bool:
+        """False, and nothing is taken, when the batch is full."""
+        if self._builder.append(self.count, timestamp_ms, key, value, headers or []) is None:
+            return False
+        self.count += 1
+        return True
+
+    @property
+    def size_bytes(self) -> int:
+        """Before compression."""
+        return int(self._builder.size())
+
+    def build(self) -> bytes:
+        """The batch. Compression that would make it larger is left out, as in Kafka's clients."""
+        assert self.count > 0, "a batch without records"
+        plain = bytes(self._builder.build())
+        if self._compression == "none":
+            return plain
+        body = compress(plain[HEADER_BYTES:], self._compression)
+        if len(body) + HEADER_BYTES >= len(plain):
+            return plain
+        attributes = COMPRESSIONS.index(self._compression)
+        covered = b"".join((_ATTRIBUTES.pack(attributes), plain[_CRC_START + 2 : HEADER_BYTES], body))
+        length = _LENGTH.pack(HEADER_BYTES - PREFIX_BYTES + len(body))
+        return b"".join((plain[:8], length, plain[12:17], _CRC.pack(_crc32c(covered)), covered))
+
+
+def encode(records: Iterable[tuple[int, bytes | None, bytes | None]], compression: str = "none") -> bytes:
+    """One batch of (timestamp_ms, key, value)."""
+    builder = BatchBuilder(compression)
+    for timestamp_ms, key, value in records:
+        taken = builder.append(timestamp_ms, key, value)
+        assert taken, "more than one batch can hold"
+    return builder.build()
+
+
+def decode(payload: Buffer) -> Iterator[Record]:
+    """Every record of batches that stand back to back. Raises CorruptMessageError at the first bad batch.
+
+    Control batches hold no records for users and are skipped.
+    """
+    for position, header in split(payload):
+        if not check_crc(payload, position, header):
+            raise CorruptMessageError(f"the checksum of the batch at position {position} does not match")
+        if header.attributes & 0x20:
+            continue
+        yield from _records(payload, position, header)
+
+
+def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterator[Record]:
+    batch = bytes(payload[position : position + header.batch_bytes])
+    compression = header.compression
+    if compression != "none":
+        # The codec reads plain records, so the header that it gets says "none".
+        body = decompress(batch[HEADER_BYTES:], compression, DECOMPRESSED_BYTES_MAX)
+        attributes = _ATTRIBUTES.pack(header.attributes & ~_COMPRESSION_MASK)
+        batch = b"".join((batch[:_CRC_START], attributes, batch[_CRC_START + 2 : HEADER_BYTES], body))
+    try:
+        for record in DefaultRecordBatch(batch):
+            yield Record(record.offset, record.timestamp, record.key, record.value, record.headers)
+    except (CorruptRecordException, ValueError, OverflowError, MemoryError) as error:
+        raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
