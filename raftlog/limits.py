@@ -15,6 +15,7 @@ FRAME_BYTES_MAX = RECORD_BYTES_MAX + 1024 * 1024  # checked by ZeroMQ before it 
 DECOMPRESSED_BYTES_MAX = 2 * RECORD_BYTES_MAX  # of one batch; a few kilobytes may claim gigabytes
 HEADER_BYTES_MAX = 1024 * 1024  # a header carries names and numbers, never records
 FRAMES_PER_MESSAGE_MAX = 64  # a message is a header and its payload; more is not ours
+BATCH_OVERHEAD_BYTES = 4096  # a batch of one record at the limit: header, varints, key and headers
 FETCH_BYTES_MAX = 64 * 1024 * 1024  # one answer; more would hold the worker's turn up
 FETCH_WAIT_MAX_MS = 60_000  # a long poll beyond it tells a dead client from a waiting one too late
 
@@ -39,13 +40,22 @@ APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: ba
 PEER_SILENT_S = 1.0  # no message for this long: the replica counts as not connected
 TAIL_CACHE_BYTES = 40 * 1024 * 1024  # recent batches kept for followers (consensus.md)
 
+FOLLOWER_TAIL_BYTES = 4 * 1024 * 1024  # a follower serves nobody; enough to map an index to an offset
+IN_SYNC_SILENT_S = 0.5  # a follower without a reply for this long leaves the ISR
+IN_SYNC_LAG_S = 10.0  # likewise one behind for this long (Kafka's replica.lag.time.max.ms is 30 s)
+
 # --- storage -------------------------------------------------------------------------------
 INDEX_INTERVAL_BYTES = 16 * 1024  # one index entry per so many bytes of log
 INDEX_COMMIT_BYTES = 4 * 1024 * 1024  # LMDB is written after so many bytes of synced log
 INDEX_MAP_STEP_BYTES = 8 * 1024 * 1024  # the map grows by this when full
 COMMIT_BOUND_S = 0.9  # the design asks for "within a second of any advance"
 SEGMENT_BYTES_MIN = 1024  # small, so that tests can roll often
+HOUSE_S = 1.0  # how often a replica looks at the age of its segments
 DISK_RETRY_S = 1.0  # a partition without room looks again this often
+
+# --- controller ----------------------------------------------------------------------------
+TOPICS_PER_REQUEST_MAX = 100  # one request is one record batch, which has to fit a segment and a turn
+WAITING_ADMIN_REQUESTS_MAX = 1_000  # decided one at a time; more would wait longer than their time-out
 
 # --- supervisor ----------------------------------------------------------------------------
 GOSSIP_S = 0.5  # also sent at once when something changed
@@ -53,3 +63,9 @@ NODE_SILENT_S = 3.0  # six lost gossips: the node counts as not alive
 WORKER_BACKOFF_MIN_S = 0.1  # one crash costs no more than an election
 WORKER_BACKOFF_MAX_S = 10.0  # one that cannot start must not eat a core, and must be tried again
 ADMIN_TIMEOUT_MS = 30_000  # longer than an election of the controller and a slow disk together
+STATUS_S = 0.5  # how often a worker that is at work tells its figures; who leads is told at once
+WORKER_STOP_S = 5.0  # a clean stop syncs a few files; one that takes longer is ended by a signal
+WORKER_STABLE_S = 10.0  # a worker that ran for so long starts again without back-off
+LOCAL_MESSAGE_BYTES_MAX = 64 * 1024 * 1024  # between supervisor and worker: the metadata image is the largest
+LOCAL_QUEUE_BYTES_MAX = 128 * 1024 * 1024  # to a worker that does not read; above this it is ended
+FOREIGN_WAIT_S = 2.0  # so long a starting node waits for one of its own cluster before it says it is elsewhere

@@ -19,22 +19,21 @@ class _RaftMessage(msgspec.Struct, array_like=True, tag=True, gc=False):
     partition: int
     sender_id: int
     sender_boot_id: int
-    addressee_boot_id: int  # 0: not known yet; taken only for VoteRequest-like probes (see Wakeup)
-    term: int
+    addressee_boot_id: int
+    term: int  # the sender's current term, in every message
 
 
 class PreVoteRequest(_RaftMessage, tag="rPV"):
-    """G11. `term` is the term that the sender would stand in."""
+    """G11. `asked_term` is the term that the sender would stand in; 0 only asks for the other's term."""
 
+    asked_term: int
     last_index: int
     last_term: int
 
 
 class PreVoteResponse(_RaftMessage, tag="rPVR"):
-    """`term` is the asked term when granted, the voter's own when not."""
-
-    granted: bool
     asked_term: int
+    granted: bool
     doubt: int
     bound: int
 
@@ -64,6 +63,7 @@ class AppendEntries(_RaftMessage, tag="rA"):
     epoch_starts: list[tuple[int, int]]  # (index, term) of the no-ops among them
     log_start_offset: int  # what retention has reached on the leader
     last_index: int  # the leader's log end, for the end of doubt
+    all_votes_index: int  # the leader's no-op when it was elected by the votes of all replicas, else 0
 
 
 class AppendResponse(_RaftMessage, tag="rAR"):

@@ -1,0 +1,51 @@
+"""When a replica that may lack what it acknowledged counts again (docs/architecture.md, "Doubtful replicas").
+
+It must durably hold the leader's log end as of its rejoin, and know it committed; or, under a leader elected by
+the votes of all replicas, hold that leader's no-op. One that lost its term and vote with its disk must first hear
+the term of every other replica: its forgotten vote may be what a candidate of a higher term is standing on.
+Pure: indexes in, a decision out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from raftlog.types import Doubt
+
+
+class Rejoin:
+    """One replica's way back, from its start until its doubt ends."""
+
+    def __init__(self, others: Iterable[int], doubt: Doubt) -> None:
+        self._unheard = set(others) if doubt in (Doubt.LOST_DISK, Doubt.LOST_STATE) else set()
+        self._highest_term = 0
+        self._leader_term = 0
+        self._until_index = 0
+        self._by_all = False
+
+    @property
+    def mute(self) -> bool:
+        """True while this replica may not vote, stand or end its doubt: some term was not heard yet."""
+        return bool(self._unheard)
+
+    def hear(self, node_id: int, term: int) -> int | None:
+        """Another replica's current term. Returns the highest once all were heard: adopt it, vote spent."""
+        if not self._unheard:
+            return None
+        self._unheard.discard(node_id)
+        self._highest_term = max(self._highest_term, term)
+        return None if self._unheard else self._highest_term
+
+    def on_append(self, leader_term: int, leader_last_index: int, all_votes_index: int) -> None:
+        """First contact with a leader fixes how far this replica must come under it."""
+        if leader_term > self._leader_term:
+            self._leader_term = leader_term
+            self._until_index = all_votes_index or leader_last_index
+            self._by_all = all_votes_index > 0
+
+    def is_over(self, leader_term: int, synced_index: int, match_index: int, commit_index: int) -> bool:
+        """`match_index`: up to where this log is known to equal the leader's."""
+        if self.mute or self._leader_term == 0 or leader_term != self._leader_term:
+            return False
+        held = min(synced_index, match_index) >= self._until_index
+        return held and (self._by_all or commit_index >= self._until_index)

@@ -1,0 +1,259 @@
+"""pysyncobj behind one class: it runs candidacies, terms, votes and timers; nothing else of it is used.
+
+The sole import of pysyncobj. What it gets wrong about replication, measured, and the guards that stand
+in for it are listed in docs/architecture.md, "Guards". The overrides work because pysyncobj reaches its own
+private methods through `self`; a test holds that every name used here exists in the pinned version.
+
+Clock and chance are module globals of pysyncobj. They are replaced by two that follow whichever group is
+being driven, so that many groups with clocks of their own can live in one process (the simulator).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NoReturn, Protocol
+
+import pysyncobj.syncobj as _syncobj
+from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from raftlog import limits
+from raftlog.types import Role
+
+_NO_OP = b"\x01"
+_NOBODY = -1
+
+
+class HardState(Protocol):
+    """What elections read of a log, and the one thing that they write."""
+
+    @property
+    def term(self) -> int: ...
+    @property
+    def voted_for(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def last_term(self) -> int: ...
+    def set_term(self, term: int, voted_for: int) -> None: ...
+
+
+class _Driven:
+    """The clock, chance and journal of the group whose turn it is."""
+
+    now_s = 0.0
+    rng = random.Random(0)
+    journal: _Journal | None = None
+
+    @staticmethod
+    def monotonic() -> float:
+        return _Driven.now_s
+
+    @staticmethod
+    def random() -> float:
+        return _Driven.rng.random()
+
+
+class _NoPoller:
+    """Sockets are ours: pysyncobj has nothing to poll."""
+
+    def poll(self, timeout: float) -> None:
+        """Returns at once."""
+
+
+_syncobj.monotonicTime = _Driven.monotonic
+_syncobj.random = _Driven
+_syncobj.createJournal = lambda journal_file: _Driven.journal
+_syncobj.createPoller = lambda poller_type: _NoPoller()
+
+
+class _Journal:
+    """Shows pysyncobj the ends of our log. G9: it can neither append nor delete."""
+
+    def __init__(self, state: HardState) -> None:
+        self._state = state
+
+    def __len__(self) -> int:
+        return self._state.last_index
+
+    def __getitem__(self, item: int) -> tuple[bytes, int, int]:
+        assert item in (0, -1), "pysyncobj reads only the ends of the log"
+        if item == 0:
+            return (_NO_OP, 1, 0)
+        return (_NO_OP, self._state.last_index, self._state.last_term)
+
+    def _refuse(self, *arguments: object) -> NoReturn:
+        raise AssertionError("only raftlog appends to or deletes from a log")
+
+    add = clear = deleteEntriesFrom = deleteEntriesTo = _refuse  # noqa: N815
+
+    def setCurrentTerm(self, term: int, voted_for: int | None) -> None:  # noqa: N802
+        self._state.set_term(term, _NOBODY if voted_for is None else voted_for)
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        return self._state.term
+
+    def getVotedForNodeId(self) -> int | None:  # noqa: N802
+        return None if self._state.voted_for == _NOBODY else self._state.voted_for
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        return 1
+
+    def setRaftCommitIndex(self, index: int) -> None:  # noqa: N802
+        """The commit index is ours (G5)."""
+
+    def onOneSecondTimer(self) -> None:  # noqa: N802
+        """Nothing to do: what must be durable is made so in the worker's turn."""
+
+
+class _Transport(Transport):  # type: ignore[misc]
+    """Notes a candidacy; everything else that pysyncobj would send is ours to send."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, None)
+        self.candidacy = False
+
+    def send(self, node: Node, message: dict[str, Any]) -> None:
+        assert message["type"] == "request_vote", message["type"]
+        self.candidacy = True
+
+    def destroy(self) -> None:
+        """Nothing is open."""
+
+
+class _Core(SyncObj):  # type: ignore[misc]
+    """pysyncobj with its replication, commit rule and compaction taken out."""
+
+    won_alone = False
+    heartbeat_due = False
+
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+        self._SyncObj__newAppendEntriesTime = _Driven.now_s + self._SyncObj__conf.appendEntriesPeriod
+        self.heartbeat_due = True
+
+    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
+        # G5: only mark. The no-op is appended after the tick, and leadership counts once it is synced.
+        self.won_alone = True
+
+    def _SyncObj__getEntries(self, *arguments: object, **options: object) -> list[object]:  # noqa: N802
+        return []  # its commit loop, inline in the tick, then commits nothing (G5)
+
+    def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
+        return False
+
+    def _SyncObj__doApplyCommand(self, command: object) -> None:  # noqa: N802
+        return None  # G10: no byte of a client reaches pickle
+
+    def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802
+        """G9: only retention deletes, and it is ours."""
+
+    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:  # noqa: N802, N803
+        """Nothing is installed through pysyncobj."""
+
+    def _SyncObj__deleteEntriesFrom(self, index: int) -> NoReturn:  # noqa: N802
+        raise AssertionError("only the group truncates (G1)")
+
+    def _SyncObj__deleteEntriesTo(self, index: int) -> NoReturn:  # noqa: N802
+        raise AssertionError("only retention deletes (G9)")
+
+    def _SyncObj__onMessageReceived(self, node: Node, message: object) -> NoReturn:  # noqa: N802
+        raise AssertionError("messages go to the group, not to pysyncobj (G10)")
+
+    def _checkCommandsToApply(self) -> None:  # noqa: N802
+        """G10: appending happens only as leader, and is never forwarded."""
+
+
+class Elections:
+    """Timers, terms and roles of one group. All times are seconds of the monotonic clock passed in."""
+
+    def __init__(self, node_id: int, others: tuple[int, ...], state: HardState, rng: random.Random, now_s: float) -> None:
+        self._state = state
+        self._rng = rng
+        self._nodes = {other: Node(other) for other in others}
+        self._transport = _Transport()
+        self._drive(now_s)
+        _Driven.journal = _Journal(state)
+        self._core = _Core(
+            Node(node_id),
+            list(self._nodes.values()),
+            SyncObjConf(
+                autoTick=False,
+                raftMinTimeout=limits.ELECTION_TIMEOUT_MIN_S,
+                raftMaxTimeout=limits.ELECTION_TIMEOUT_MAX_S,
+                appendEntriesPeriod=limits.HEARTBEAT_S,
+                leaderFallbackTimeout=limits.LEADER_FALLBACK_S,
+                dynamicMembershipChange=False,
+            ),
+            transport=self._transport,
+        )
+        for node in self._nodes.values():
+            # A candidacy follows a prevote that a majority answered, so pysyncobj's own notion of who is
+            # connected has nothing to add.
+            self._core._SyncObj__onNodeConnected(node)
+
+    def _drive(self, now_s: float) -> None:
+        _Driven.now_s = now_s
+        _Driven.rng = self._rng
+
+    @property
+    def role(self) -> Role:
+        return Role(self._core._SyncObj__raftState)
+
+    @property
+    def deadline_s(self) -> float:
+        """When this replica, not leading, loses patience with its leader."""
+        return self._core._SyncObj__raftElectionDeadline  # type: ignore[no-any-return]
+
+    @property
+    def heartbeat_s(self) -> float:
+        """When a leader owes its followers a sign of life."""
+        return self._core._SyncObj__newAppendEntriesTime  # type: ignore[no-any-return]
+
+    def tick(self, now_s: float, commit_index: int) -> bool:
+        """One tick of pysyncobj. True when this replica became a candidate in it."""
+        self._drive(now_s)
+        core = self._core
+        core._SyncObj__raftCommitIndex = commit_index
+        self._transport.candidacy = core.won_alone = False
+        core.doTick(0)
+        return self._transport.candidacy or core.won_alone
+
+    def take_heartbeat(self) -> bool:
+        due: bool = self._core.heartbeat_due
+        self._core.heartbeat_due = False
+        return due
+
+    def postpone(self, now_s: float) -> None:
+        """A sign of life from the leader, or a vote given: begin a new random time-out."""
+        self._drive(now_s)
+        self._core._SyncObj__raftElectionDeadline = now_s + self._core._SyncObj__generateRaftTimeout()
+
+    def expire(self) -> None:
+        """Let the next tick stand for election: a prevote was won, or a transfer came."""
+        self._core._SyncObj__raftElectionDeadline = 0.0
+
+    def adopt_term(self, term: int, voted_for: int, now_s: float) -> None:
+        """Follow `term`, with the vote given to `voted_for` (or nobody, -1)."""
+        self._drive(now_s)
+        self._core._SyncObj__setCurrentTerm(term, None if voted_for == _NOBODY else voted_for)
+
+    def become_follower(self, now_s: float) -> None:
+        self._drive(now_s)
+        self._core._SyncObj__setState(int(Role.FOLLOWER))
+        self._core._SyncObj__raftLeader = None
+
+    def become_leader(self, now_s: float) -> None:
+        self._drive(now_s)
+        core = self._core
+        core._SyncObj__raftLeader = core.selfNode
+        core._SyncObj__setState(int(Role.LEADER))
+        core._SyncObj__lastResponseTime.clear()
+        for node in self._nodes.values():
+            core._SyncObj__raftMatchIndex[node] = 0  # ours is separate; 0 keeps its commit loop still (G5)
+            core._SyncObj__lastResponseTime[node] = now_s
+        core._SyncObj__newAppendEntriesTime = now_s
+
+    def note_response(self, node_id: int, now_s: float) -> None:
+        """A follower answered: the leader still has it (a leader without a majority steps down)."""
+        self._core._SyncObj__lastResponseTime[self._nodes[node_id]] = now_s

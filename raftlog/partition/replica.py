@@ -1,0 +1,494 @@
+"""One replica of one partition: what its worker does in a turn, without sockets, clock or files of its own.
+
+One turn, in this order, each step BEFORE the next (docs/durability.md):
+
+    1 receive     on_raft, on_request: take input, decide, append what a leader sent
+    2 tick        elections and timers
+    3 append      as leader: all waiting produce requests, one write
+    4 replicate   AppendEntries leave; the leader does not count itself yet
+    5 persist     one fdatasync for all that was appended, and `state` when it changed
+    6 commit      count what is durable; held votes and success replies leave
+    7 answer      acks=1 is durable here, acks=all is committed
+    8 serve       fetches, below the high watermark only
+    9 keep house  commit bound, roll by age, retention
+
+Nothing that claims durability leaves BEFORE step 5 is over. A disk without room refuses writes and is asked again; any
+other StorageError leaves `turn` and must end the worker, since a failed fsync cannot be retried.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from raftlog import limits
+from raftlog.clock import Clock
+from raftlog.consensus.group import Payload, RaftGroup
+from raftlog.errors import CorruptLogError, DiskFullError, ErrorCode, OffsetOutOfRangeError, RaftlogError
+from raftlog.partition.fetches import WaitingFetch, WaitingFetches
+from raftlog.partition.waiting import Answers, Appended, Done, Produce, WaitingProduces
+from raftlog.protocol import messages as m
+from raftlog.protocol.raft import RaftMessage
+from raftlog.record.batch import BatchHeader, check_batch
+from raftlog.storage.log import PartitionLog
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Doubt, ReplicaSpec, ReplicaStatus, Role
+
+FAIL_POINTS = (
+    "turn: received",
+    "turn: ticked",
+    "turn: appended",
+    "turn: replicated",
+    "turn: persisted",
+    "turn: committed",
+    "turn: answered",
+    "turn: served",
+)
+
+ClientRequest = m.ProduceRequest | m.FetchRequest | m.ListOffsetsRequest
+ClientResponse = m.ProduceResponse | m.FetchResponse | m.ListOffsetsResponse
+
+
+class Outbox(Protocol):
+    """Where a turn's output goes: sockets in a worker, a simulated network in the simulator."""
+
+    def send_raft(self, node_id: int, message: RaftMessage, payload: Payload | None) -> None: ...
+
+    def answer(self, client: Hashable, response: ClientResponse, payload: Payload | None) -> None: ...
+
+
+class Replica:
+    """Replica `node_id` of the partition `spec`, over an open `log`."""
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        boot_id: int,
+        spec: ReplicaSpec,
+        log: PartitionLog,
+        clock: Clock,
+        rng: random.Random,
+        outbox: Outbox,
+        fail_point: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.spec = spec
+        self.node_id = node_id
+        self._log = log
+        self._clock = clock
+        self._outbox = outbox
+        self._fail_point = fail_point
+        self._group = RaftGroup(
+            node_id=node_id,
+            boot_id=boot_id,
+            replicas=spec.replicas,
+            partition=spec.partition,
+            log=log,
+            rng=rng,
+            send=outbox.send_raft,
+            now_s=clock.monotonic_s(),
+        )
+        self._to_append: list[tuple[Produce, bytes, BatchHeader]] = []
+        self._synced_next: list[tuple[Produce, int]] = []  # acks=1, waiting for this turn's sync
+        self._waiting = WaitingProduces()
+        self._fetches = WaitingFetches()
+        self._answers = Answers()
+        self._led_term = 0  # the term in which this replica accepted what waits; 0: none
+        self._high_watermark = log.offset_after(self._group.commit_index)
+        self._watermark_index = self._group.commit_index
+        self._paused_until_s = 0.0
+        self._handover_to = 0
+        self._refusal = ""  # why the disk takes nothing
+        self._retry_disk_s = 0.0
+        self._bound_due_s = 0.0
+        self._bound_written = 0
+        self._house_due_s = 0.0
+
+    # --- what the worker and the controller ask -----------------------------------------------
+    @property
+    def is_leader(self) -> bool:
+        return self._group.is_leader
+
+    @property
+    def leader_ready(self) -> bool:
+        """Leads, and knows its high watermark: its own no-op is committed."""
+        return self._group.leader_ready
+
+    @property
+    def leader_id(self) -> int:
+        return self._group.leader_id
+
+    @property
+    def leader_epoch(self) -> int:
+        return self._group.term
+
+    @property
+    def high_watermark(self) -> int:
+        """First offset that is not known to be committed here; never goes back."""
+        return self._high_watermark
+
+    def read_committed(self, offset: int, max_bytes: int) -> bytes:
+        """Whole batches below the high watermark as known here; also on followers. Empty at the end."""
+        if offset >= self._high_watermark:
+            return b""
+        return self._log.read(offset, max_bytes, self._high_watermark)
+
+    def set_peer(self, node_id: int, boot_id: int) -> None:
+        """The current boot id of another replica's worker; 0 when it is gone."""
+        self._group.set_peer(node_id, boot_id, self._clock.monotonic_s())
+
+    def set_config(self, spec: ReplicaSpec) -> None:
+        """Settings of the topic that changed at run time."""
+        self.spec = spec
+        self._log.set_config(spec.config)
+
+    def hand_over(self) -> None:
+        """Pause appends and ask the most complete in-sync follower to lead. Call before a clean stop."""
+        self._paused_until_s = self._clock.monotonic_s() + 0.1
+        self._handover_to = -1
+
+    def stop(self) -> None:
+        """A clean end: what is appended becomes durable and the commit bound is written."""
+        self._log.note_commit(self._group.commit_index)
+        self._log.close()
+
+    def next_wakeup_s(self) -> float:
+        """Monotonic time at which a turn is due even without input."""
+        now_s = self._clock.monotonic_s()
+        due_s = min(self._group.next_wakeup_s(), self._fetches.next_deadline_s)
+        if self._to_append or self._handover_to:
+            return now_s
+        if self._waiting.count:
+            due_s = min(due_s, now_s + 0.05)
+        if self._bound_target() != self._bound_written:
+            due_s = min(due_s, max(self._bound_due_s, now_s + 0.001))
+        return due_s
+
+    def status(self) -> ReplicaStatus:
+        log, spec = self._log, self.spec
+        return ReplicaStatus(
+            topic=spec.topic,
+            topic_id=spec.topic_id,
+            partition=spec.partition,
+            node_id=self.node_id,
+            role=self._group.role,
+            leader_id=self.leader_id,
+            leader_epoch=self.leader_epoch,
+            log_start_offset=log.log_start_offset,
+            high_watermark=self._high_watermark,
+            log_end_offset=log.log_end_offset,
+            size_bytes=log.size_bytes,
+            segments=log.segment_count,
+            doubt=log.doubt,
+            doubt_reason=log.doubt_reason,
+            in_sync=self._in_sync(),
+            error=self._refusal,
+            fsyncs=log.syncs,
+            truncations=log.truncations,
+        )
+
+    def _in_sync(self) -> tuple[int, ...]:
+        if not self.is_leader:
+            return ()
+        now_s = self._clock.monotonic_s()
+        members = []
+        for node_id in self.spec.replicas:
+            progress = self._group.match_of(node_id)
+            if node_id == self.node_id:
+                members.append(node_id)
+            elif (
+                progress is not None
+                and progress.doubt is Doubt.NONE
+                and progress.match_index > 0
+                and now_s - progress.replied_s < limits.IN_SYNC_SILENT_S
+                and now_s - progress.caught_up_s < limits.IN_SYNC_LAG_S
+            ):
+                members.append(node_id)
+        return tuple(members)
+
+    # --- 1 receive -----------------------------------------------------------------------------
+    def on_raft(self, message: RaftMessage, payload: Payload | None) -> None:
+        """Take a message of another replica. Raises CorruptLogError when it contradicts what is committed."""
+        if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
+            self._group.receive(message, payload, self._clock.monotonic_s())
+            self._notice_role()
+
+    def on_request(self, client: Hashable, request: ClientRequest, payload: list[bytes]) -> None:
+        """Take a client's request; its answer leaves through the outbox, in this turn or a later one."""
+        code = ErrorCode.NONE
+        if request.topic_id != self.spec.topic_id:
+            code = ErrorCode.INCONSISTENT_TOPIC_ID
+        elif request.partition != self.spec.partition:
+            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        match request:
+            case m.ProduceRequest():
+                self._on_produce(client, request, payload, code)
+            case m.FetchRequest():
+                self._on_fetch(client, request, code)
+            case m.ListOffsetsRequest():
+                self._on_list_offsets(client, request, code)
+
+    def propose(self, batch: bytes, done: Done) -> None:
+        """Append raftlog's own batch; `done(code, base_offset)` is called once, when its outcome is known or lost."""
+        produce = Produce(None, 0, -1, self._clock.monotonic_s() + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
+        self._take_produce(produce, batch)
+
+    def _on_produce(
+        self, client: Hashable, request: m.ProduceRequest, payload: list[bytes], code: ErrorCode
+    ) -> None:
+        timeout_ms = min(max(request.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
+        deadline_s = self._clock.monotonic_s() + timeout_ms / 1000
+        size_bytes = len(payload[0]) if payload else 0
+        produce = Produce(client, request.correlation_id, request.acks, deadline_s, size_bytes, None)
+        text = ""
+        if code is ErrorCode.NONE and request.acks not in (-1, 0, 1):
+            code, text = ErrorCode.INVALID_REQUIRED_ACKS, f"acks is 0, 1 or -1 (all), not {request.acks}"
+        elif code is ErrorCode.NONE and len(payload) != 1:
+            code, text = ErrorCode.INVALID_REQUEST, f"a produce request carries one batch, not {len(payload)}"
+        if code is not ErrorCode.NONE:
+            self._refuse(produce, code, text)
+        else:
+            self._take_produce(produce, payload[0])
+
+    def _take_produce(self, produce: Produce, frame: bytes) -> None:
+        """Check one batch and put it into this turn's append, or refuse it."""
+        if not self.is_leader:
+            self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        elif self._clock.monotonic_s() < self._paused_until_s:
+            # Leadership is moving: nothing was appended, so the client may ask the next leader.
+            self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        elif len(frame) > self.spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES:
+            text = f"a batch of {len(frame)} bytes; max_record_bytes is {self.spec.config.max_record_bytes}"
+            self._refuse(produce, ErrorCode.MESSAGE_TOO_LARGE, text)
+        elif (
+            self._waiting.count + len(self._to_append) >= limits.UNANSWERED_PRODUCES_MAX
+            or self._waiting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
+        ):
+            self._refuse(produce, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
+        elif self._refusal and self._clock.monotonic_s() < self._retry_disk_s:
+            self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
+        else:
+            try:
+                header = check_batch(frame)
+            except RaftlogError as error:
+                self._refuse(produce, error.code, str(error))
+                return
+            self._to_append.append((produce, frame, header))
+
+    def _refuse(self, produce: Produce, code: ErrorCode, text: str = "") -> None:
+        self._answers.put(produce, code, -1, text, self.leader_id, self.leader_epoch)
+
+    def _on_fetch(self, client: Hashable, request: m.FetchRequest, code: ErrorCode) -> None:
+        code = code or self._why_not_serve()
+        wait_ms = min(max(request.max_wait_ms, 0), limits.FETCH_WAIT_MAX_MS)
+        waiting = WaitingFetch(client, request, self._clock.monotonic_s() + wait_ms / 1000)
+        if code is ErrorCode.NONE and not self._log.log_start_offset <= request.offset <= self._high_watermark:
+            code = ErrorCode.OFFSET_OUT_OF_RANGE
+        if code is ErrorCode.NONE and len(self._fetches) >= limits.WAITING_FETCHES_MAX:
+            code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+        if code is not ErrorCode.NONE:
+            self._answer_fetch(waiting, code)
+        else:
+            self._fetches.add(waiting)
+
+    def _on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
+        code = code or self._why_not_serve()
+        offset, timestamp_ms = -1, -1
+        if code is ErrorCode.NONE:
+            if request.timestamp_ms == LATEST_TIMESTAMP:
+                offset = self._high_watermark
+            elif request.timestamp_ms == EARLIEST_TIMESTAMP:
+                offset = self._log.log_start_offset
+            elif request.timestamp_ms < 0:
+                code = ErrorCode.INVALID_REQUEST
+            else:
+                found = self._log.offset_for_time(request.timestamp_ms, self._high_watermark)
+                offset, timestamp_ms = found or (-1, -1)
+        response = m.ListOffsetsResponse(
+            correlation_id=request.correlation_id,
+            error_code=int(code),
+            offset=offset,
+            timestamp_ms=timestamp_ms,
+            leader_id=self.leader_id,
+            leader_epoch=self.leader_epoch,
+        )
+        self._outbox.answer(client, response, None)
+
+    def _why_not_serve(self) -> ErrorCode:
+        if not self.is_leader:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        # Until its own no-op is committed a new leader's high watermark may be behind its predecessor's.
+        return ErrorCode.NONE if self.leader_ready else ErrorCode.OFFSET_NOT_AVAILABLE
+
+    # --- the turn ------------------------------------------------------------------------------
+    def turn(self) -> None:
+        """Steps 2 to 9 for everything that was received. Raises StorageError when this worker must end."""
+        now_s = self._clock.monotonic_s()
+        self._fail_point("turn: received")
+        self._group.tick(now_s)
+        self._notice_role()
+        self._fail_point("turn: ticked")
+        if self._to_append:
+            self._append()
+        if self._handover_to:
+            self._try_handover(now_s)
+        self._fail_point("turn: appended")
+        self._group.replicate(now_s)
+        self._fail_point("turn: replicated")
+        try:
+            self._log.persist()
+        except DiskFullError as error:
+            # What was to follow the sync stays held, and is tried again in the next turn.
+            self._refuse_writes(error)
+            self._send_answers()
+            return
+        self._fail_point("turn: persisted")
+        self._group.after_persist(now_s)
+        self._advance_watermark()
+        self._fail_point("turn: committed")
+        self._answer_produces(now_s)
+        self._fail_point("turn: answered")
+        self._serve(now_s)
+        self._fail_point("turn: served")
+        self._keep_house(now_s)
+
+    def _notice_role(self) -> None:
+        """Leadership of one term ended: what waits for it has an unknown outcome."""
+        term = self._group.term if self.is_leader else 0
+        if term == self._led_term:
+            return
+        if self._led_term:
+            self._waiting.end_all(self._answers)
+            for produce, _ in self._synced_next:
+                self._answers.put(produce, ErrorCode.REQUEST_TIMED_OUT, -1, "leadership was lost")
+            self._synced_next.clear()
+            for produce, _, _ in self._to_append:
+                self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self._to_append.clear()
+            self._handover_to = 0
+            for waiting in self._fetches.take_all():
+                self._answer_fetch(waiting, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self._led_term = term
+        self._log.tail_cache_bytes = limits.TAIL_CACHE_BYTES if term else limits.FOLLOWER_TAIL_BYTES
+
+    def _append(self) -> None:
+        """Step 3. One write for all; a full disk refuses all of them and leaves the log as it was."""
+        taken, self._to_append = self._to_append, []
+        produces = [produce for produce, _, _ in taken]
+        try:
+            run = self._log.append_as_leader(
+                [frame for _, frame, _ in taken], [header for _, _, header in taken], self._group.term
+            )
+        except DiskFullError as error:
+            self._refuse_writes(error)
+            for produce in produces:
+                self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
+            return
+        self._refusal = ""
+        base_offsets = list(run.base_offsets)
+        self._waiting.add(Appended(run.first_index, self._group.term, produces, base_offsets))
+        for produce, base_offset in zip(produces, base_offsets, strict=True):
+            if produce.acks == 1:
+                self._synced_next.append((produce, base_offset))
+
+    def _refuse_writes(self, error: DiskFullError) -> None:
+        self._refusal = f"no room on the disk, writes are refused: {error}"
+        self._retry_disk_s = self._clock.monotonic_s() + limits.DISK_RETRY_S
+
+    def _advance_watermark(self) -> None:
+        if self._group.commit_index != self._watermark_index:
+            self._watermark_index = self._group.commit_index
+            high_watermark = self._log.offset_after(self._watermark_index)
+            assert high_watermark >= self._high_watermark, "the high watermark never goes back"
+            self._high_watermark = high_watermark
+
+    def _answer_produces(self, now_s: float) -> None:
+        """Step 7."""
+        for produce, base_offset in self._synced_next:
+            self._answers.put(produce, ErrorCode.NONE, base_offset)
+        self._synced_next.clear()
+        self._waiting.commit(self._group.commit_index, self._answers)
+        self._waiting.time_out(now_s, self._answers)
+        self._send_answers()
+
+    def _send_answers(self) -> None:
+        for client, results in self._answers.take().items():
+            self._outbox.answer(client, m.ProduceResponse(results=results), None)
+
+    def _serve(self, now_s: float) -> None:
+        """Step 8."""
+        if not len(self._fetches):
+            return
+        code = self._why_not_serve()
+        if code is not ErrorCode.NONE:
+            for waiting in self._fetches.take_all():
+                self._answer_fetch(waiting, code)
+            return
+        for waiting in self._fetches.take_ready(self._high_watermark, now_s):
+            request = waiting.request
+            if request.offset >= self._high_watermark:
+                self._answer_fetch(waiting, ErrorCode.NONE)
+                continue
+            max_bytes = min(max(request.max_bytes, 1), limits.FETCH_BYTES_MAX)
+            try:
+                data = self._log.read(request.offset, max_bytes, self._high_watermark)
+            except OffsetOutOfRangeError:
+                self._answer_fetch(waiting, ErrorCode.OFFSET_OUT_OF_RANGE)
+                continue
+            except CorruptLogError as error:
+                self._answer_fetch(waiting, ErrorCode.KAFKA_STORAGE_ERROR, text=str(error))
+                continue
+            if len(data) < min(request.min_bytes, max_bytes) and waiting.deadline_s > now_s:
+                self._fetches.add(waiting)
+                continue
+            self._answer_fetch(waiting, ErrorCode.NONE, data)
+
+    def _answer_fetch(
+        self, waiting: WaitingFetch, code: ErrorCode, data: Payload | None = None, *, text: str = ""
+    ) -> None:
+        response = m.FetchResponse(
+            correlation_id=waiting.request.correlation_id,
+            error_code=int(code),
+            error_text=text,
+            high_watermark=self._high_watermark,
+            log_start_offset=self._log.log_start_offset,
+            leader_id=self.leader_id,
+            leader_epoch=self.leader_epoch,
+        )
+        self._outbox.answer(waiting.client, response, data)
+
+    def _try_handover(self, now_s: float) -> None:
+        if not self.is_leader or now_s >= self._paused_until_s:
+            self._handover_to = 0  # resume: it did not work, or is done
+            return
+        followers = [node_id for node_id in self._in_sync() if node_id != self.node_id]
+        if self._handover_to < 0 and any(self._group.transfer_to(node_id) for node_id in followers):
+            self._handover_to = 1
+
+    # --- 9 keep house ----------------------------------------------------------------------------
+    def _bound_target(self) -> int:
+        return min(self._group.commit_index, self._log.synced_index)
+
+    def _keep_house(self, now_s: float) -> None:
+        target = self._bound_target()
+        if target == self._bound_written:
+            self._bound_due_s = now_s + limits.COMMIT_BOUND_S
+        elif now_s >= self._bound_due_s:
+            try:
+                self._log.write_commit_bound()
+            except DiskFullError as error:
+                self._refuse_writes(error)
+                self._bound_due_s = now_s + limits.DISK_RETRY_S
+                return
+            self._bound_written = target
+            self._bound_due_s = now_s + limits.COMMIT_BOUND_S
+        if now_s >= self._house_due_s:
+            self._house_due_s = now_s + limits.HOUSE_S
+            self._log.maybe_roll(self._clock.wall_ms())
+            if self.leader_ready:
+                start = self._log.retention_start(self._clock.wall_ms())
+                if start > self._log.log_start_offset:
+                    self._group.delete_head(start)
+
+
+__all__ = ["FAIL_POINTS", "ClientRequest", "ClientResponse", "Outbox", "Replica", "Role"]

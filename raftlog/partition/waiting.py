@@ -1,0 +1,125 @@
+"""Produce requests that wait for their acknowledgement, and the answers of a turn, grouped by client.
+
+A waiting produce is known by (Raft index, term), not by index alone: when leadership is lost its outcome is
+unknown, never success (docs/architecture.md, "Semantics"). No I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from raftlog.errors import ErrorCode
+from raftlog.protocol.messages import ProduceResult
+
+Done = Callable[[ErrorCode, int], None]
+
+
+class Produce(NamedTuple):
+    """One accepted request. `client` None: raftlog's own, told through `done`."""
+
+    client: Hashable | None
+    correlation_id: int
+    acks: int
+    deadline_s: float
+    size_bytes: int
+    done: Done | None
+
+
+class Appended(NamedTuple):
+    """Requests appended together: entry `first_index + i` is `produces[i]`, at `base_offsets[i]`."""
+
+    first_index: int
+    term: int
+    produces: list[Produce]
+    base_offsets: list[int]
+
+
+class Answers:
+    """The produce results of one turn, one frame a client."""
+
+    def __init__(self) -> None:
+        self.by_client: dict[Hashable, list[ProduceResult]] = {}
+
+    def put(self, produce: Produce, code: ErrorCode, base_offset: int, text: str = "", *hint: int) -> None:
+        if produce.done is not None:
+            produce.done(code, base_offset)
+        elif produce.acks != 0:
+            result = ProduceResult(produce.correlation_id, int(code), base_offset, *hint)
+            if text:
+                result.error_text = text
+            results = self.by_client.get(produce.client)
+            if results is None:
+                self.by_client[produce.client] = [result]
+            else:
+                results.append(result)
+
+    def take(self) -> dict[Hashable, list[ProduceResult]]:
+        taken, self.by_client = self.by_client, {}
+        return taken
+
+
+class WaitingProduces:
+    """acks=all, in index order, until committed, timed out, or leadership ends."""
+
+    def __init__(self) -> None:
+        self._appended: deque[Appended] = deque()
+        self._next_check_s = 0.0
+        self.count = 0
+        self.size_bytes = 0
+
+    def add(self, appended: Appended) -> None:
+        self._appended.append(appended)
+        for produce in appended.produces:
+            self.count += 1
+            self.size_bytes += produce.size_bytes
+
+    def commit(self, commit_index: int, answers: Answers) -> None:
+        """Everything up to `commit_index` is committed; those that wait for it succeed."""
+        while self._appended:
+            group = self._appended[0]
+            ready = commit_index - group.first_index + 1
+            if ready <= 0:
+                return
+            done, offsets = group.produces[:ready], group.base_offsets[:ready]
+            self._forget(done)
+            for produce, base_offset in zip(done, offsets, strict=True):
+                answers.put(produce, ErrorCode.NONE, base_offset)
+            if ready < len(group.produces):
+                self._appended[0] = Appended(
+                    group.first_index + ready, group.term, group.produces[ready:], group.base_offsets[ready:]
+                )
+                return
+            self._appended.popleft()
+
+    def end_all(self, answers: Answers) -> None:
+        """Leadership is lost: whether these records stay is not known here."""
+        while self._appended:
+            group = self._appended.popleft()
+            self._forget(group.produces)
+            for produce in group.produces:
+                answers.put(produce, ErrorCode.REQUEST_TIMED_OUT, -1, "leadership was lost; the outcome is unknown")
+
+    def time_out(self, now_s: float, answers: Answers) -> None:
+        """Answer what has waited too long. The entries stay in the log, so the outcome is open."""
+        if not self._appended or now_s < self._next_check_s:
+            return
+        self._next_check_s = now_s + 0.05
+        for position, group in enumerate(self._appended):
+            if all(produce.deadline_s > now_s or produce.acks == 0 for produce in group.produces):
+                continue
+            kept: list[Produce] = []
+            for produce in group.produces:
+                if produce.deadline_s > now_s or produce.acks == 0:
+                    kept.append(produce)
+                    continue
+                answers.put(produce, ErrorCode.REQUEST_TIMED_OUT, -1, "not committed in time; the outcome is open")
+                # The place in the group stays taken, as the index is; nobody is told again.
+                kept.append(produce._replace(acks=0, done=None))
+            self._appended[position] = group._replace(produces=kept)
+
+    def _forget(self, produces: list[Produce]) -> None:
+        self.count -= len(produces)
+        for produce in produces:
+            self.size_bytes -= produce.size_bytes
