@@ -7,6 +7,7 @@ import msgspec
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import HEADER_BYTES_MAX
 from raftlog.protocol import messages as m
+from raftlog.protocol import nodes as n
 from raftlog.protocol.raft import RaftMessage
 
 Request = (
@@ -18,6 +19,9 @@ Request = (
     | m.ProduceRequest
     | m.FetchRequest
     | m.ListOffsetsRequest
+    | n.NodeState
+    | n.ImageRequest
+    | n.RegisterNodeRequest
 )
 Response = (
     m.HandshakeResponse
@@ -28,6 +32,9 @@ Response = (
     | m.ProduceResponse
     | m.FetchResponse
     | m.ListOffsetsResponse
+    | n.NodeState
+    | n.ImageResponse
+    | n.RegisterNodeResponse
 )
 
 _encoder = msgspec.msgpack.Encoder()

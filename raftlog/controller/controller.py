@@ -1,0 +1,145 @@
+"""One mutation of the metadata at a time, in the order asked for. Pure: data and a time in, actions out.
+
+A request is decided on an image that holds everything decided before it, proposed as one batch, and
+answered once that batch is committed and in the image: whoever was told "created" finds the topic.
+The controller works only while its replica leads and the image has reached the high watermark;
+on loss of leadership all that waits is answered NOT_CONTROLLER, and what was proposed
+REQUEST_TIMED_OUT, since its outcome is open.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Hashable
+from typing import NamedTuple
+
+from raftlog.controller.decisions import (
+    ControllerRequest,
+    ControllerResponse,
+    Founder,
+    decide,
+    found_cluster,
+)
+from raftlog.controller.image import Image
+from raftlog.controller.records import MetadataRecord
+from raftlog.errors import ErrorCode
+from raftlog.limits import ADMIN_TIMEOUT_MS, WAITING_ADMIN_REQUESTS_MAX
+from raftlog.protocol.messages import CreateTopicsRequest, ErrorResponse
+
+
+class Answer(NamedTuple):
+    client: Hashable
+    response: ControllerResponse | ErrorResponse
+
+
+class Propose(NamedTuple):
+    """To be appended as one record batch; the outcome comes back through `on_outcome`."""
+
+    records: list[MetadataRecord]
+
+
+Action = Answer | Propose
+
+
+class _Waiting(NamedTuple):
+    client: Hashable
+    request: ControllerRequest
+    deadline_s: float
+
+
+class _Proposed(NamedTuple):
+    """`answer` None: the founding of the cluster, which nobody asked for."""
+
+    answer: Answer | None
+    correlation_id: int
+
+
+class Controller:
+    """Call `step` after each input until it returns nothing."""
+
+    def __init__(
+        self,
+        *,
+        founders: Collection[Founder],
+        mint_id: Callable[[], bytes],
+        mint_cluster_id: Callable[[], str],
+    ) -> None:
+        self._founders = founders
+        self._mint_id = mint_id
+        self._mint_cluster_id = mint_cluster_id
+        self._waiting: deque[_Waiting] = deque()
+        self._proposed: _Proposed | None = None
+        self._committed_end: int | None = None  # the image must reach this before the answer leaves
+
+    def on_request(self, client: Hashable, request: ControllerRequest, now_s: float) -> list[Action]:
+        if len(self._waiting) >= WAITING_ADMIN_REQUESTS_MAX:
+            return [
+                _error(
+                    client,
+                    request.correlation_id,
+                    ErrorCode.THROTTLING_QUOTA_EXCEEDED,
+                    "too many requests wait for the controller",
+                )
+            ]
+        asked_ms = ADMIN_TIMEOUT_MS
+        if isinstance(request, CreateTopicsRequest):
+            asked_ms = min(max(request.timeout_ms, 0), ADMIN_TIMEOUT_MS)
+        self._waiting.append(_Waiting(client, request, now_s + asked_ms / 1000))
+        return []
+
+    def on_outcome(self, code: ErrorCode, end_offset: int) -> list[Action]:
+        """Of the last Propose: committed up to `end_offset`, or an error, after which its fate is open."""
+        proposed = self._proposed
+        assert proposed is not None and self._committed_end is None
+        if code is ErrorCode.NONE:
+            self._committed_end = end_offset
+            return []
+        self._proposed = None
+        if proposed.answer is None:
+            return []
+        client = proposed.answer.client
+        if code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            return [_error(client, proposed.correlation_id, ErrorCode.NOT_CONTROLLER, "leadership moved")]
+        if code is ErrorCode.REQUEST_TIMED_OUT:
+            text = "leadership moved; whether it was done is not known"
+            return [_error(client, proposed.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
+        return [_error(client, proposed.correlation_id, code, f"the metadata log refused it: {code.name}")]
+
+    def step(self, image: Image, *, leads: bool, live: Collection[int], now_s: float) -> list[Action]:
+        """`leads`: this replica leads, its own epoch start is committed and `image` holds all of the log."""
+        if self._proposed is not None:
+            if self._committed_end is None or image.end_offset < self._committed_end:
+                return []
+            answer, self._proposed, self._committed_end = self._proposed.answer, None, None
+            return [answer] if answer is not None else []
+        if not leads:
+            return self._refuse_all()
+        if not image.cluster_id:
+            if not self._founders:
+                return []
+            self._proposed = _Proposed(None, -1)
+            return [Propose(found_cluster(self._mint_cluster_id(), self._founders))]
+        if not self._waiting:
+            return []
+        waiting = self._waiting.popleft()
+        if now_s >= waiting.deadline_s:
+            text = "the controller had too much else to do"
+            return [_error(waiting.client, waiting.request.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
+        decision = decide(image, waiting.request, live=live, mint_id=self._mint_id)
+        answer = Answer(waiting.client, decision.response)
+        if not decision.records:
+            return [answer]
+        self._proposed = _Proposed(answer, waiting.request.correlation_id)
+        return [Propose(decision.records)]
+
+    def _refuse_all(self) -> list[Action]:
+        refused: list[Action] = [
+            _error(waiting.client, waiting.request.correlation_id, ErrorCode.NOT_CONTROLLER, "not the controller")
+            for waiting in self._waiting
+        ]
+        self._waiting.clear()
+        return refused
+
+
+def _error(client: Hashable, correlation_id: int, code: ErrorCode, text: str) -> Answer:
+    return Answer(client, ErrorResponse(correlation_id=correlation_id, error_code=code, error_text=text))

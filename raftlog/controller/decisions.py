@@ -1,0 +1,183 @@
+"""What the controller makes of a request: (response, records). Pure.
+
+The records are what has to be committed before the response is true. No records: the response holds
+as it stands, an error or a repetition of what is already so. Every decision is taken on an image that
+holds all that was decided before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from raftlog.config import check_topic_name, parse_topic_config
+from raftlog.controller.image import Image, apply
+from raftlog.controller.placement import place
+from raftlog.controller.records import (
+    ClusterRecord,
+    MetadataRecord,
+    NodeRecord,
+    TopicDeletedRecord,
+    TopicRecord,
+)
+from raftlog.errors import (
+    ErrorCode,
+    InconsistentClusterIdError,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    InvalidRequestError,
+    RaftlogError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
+from raftlog.limits import NODE_ID_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
+from raftlog.protocol.messages import (
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    NewTopic,
+    TopicResult,
+    TopicsResponse,
+)
+from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.types import Endpoint
+
+DEFAULT_PARTITIONS = 1
+DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as there are
+
+ControllerRequest = CreateTopicsRequest | DeleteTopicsRequest | RegisterNodeRequest
+ControllerResponse = TopicsResponse | RegisterNodeResponse
+
+
+class Founder(NamedTuple):
+    node_id: int
+    directory_id: str
+    endpoint: Endpoint
+
+
+class Decision(NamedTuple):
+    response: ControllerResponse
+    records: list[MetadataRecord]
+
+
+def decide(
+    image: Image, request: ControllerRequest, *, live: Collection[int], mint_id: Callable[[], bytes]
+) -> Decision:
+    """`live`: the nodes heard from of late. `mint_id` gives a new topic id."""
+    match request:
+        case CreateTopicsRequest():
+            return _create_topics(image, request, live, mint_id)
+        case DeleteTopicsRequest():
+            return _delete_topics(image, request)
+        case RegisterNodeRequest():
+            return _register_node(image, request)
+
+
+def found_cluster(cluster_id: str, founders: Collection[Founder]) -> list[MetadataRecord]:
+    """The first records of a log: the cluster and all its voters, so that none waits to be registered."""
+    ordered = sorted(founders)
+    voters = tuple(founder.node_id for founder in ordered)
+    return [
+        ClusterRecord(cluster_id=cluster_id, voters=voters),
+        *(
+            NodeRecord(node_id=node_id, directory_id=directory_id, endpoint=endpoint)
+            for node_id, directory_id, endpoint in ordered
+        ),
+    ]
+
+
+def _create_topics(
+    image: Image, request: CreateTopicsRequest, live: Collection[int], mint_id: Callable[[], bytes]
+) -> Decision:
+    results: list[TopicResult] = []
+    records: list[MetadataRecord] = []
+    planned = image
+    for index, new in enumerate(request.topics):
+        try:
+            if index >= TOPICS_PER_REQUEST_MAX:
+                raise InvalidRequestError(f"one request creates at most {TOPICS_PER_REQUEST_MAX} topics")
+            record = _new_topic(planned, new, live, mint_id)
+        except RaftlogError as error:
+            results.append(_refused(new.name, error))
+            continue
+        # The next topic of this request is placed beside this one, and may not take its name.
+        planned = apply(planned, planned.end_offset, record)
+        records.append(record)
+        results.append(
+            TopicResult(
+                name=record.name,
+                error_code=ErrorCode.NONE,
+                error_text="",
+                topic_id=record.topic_id,
+                partitions=len(record.replicas),
+                replication_factor=len(record.replicas[0]),
+            )
+        )
+    return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
+
+
+def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Callable[[], bytes]) -> TopicRecord:
+    check_topic_name(new.name)
+    if new.name in image.topics:
+        raise TopicAlreadyExistsError(f"topic {new.name} exists")
+    partitions = DEFAULT_PARTITIONS if new.partitions == -1 else new.partitions
+    if not 1 <= partitions <= PARTITIONS_PER_TOPIC_MAX:
+        raise InvalidPartitionsError(
+            f"a topic has between 1 and {PARTITIONS_PER_TOPIC_MAX} partitions, not {partitions}"
+        )
+    nodes = len(image.nodes)
+    factor = min(DEFAULT_REPLICATION_FACTOR, nodes) if new.replication_factor == -1 else new.replication_factor
+    if not 1 <= factor <= nodes:
+        raise InvalidReplicationFactorError(
+            f"replication factor {factor} needs as many nodes; the cluster has {nodes}"
+            if factor > nodes
+            else f"a replication factor is 1 or more, not {factor}"
+        )
+    config = parse_topic_config(new.config)
+    return TopicRecord(
+        name=new.name,
+        topic_id=mint_id(),
+        replicas=place(image, live=live, partitions=partitions, replication_factor=factor),
+        config=config,
+    )
+
+
+def _delete_topics(image: Image, request: DeleteTopicsRequest) -> Decision:
+    results: list[TopicResult] = []
+    records: list[MetadataRecord] = []
+    gone: set[str] = set()
+    for index, name in enumerate(request.names):
+        topic = image.topics.get(name)
+        try:
+            if index >= TOPICS_PER_REQUEST_MAX:
+                raise InvalidRequestError(f"one request deletes at most {TOPICS_PER_REQUEST_MAX} topics")
+            if topic is None or name in gone:
+                raise UnknownTopicOrPartitionError(f"topic {name} does not exist")
+        except RaftlogError as error:
+            results.append(_refused(name, error))
+            continue
+        gone.add(name)
+        records.append(TopicDeletedRecord(name=name, topic_id=topic.topic_id))
+        results.append(TopicResult(name=name, error_code=ErrorCode.NONE, error_text="", topic_id=topic.topic_id))
+    return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
+
+
+def _register_node(image: Image, request: RegisterNodeRequest) -> Decision:
+    records: list[MetadataRecord] = []
+    code, text = ErrorCode.NONE, ""
+    known = image.nodes.get(request.node_id)
+    if request.cluster_id != image.cluster_id:
+        code = InconsistentClusterIdError.code
+        text = f"this is cluster {image.cluster_id}, not {request.cluster_id}"
+    elif not 1 <= request.node_id <= NODE_ID_MAX:
+        code = InvalidRequestError.code
+        text = f"a node id lies between 1 and {NODE_ID_MAX}, not {request.node_id}"
+    elif known is None or (known.directory_id, known.endpoint) != (request.directory_id, request.endpoint):
+        records.append(
+            NodeRecord(node_id=request.node_id, directory_id=request.directory_id, endpoint=request.endpoint)
+        )
+    response = RegisterNodeResponse(correlation_id=request.correlation_id, error_code=code, error_text=text)
+    return Decision(response, records)
+
+
+def _refused(name: str, error: RaftlogError) -> TopicResult:
+    return TopicResult(name=name, error_code=error.code, error_text=str(error))

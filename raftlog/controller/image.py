@@ -1,0 +1,121 @@
+"""The metadata image: all that the metadata log says, as a pure fold `(image, record) -> image`.
+
+An image is a value. Every node that replayed the log up to the same offset holds an equal one, and
+may hand it to others as bytes. Nothing in it is soft state: no leaders, no ports of workers.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.controller.records import (
+    ClusterRecord,
+    MetadataRecord,
+    NodeRecord,
+    TopicDeletedRecord,
+    TopicRecord,
+)
+from raftlog.errors import CorruptLogError
+from raftlog.types import Endpoint, ReplicaSpec, TopicConfig
+
+
+class NodeInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """`registered_offset`: where in the metadata log this directory id appeared first.
+
+    A partition created after it, on a node whose directory has no trace of it, is new there; one
+    created before it was there and is lost.
+    """
+
+    node_id: int
+    endpoint: Endpoint
+    directory_id: str
+    registered_offset: int
+
+
+class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    name: str
+    topic_id: bytes
+    config: TopicConfig
+    replicas: tuple[tuple[int, ...], ...]
+    created_offset: int
+
+    def spec(self, partition: int) -> ReplicaSpec:
+        return ReplicaSpec(
+            topic=self.name,
+            topic_id=self.topic_id,
+            partition=partition,
+            replicas=self.replicas[partition],
+            config=self.config,
+        )
+
+
+class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """`end_offset`: the metadata records in [0, end_offset) are in it."""
+
+    end_offset: int = 0
+    cluster_id: str = ""
+    voters: tuple[int, ...] = ()
+    nodes: dict[int, NodeInfo] = {}
+    topics: dict[str, TopicInfo] = {}
+
+    def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
+        """The (topic, partition) that have a replica on the node."""
+        return [
+            (topic, partition)
+            for topic in self.topics.values()
+            for partition, replicas in enumerate(topic.replicas)
+            if node_id in replicas
+        ]
+
+
+def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
+    """The image after the record at `offset`. Raises CorruptLogError where the log contradicts itself."""
+    assert offset >= image.end_offset, "a record is applied once, in order"
+    end_offset = offset + 1
+    match record:
+        case ClusterRecord():
+            if image.cluster_id:
+                raise CorruptLogError("the metadata log names the cluster twice")
+            return msgspec.structs.replace(
+                image, end_offset=end_offset, cluster_id=record.cluster_id, voters=record.voters
+            )
+        case NodeRecord():
+            known = image.nodes.get(record.node_id)
+            same_directory = known is not None and known.directory_id == record.directory_id
+            node = NodeInfo(
+                node_id=record.node_id,
+                endpoint=record.endpoint,
+                directory_id=record.directory_id,
+                registered_offset=known.registered_offset if known and same_directory else offset,
+            )
+            return msgspec.structs.replace(image, end_offset=end_offset, nodes={**image.nodes, record.node_id: node})
+        case TopicRecord():
+            if record.name in image.topics:
+                raise CorruptLogError(f"the metadata log creates topic {record.name} twice")
+            topic = TopicInfo(
+                name=record.name,
+                topic_id=record.topic_id,
+                config=record.config,
+                replicas=record.replicas,
+                created_offset=offset,
+            )
+            return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
+        case TopicDeletedRecord():
+            topics = dict(image.topics)
+            gone = topics.pop(record.name, None)
+            if gone is None or gone.topic_id != record.topic_id:
+                raise CorruptLogError(f"the metadata log deletes topic {record.name}, which is not there")
+            return msgspec.structs.replace(image, end_offset=end_offset, topics=topics)
+
+
+_decoder = msgspec.msgpack.Decoder(Image, strict=True)
+
+encode_image = msgspec.msgpack.Encoder().encode
+
+
+def decode_image(data: bytes) -> Image:
+    """Raises CorruptLogError for bytes that are no image of this version."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptLogError(f"a metadata image that does not decode: {error}") from None

@@ -1,0 +1,73 @@
+"""What the metadata log says, one typed struct per fact. Bytes in, bytes out.
+
+Each record is the value of one Kafka record in a batch of `__cluster_metadata-0`. It is msgpack of an
+array whose first element names the type and whose second is the version of that type:
+
+    ["Topic", 1, name, topic_id, replicas, config]
+
+All records of one mutation travel in one batch, hence in one Raft entry: they are committed together
+or not at all. A type or version that is not known here stops the replay with CorruptLogError: to
+skip it would give this node another image than the others have.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.errors import CorruptLogError
+from raftlog.types import Endpoint, TopicConfig
+
+RECORD_VERSION = 1
+
+
+class _Record(msgspec.Struct, array_like=True, tag=True, frozen=True):
+    version: int = RECORD_VERSION
+
+
+class ClusterRecord(_Record, tag="Cluster", kw_only=True):
+    """The first record of every log: minted once, by the first leader. `voters` never change."""
+
+    cluster_id: str
+    voters: tuple[int, ...]
+
+
+class NodeRecord(_Record, tag="Node", kw_only=True):
+    """A node with this data directory, reachable there. Repeated when one of them changes."""
+
+    node_id: int
+    directory_id: str
+    endpoint: Endpoint
+
+
+class TopicRecord(_Record, tag="Topic", kw_only=True):
+    """A new topic. `replicas[p]` are the nodes of partition p, the preferred leader first."""
+
+    name: str
+    topic_id: bytes
+    replicas: tuple[tuple[int, ...], ...]
+    config: TopicConfig
+
+
+class TopicDeletedRecord(_Record, tag="TopicDeleted", kw_only=True):
+    name: str
+    topic_id: bytes
+
+
+MetadataRecord = ClusterRecord | NodeRecord | TopicRecord | TopicDeletedRecord
+
+_decoder: msgspec.msgpack.Decoder[MetadataRecord] = msgspec.msgpack.Decoder(MetadataRecord)
+
+encode_record = msgspec.msgpack.Encoder().encode
+
+
+def decode_record(value: bytes) -> MetadataRecord:
+    """Raises CorruptLogError for what this version of raftlog cannot read."""
+    try:
+        record = _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptLogError(f"a metadata record that this raftlog cannot read: {error}") from None
+    if record.version > RECORD_VERSION:
+        raise CorruptLogError(
+            f"a metadata record of version {record.version}; this raftlog reads up to {RECORD_VERSION}"
+        )
+    return record

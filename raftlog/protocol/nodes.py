@@ -1,0 +1,70 @@
+"""What nodes say to each other and clients never send. Same style as messages.py; no sockets.
+
+    supervisor -> supervisor    NodeState, every GOSSIP_S and when something changed; to one who is
+                                not linked back it comes as the answer to its own NodeState
+    supervisor -> supervisor    ImageRequest / ImageResponse (payload: the image as bytes)
+    supervisor -> controller    RegisterNodeRequest / RegisterNodeResponse
+
+Endpoints and boot ids of workers are soft state: they travel here only and are never written to a
+log, so that a partition's majority can re-form while the metadata has no quorum.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.protocol.messages import _Message, _Request, _Response
+from raftlog.types import Endpoint, ReplicaStatus
+
+
+class WorkerState(msgspec.Struct, array_like=True, kw_only=True):
+    """One hosted replica. endpoint None and boot_id 0 while its worker is not running."""
+
+    endpoint: Endpoint | None
+    boot_id: int
+    status: ReplicaStatus
+
+
+class NodeState(_Message, tag="nState"):
+    """All that a supervisor says of itself.
+
+    cluster_id is empty until a cluster is formed. `voters` are the nodes of `--peers` or of the
+    cluster; `founders` the (node id, directory id) that this node had heard of when it began to form
+    the cluster, empty before. A voter that comes with another directory than its founding one has
+    lost its disk.
+    """
+
+    node_id: int
+    boot_id: int
+    cluster_id: str
+    directory_id: str
+    endpoint: Endpoint
+    voters: list[int]
+    founders: list[tuple[int, str]]
+    image_offset: int
+    workers: list[WorkerState]
+    leaving: bool = False  # a clean stop: silent from now on
+
+
+class ImageRequest(_Request, tag="nImage"):
+    """Asks for the metadata image if it reaches beyond `image_offset`."""
+
+    cluster_id: str
+    image_offset: int
+
+
+class ImageResponse(_Response, tag="nImageR"):
+    """Payload frame 1: the image. Not answered at all when there is nothing newer."""
+
+    image_offset: int = 0
+
+
+class RegisterNodeRequest(_Request, tag="nRegister"):
+    cluster_id: str
+    node_id: int
+    directory_id: str
+    endpoint: Endpoint
+
+
+class RegisterNodeResponse(_Response, tag="nRegisterR"):
+    pass

@@ -1,0 +1,267 @@
+"""The controller as its worker drives it, with a log that is a list."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from raftlog.controller.controller import Action, Answer, Controller, Propose
+from raftlog.controller.decisions import ControllerRequest, Founder
+from raftlog.controller.image import Image, apply
+from raftlog.errors import ErrorCode
+from raftlog.limits import PARTITIONS_PER_TOPIC_MAX, WAITING_ADMIN_REQUESTS_MAX
+from raftlog.protocol.messages import (
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    ErrorResponse,
+    NewTopic,
+    TopicResult,
+    TopicsResponse,
+)
+from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.types import Endpoint
+
+FOUNDERS = [Founder(i, f"directory-{i}", Endpoint("127.0.0.1", 7070 + i)) for i in (3, 1, 2)]
+
+
+class Log:
+    """A leader's log: what is proposed is committed at once, or when the test says so."""
+
+    def __init__(self) -> None:
+        ids = (bytes([n]) * 16 for n in itertools.count(1))
+        self.controller = Controller(founders=FOUNDERS, mint_id=lambda: next(ids), mint_cluster_id=lambda: "minted")
+        self.image = Image()
+        self.answers: list[Answer] = []
+        self.proposed: list[Propose] = []
+        self.leads = True
+        self.live = {1, 2, 3}
+        self.now_s = 0.0
+
+    def request(self, request: ControllerRequest, client: str = "client") -> None:
+        self._take(self.controller.on_request(client, request, self.now_s))
+
+    def step(self) -> None:
+        while actions := self.controller.step(self.image, leads=self.leads, live=self.live, now_s=self.now_s):
+            self._take(actions)
+
+    def commit(self) -> None:
+        (batch,), self.proposed = self.proposed, []
+        for record in batch.records:
+            self.image = apply(self.image, self.image.end_offset, record)
+        self._take(self.controller.on_outcome(ErrorCode.NONE, self.image.end_offset))
+
+    def run(self) -> None:
+        self.step()
+        while self.proposed:
+            self.commit()
+            self.step()
+
+    def fail(self, code: ErrorCode) -> None:
+        self.proposed.clear()
+        self._take(self.controller.on_outcome(code, -1))
+
+    def _take(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Answer):
+                self.answers.append(action)
+            else:
+                self.proposed.append(action)
+
+    def ask(self, request: ControllerRequest) -> list[TopicResult]:
+        self.request(request)
+        self.run()
+        response = self.answers.pop().response
+        assert isinstance(response, TopicsResponse)
+        return response.results
+
+
+@pytest.fixture
+def log() -> Log:
+    log = Log()
+    log.run()
+    return log
+
+
+def create(*names: str, partitions: int = -1, factor: int = -1, **config: str) -> CreateTopicsRequest:
+    topics = [NewTopic(name=name, partitions=partitions, replication_factor=factor, config=config) for name in names]
+    return CreateTopicsRequest(correlation_id=1, topics=topics)
+
+
+def test_the_first_leader_founds_the_cluster_with_all_its_voters() -> None:
+    log = Log()
+    log.run()
+    assert log.image.cluster_id == "minted"
+    assert log.image.voters == (1, 2, 3)
+    assert sorted(log.image.nodes) == [1, 2, 3]
+    assert log.image.nodes[2].endpoint == Endpoint("127.0.0.1", 7072)
+
+
+def test_a_second_leader_does_not_found_it_again(log: Log) -> None:
+    end_offset = log.image.end_offset
+    log.run()
+    assert log.image.end_offset == end_offset
+
+
+def test_a_topic_has_one_partition_and_up_to_three_replicas_by_default(log: Log) -> None:
+    (result,) = log.ask(create("orders"))
+    assert (result.error_code, result.partitions, result.replication_factor) == (0, 1, 3)
+    assert log.image.topics["orders"].topic_id == result.topic_id
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (create("a/b"), ErrorCode.INVALID_TOPIC_EXCEPTION),
+        (create("__cluster_metadata"), ErrorCode.INVALID_TOPIC_EXCEPTION),
+        (create("t", factor=4), ErrorCode.INVALID_REPLICATION_FACTOR),
+        (create("t", factor=0), ErrorCode.INVALID_REPLICATION_FACTOR),
+        (create("t", partitions=0), ErrorCode.INVALID_PARTITIONS),
+        (create("t", partitions=PARTITIONS_PER_TOPIC_MAX + 1), ErrorCode.INVALID_PARTITIONS),
+        (create("t", nonsense="1"), ErrorCode.INVALID_CONFIG),
+        (create("taken"), ErrorCode.TOPIC_ALREADY_EXISTS),
+        (DeleteTopicsRequest(correlation_id=1, names=["t"]), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+    ],
+    ids=lambda value: value.name if isinstance(value, ErrorCode) else "",
+)
+def test_what_cannot_be_is_refused_and_leaves_the_log_alone(
+    log: Log, request_: ControllerRequest, code: ErrorCode
+) -> None:
+    log.ask(create("taken"))
+    before = log.image
+    (result,) = log.ask(request_)
+    assert result.error_code == code
+    assert result.error_text
+    assert log.image == before
+
+
+def test_each_topic_of_a_request_stands_or_falls_alone(log: Log) -> None:
+    good, bad, repeated = log.ask(create("good", "b a d", "good"))
+    assert (good.error_code, bad.error_code, repeated.error_code) == (
+        ErrorCode.NONE,
+        ErrorCode.INVALID_TOPIC_EXCEPTION,
+        ErrorCode.TOPIC_ALREADY_EXISTS,
+    )
+    assert list(log.image.topics) == ["good"]
+
+
+def test_topics_of_one_request_are_spread_together(log: Log) -> None:
+    log.ask(create("a", "b", "c", factor=1))
+    assert sorted(topic.replicas[0][0] for topic in log.image.topics.values()) == [1, 2, 3]
+
+
+def test_a_deleted_topic_is_gone_and_its_name_is_free(log: Log) -> None:
+    (first,) = log.ask(create("t"))
+    log.ask(DeleteTopicsRequest(correlation_id=1, names=["t", "t"]))
+    (second,) = log.ask(create("t"))
+    assert second.error_code == 0
+    assert second.topic_id != first.topic_id
+
+
+def test_an_answer_waits_for_the_commit(log: Log) -> None:
+    log.request(create("t"))
+    log.step()
+    assert log.proposed
+    assert not log.answers
+    log.commit()
+    log.step()
+    assert len(log.answers) == 1
+
+
+def test_one_mutation_at_a_time_so_that_no_name_is_given_twice(log: Log) -> None:
+    log.request(create("t"), client="first")
+    log.request(create("t"), client="second")
+    log.step()
+    assert len(log.proposed) == 1
+    log.run()
+    while log.proposed:
+        log.commit()
+        log.step()
+    codes = {a.client: a.response.results[0].error_code for a in log.answers if isinstance(a.response, TopicsResponse)}
+    assert codes == {"first": ErrorCode.NONE, "second": ErrorCode.TOPIC_ALREADY_EXISTS}
+
+
+def test_a_replica_that_does_not_lead_refuses(log: Log) -> None:
+    log.leads = False
+    log.request(create("t"))
+    log.step()
+    (answer,) = log.answers
+    assert answer.response.error_code == ErrorCode.NOT_CONTROLLER
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answered"),
+    [
+        (ErrorCode.REQUEST_TIMED_OUT, ErrorCode.REQUEST_TIMED_OUT),
+        (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.NOT_CONTROLLER),
+        (ErrorCode.KAFKA_STORAGE_ERROR, ErrorCode.KAFKA_STORAGE_ERROR),
+    ],
+)
+def test_a_proposal_that_fails_is_said_to_its_client_and_the_next_goes_on(
+    log: Log, outcome: ErrorCode, answered: ErrorCode
+) -> None:
+    log.request(create("a"), client="first")
+    log.request(create("b"), client="second")
+    log.step()
+    log.fail(outcome)
+    log.run()
+    first, second = log.answers
+    assert isinstance(first.response, ErrorResponse)
+    assert first.response.error_code == answered
+    assert second.response.error_code == 0
+    assert list(log.image.topics) == ["b"]
+
+
+def test_a_request_that_waited_too_long_is_not_done_any_more(log: Log) -> None:
+    log.request(create("first"))
+    log.step()
+    log.request(create("late"))
+    log.now_s = 60.0
+    log.commit()
+    log.run()
+    assert log.answers[-1].response.error_code == ErrorCode.REQUEST_TIMED_OUT
+    assert list(log.image.topics) == ["first"]
+
+
+def test_too_many_waiting_requests_are_refused(log: Log) -> None:
+    for _ in range(WAITING_ADMIN_REQUESTS_MAX + 1):
+        log.request(create("t"))
+    assert log.answers[0].response.error_code == ErrorCode.THROTTLING_QUOTA_EXCEEDED
+
+
+def register(
+    node_id: int = 4, cluster_id: str = "minted", directory_id: str = "d", port: int = 1
+) -> RegisterNodeRequest:
+    return RegisterNodeRequest(
+        correlation_id=1,
+        cluster_id=cluster_id,
+        node_id=node_id,
+        directory_id=directory_id,
+        endpoint=Endpoint("127.0.0.1", port),
+    )
+
+
+def test_a_node_joins_and_gets_replicas_of_new_topics(log: Log) -> None:
+    log.request(register())
+    log.run()
+    assert isinstance(log.answers[-1].response, RegisterNodeResponse)
+    log.live = {1, 2, 3, 4}
+    (result,) = log.ask(create("wide", partitions=4, factor=4))
+    assert result.error_code == 0
+    assert all(4 in nodes for nodes in log.image.topics["wide"].replicas)
+
+
+def test_registering_again_changes_nothing(log: Log) -> None:
+    for _ in range(2):
+        log.request(register())
+        log.run()
+        end_offset = log.image.end_offset
+    assert end_offset == log.image.end_offset == 5
+    assert log.answers[-1].response.error_code == 0
+
+
+def test_a_node_of_another_cluster_is_refused(log: Log) -> None:
+    log.request(register(cluster_id="another"))
+    log.run()
+    assert log.answers[-1].response.error_code == ErrorCode.INCONSISTENT_CLUSTER_ID
+    assert 4 not in log.image.nodes
