@@ -48,7 +48,7 @@ def place(image: Image, *, live: Collection[int], partitions: int, replication_f
     # Counting all leaders before the first follower keeps the replicas of the topic even as well.
     holds = _count(candidates, leaders)
     position = {node: index for index, node in enumerate(candidates)}
-    assignment = []
+    assignment: list[list[int]] = []
     for partition, leader in enumerate(leaders):
         shift = partition // len(candidates)
         replicas = [leader]
@@ -64,8 +64,27 @@ def place(image: Image, *, live: Collection[int], partitions: int, replication_f
             holds[follower] += 1
             replicas_in_all[follower] += 1
             replicas.append(follower)
-        assignment.append(tuple(replicas))
-    return tuple(assignment)
+        assignment.append(replicas)
+    _even_out(assignment, holds)
+    return tuple(tuple(replicas) for replicas in assignment)
+
+
+def _even_out(assignment: list[list[int]], holds: dict[int, int]) -> None:
+    """Moves followers until no move helps: the last ones had to take what their leader left them.
+
+    Every move lowers the sum of the squares of `holds`, so it ends.
+    """
+    moved = True
+    while moved:
+        moved = False
+        for replicas in assignment:
+            for index in range(1, len(replicas)):
+                lightest = min((node for node in holds if node not in replicas), key=holds.__getitem__, default=None)
+                if lightest is not None and holds[lightest] + 2 <= holds[replicas[index]]:
+                    holds[replicas[index]] -= 1
+                    holds[lightest] += 1
+                    replicas[index] = lightest
+                    moved = True
 
 
 def _count(nodes: Collection[int], occurrences: Iterable[int]) -> dict[int, int]:

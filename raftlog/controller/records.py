@@ -24,14 +24,14 @@ class _Record(msgspec.Struct, array_like=True, tag=True, frozen=True):
     version: int = RECORD_VERSION
 
 
-class ClusterRecord(_Record, tag="Cluster", kw_only=True):
+class ClusterRecord(_Record, tag="Cluster", frozen=True, kw_only=True):
     """The first record of every log: minted once, by the first leader. `voters` never change."""
 
     cluster_id: str
     voters: tuple[int, ...]
 
 
-class NodeRecord(_Record, tag="Node", kw_only=True):
+class NodeRecord(_Record, tag="Node", frozen=True, kw_only=True):
     """A node with this data directory, reachable there. Repeated when one of them changes."""
 
     node_id: int
@@ -39,7 +39,7 @@ class NodeRecord(_Record, tag="Node", kw_only=True):
     endpoint: Endpoint
 
 
-class TopicRecord(_Record, tag="Topic", kw_only=True):
+class TopicRecord(_Record, tag="Topic", frozen=True, kw_only=True):
     """A new topic. `replicas[p]` are the nodes of partition p, the preferred leader first."""
 
     name: str
@@ -48,7 +48,7 @@ class TopicRecord(_Record, tag="Topic", kw_only=True):
     config: TopicConfig
 
 
-class TopicDeletedRecord(_Record, tag="TopicDeleted", kw_only=True):
+class TopicDeletedRecord(_Record, tag="TopicDeleted", frozen=True, kw_only=True):
     name: str
     topic_id: bytes
 
