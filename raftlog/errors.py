@@ -1,6 +1,6 @@
 """Every error that raftlog raises, with Kafka's names and numbers.
 
-    RaftlogError                    code, retriable, invalid_metadata
+    RaftlogError                    code, retriable, invalid_metadata, outcome_unknown
     ├── one class per code          e.g. NotLeaderOrFollowerError, raised from an answer by `error_for`
     ├── ClientError                 what only a client can say: time-outs, closed, buffer full
     └── StorageError                what only a disk can say
@@ -8,7 +8,8 @@
           └── CorruptLogError       bytes on disk that are not what was written
 
 `retriable`: the same request may succeed later. `invalid_metadata`: ask for fresh metadata before
-trying again. Source of the numbers: Kafka protocol guide, "Error Codes".
+trying again. `outcome_unknown`: a write that failed so may have happened all the same. Source of the
+numbers: Kafka protocol guide, "Error Codes".
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class RaftlogError(Exception):
     code: ErrorCode = ErrorCode.UNKNOWN_SERVER_ERROR
     retriable = False
     invalid_metadata = False
+    outcome_unknown = False
 
 
 class OffsetOutOfRangeError(RaftlogError):
@@ -85,7 +87,7 @@ class RequestTimedOutError(RaftlogError):
     """The outcome of the request is unknown."""
 
     code = ErrorCode.REQUEST_TIMED_OUT
-    retriable = True
+    retriable = outcome_unknown = True
 
 
 class MessageTooLargeError(RaftlogError):
@@ -103,7 +105,7 @@ class NotEnoughReplicasError(RaftlogError):
 
 class NotEnoughReplicasAfterAppendError(RaftlogError):
     code = ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
-    retriable = True
+    retriable = outcome_unknown = True
 
 
 class InvalidRequiredAcksError(RaftlogError):
@@ -200,7 +202,7 @@ class NoBrokersAvailableError(ClientError):
 
 
 class DeliveryTimeoutError(ClientError):
-    """A record was not acknowledged within `delivery_timeout_ms`; its outcome is unknown."""
+    """A record was not acknowledged within `delivery_timeout_ms`; `outcome_unknown` if it was ever sent."""
 
 
 class BufferExhaustedError(ClientError):

@@ -69,3 +69,22 @@ WORKER_STABLE_S = 10.0  # a worker that ran for so long starts again without bac
 LOCAL_MESSAGE_BYTES_MAX = 64 * 1024 * 1024  # between supervisor and worker: the metadata image is the largest
 LOCAL_QUEUE_BYTES_MAX = 128 * 1024 * 1024  # to a worker that does not read; above this it is ended
 FOREIGN_WAIT_S = 2.0  # so long a starting node waits for one of its own cluster before it says it is elsewhere
+
+# --- client ---------------------------------------------------------------------------------
+METADATA_BACKOFF_MIN_S = 0.02  # the first look for a new leader comes at once: elections may be over
+METADATA_BACKOFF_MAX_S = 1.0  # a cluster that is down is not helped by more questions
+METADATA_EAGER_S = 5.0  # as long as an election may be under way, the back-off stays small
+METADATA_EAGER_BACKOFF_S = 0.2  # what it then costs at most to learn of the new leader
+METADATA_ANSWER_S = 1.0  # a node that does not answer for so long is passed over for the next
+METADATA_MAX_AGE_S = 60.0  # what no error brought to light is learned after this
+METADATA_NODES_TRIED = 3  # connected to at the same time while none answers
+CONNECT_PATIENCE_S = 0.3  # a leader that cannot be connected to for so long may have moved: ask
+LEADER_EPOCH_MEMORY_S = 10.0  # so long an older leader epoch counts as old news of a slow node
+LEADER_SILENT_S = 1.0  # unanswered for so long while another leader is known: given up, sent to that one
+TOPIC_UNKNOWN_S = 3.0  # a topic that nobody knows for so long does not exist; gossip is faster
+RETRY_BACKOFF_MIN_S = 0.02  # before the same partition is asked again
+RETRY_BACKOFF_MAX_S = 0.5  # likewise, after many refusals in a row
+EXPIRY_SCAN_S = 0.1  # how exactly time-outs of requests are kept
+LINK_IDLE_S = 30.0  # a connection that nothing was sent over for so long is closed
+ANSWERS_PER_ROUND = 1_000  # of one link, before the others are looked at
+CORRUPT_FETCHES_MAX = 3  # a bad checksum may come from the wire; the same again comes from the disk
