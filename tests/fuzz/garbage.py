@@ -1,0 +1,125 @@
+"""Bytes that nobody should send: random ones, and real ones with damage."""
+
+from __future__ import annotations
+
+import struct
+
+import google_crc32c
+import msgspec
+from hypothesis import strategies as st
+
+from raftlog.protocol import codec
+from raftlog.protocol import messages as m
+from raftlog.record.batch import encode
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+# msgpack has unsigned 64 bits as well: one beyond what an int64 field of ours can hold.
+ANY_INT = st.one_of(st.integers(-2, 5), INT64, st.just(2**64 - 1))
+TOPIC_IDS = st.binary(min_size=0, max_size=20)
+
+REQUESTS = st.one_of(
+    st.builds(
+        m.HandshakeRequest, correlation_id=ANY_INT, min_version=ANY_INT, max_version=ANY_INT, client_id=st.text()
+    ),
+    st.builds(
+        m.MetadataRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(max_size=300), max_size=3)
+    ),
+    st.builds(m.DescribeReplicasRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(), max_size=3)),
+    st.builds(
+        m.DeleteTopicsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3), timeout_ms=ANY_INT
+    ),
+    st.builds(
+        m.ProduceRequest,
+        correlation_id=ANY_INT,
+        topic_id=TOPIC_IDS,
+        partition=ANY_INT,
+        acks=ANY_INT,
+        timeout_ms=ANY_INT,
+    ),
+    st.builds(
+        m.FetchRequest,
+        correlation_id=ANY_INT,
+        topic_id=TOPIC_IDS,
+        partition=ANY_INT,
+        offset=ANY_INT,
+        max_bytes=ANY_INT,
+        min_bytes=ANY_INT,
+        max_wait_ms=ANY_INT,
+    ),
+    st.builds(
+        m.ListOffsetsRequest, correlation_id=ANY_INT, topic_id=TOPIC_IDS, partition=ANY_INT, timestamp_ms=ANY_INT
+    ),
+)
+REQUEST_TAGS = [
+    "Handshake",
+    "Metadata",
+    "DescribeReplicas",
+    "CreateTopics",
+    "DeleteTopics",
+    "Produce",
+    "Fetch",
+    "ListOffsets",
+]
+ANSWER_TAGS = ["HandshakeR", "ErrorR", "ProduceR", "FetchR"]
+NODE_TAGS = ["rPV", "rPVR", "rV", "rVR", "rA", "rAR", "rR", "rT", "nState", "nImage", "nImageR", "nRegister"]
+TAGS = [*REQUEST_TAGS, *ANSWER_TAGS, *NODE_TAGS, "NoSuchApi"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | ANY_INT | st.floats() | st.binary(max_size=40) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def _damaged(data: bytes, cuts: list[tuple[int, int]], length: int | None) -> bytes:
+    damaged = bytearray(data)
+    for position, value in cuts:
+        if damaged:
+            damaged[position % len(damaged)] = value
+    return bytes(damaged) if length is None else bytes(damaged[: length % (len(damaged) + 1)])
+
+
+def damaged(data: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Some bytes overwritten, perhaps the end cut off."""
+    flips = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=4)
+    return st.builds(_damaged, data, flips, st.none() | st.integers(0, 2**16))
+
+
+HEADERS = st.one_of(
+    st.binary(max_size=200),
+    st.builds(codec.encode, REQUESTS),
+    damaged(st.builds(codec.encode, REQUESTS)),
+    st.tuples(st.sampled_from(TAGS), st.lists(VALUES, max_size=14)).map(
+        lambda t: msgspec.msgpack.encode([t[0], *t[1]])
+    ),
+    st.builds(msgspec.msgpack.encode, VALUES),
+    st.integers(1, 2000).map(lambda depth: b"\x91" * depth),  # arrays in arrays, without an end
+)
+
+
+def with_true_crc(batch: bytes) -> bytes:
+    """So that what lies under the checksum is looked at."""
+    if len(batch) < 61:
+        return batch
+    fixed = bytearray(batch)
+    struct.pack_into(">i", fixed, 8, len(fixed) - 12)
+    fixed[16] = 2
+    struct.pack_into(">I", fixed, 17, google_crc32c.value(bytes(fixed[21:])))
+    return bytes(fixed)
+
+
+GOOD_BATCHES = st.builds(
+    encode,
+    st.lists(
+        st.tuples(st.integers(0, 2**41), st.none() | st.binary(max_size=20), st.none() | st.binary(max_size=80)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from(["none", "gzip", "snappy", "lz4", "zstd"]),
+)
+BATCHES = st.one_of(
+    st.binary(max_size=200),
+    GOOD_BATCHES,
+    damaged(GOOD_BATCHES),
+    damaged(GOOD_BATCHES).map(with_true_crc),
+    st.binary(min_size=61, max_size=200).map(with_true_crc),
+)

@@ -1,0 +1,68 @@
+"""No bytes make a parser do anything but parse, or raise the error that it names."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftlog.errors import (
+    CorruptMessageError,
+    InvalidRecordError,
+    InvalidRequestError,
+    RaftlogError,
+    UnsupportedForMessageFormatError,
+)
+from raftlog.limits import HEADER_BYTES_MAX
+from raftlog.protocol import codec
+from raftlog.record import batch
+from tests.fuzz.garbage import BATCHES, GOOD_BATCHES, HEADERS, REQUESTS
+
+NAMED = (CorruptMessageError, InvalidRecordError, UnsupportedForMessageFormatError)
+
+
+@given(HEADERS)
+def test_a_header_decodes_or_is_an_invalid_request(header: bytes) -> None:
+    with contextlib.suppress(InvalidRequestError):
+        codec.decode_incoming(header)
+    with contextlib.suppress(InvalidRequestError):
+        codec.decode_response(header)
+
+
+@given(REQUESTS)
+def test_a_request_survives_the_wire(request: object) -> None:
+    assert codec.decode_incoming(codec.encode(request)) == request
+
+
+def test_a_header_beyond_its_bound_is_refused_unread() -> None:
+    with pytest.raises(InvalidRequestError):
+        codec.decode_incoming(b"\xc0" * (HEADER_BYTES_MAX + 1))
+
+
+@given(BATCHES)
+def test_a_batch_is_taken_or_refused_with_a_named_error(data: bytes) -> None:
+    with contextlib.suppress(*NAMED):
+        header = batch.check_batch(data)
+        assert header.batch_bytes == len(data)
+        assert header.record_count == header.last_offset_delta + 1 >= 1
+
+
+@given(st.lists(BATCHES, max_size=3).map(b"".join))
+def test_reading_any_bytes_gives_records_or_a_named_error(data: bytes) -> None:
+    with contextlib.suppress(*NAMED):
+        for position, header in batch.split(data):
+            assert 0 <= position < position + header.batch_bytes <= len(data)
+    with contextlib.suppress(*NAMED):
+        for record in batch.decode(data):
+            assert isinstance(record, batch.Record)
+
+
+@given(GOOD_BATCHES, st.integers(0, 2**20), st.integers(0, 7))
+def test_a_flipped_bit_under_the_checksum_is_noticed(data: bytes, place: int, bit: int) -> None:
+    position = 16 + place % (len(data) - 16)  # in front of it stand the fields that the leader writes
+    flipped = bytearray(data)
+    flipped[position] ^= 1 << bit
+    with pytest.raises(RaftlogError):
+        batch.check_batch(bytes(flipped))
