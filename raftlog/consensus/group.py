@@ -452,14 +452,14 @@ class RaftGroup:
                 return
         last_new = m.prev_index + m.entries
         self._match_index = max(self._match_index, last_new)
-        self._commit_up_to(min(m.commit_index, last_new))
+        self._commit_up_to(m.commit_index, last_new)
         if m.log_start_offset > log.log_start_offset:
             self.delete_head(m.log_start_offset)
         self._answer(m.sender_id, m.sequence, success=True, match_index=last_new)
 
-    def _commit_up_to(self, index: int) -> None:
+    def _commit_up_to(self, leader_commit_index: int, last_shown_index: int) -> None:
         """G2: never beyond what this message showed to be equal to the leader's log."""
-        self.commit_index = max(self.commit_index, index)
+        self.commit_index = max(self.commit_index, min(leader_commit_index, last_shown_index))
 
     def _store(self, m: r.AppendEntries, payload: Payload) -> None:
         """G1: what is here already is skipped; only a conflict truncates; the rest is appended."""
@@ -528,7 +528,7 @@ class RaftGroup:
             )
         log.reset_to(m.horizon_index, m.prev_term, m.base_offset)
         self._match_index = last_kept
-        self._commit_up_to(last_kept)
+        self._commit_up_to(last_kept, last_kept)
         self._answer(m.sender_id, m.sequence, success=True, match_index=last_kept)
 
     def _end_doubt(self) -> None:

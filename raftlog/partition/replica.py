@@ -27,7 +27,7 @@ from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import CorruptLogError, DiskFullError, ErrorCode, OffsetOutOfRangeError, RaftlogError
 from raftlog.partition.fetches import WaitingFetch, WaitingFetches
-from raftlog.partition.waiting import Answers, Appended, Done, Produce, WaitingProduces
+from raftlog.partition.waiting import Answers, Done, Produce, WaitingProduces
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import BatchHeader, check_batch
@@ -386,7 +386,7 @@ class Replica:
             return
         self._refusal = ""
         base_offsets = list(run.base_offsets)
-        self._waiting.add(Appended(run.first_index, self._group.term, produces, base_offsets))
+        self._waiting.add(run.first_index, self._group.term, produces, base_offsets)
         for produce, base_offset in zip(produces, base_offsets, strict=True):
             if produce.acks == 1:
                 self._synced_next.append((produce, base_offset))

@@ -34,6 +34,7 @@ class Appended(NamedTuple):
     term: int
     produces: list[Produce]
     base_offsets: list[int]
+    first_deadline_s: float
 
 
 class Answers:
@@ -69,11 +70,13 @@ class WaitingProduces:
         self.count = 0
         self.size_bytes = 0
 
-    def add(self, appended: Appended) -> None:
-        self._appended.append(appended)
-        for produce in appended.produces:
-            self.count += 1
-            self.size_bytes += produce.size_bytes
+    def add(self, first_index: int, term: int, produces: list[Produce], base_offsets: list[int]) -> None:
+        """Those with acks 0 or 1 only keep their place: index by index, a group mirrors the log."""
+        kept = [produce if produce.acks < 0 else produce._replace(acks=0) for produce in produces]
+        first_deadline_s = min(produce.deadline_s for produce in kept)
+        self._appended.append(Appended(first_index, term, kept, base_offsets, first_deadline_s))
+        self.count += len(kept)
+        self.size_bytes += sum([produce.size_bytes for produce in kept])
 
     def commit(self, commit_index: int, answers: Answers) -> None:
         """Everything up to `commit_index` is committed; those that wait for it succeed."""
@@ -87,8 +90,10 @@ class WaitingProduces:
             for produce, base_offset in zip(done, offsets, strict=True):
                 answers.put(produce, ErrorCode.NONE, base_offset)
             if ready < len(group.produces):
-                self._appended[0] = Appended(
-                    group.first_index + ready, group.term, group.produces[ready:], group.base_offsets[ready:]
+                self._appended[0] = group._replace(
+                    first_index=group.first_index + ready,
+                    produces=group.produces[ready:],
+                    base_offsets=group.base_offsets[ready:],
                 )
                 return
             self._appended.popleft()
@@ -107,17 +112,20 @@ class WaitingProduces:
             return
         self._next_check_s = now_s + 0.05
         for position, group in enumerate(self._appended):
-            if all(produce.deadline_s > now_s or produce.acks == 0 for produce in group.produces):
+            if group.first_deadline_s > now_s:
                 continue
             kept: list[Produce] = []
+            first_deadline_s = float("inf")
             for produce in group.produces:
-                if produce.deadline_s > now_s or produce.acks == 0:
+                if produce.acks == 0 or produce.deadline_s > now_s:
                     kept.append(produce)
+                    if produce.acks:
+                        first_deadline_s = min(first_deadline_s, produce.deadline_s)
                     continue
                 answers.put(produce, ErrorCode.REQUEST_TIMED_OUT, -1, "not committed in time; the outcome is open")
                 # The place in the group stays taken, as the index is; nobody is told again.
                 kept.append(produce._replace(acks=0, done=None))
-            self._appended[position] = group._replace(produces=kept)
+            self._appended[position] = group._replace(produces=kept, first_deadline_s=first_deadline_s)
 
     def _forget(self, produces: list[Produce]) -> None:
         self.count -= len(produces)

@@ -1,0 +1,133 @@
+"""Clients that append values no other append has, and read the high watermark, as a producer and a consumer would."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from raftlog.errors import ErrorCode
+from raftlog.partition.replica import ClientRequest, ClientResponse
+from raftlog.protocol import messages as m
+from raftlog.record.batch import BatchBuilder
+from raftlog.simulator.events import Events
+from raftlog.simulator.invariants import Broken, Invariants
+from raftlog.types import LATEST_TIMESTAMP, ReplicaSpec
+
+_TIMEOUT_S = 2.0
+
+SendRequest = Callable[[int, str, ClientRequest, list[bytes]], None]
+
+
+class Client:
+    """One client with several requests in flight. Its believed leader follows hints and chance."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        spec: ReplicaSpec,
+        events: Events,
+        rng: random.Random,
+        send: SendRequest,
+        invariants: Invariants,
+        acked: dict[int, tuple[bytes, int]],
+        think_s: float,
+        depth: int,
+    ) -> None:
+        self.name = name
+        self.stopped = False
+        self.acked_count = 0
+        self._spec = spec
+        self._events = events
+        self._rng = rng
+        self._send = send
+        self._invariants = invariants
+        self._acked = acked
+        self._think_s = think_s
+        self._leader = rng.choice(spec.replicas)
+        self._next_id = 0
+        self._in_flight: dict[int, tuple[int, bytes, int]] = {}  # correlation id -> (acks, value, records)
+        for _ in range(depth):
+            events.after(rng.random() * think_s, self._next)
+
+    def _next(self) -> None:
+        if self.stopped:
+            return
+        self._next_id += 1
+        correlation_id = self._next_id
+        if self._rng.random() < 0.1:
+            self._in_flight[correlation_id] = (0, b"", 0)
+            self._send(
+                self._leader,
+                self.name,
+                m.ListOffsetsRequest(
+                    correlation_id=correlation_id,
+                    topic_id=self._spec.topic_id,
+                    partition=self._spec.partition,
+                    timestamp_ms=LATEST_TIMESTAMP,
+                ),
+                [],
+            )
+        else:
+            self._append(correlation_id)
+        self._events.after(_TIMEOUT_S, lambda: self._give_up(correlation_id))
+
+    def _append(self, correlation_id: int) -> None:
+        acks = self._rng.choice((-1, -1, -1, -1, 1, 0))
+        records = self._rng.choice((1, 1, 1, 2, 5))
+        value = f"{self.name}:{correlation_id}:".encode()
+        builder = BatchBuilder()
+        for number in range(records):
+            size = self._rng.choice((0, 10, 200, 3000))
+            builder.append(1_700_000_000_000 + correlation_id, None, value + b"%d:" % number + bytes(size), [])
+        request = m.ProduceRequest(
+            correlation_id=correlation_id,
+            topic_id=self._spec.topic_id,
+            partition=self._spec.partition,
+            acks=acks,
+            timeout_ms=int(_TIMEOUT_S * 1000),
+        )
+        if acks == 0:
+            self._events.after(self._rng.expovariate(1 / self._think_s), self._next)
+        else:
+            self._in_flight[correlation_id] = (acks, value, records)
+        self._send(self._leader, self.name, request, [builder.build()])
+
+    def _give_up(self, correlation_id: int) -> None:
+        if self._in_flight.pop(correlation_id, None) is not None:
+            self._leader = self._rng.choice(self._spec.replicas)
+            self._next()
+
+    def on_response(self, response: ClientResponse) -> None:
+        match response:
+            case m.ProduceResponse():
+                for result in response.results:
+                    self._on_result(result)
+            case m.ListOffsetsResponse():
+                if self._in_flight.pop(response.correlation_id, None) is None:
+                    return
+                if response.error_code == ErrorCode.NONE:
+                    self._invariants.on_watermark(response.leader_epoch, response.offset)
+                self._after(response.error_code, response.leader_id)
+
+    def _on_result(self, result: m.ProduceResult) -> None:
+        sent = self._in_flight.pop(result.correlation_id, None)
+        if sent is None:
+            return
+        acks, value, records = sent
+        if result.error_code == ErrorCode.NONE and acks == -1:
+            self._invariants.on_acknowledged(result.base_offset)
+            taken = self._acked.setdefault(result.base_offset, (value, records))
+            if taken != (value, records):
+                raise Broken("diverged", f"offset {result.base_offset} was given to {taken[0]!r} and {value!r}")
+            self.acked_count += 1
+        self._after(result.error_code, result.leader_id)
+
+    def _after(self, error_code: int, leader_id: int) -> None:
+        think_s = self._rng.expovariate(1 / self._think_s)
+        if error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            self._leader = leader_id if leader_id > 0 else self._rng.choice(self._spec.replicas)
+            think_s += 0.05
+        elif error_code != ErrorCode.NONE:
+            think_s += 0.1
+        self._events.after(think_s, self._next)

@@ -1,0 +1,208 @@
+"""Faults, drawn from the seed: which kinds a run has, when they come, and when they end.
+
+A quarter of the runs has none. Damage (bytes lost that were synced) befalls at most f replicas between repairs, since
+no system keeps what a majority of its disks has lost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from raftlog.simulator.machine import DIRECTORY, FAIL_POINTS
+from raftlog.simulator.world import World
+
+_EVERY_S = 0.8
+
+
+class Faults:
+    """Schedules faults on a world until `stop()`."""
+
+    def __init__(self, world: World, kinds: list[str] | None = None) -> None:
+        self._world = world
+        self._rng = random.Random(world.seed ^ 0xFA17)
+        self._stopped = False
+        self._tolerated = (len(world.node_ids) - 1) // 2
+        known: dict[str, Callable[[], None]] = {
+            "cut": self._cut,
+            "one_way": self._one_way,
+            "isolate": self._isolate,
+            "loss": self._loss,
+            "delay": self._delay,
+            "kill": self._kill,
+            "power": self._power,
+            "power_all": self._power_all,
+            "fail_point": self._fail_point,
+            "pause": self._pause,
+            "wall_jump": self._wall_jump,
+            "fail_sync": self._fail_sync,
+            "disk_full": self._disk_full,
+            "slow_disk": self._slow_disk,
+            "flip": self._flip,
+            "truncate": self._truncate,
+            "wipe": self._wipe,
+        }
+        if kinds is None:
+            kinds = [kind for kind in known if self._rng.random() < 0.5]
+            if self._rng.random() < 0.25:
+                kinds = []
+        self._actions = [known[kind] for kind in kinds]
+        for node_id in world.node_ids:
+            # Clocks of real machines differ by parts per million; 2 % is far worse than any.
+            world.machines[node_id].clock._rate = self._rng.uniform(0.98, 1.02) if kinds else 1.0
+        if self._actions:
+            world.note(f"faults {' '.join(kinds)}")
+            self._plan()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _plan(self) -> None:
+        self._world.events.after(self._rng.expovariate(1 / _EVERY_S), self._strike)
+
+    def _strike(self) -> None:
+        if self._stopped:
+            return
+        self._rng.choice(self._actions)()
+        self._plan()
+
+    def _later(self, low_s: float, high_s: float, action: Callable[[], None]) -> None:
+        self._world.events.after(self._rng.uniform(low_s, high_s), lambda: None if self._stopped else action())
+
+    def _node(self) -> int:
+        return self._rng.choice(self._world.node_ids)
+
+    # --- network -----------------------------------------------------------------------------
+    def _cut_links(self, links: list[tuple[int, int]]) -> None:
+        network = self._world.network
+        for source, target in links:
+            network.cut(source, target)
+        self._world.note(f"cut {links}")
+        self._rng.shuffle(links)
+        for source, target in links:  # healed one by one, in another order
+            self._later(0.1, 5.0, lambda a=source, b=target: network.heal(a, b))  # type: ignore[misc]
+
+    def _cut(self) -> None:
+        a, b = self._rng.sample(self._world.node_ids, 2)
+        self._cut_links([(a, b), (b, a)])
+
+    def _one_way(self) -> None:
+        a, b = self._rng.sample(self._world.node_ids, 2)
+        self._cut_links([(a, b)])
+
+    def _isolate(self) -> None:
+        node_ids = self._world.node_ids
+        group = set(self._rng.sample(node_ids, self._rng.randint(1, max(1, self._tolerated))))
+        self._cut_links([(a, b) for a in node_ids for b in node_ids if a != b and (a in group) != (b in group)])
+
+    def _loss(self) -> None:
+        network = self._world.network
+        network.loss = self._rng.uniform(0.01, 0.4)
+        self._later(0.2, 3.0, lambda: setattr(network, "loss", 0.0))
+
+    def _delay(self) -> None:
+        network = self._world.network
+        network.delay_s, network.jitter_s = self._rng.uniform(0.001, 0.2), self._rng.uniform(0.0, 0.2)
+
+        def restore() -> None:
+            network.delay_s = network.jitter_s = 0.0003
+
+        self._later(0.2, 3.0, restore)
+
+    # --- processes -----------------------------------------------------------------------------
+    def _kill(self) -> None:
+        node_id = self._node()
+        self._world.crash(node_id, power=False, why="kill")
+        self._world.restart_later(node_id)
+
+    def _power(self) -> None:
+        node_id = self._node()
+        self._world.crash(node_id, power=True, why="fault")
+        self._world.restart_later(node_id)
+
+    def _power_all(self) -> None:
+        for node_id in self._world.node_ids:
+            if self._rng.random() < 0.8:
+                self._world.crash(node_id, power=True, why="all")
+                self._world.restart_later(node_id)
+
+    def _fail_point(self) -> None:
+        machine = self._world.machines[self._node()]
+        if machine.running:
+            machine.armed_fail_point = self._rng.choice(FAIL_POINTS)
+            self._world.note(f"n{machine.node_id} armed {machine.armed_fail_point}")
+
+    def _pause(self) -> None:
+        self._world.pause(self._node(), self._rng.choice((0.2, 1.0, 3.0, 10.0)))
+
+    def _wall_jump(self) -> None:
+        self._world.machines[self._node()].clock.jump_wall(self._rng.choice((-3_600_000, -1000, 1000, 86_400_000)))
+
+    # --- disks ---------------------------------------------------------------------------------
+    def _fail_sync(self) -> None:
+        disk = self._world.machines[self._node()].disk
+        disk.fail_sync = True
+        self._later(0.01, 0.5, lambda: setattr(disk, "fail_sync", False))
+
+    def _disk_full(self) -> None:
+        disk = self._world.machines[self._node()].disk
+        disk.full = True
+        self._later(0.1, 3.0, lambda: setattr(disk, "full", False))
+
+    def _slow_disk(self) -> None:
+        machine = self._world.machines[self._node()]
+        machine.disk_slowness = self._rng.choice((10.0, 100.0, 1000.0))
+        self._later(0.1, 3.0, lambda: setattr(machine, "disk_slowness", 1.0))
+
+    def _damage(self) -> int | None:
+        """A node whose disk may be damaged now: it is stopped first, and counted until it is whole again."""
+        invariants = self._world.invariants
+        node_id = self._node()
+        damaged = invariants.damaged | {node_id}
+        if len(damaged) > self._tolerated or not self._world.machines[node_id].disk.exists(DIRECTORY):
+            return None
+        if self._world.machines[node_id].running and self._world.machines[node_id].log.doubt:
+            return None
+        invariants.damaged.add(node_id)
+        self._world.crash(node_id, power=self._rng.random() < 0.5, why="damage")
+        self._world.restart_later(node_id)
+        return node_id
+
+    def _segments(self, node_id: int) -> list[tuple[str, bytes]]:
+        files = self._world.machines[node_id].disk.files()
+        return [(path, data) for path, data in files.items() if path.endswith(".log") and data]
+
+    def _flip(self) -> None:
+        node_id = self._damage()
+        if node_id is None:
+            return
+        segments = self._segments(node_id)
+        if not segments:
+            return
+        path, data = segments[-1] if self._rng.random() < 0.7 else self._rng.choice(segments)
+        # The tail is where a flip looks like a torn write.
+        first = max(0, len(data) - 200) if self._rng.random() < 0.5 else 0
+        position = self._rng.randrange(first, len(data))
+        self._world.machines[node_id].disk.flip_bit(path, position, self._rng.randrange(8))
+        self._world.note(f"n{node_id} flip {path} at {position} of {len(data)}")
+
+    def _truncate(self) -> None:
+        node_id = self._damage()
+        if node_id is None:
+            return
+        segments = self._segments(node_id)
+        if not segments:
+            return
+        path, data = segments[-1]
+        # One byte short of the end at least: never exactly at a batch boundary, which nothing could tell
+        # from a healthy file (docs/operations.md, "Limits").
+        size = len(data) - self._rng.randrange(1, min(len(data), 61))
+        self._world.machines[node_id].disk.truncate_durable(path, size)
+        self._world.note(f"n{node_id} truncate {path} to {size} of {len(data)}")
+
+    def _wipe(self) -> None:
+        node_id = self._damage()
+        if node_id is None:
+            return
+        self._world.machines[node_id].disk.wipe("data")
+        self._world.note(f"n{node_id} wipe")

@@ -1,0 +1,144 @@
+"""What must hold after every step, whatever the faults. A breach raises Broken with the kind that is counted.
+
+The simulator sees everything, so it keeps the one true history: which entry was committed at which index, and which
+record was acknowledged at which offset. Entries are known by (term, checksum, base offset).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raftlog.protocol import raft as r
+from raftlog.record.batch import split
+from raftlog.types import Doubt, Role
+
+if TYPE_CHECKING:
+    from raftlog.simulator.machine import Machine
+    from raftlog.storage.log import PartitionLog
+
+_NO_OP = -1
+Identity = tuple[int, int, int]
+
+
+class Broken(Exception):
+    """An invariant does not hold. `kind` is one of lost, diverged, stuck, two_leaders."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+def entries_between(log: PartitionLog, first_index: int, end_index: int) -> list[Identity]:
+    """The identities of entries [first_index, end_index) as the log would send them."""
+    found: list[Identity] = []
+    index = first_index
+    while index < end_index:
+        entries = log.read_entries(index, 1 << 20)
+        starts = dict(entries.epoch_starts)
+        batches = split(entries.payload or b"")
+        for at in range(index, index + entries.count):
+            if at in starts:
+                found.append((starts[at], _NO_OP, _NO_OP))
+            else:
+                header = next(batches)[1]
+                found.append((header.leader_epoch, header.crc, header.base_offset))
+        index += entries.count
+    return found[: end_index - first_index]
+
+
+class Invariants:
+    def __init__(self, nodes: list[int]) -> None:
+        self._nodes = nodes
+        self._majority = len(nodes) // 2 + 1
+        self.committed: dict[int, Identity] = {}
+        self.commit_index = 1
+        self.index_at: dict[int, int] = {}  # base offset -> Raft index, of committed batches
+        self.leaders: dict[int, int] = {}  # term -> node
+        self.checked: dict[int, int] = dict.fromkeys(nodes, 1)  # commit index compared since its last start
+        self.held: dict[int, int] = dict.fromkeys(nodes, 1)  # committed and synced here at some time
+        self.durable: dict[int, tuple[int, list[tuple[int, int]]]] = dict.fromkeys(nodes, (1, []))
+        self.damaged: set[int] = set()  # disks that lost synced bytes and are not whole again
+        self.watermarks: dict[int, int] = {}  # leader epoch -> highest watermark served
+        self.elections = 0
+
+    # --- after every turn ----------------------------------------------------------------------
+    def after_turn(self, machine: Machine) -> None:
+        replica = machine.replica
+        assert replica is not None
+        node_id, group, log = machine.node_id, replica._group, machine.log
+        if group.role is Role.LEADER:
+            self._check_leader(node_id, group.term, log)
+        if group.commit_index > self.checked[node_id]:
+            self._check_committed(node_id, log, self.checked[node_id] + 1, group.commit_index + 1)
+            self.checked[node_id] = group.commit_index
+        elif group.commit_index < self.checked[node_id]:
+            raise Broken("lost", f"the commit index of node {node_id} went back to {group.commit_index}")
+        if node_id not in self.damaged:
+            self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.synced_index))
+        elif log.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
+            self.damaged.discard(node_id)
+        self.durable[node_id] = (log.synced_index, [(t, i) for t, i, _ in log.epoch_starts])
+
+    def _check_leader(self, node_id: int, term: int, log: PartitionLog) -> None:
+        known = self.leaders.setdefault(term, node_id)
+        if known != node_id:
+            raise Broken("two_leaders", f"nodes {known} and {node_id} both lead term {term}")
+        # A deposed leader that does not know it yet leads an older term; it need not hold what came after.
+        if term == max(self.leaders):
+            self._check_holds(node_id, log, self.commit_index, f"was elected in term {term}")
+
+    def _check_holds(self, node_id: int, log: PartitionLog, index: int, what: str) -> None:
+        if index <= 1:
+            return
+        if log.last_index < index:
+            raise Broken("lost", f"node {node_id} {what} and ends at {log.last_index}, before committed {index}")
+        if index >= log.horizon_index and log.term_at(index) != self.committed[index][0]:
+            raise Broken("lost", f"node {node_id} {what} and holds another entry at committed index {index}")
+
+    def _check_committed(self, node_id: int, log: PartitionLog, first: int, end: int) -> None:
+        first = max(first, log.horizon_index)
+        for index, identity in enumerate(entries_between(log, first, end), first):
+            known = self.committed.setdefault(index, identity)
+            self.index_at.setdefault(identity[2], index)
+            if known != identity:
+                raise Broken("diverged", f"node {node_id} committed {identity} at index {index}, others {known}")
+        self.commit_index = max(self.commit_index, end - 1)
+
+    # --- at a start ------------------------------------------------------------------------------
+    def after_start(self, machine: Machine) -> None:
+        """An undamaged disk has everything that was committed and synced on it."""
+        node_id, log = machine.node_id, machine.log
+        self.checked[node_id] = max(log.horizon_index - 1, 1)
+        held = self.held[node_id]
+        if node_id in self.damaged or held <= 1:
+            if node_id in self.damaged and log.doubt is Doubt.NONE:
+                self._check_holds(node_id, log, held, "lost synced bytes, does not doubt itself,")
+            return
+        self._check_holds(node_id, log, held, "restarted with an undamaged disk")
+        self._check_committed(node_id, log, 2, held + 1)
+
+    # --- messages and answers --------------------------------------------------------------------
+    def on_message(self, machine: Machine, message: r.RaftMessage) -> None:
+        """A granted vote that is not doubtful comes from a log with all that this replica promised."""
+        if isinstance(message, r.VoteResponse) and message.granted and message.doubt == int(Doubt.NONE):
+            self._check_holds(machine.node_id, machine.log, self.held[machine.node_id], "voted without doubt")
+
+    def on_acknowledged(self, base_offset: int) -> None:
+        """acks=all: the entry is committed, and durable on a majority at this moment."""
+        index = self.index_at.get(base_offset)
+        if index is None:
+            raise Broken("lost", f"offset {base_offset} was acknowledged and is not committed anywhere")
+        term = self.committed[index][0]
+        holders = 0
+        for synced_index, starts in self.durable.values():
+            at = max((t for t, i in starts if i <= index), default=0)
+            holders += synced_index >= index and at == term
+        if holders < self._majority:
+            raise Broken("lost", f"index {index} was acknowledged with {holders} durable copies")
+
+    def on_watermark(self, leader_epoch: int, high_watermark: int) -> None:
+        """Within an epoch and from epoch to epoch, what clients see never goes back."""
+        seen = max((mark for epoch, mark in self.watermarks.items() if epoch <= leader_epoch), default=0)
+        if high_watermark < seen:
+            raise Broken("lost", f"epoch {leader_epoch} served high watermark {high_watermark} after {seen}")
+        self.watermarks[leader_epoch] = high_watermark

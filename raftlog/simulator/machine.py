@@ -1,0 +1,161 @@
+"""One simulated machine: a disk that outlives its process, and the real replica while the process runs."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from raftlog.errors import StorageError
+from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
+from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
+from raftlog.protocol.raft import RaftMessage
+from raftlog.simulator.events import DriftingClock
+from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
+from raftlog.storage.index import MemoryIndex
+from raftlog.storage.log import PartitionLog
+from raftlog.storage.simulated_disk import SimulatedDisk
+from raftlog.types import Doubt, Flush, ReplicaSpec
+
+FAIL_POINTS = TURN_FAIL_POINTS + LOG_FAIL_POINTS
+DIRECTORY = "data/orders-0"
+_INBOX_MESSAGES = 20_000
+_TAKEN_PER_TURN = 500
+
+
+class SimulatedCrash(Exception):
+    """Raised at a fail point: the process is gone between two steps."""
+
+
+class Machine:
+    """Holds what a node keeps across restarts (disk, whether the replica was hosted) and the running replica."""
+
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        spec: ReplicaSpec,
+        clock: DriftingClock,
+        rng: random.Random,
+        send: Callable[[int, int, RaftMessage, bytes | None], None],
+        answer: Callable[[int, Hashable, ClientResponse, bytes | None], None],
+        flush: Flush,
+    ) -> None:
+        self.node_id = node_id
+        self.clock = clock
+        self.disk = SimulatedDisk()
+        self.replica: Replica | None = None
+        self.boot_id = 0
+        self.paused = False
+        self.stopped_because = ""
+        self.armed_fail_point = ""
+        self.busy_until_s = 0.0
+        self.turn_at_s = -1.0  # when the next turn is scheduled; below 0: none
+        self.disk_slowness = 1.0
+        self.boots = 0
+        self._spec = spec
+        self._rng = rng
+        self._send = send
+        self._answer = answer
+        self._flush = flush
+        self._hosted = False
+        self._inbox: deque[tuple[Any, ...]] = deque()
+
+    # --- Outbox ------------------------------------------------------------------------------
+    def send_raft(self, node_id: int, message: RaftMessage, payload: Any) -> None:
+        self._send(self.node_id, node_id, message, None if payload is None else bytes(payload))
+
+    def answer(self, client: Hashable, response: ClientResponse, payload: Any) -> None:
+        self._answer(self.node_id, client, response, None if payload is None else bytes(payload))
+
+    # --- life ----------------------------------------------------------------------------------
+    @property
+    def running(self) -> bool:
+        return self.replica is not None
+
+    @property
+    def log(self) -> PartitionLog:
+        assert self.replica is not None
+        return self.replica._log
+
+    def start(self) -> None:
+        """Open the log, with recovery, as a worker does. A StorageError leaves the machine stopped."""
+        assert self.replica is None
+        self._inbox.clear()
+        self.boots += 1
+        existed = Doubt.NONE
+        if self._hosted and not self.disk.exists(DIRECTORY):
+            existed = Doubt.LOST_DISK
+        try:
+            log = PartitionLog.open(
+                disk=self.disk,
+                directory=DIRECTORY,
+                topic_id=self._spec.topic_id,
+                config=self._spec.config,
+                flush=self._flush,
+                clock=self.clock,
+                index=lambda path: MemoryIndex(),
+                existed=existed,
+                fail_point=self._on_fail_point,
+            )
+        except SimulatedCrash:
+            self.stopped_because = "crashed while opening"
+            return
+        except StorageError as error:
+            self.stopped_because = str(error)
+            return
+        # A node notes that it hosts the replica once its state is durable, BEFORE the first message.
+        self._hosted = True
+        self.boot_id = self._rng.randrange(1, 2**62)
+        self.stopped_because = ""
+        self.replica = Replica(
+            node_id=self.node_id,
+            boot_id=self.boot_id,
+            spec=self._spec,
+            log=log,
+            clock=self.clock,
+            rng=self._rng,
+            outbox=self,
+            fail_point=self._on_fail_point,
+        )
+
+    def die(self, why: str) -> None:
+        """The process is gone; what its disk keeps is decided by the caller (restart or crash of the disk)."""
+        self.replica = None
+        self.boot_id = 0
+        self.paused = False
+        self.armed_fail_point = ""
+        self.stopped_because = why
+        self._inbox.clear()
+
+    def _on_fail_point(self, name: str) -> None:
+        if name == self.armed_fail_point:
+            self.armed_fail_point = ""
+            raise SimulatedCrash(name)
+
+    # --- work ------------------------------------------------------------------------------------
+    def hand_in(self, *item: Any) -> None:
+        if len(self._inbox) < _INBOX_MESSAGES:
+            self._inbox.append(item)
+
+    def work(self) -> int:
+        """One turn over what has arrived. Returns how many inputs it took. Raises SimulatedCrash or StorageError."""
+        replica = self.replica
+        assert replica is not None
+        taken = 0
+        while self._inbox and taken < _TAKEN_PER_TURN:
+            kind, *arguments = self._inbox.popleft()
+            if kind == "raft":
+                replica.on_raft(*arguments)
+            elif kind == "peer":
+                replica.set_peer(*arguments)
+            else:
+                replica.on_request(*arguments)
+            taken += 1
+        replica.turn()
+        return taken
+
+    @property
+    def backlog(self) -> int:
+        return len(self._inbox)

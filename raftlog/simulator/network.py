@@ -1,0 +1,78 @@
+"""Directed links between nodes: delay, loss, cuts, and what TCP's reconnects do to order.
+
+Within one connection a link is a FIFO with a bandwidth, so a storm of messages backs up as it would in
+life. A heal is a new connection: what the old one still had under way may arrive later than newer messages (reordering)
+and a part of it may arrive twice (ZeroMQ hands what was queued to the next connection).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+
+from raftlog.protocol.raft import RaftMessage
+from raftlog.simulator.events import Events
+
+_BYTES_PER_S = 200e6
+_MESSAGE_OVERHEAD_S = 10e-6
+_QUEUE_S = 5.0  # a link whose backlog is longer drops, as a socket at its high-water mark does
+
+Deliver = Callable[[int, RaftMessage, bytes | None], None]
+
+
+class _Link:
+    def __init__(self) -> None:
+        self.cut = False
+        self.last_arrival_s = 0.0
+        self.recent: deque[tuple[RaftMessage, bytes | None]] = deque(maxlen=8)
+
+
+class Network:
+    """`deliver(node_id, message, payload)` is called when a message arrives."""
+
+    def __init__(self, events: Events, rng: random.Random, nodes: list[int], deliver: Deliver) -> None:
+        self._events = events
+        self._rng = rng
+        self._deliver = deliver
+        self._links = {(a, b): _Link() for a in nodes for b in nodes if a != b}
+        self.delay_s = 0.0003
+        self.jitter_s = 0.0003
+        self.loss = 0.0
+        self.sent = 0
+
+    def send(self, source: int, target: int, message: RaftMessage, payload: bytes | None) -> None:
+        link = self._links[source, target]
+        self.sent += 1
+        if link.cut or (self.loss and self._rng.random() < self.loss):
+            return
+        link.recent.append((message, payload))
+        self._transmit(link, target, message, payload)
+
+    def _transmit(self, link: _Link, target: int, message: RaftMessage, payload: bytes | None) -> None:
+        size = 100 + (len(payload) if payload else 0)
+        now_s = self._events.now_s
+        if link.last_arrival_s > now_s + _QUEUE_S:
+            return
+        arrival_s = now_s + self.delay_s + self._rng.random() * self.jitter_s
+        arrival_s = max(arrival_s, link.last_arrival_s) + size / _BYTES_PER_S + _MESSAGE_OVERHEAD_S
+        link.last_arrival_s = arrival_s
+        self._events.at(arrival_s, lambda: self._deliver(target, message, payload))
+
+    def cut(self, source: int, target: int) -> None:
+        self._links[source, target].cut = True
+
+    def heal(self, source: int, target: int) -> None:
+        link = self._links[source, target]
+        if not link.cut:
+            return
+        link.cut = False
+        link.last_arrival_s = 0.0  # a new connection does not wait for the old one
+        for message, payload in list(link.recent):
+            if self._rng.random() < 0.3:
+                self._transmit(link, target, message, payload)
+
+    def heal_all(self) -> None:
+        self.loss, self.delay_s, self.jitter_s = 0.0, 0.0003, 0.0003
+        for source, target in self._links:
+            self.heal(source, target)

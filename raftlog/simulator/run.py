@@ -1,0 +1,153 @@
+"""Runs seeds, one process per core, and says what broke. The command behind scripts/simulate."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+
+import msgspec
+
+from raftlog.simulator.faults import Faults
+from raftlog.simulator.invariants import Broken
+from raftlog.simulator.scenarios import SCENARIOS
+from raftlog.simulator.world import World
+
+_STEPS = 2500
+_KINDS = ("lost", "diverged", "stuck", "two_leaders", "crashed")
+
+
+class Verdict(msgspec.Struct):
+    """What became of one seed. `kind` is empty when every invariant held."""
+
+    seed: int
+    acked: int
+    steps: int
+    virtual_s: float
+    trace_hash: str
+    kind: str = ""
+    text: str = ""
+    trace: list[str] = []
+
+
+def run_seed(seed: int, *, nodes: int = 3, steps: int = _STEPS, scenario: str = "", trace: bool = False) -> Verdict:
+    """One run, entirely fixed by its arguments."""
+    world = World(seed, nodes=nodes)
+    world.keep_trace = trace
+    kind = text = ""
+    try:
+        if scenario:
+            SCENARIOS[scenario](world)
+        else:
+            _mixed(world, steps)
+        world.require_convergence()
+    except Broken as broken:
+        kind, text = broken.kind, str(broken)
+    except Exception:  # noqa: BLE001 - whatever escapes the product's code is the finding
+        kind, text = "crashed", traceback.format_exc()
+    acked = sum(client.acked_count for client in world.clients.values())
+    return Verdict(
+        seed, acked, world.steps, world.events.now_s, world.trace_hash, kind, text, list(world.trace)
+    )
+
+
+def _mixed(world: World, steps: int) -> None:
+    world.add_clients(world.rng.choice((1, 2, 3)))
+    for node_id in world.node_ids:
+        world.start(node_id)
+    faults = Faults(world)
+    world.run_until(steps=steps)
+    faults.stop()
+    world.heal()
+
+
+def _job(arguments: tuple[int, int, int, str, bool]) -> Verdict:
+    seed, nodes, steps, scenario, trace = arguments
+    return run_seed(seed, nodes=nodes, steps=steps, scenario=scenario, trace=trace)
+
+
+def run_seeds(
+    seeds: range, *, nodes: int = 3, steps: int = _STEPS, scenario: str = "", trace: bool = False
+) -> Iterator[Verdict]:
+    """All seeds, also when some fail, in order, over all cores."""
+    jobs = [(seed, nodes, steps, scenario, trace) for seed in seeds]
+    processes = min(len(os.sched_getaffinity(0)), len(jobs))
+    if processes <= 1:
+        yield from map(_job, jobs)
+        return
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        yield from pool.imap(_job, jobs, chunksize=4)
+
+
+def _parse_seeds(text: str) -> range:
+    first, _, last = text.partition("-")
+    try:
+        return range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FROM-TO, for example 0-99") from None
+
+
+def summary(verdicts: list[Verdict]) -> dict[str, int]:
+    counts = {kind: sum(verdict.kind == kind for verdict in verdicts) for kind in _KINDS}
+    return {"seeds": len(verdicts), "acked": sum(verdict.acked for verdict in verdicts), **counts}
+
+
+def replay_command(verdict: Verdict, nodes: int, steps: int, scenario: str) -> str:
+    parts = [f"scripts/simulate --seeds {verdict.seed}-{verdict.seed}", f"--nodes {nodes}", f"--steps {steps}"]
+    if scenario:
+        parts.append(f"--scenario {scenario}")
+    return " ".join([*parts, "--trace"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/simulate",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Run the real replication, storage and partition code under simulated faults.\n"
+        "A seed fixes everything. A failing seed prints the command that replays it; the exit code is 1 then.",
+        epilog="examples:\n  scripts/simulate --seeds 0-99\n  scripts/simulate --seeds 17-17 --trace\n"
+        "  scripts/simulate --seeds 0-9 --scenario stale-majority --json",
+    )
+    parser.add_argument("--seeds", type=_parse_seeds, default=range(100), metavar="FROM-TO", help="both included (0-99)")
+    parser.add_argument("--nodes", type=int, default=3, choices=range(1, 10), metavar="N", help="replicas (3)")
+    parser.add_argument("--steps", type=int, default=_STEPS, metavar="S", help=f"turns before the healing ({_STEPS})")
+    parser.add_argument("--scenario", default="", choices=["", *SCENARIOS], help="a named story instead of the mix")
+    parser.add_argument("--trace", action="store_true", help="the steps before a failure, and every seed's trace hash")
+    parser.add_argument("--json", action="store_true", help="one object on one line of stdout")
+    return parser
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    started_s = time.monotonic()
+    verdicts: list[Verdict] = []
+    how = {"nodes": options.nodes, "steps": options.steps, "scenario": options.scenario}
+    for verdict in run_seeds(options.seeds, trace=options.trace, **how):
+        verdicts.append(verdict)
+        if options.trace:
+            print(f"seed {verdict.seed}: trace hash {verdict.trace_hash}, {verdict.steps} turns", file=sys.stderr)
+        if verdict.kind:
+            for line in verdict.trace[-200:]:
+                print(f"  {line}", file=sys.stderr)
+            print(f"seed {verdict.seed}: {verdict.text}\nreplay: {replay_command(verdict, **how)}", file=sys.stderr)
+        elif sys.stderr.isatty() and len(verdicts) % 10 == 0:
+            print(f"\r{len(verdicts)} of {len(options.seeds)} seeds", end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("\r", end="", file=sys.stderr)
+    counts = summary(verdicts)
+    if options.json:
+        print(msgspec.json.encode(counts).decode())
+    else:
+        virtual_s = sum(verdict.virtual_s for verdict in verdicts)
+        for name, count in counts.items():
+            print(f"{name:12} {count:>10,}")
+        print(f"{virtual_s:,.0f} virtual seconds in {time.monotonic() - started_s:,.0f} s")
+    return 1 if any(counts[kind] for kind in _KINDS) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Named stories, longer than the mix: each is worth a run of its own on many seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raftlog.simulator.invariants import Broken
+from raftlog.simulator.world import World
+
+
+def _begin(world: World) -> None:
+    world.add_clients(2)
+    for node_id in world.node_ids:
+        world.start(node_id)
+    world.run_until(time_s=6.0)
+
+
+def _cut_off(world: World, group: set[int]) -> None:
+    for a in world.node_ids:
+        for b in world.node_ids:
+            if a != b and (a in group) != (b in group):
+                world.network.cut(a, b)
+
+
+def stale_majority(world: World) -> None:
+    """A minority is cut off for 30 s, one node of the rest loses power, then stale nodes and the amnesiac meet."""
+    _begin(world)
+    order = world.rng.sample(world.node_ids, len(world.node_ids))
+    minority = set(order[: (len(order) - 1) // 2])
+    rest = [node_id for node_id in order if node_id not in minority]
+    _cut_off(world, minority)
+    world.run_until(time_s=36.0)
+    amnesiac = world.rng.choice(rest)
+    world.crash(amnesiac, power=True, why="amnesiac")
+    if world.rng.random() < 0.5:
+        world.invariants.damaged.add(amnesiac)
+        world.machines[amnesiac].disk.wipe("data")
+        world.note(f"n{amnesiac} wipe")
+    others = set(rest) - {amnesiac}
+    for node_id in others:
+        world.crash(node_id, power=False, why="away")
+    world.network.heal_all()
+    world.start(amnesiac)
+    before = world.invariants.commit_index
+    world.run_until(time_s=46.0)
+    if world.invariants.commit_index != before and len(minority) + 1 > len(world.node_ids) // 2 and amnesiac in (
+        world.invariants.damaged
+    ):
+        raise Broken("lost", "stale nodes and an amnesiac committed without the ones who know")
+    world.heal()
+
+
+def whole_cluster_power(world: World) -> None:
+    """Power fails for all nodes at once, five times, each time in the middle of writing."""
+    _begin(world)
+    for _ in range(5):
+        for node_id in world.node_ids:
+            world.crash(node_id, power=True, why="mains")
+        for node_id in world.rng.sample(world.node_ids, len(world.node_ids)):
+            world.restart_later(node_id)
+        world.run_until(time_s=world.events.now_s + world.rng.uniform(3.0, 8.0))
+    world.heal()
+
+
+def returning_node(world: World) -> None:
+    """A node comes back after 20 s again and again; the healthy leader of the others is not deposed."""
+    _begin(world)
+    leaders = {node for node in world.node_ids if _leads(world, node)}
+    if not leaders:
+        raise Broken("stuck", "no leader after 6 s without a fault")
+    leader = leaders.pop()
+    term = max(world.invariants.leaders)
+    away = world.rng.choice([node_id for node_id in world.node_ids if node_id != leader])
+    for _ in range(3):
+        _cut_off(world, {away})
+        world.run_until(time_s=world.events.now_s + 20.0)
+        world.network.heal_all()
+        world.run_until(time_s=world.events.now_s + 5.0)
+    if max(world.invariants.leaders) != term:
+        raise Broken("stuck", f"a returning node deposed the healthy leader of term {term}")
+    world.heal()
+
+
+def _leads(world: World, node_id: int) -> bool:
+    replica = world.machines[node_id].replica
+    return replica is not None and replica.leader_ready
+
+
+SCENARIOS: dict[str, Callable[[World], None]] = {
+    "stale-majority": stale_majority,
+    "whole-cluster-power": whole_cluster_power,
+    "returning-node": returning_node,
+}

@@ -1,0 +1,324 @@
+"""One seed: machines, network, clients and faults until the steps are over, then healing and the last judgement."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import deque
+from collections.abc import Hashable
+
+import msgspec
+
+from raftlog.errors import StorageError
+from raftlog.partition.replica import ClientRequest, ClientResponse
+from raftlog.protocol.raft import RaftMessage
+from raftlog.record.batch import decode
+from raftlog.simulator.clients import Client
+from raftlog.simulator.events import DriftingClock, Events
+from raftlog.simulator.invariants import Broken, Invariants
+from raftlog.simulator.machine import Machine, SimulatedCrash
+from raftlog.simulator.network import Network
+from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
+
+TOPIC_ID = b"simulated-topic!"
+_TURN_S = 60e-6  # what a turn costs a core, and each input beyond the first
+_INPUT_S = 8e-6
+_SYNC_S = 300e-6
+_HEAL_S = 30.0  # virtual seconds within which a healed cluster must have a leader and be equal
+_DISCOVERY_S = (0.02, 0.3)  # until the others know a new boot
+_TRACE_LINES = 4000
+
+
+class World:
+    """Everything of one run. `seed` fixes all of it."""
+
+    def __init__(self, seed: int, *, nodes: int = 3, config: TopicConfig | None = None) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.events = Events()
+        self.node_ids = list(range(1, nodes + 1))
+        self.spec = ReplicaSpec(
+            topic="orders",
+            topic_id=TOPIC_ID,
+            partition=0,
+            replicas=tuple(self.node_ids),
+            config=config or TopicConfig(segment_bytes=self.rng.choice((4096, 65536, 1 << 20))),
+        )
+        self.invariants = Invariants(self.node_ids)
+        self.network = Network(self.events, random.Random(seed ^ 0x5EED), self.node_ids, self._deliver)
+        self.machines = {
+            node_id: Machine(
+                node_id=node_id,
+                spec=self.spec,
+                clock=DriftingClock(self.events, 1.0, 1000.0 * node_id),
+                rng=random.Random(seed * 1009 + node_id),
+                send=self._send,
+                answer=self._answer,
+                flush=Flush.ALWAYS,
+            )
+            for node_id in self.node_ids
+        }
+        self.acked: dict[int, tuple[bytes, int]] = {}
+        self.clients: dict[str, Client] = {}
+        self.steps = 0
+        self.stops: dict[int, str] = {}  # node -> why it stopped by itself while its disk was whole
+        self.trace: deque[str] = deque(maxlen=_TRACE_LINES)
+        self.keep_trace = False
+        self._hash = hashlib.blake2b(digest_size=8)
+
+    # --- trace -------------------------------------------------------------------------------
+    def note(self, text: str) -> None:
+        """One line of the trace; all of them make its hash."""
+        line = f"{self.events.now_s:.6f} {text}"
+        self._hash.update(line.encode())
+        if self.keep_trace:
+            self.trace.append(line)
+
+    @property
+    def trace_hash(self) -> str:
+        return self._hash.hexdigest()
+
+    # --- machines ------------------------------------------------------------------------------
+    def start(self, node_id: int) -> None:
+        machine = self.machines[node_id]
+        if machine.running:
+            return
+        machine.start()
+        if not machine.running:
+            self.note(f"n{node_id} did not start: {machine.stopped_because}")
+            if machine.stopped_because == "crashed while opening":
+                machine.disk.crash(self.rng)
+            self._note_stop(machine)
+            return
+        log = machine.log
+        self.note(f"n{node_id} starts, last {log.last_index} term {log.term} doubt {log.doubt.name} {log.doubt_reason}")
+        self.invariants.after_start(machine)
+        for other in self.machines.values():
+            if other is not machine and other.running:
+                self._introduce(machine, other)
+                self._introduce(other, machine)
+        self._schedule_turn(machine, self.events.now_s)
+
+    def _introduce(self, machine: Machine, other: Machine) -> None:
+        """`machine` learns the boot id of `other`, a little later."""
+        mine, theirs, other_id = machine.boot_id, other.boot_id, other.node_id
+
+        def learn() -> None:
+            if machine.boot_id == mine:
+                machine.hand_in("peer", other_id, theirs)
+                self._schedule_turn(machine, self.events.now_s)
+
+        self.events.after(self.rng.uniform(*_DISCOVERY_S), learn)
+
+    def crash(self, node_id: int, *, power: bool, why: str) -> None:
+        """The process dies. With `power` everything unsynced is kept, lost or torn."""
+        machine = self.machines[node_id]
+        self.note(f"n{node_id} dies ({why}{', power' if power else ''})")
+        if machine.running:
+            machine.die(why)
+        if power:
+            machine.disk.crash(self.rng)
+        else:
+            machine.disk.restart()
+
+    def _note_stop(self, machine: Machine) -> None:
+        """A worker that stopped by itself: allowed after an injected fault, else a bug."""
+        if not machine.disk.fail_sync and machine.node_id not in self.invariants.damaged:
+            self.stops[machine.node_id] = machine.stopped_because
+
+    def _schedule_turn(self, machine: Machine, time_s: float) -> None:
+        if machine.paused or not machine.running:
+            return
+        time_s = max(time_s, machine.busy_until_s)
+        if machine.turn_at_s >= 0 and machine.turn_at_s <= time_s:
+            return
+        machine.turn_at_s = time_s
+        boot_id = machine.boot_id
+        self.events.at(time_s, lambda: self._turn(machine, boot_id, time_s))
+
+    def _turn(self, machine: Machine, boot_id: int, time_s: float) -> None:
+        if machine.boot_id != boot_id or machine.turn_at_s != time_s or machine.paused:
+            return
+        machine.turn_at_s = -1.0
+        self.steps += 1
+        syncs = machine.disk.syncs
+        try:
+            taken = machine.work()
+        except SimulatedCrash as crash:
+            self.crash(machine.node_id, power=self.rng.random() < 0.8, why=f"at {crash}")
+            self.restart_later(machine.node_id)
+            return
+        except StorageError as error:
+            self.note(f"n{machine.node_id} stops: {error}")
+            machine.die(str(error))
+            self._note_stop(machine)
+            machine.disk.restart()
+            self.restart_later(machine.node_id)
+            return
+        replica = machine.replica
+        assert replica is not None
+        group = replica._group
+        self.note(f"n{machine.node_id} {group.role.name} t{group.term} c{group.commit_index} l{machine.log.last_index}")
+        self.invariants.after_turn(machine)
+        synced = machine.disk.syncs - syncs
+        machine.busy_until_s = (
+            self.events.now_s + _TURN_S + taken * _INPUT_S + synced * _SYNC_S * machine.disk_slowness
+        )
+        due_s = machine.clock.virtual_s(replica.next_wakeup_s())
+        self._schedule_turn(machine, self.events.now_s if machine.backlog else due_s + 1e-6)
+
+    def restart_later(self, node_id: int) -> None:
+        self.events.after(self.rng.uniform(0.05, 2.0), lambda: self.start(node_id))
+
+    def pause(self, node_id: int, seconds: float) -> None:
+        machine = self.machines[node_id]
+        if machine.paused or not machine.running:
+            return
+        self.note(f"n{node_id} pauses {seconds:.2f}s")
+        machine.paused, boot_id = True, machine.boot_id
+
+        def resume() -> None:
+            if machine.boot_id == boot_id:
+                machine.paused = False
+                machine.turn_at_s = -1.0
+                self._schedule_turn(machine, self.events.now_s)
+
+        self.events.after(seconds, resume)
+
+    # --- messages ------------------------------------------------------------------------------
+    def _send(self, source: int, target: int, message: RaftMessage, payload: bytes | None) -> None:
+        self.invariants.on_message(self.machines[source], message)
+        self.network.send(source, target, message, payload)
+
+    def _deliver(self, node_id: int, message: RaftMessage, payload: bytes | None) -> None:
+        machine = self.machines[node_id]
+        if machine.running:
+            # Each delivery is an object of its own, as it is when it has crossed a wire.
+            machine.hand_in("raft", msgspec.structs.replace(message), payload)
+            self._schedule_turn(machine, self.events.now_s)
+
+    def send_request(self, node_id: int, client: str, request: ClientRequest, payload: list[bytes]) -> None:
+        def arrive() -> None:
+            machine = self.machines[node_id]
+            if machine.running:
+                machine.hand_in("request", client, request, payload)
+                self._schedule_turn(machine, self.events.now_s)
+
+        self.events.after(self.rng.uniform(0.0002, 0.001), arrive)
+
+    def _answer(self, node_id: int, client: Hashable, response: ClientResponse, payload: bytes | None) -> None:
+        assert isinstance(client, str)
+        self.events.after(
+            self.rng.uniform(0.0002, 0.001), lambda: self.clients[client].on_response(response)
+        )
+
+    # --- the run -------------------------------------------------------------------------------
+    def add_clients(self, count: int) -> None:
+        for number in range(count):
+            name = f"c{number}"
+            self.clients[name] = Client(
+                name=name,
+                spec=self.spec,
+                events=self.events,
+                rng=random.Random(self.seed * 31 + number),
+                send=self.send_request,
+                invariants=self.invariants,
+                acked=self.acked,
+                think_s=self.rng.choice((0.005, 0.03, 0.2)),
+                depth=self.rng.choice((1, 3, 8)),
+            )
+
+    def run_until(self, *, steps: int | None = None, time_s: float | None = None) -> None:
+        while (steps is None or self.steps < steps) and (time_s is None or self.events.now_s < time_s):
+            if not self.events.run_next():
+                raise Broken("stuck", "nothing is left to happen")
+        if self.stops:
+            node_id, why = next(iter(self.stops.items()))
+            raise Broken("stuck", f"node {node_id} stopped by itself with a healthy disk: {why}")
+
+    def heal(self) -> None:
+        """Everything works again: links, disks, processes."""
+        self.note("heal")
+        self.network.heal_all()
+        for machine in self.machines.values():
+            machine.disk.full = machine.disk.fail_sync = False
+            machine.disk.capacity_bytes = None
+            machine.disk_slowness = 1.0
+            machine.armed_fail_point = ""
+            if machine.paused:
+                machine.paused = False
+                machine.turn_at_s = -1.0
+                self._schedule_turn(machine, self.events.now_s)
+        for node_id in self.node_ids:
+            self.start(node_id)
+
+    def require_convergence(self) -> None:
+        """A leader within bounded virtual time, new writes accepted, all replicas equal, everything acknowledged."""
+        deadline_s = self.events.now_s + _HEAL_S
+        before = {name: client.acked_count for name, client in self.clients.items()}
+        while not all(client.acked_count > before[name] for name, client in self.clients.items()):
+            self._step_before(deadline_s, "no new write was acknowledged by every client")
+        for client in self.clients.values():
+            client.stopped = True
+        while not self._equal():
+            self._step_before(deadline_s, "the replicas are not equal")
+        self._judge_records()
+
+    def _step_before(self, deadline_s: float, complaint: str) -> None:
+        if self.events.now_s > deadline_s or not self.events.run_next():
+            states = "; ".join(self._describe(machine) for machine in self.machines.values())
+            raise Broken("stuck", f"{complaint} within {_HEAL_S:.0f} s of healing: {states}")
+        for node_id, machine in self.machines.items():
+            if not machine.running and "did not" not in machine.stopped_because and self.stops.get(node_id):
+                raise Broken("stuck", f"node {node_id} stays down: {machine.stopped_because}")
+
+    def _describe(self, machine: Machine) -> str:
+        if machine.replica is None:
+            return f"n{machine.node_id} down ({machine.stopped_because})"
+        group, log = machine.replica._group, machine.log
+        return (
+            f"n{machine.node_id} {group.role.name} term {group.term} commit {group.commit_index} "
+            f"last {log.last_index} doubt {log.doubt.name}"
+        )
+
+    def _equal(self) -> bool:
+        logs = [machine.log for machine in self.machines.values() if machine.running]
+        groups = [machine.replica._group for machine in self.machines.values() if machine.replica]
+        return (
+            len(logs) == len(self.node_ids)
+            and any(group.leader_ready for group in groups)
+            and len({log.last_index for log in logs}) == 1
+            and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
+            and all(log.doubt is Doubt.NONE for log in logs)
+        )
+
+    def _judge_records(self) -> None:
+        """Every acknowledged value stands at its offset on every replica, offsets without a gap."""
+        contents: list[dict[int, bytes]] = []
+        for machine in self.machines.values():
+            assert machine.replica is not None
+            contents.append(_read_all(machine))
+        for node_id, content in zip(self.node_ids, contents, strict=True):
+            if content != contents[0]:
+                raise Broken("diverged", f"nodes {self.node_ids[0]} and {node_id} hold other records")
+        start = min(contents[0], default=0)
+        if list(contents[0]) != list(range(start, start + len(contents[0]))):
+            raise Broken("lost", "the offsets have a gap")
+        for base_offset, (value, records) in self.acked.items():
+            for number in range(records):
+                offset = base_offset + number
+                if offset >= start and not contents[0].get(offset, b"").startswith(value + b"%d:" % number):
+                    raise Broken("lost", f"acknowledged {value!r} is not at offset {offset}")
+
+
+def _read_all(machine: Machine) -> dict[int, bytes]:
+    replica = machine.replica
+    assert replica is not None
+    found: dict[int, bytes] = {}
+    offset = machine.log.log_start_offset
+    while data := replica.read_committed(offset, 1 << 20):
+        for record in decode(data):
+            if record.offset >= offset:
+                found[record.offset] = (record.value or b"")[:64]
+        offset = max(found) + 1
+    return found

@@ -1,0 +1,52 @@
+"""The pinned pysyncobj has every name that raftlog overrides, reads or sets."""
+
+from importlib.metadata import version
+
+import pysyncobj.syncobj
+import pytest
+from pysyncobj import SyncObj
+
+from raftlog.consensus import elections
+
+OVERRIDDEN = [name for name in vars(elections._Core) if name.startswith(("_SyncObj__", "_check"))]
+
+
+def test_the_pinned_version_is_installed() -> None:
+    assert version("pysyncobj") == "0.3.17"
+
+
+def test_there_are_overrides() -> None:
+    assert len(OVERRIDDEN) >= 10
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_each_override_replaces_something(name: str) -> None:
+    assert callable(getattr(SyncObj, name))
+
+
+@pytest.mark.parametrize("name", ["monotonicTime", "random", "createJournal", "createPoller"])
+def test_each_replaced_global_exists_and_is_ours(name: str) -> None:
+    assert hasattr(pysyncobj.syncobj, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["raftState", "raftElectionDeadline", "newAppendEntriesTime", "raftCommitIndex", "raftMatchIndex",
+     "lastResponseTime", "raftLeader", "conf", "raftCurrentTerm", "votedForNodeId"],
+)  # fmt: skip
+def test_each_attribute_that_is_read_or_set_exists(name: str) -> None:
+    class State:
+        term, voted_for, last_index, last_term = 3, -1, 1, 0
+
+        def set_term(self, term: int, voted_for: int) -> None:
+            self.term, self.voted_for = term, voted_for
+
+    import random
+
+    core = elections.Elections(1, (2, 3), State(), random.Random(1), 5.0)._core
+    assert hasattr(core, f"_SyncObj__{name}")
+
+
+@pytest.mark.parametrize("name", ["onNodeConnected", "generateRaftTimeout", "setCurrentTerm", "setState"])
+def test_each_called_method_exists(name: str) -> None:
+    assert callable(getattr(SyncObj, f"_SyncObj__{name}"))
