@@ -1,0 +1,191 @@
+"""`raftlog bench`: what a cluster takes and hands out, by a load client in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from raftlog.types import Flush
+
+from .options import json_option
+from .output import note, print_json, print_table
+from .own_cluster import own_cluster, temporary_directory
+
+if TYPE_CHECKING:
+    from .bench_run import Settings
+
+_ACKS = {"0": 0, "1": 1, "all": -1}
+
+
+@click.group()
+def bench() -> None:
+    """Measure how fast a cluster takes and hands out records.
+
+    The nodes are started on this machine, and share its cores with the load client, unless
+    --bootstrap names a running cluster. The flush mode and the file system stand beside every
+    figure, since on a tmpfs every sync is free.
+
+    \b
+    Example:
+        raftlog bench produce --seconds 5
+        raftlog bench consume --local 1
+    """
+
+
+def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What both commands take, but for their own default of --in-flight."""
+    count = click.IntRange(min=1)
+    options = (
+        click.option(
+            "--local", "nodes", type=count, metavar="N", help="Start so many nodes on this machine.  [default: 3]"
+        ),
+        click.option(
+            "--bootstrap",
+            metavar="HOST:PORT,…",
+            envvar="RAFTLOG_BOOTSTRAP",
+            show_envvar=True,
+            help="Measure this running cluster, in a topic that is deleted afterwards.",
+        ),
+        click.option(
+            "--record-size", type=count, metavar="N", default=200, show_default=True, help="Bytes of a value."
+        ),
+        click.option(
+            "--batch-records", type=count, metavar="N", default=50, show_default=True, help="Records per request."
+        ),
+        click.option(
+            "--in-flight",
+            type=count,
+            metavar="N",
+            default=in_flight,
+            show_default=True,
+            help="Requests under way to each leader.",
+        ),
+        click.option(
+            "--partitions", type=count, metavar="N", default=1, show_default=True, help="Partitions of the topic."
+        ),
+        click.option(
+            "--replication-factor",
+            type=count,
+            metavar="N",
+            help="Replicas of each partition.  [default: 3, or all nodes]",
+        ),
+        click.option("--acks", type=click.Choice(list(_ACKS)), default="all", show_default=True, help="As in produce."),
+        click.option(
+            "--seconds",
+            type=click.FloatRange(min=0.1),
+            metavar="S",
+            default=10,
+            show_default=True,
+            help="Measured time.",
+        ),
+        click.option(
+            "--flush",
+            type=click.Choice([str(mode) for mode in Flush]),
+            default=str(Flush.ALWAYS),
+            show_default=True,
+            help="Of nodes started here: sync before every acknowledgement, or leave that to the system.",
+        ),
+        click.option(
+            "--data",
+            metavar="DIR",
+            help="Of nodes started here: the data goes under DIR, and is removed afterwards.  [default: ./raftlog-data]",
+        ),
+        json_option,
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@bench.command()
+@_options(in_flight=50)
+@click.pass_context
+def produce(context: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Measure producing: batches that were encoded before, many requests under way.
+
+    After a warm-up of up to 2 s, records and bytes per second, and the time that each request took.
+
+    \b
+    Examples:
+        raftlog bench produce
+        raftlog bench produce --batch-records 1 --in-flight 1000
+        raftlog bench produce --record-size 1000 --batch-records 256 --in-flight 16 --json
+        raftlog bench produce --bootstrap 127.0.0.1:7071 --partitions 3 --acks 1
+    """
+    from .bench_run import measure_produce
+
+    _measure(context, options, measure_produce, as_json)
+
+
+@bench.command()
+@_options(in_flight=4)
+@click.pass_context
+def consume(context: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Measure consuming: whole batches, which the load client does not parse.
+
+    A topic is filled first, then read over and over from its beginning. decoded_records_per_s is what
+    a Consumer gives, which takes every record out of its batch.
+
+    \b
+    Examples:
+        raftlog bench consume
+        raftlog bench consume --record-size 1000 --partitions 3 --json
+    """
+    from .bench_run import measure_consume
+
+    _measure(context, options, measure_consume, as_json)
+
+
+Measure = Callable[["Settings"], dict[str, object]]
+
+
+def _measure(context: click.Context, options: dict[str, Any], measure: Measure, as_json: bool) -> None:
+    from .bench_run import Settings
+    from .filesystem import fdatasync_p50_ms, file_system_type
+
+    nodes, bootstrap, flush, data = (options.pop(name) for name in ("nodes", "bootstrap", "flush", "data"))
+    if nodes is not None and bootstrap is not None:
+        if context.get_parameter_source("bootstrap") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--local and --bootstrap exclude each other")
+        bootstrap = None
+    if bootstrap is not None and data is not None:
+        raise click.UsageError("--data is for nodes started here; a running cluster has its own")
+    options["acks"] = _ACKS[options["acks"]]
+    settings = Settings(**options)
+    disk: dict[str, object] = {"file_system": None, "fdatasync_p50_ms": None}
+    with contextlib.ExitStack() as stack:
+        if bootstrap is None:
+            parent = Path(data) if data else None
+            if parent is not None:
+                parent.mkdir(parents=True, exist_ok=True)
+            directory = stack.enter_context(temporary_directory("bench-", parent))
+            disk = {
+                "file_system": file_system_type(directory),
+                "fdatasync_p50_ms": round(fdatasync_p50_ms(directory), 3),
+            }
+            note(f"starting {nodes or 3} nodes on {disk['file_system']}, flush {flush}")
+            cluster = stack.enter_context(own_cluster(nodes or 3, directory, Flush(flush)))
+            settings = msgspec.structs.replace(settings, bootstrap=cluster.bootstrap, pids=tuple(cluster.pids.values()))
+        else:
+            settings = msgspec.structs.replace(settings, bootstrap=bootstrap)
+        figures = measure(settings) | disk
+    if as_json:
+        print_json(figures)
+    else:
+        print_table(("figure", "value"), [(name.replace("_", " "), _text(value)) for name, value in figures.items()])
+
+
+def _text(value: object) -> str | int | None:
+    if isinstance(value, float):
+        return f"{value:,.3f}" if value < 100 else f"{value:,.0f}"
+    return value if isinstance(value, int) or value is None else str(value)

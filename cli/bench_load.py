@@ -1,0 +1,355 @@
+"""The load client of the bench, a process of its own: `python -m raftlog_cli.bench_load`.
+
+It stands between neither producer nor consumer and the cluster: batches are encoded before the clock
+runs, fetched batches are not parsed, and `in_flight` requests are kept under way to each leader. A
+latency is the time from handing a request to the socket to having its answer.
+
+    stdin   a Plan (JSON, one line); then "go" for the measured part
+    stdout  a line after the warm-up; then a Result (JSON, one line)
+
+It ends by itself: at the end of the plan, or when stdin closes early.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from raftlog.clock import SystemClock
+from raftlog.errors import ErrorCode, RaftlogError, RequestTimedOutError, error_for
+from raftlog.network import Context, Link, Poller
+from raftlog.protocol.codec import decode_response, encode
+from raftlog.protocol.messages import (
+    FetchRequest,
+    FetchResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ProduceRequest,
+    ProduceResponse,
+)
+from raftlog.record.batch import BatchBuilder
+from raftlog.types import LATEST_TIMESTAMP, Endpoint
+
+FETCH_BYTES = 1024 * 1024
+_BATCHES = 16  # different ones, sent in turn, so that no cache sees the same bytes over and over
+_REQUEST_TIMEOUT_MS = 30_000
+_DRAIN_S = 30.0  # for what is under way at the end
+_SILENT_S = 10.0  # a leader that answers nothing for so long ends the run
+_LOOK_S = 0.002  # while a link is not connected yet, or its queue is full
+
+
+class Leader(msgspec.Struct, frozen=True):
+    partition: int
+    host: str
+    port: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """mode: "produce", "fill" (produce `records` to each partition and end) or "fetch" (of `records` there)."""
+
+    mode: str
+    topic_id: bytes
+    leaders: list[Leader]
+    record_size: int
+    batch_records: int
+    in_flight: int
+    acks: int
+    warm_up_s: float
+    seconds: float
+    records: int = 0
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """Of the measured part. `latencies_ms` are p50, p99 and p999; None when nothing was answered."""
+
+    requests: int
+    records: int
+    seconds: float
+    cpu_s: float
+    p50_ms: float | None
+    p99_ms: float | None
+    p999_ms: float | None
+    error: str = ""
+
+
+Frames = Sequence[bytes]
+
+
+class Work(Protocol):
+    """What is asked of one leader, and what its answers are worth."""
+
+    def messages(self, correlation_id: int) -> list[Frames]:
+        """What makes up the next request; empty when all were sent."""
+        ...
+
+    def answered(self, frames: list[bytes]) -> list[tuple[int, int]]:
+        """(correlation id, records) of each request that is answered. Raises the error that came instead."""
+        ...
+
+
+class ProduceWork:
+    def __init__(self, plan: Plan, partition: int, batches: list[bytes]) -> None:
+        self._plan = plan
+        self._partition = partition
+        self._batches = batches
+        self._left = -(-plan.records // plan.batch_records) if plan.mode == "fill" else -1
+
+    def messages(self, correlation_id: int) -> list[Frames]:
+        if self._left == 0:
+            return []
+        self._left -= 1
+        return [self.produce(correlation_id)]
+
+    def produce(self, correlation_id: int) -> Frames:
+        plan = self._plan
+        header = ProduceRequest(
+            correlation_id=correlation_id,
+            topic_id=plan.topic_id,
+            partition=self._partition,
+            acks=plan.acks,
+            timeout_ms=_REQUEST_TIMEOUT_MS,
+        )
+        return encode(header), self._batches[correlation_id % _BATCHES]
+
+    def answered(self, frames: list[bytes]) -> list[tuple[int, int]]:
+        response = decode_response(frames[0])
+        if not isinstance(response, ProduceResponse):
+            raise _unexpected(response)
+        for result in response.results:
+            if result.error_code:
+                raise error_for(result.error_code, result.error_text)
+        records = self._plan.batch_records
+        return [(result.correlation_id, records) for result in response.results]
+
+
+class UnansweredWork:
+    """acks=0: rounds of `in_flight` batches and a question for the log's end, which bounds what is under way.
+
+    What a round is worth is how far the end has moved since the round before.
+    """
+
+    def __init__(self, plan: Plan, partition: int, batches: list[bytes]) -> None:
+        self._plan = plan
+        self._partition = partition
+        self._produce = ProduceWork(plan, partition, batches).produce
+        self._end = -1
+
+    def messages(self, correlation_id: int) -> list[Frames]:
+        question = ListOffsetsRequest(
+            correlation_id=correlation_id,
+            topic_id=self._plan.topic_id,
+            partition=self._partition,
+            timestamp_ms=LATEST_TIMESTAMP,
+        )
+        return [*map(self._produce, range(self._plan.in_flight)), (encode(question),)]
+
+    def answered(self, frames: list[bytes]) -> list[tuple[int, int]]:
+        response = decode_response(frames[0])
+        if not isinstance(response, ListOffsetsResponse) or response.error_code:
+            raise _unexpected(response)
+        moved = response.offset - self._end if self._end >= 0 else 0
+        self._end = response.offset
+        return [(response.correlation_id, moved)]
+
+
+class FetchWork:
+    """Fetches that follow each other without waiting: all batches are equally long, so offsets are known ahead.
+
+    At the end of what was filled in it starts over at offset 0.
+    """
+
+    def __init__(self, plan: Plan, partition: int, batch_bytes: int) -> None:
+        self._plan = plan
+        self._partition = partition
+        self._batch_bytes = batch_bytes
+        self._batches = plan.records // plan.batch_records
+        self._batches_per_fetch = max(1, FETCH_BYTES // batch_bytes)
+        self._next_batch = 0
+
+    def messages(self, correlation_id: int) -> list[Frames]:
+        offset = self._next_batch * self._plan.batch_records
+        self._next_batch += self._batches_per_fetch
+        if self._next_batch >= self._batches:
+            self._next_batch = 0
+        request = FetchRequest(
+            correlation_id=correlation_id,
+            topic_id=self._plan.topic_id,
+            partition=self._partition,
+            offset=offset,
+            max_bytes=self._batches_per_fetch * self._batch_bytes,
+        )
+        return [(encode(request),)]
+
+    def answered(self, frames: list[bytes]) -> list[tuple[int, int]]:
+        response = decode_response(frames[0])
+        if not isinstance(response, FetchResponse) or response.error_code:
+            raise _unexpected(response)
+        batches = sum(map(len, frames[1:])) // self._batch_bytes
+        return [(response.correlation_id, batches * self._plan.batch_records)]
+
+
+def _unexpected(response: object) -> RaftlogError:
+    code = getattr(response, "error_code", 0)
+    if code:
+        return error_for(code, getattr(response, "error_text", ""))
+    return RaftlogError(f"a {type(response).__name__} came instead of the answer")
+
+
+class Pipe:
+    """One leader, to which up to `limit` requests are under way."""
+
+    def __init__(self, link: Link, work: Work, limit: int) -> None:
+        self.link = link
+        self._work = work
+        self._limit = limit
+        self._unsent: deque[Frames] = deque()
+        self._sending = -1
+        self.started: dict[int, float] = {}
+
+    def fill(self) -> bool:
+        """False when the link takes no more although requests are left to send."""
+        while self._unsent or len(self.started) < self._limit:
+            if not self._unsent:
+                messages = self._work.messages(self._sending + 1)
+                if not messages:
+                    return True
+                self._sending += 1
+                self._unsent.extend(messages)
+            now = time.perf_counter()
+            if not self.link.send(self._unsent[0]):
+                return False
+            self._unsent.popleft()
+            if not self._unsent:
+                self.started[self._sending] = now
+        return True
+
+    def drain(self, latencies_s: array[float]) -> tuple[int, int]:
+        """Requests and records answered by now."""
+        requests = records = 0
+        while (frames := self.link.receive()) is not None:
+            now = time.perf_counter()
+            for correlation_id, worth in self._work.answered(frames):
+                latencies_s.append(now - self.started.pop(correlation_id))
+                requests += 1
+                records += worth
+        return requests, records
+
+
+class Load:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._context = Context()
+        self._poller = Poller()
+        batches = encode_batches(plan)
+        self._unanswered = plan.acks == 0 and plan.mode == "produce"
+        limit = 2 if self._unanswered else plan.in_flight
+        self._pipes: dict[int, Pipe] = {}
+        for leader in plan.leaders:
+            link = Link(self._context, Endpoint(leader.host, leader.port))
+            self._poller.register(link)
+            self._pipes[id(link)] = Pipe(link, self._work(leader.partition, batches), limit)
+
+    def _work(self, partition: int, batches: list[bytes]) -> Work:
+        if self._plan.mode == "fetch":
+            return FetchWork(self._plan, partition, len(batches[0]))
+        if self._unanswered:
+            return UnansweredWork(self._plan, partition, batches)
+        return ProduceWork(self._plan, partition, batches)
+
+    def run(self, seconds: float) -> Result:
+        """Keeps the pipes full for that long, or until all is sent; then waits for what is under way.
+
+        Only what is answered before the end counts. Raises what a leader answered instead of success.
+        """
+        latencies_s = array("d")
+        requests = records = 0
+        cpu_s = time.process_time()
+        start_s = heard_s = now_s = time.perf_counter()
+        while now_s < start_s + seconds:
+            filled = [pipe.fill() for pipe in self._pipes.values()]
+            full = all(filled)
+            if not any(pipe.started for pipe in self._pipes.values()) and full:
+                break  # all was sent and answered
+            for ready in self._poller.poll(0.1 if full else _LOOK_S):
+                answered, worth = self._pipes[id(ready)].drain(latencies_s)
+                requests += answered
+                records += worth
+                heard_s = now_s
+            now_s = time.perf_counter()
+            if now_s - heard_s > _SILENT_S:
+                raise RequestTimedOutError(f"no leader answered for {_SILENT_S:.0f} s")
+        cpu_s = time.process_time() - cpu_s
+        took_s = now_s - start_s
+        counted = sorted(latencies_s)
+        self._drain()
+        if self._unanswered:
+            counted = []  # a round's time is no request's latency
+            requests *= self._plan.in_flight
+        return Result(
+            requests=requests,
+            records=records,
+            seconds=took_s,
+            cpu_s=cpu_s,
+            p50_ms=percentile_ms(counted, 0.5),
+            p99_ms=percentile_ms(counted, 0.99),
+            p999_ms=percentile_ms(counted, 0.999),
+        )
+
+    def _drain(self) -> None:
+        end_s = time.perf_counter() + _DRAIN_S
+        ignored = array("d")
+        while any(pipe.started for pipe in self._pipes.values()):
+            if time.perf_counter() > end_s:
+                raise RequestTimedOutError(f"requests were not answered within {_DRAIN_S:.0f} s")
+            for ready in self._poller.poll(0.1):
+                self._pipes[id(ready)].drain(ignored)
+
+
+def encode_batches(plan: Plan) -> list[bytes]:
+    """Batches of random values, all equally long."""
+    batches = []
+    now_ms = SystemClock().wall_ms()  # one for all: a delta of another width would make another length
+    for _ in range(_BATCHES):
+        builder = BatchBuilder()
+        for _ in range(plan.batch_records):
+            taken = builder.append(now_ms, None, os.urandom(plan.record_size))
+            assert taken, "more than one batch can hold"
+        batches.append(builder.build())
+    return batches
+
+
+def percentile_ms(ordered_s: Sequence[float], share: float) -> float | None:
+    """Nearest rank, of seconds in rising order; None of nothing."""
+    if not ordered_s:
+        return None
+    return 1000 * ordered_s[min(len(ordered_s) - 1, math.ceil(share * len(ordered_s)) - 1)]
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the parent ends us
+    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=Plan)
+    try:
+        load = Load(plan)
+        if plan.warm_up_s:
+            load.run(plan.warm_up_s)
+        print("warm", flush=True)
+        if not sys.stdin.readline():
+            return  # the parent has gone
+        result = load.run(plan.seconds)
+    except RaftlogError as error:
+        text = str(error) or ErrorCode(error.code).name
+        result = Result(requests=0, records=0, seconds=0, cpu_s=0, p50_ms=None, p99_ms=None, p999_ms=None, error=text)
+    print(msgspec.json.encode(result).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

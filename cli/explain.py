@@ -1,0 +1,48 @@
+"""Errors as sentences that say what to do next. Pure: errors in, text out."""
+
+from __future__ import annotations
+
+from raftlog import errors
+
+_ADVICE: dict[type[errors.RaftlogError], str] = {
+    errors.NoBrokersAvailableError: (
+        "is a node running there? Start one with `raftlog node start --id 1`, or name another address with --bootstrap"
+    ),
+    errors.UnknownTopicOrPartitionError: "`raftlog topic list` shows the topics, `raftlog topic create` makes one",
+    errors.TopicAlreadyExistsError: "choose another name, or accept it as it is with --if-not-exists",
+    errors.InvalidReplicationFactorError: "`raftlog cluster status` shows the nodes",
+    errors.LeaderNotAvailableError: "`raftlog cluster status` shows what is missing",
+    errors.NotControllerError: "`raftlog cluster status` shows what is missing",
+    errors.OffsetOutOfRangeError: "`raftlog topic describe` shows the offsets that can be read",
+    errors.MessageTooLargeError: "the topic's max_record_bytes is the limit",
+    errors.NotEnoughReplicasError: "`raftlog topic describe` shows the in-sync replicas",
+    errors.RequestTimedOutError: "`raftlog cluster status` shows whether the cluster is healthy",
+    errors.DeliveryTimeoutError: "`raftlog cluster status` shows whether the cluster is healthy",
+}
+# Raised on this machine's own account: no answer's code stands behind them.
+_LOCAL = (errors.ClientError, errors.ConfigError, errors.StorageError)
+
+
+def explain_raftlog_error(error: errors.RaftlogError) -> str:
+    text = str(error) or type(error).__name__
+    if not isinstance(error, _LOCAL) and error.code.name not in text and error.code.value > 0:
+        text = f"{text} ({error.code.name})"
+    advice = next((_ADVICE[cls] for cls in type(error).__mro__ if cls in _ADVICE), None)
+    return f"{text}; {advice}" if advice else text
+
+
+def explain_os_error(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{reason}: {error.filename}" if error.filename else reason
+
+
+def unknown_topic(name: str) -> errors.RaftlogError:
+    """For commands that know the name: the one command that helps, ready to be copied."""
+    return errors.RaftlogError(f"topic {name!r} does not exist; create it with `raftlog topic create {name}`")
+
+
+def unknown_partition(topic: str, partition: int, partitions: int) -> errors.RaftlogError:
+    return errors.RaftlogError(
+        f"topic {topic!r} has {partitions} partition{'s' * (partitions > 1)}, numbered from 0; "
+        f"there is no partition {partition}"
+    )

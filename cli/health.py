@@ -1,0 +1,135 @@
+"""What metadata and the replicas' own reports say of a partition, put together. Pure: answers in, views out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from raftlog.protocol.messages import NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.types import Doubt, ReplicaStatus, TopicPartition
+
+_DOUBT_TEXTS = {
+    Doubt.CUT_TAIL: "cut a damaged tail",
+    Doubt.SHORT: "is shorter than what it acknowledged",
+    Doubt.CORRUPT: "found corrupt records",
+    Doubt.LOST_DISK: "lost its disk",
+    Doubt.LOST_STATE: "lost its state",
+}
+
+
+class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
+    """`leader` None: there is none. `survives_failures` None: the partition does not work now.
+
+    Offsets and size are the leader's, or the furthest that any replica last reported.
+    """
+
+    partition: int
+    leader: int | None
+    leader_epoch: int
+    replicas: list[int]
+    isr: list[int]
+    log_start_offset: int
+    high_watermark: int
+    size_bytes: int
+    survives_failures: int | None
+    problems: list[str]
+
+
+class TopicView(msgspec.Struct, frozen=True, kw_only=True):
+    topic: str
+    topic_id: str
+    replication_factor: int
+    config: dict[str, int]
+    partitions: list[PartitionView]
+
+
+def view_topic(
+    topic: TopicMetadata,
+    statuses: Iterable[ReplicaStatus],
+    offsets: Mapping[TopicPartition, tuple[int, int]] = {},
+) -> TopicView:
+    """`offsets`: log start and high watermark, where the leader was asked just now; fresher than any status."""
+    own = [status for status in statuses if status.topic_id == topic.topic_id]
+    views = []
+    for found in sorted(topic.partitions, key=lambda partition: partition.partition):
+        reported = [status for status in own if status.partition == found.partition]
+        views.append(_view(found, reported, offsets.get(TopicPartition(topic.name, found.partition))))
+    return TopicView(
+        topic=topic.name,
+        topic_id=topic.topic_id.hex(),
+        replication_factor=max((len(view.replicas) for view in views), default=0),
+        config=topic.config,
+        partitions=views,
+    )
+
+
+def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tuple[int, int] | None) -> PartitionView:
+    leading = [status for status in statuses if status.node_id == found.leader_id]
+    best = max(leading or statuses, key=lambda status: status.high_watermark, default=None)
+    start, high_watermark = fresh or ((best.log_start_offset, best.high_watermark) if best else (0, 0))
+    leader = found.leader_id if found.leader_id >= 0 else None
+    return PartitionView(
+        partition=found.partition,
+        leader=leader,
+        leader_epoch=found.leader_epoch,
+        replicas=list(found.replicas),
+        isr=list(found.in_sync) if leader is not None else [],
+        log_start_offset=start,
+        high_watermark=high_watermark,
+        size_bytes=best.size_bytes if best else 0,
+        survives_failures=_survives(found, statuses) if leader is not None else None,
+        problems=_problems(found, statuses),
+    )
+
+
+def _survives(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> int:
+    """Raft needs a majority of all replicas; a doubtful one does not count towards it."""
+    doubtful = {status.node_id for status in statuses if status.doubt}
+    sound = [node_id for node_id in found.in_sync if node_id not in doubtful]
+    return max(0, len(sound) - (len(found.replicas) // 2 + 1))
+
+
+def _problems(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> list[str]:
+    by_node = {status.node_id: status for status in statuses}
+    problems = ["no leader"] if found.leader_id < 0 else []
+    for node_id in found.replicas:
+        status = by_node.get(node_id)
+        if status is not None and status.error:
+            problems.append(f"node {node_id}: {status.error}")
+        elif status is not None and status.doubt:
+            reason = f" ({status.doubt_reason})" if status.doubt_reason else ""
+            problems.append(f"node {node_id} is doubtful: it {_DOUBT_TEXTS[status.doubt]}{reason}")
+        elif found.leader_id >= 0 and node_id not in found.in_sync:
+            problems.append(f"node {node_id} is not in sync")
+    return problems
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True):
+    """`leads` and `replicas` count partitions of users' topics."""
+
+    node: int
+    address: str
+    alive: bool
+    voter: bool
+    leads: int
+    replicas: int
+    size_bytes: int
+
+
+def view_nodes(
+    nodes: Iterable[NodeMetadata], topics: Sequence[TopicMetadata], statuses: Sequence[ReplicaStatus]
+) -> list[NodeView]:
+    partitions = [partition for topic in topics for partition in topic.partitions]
+    return [
+        NodeView(
+            node=node.node_id,
+            address=str(node.endpoint),
+            alive=node.alive,
+            voter=node.voter,
+            leads=sum(partition.leader_id == node.node_id for partition in partitions),
+            replicas=sum(node.node_id in partition.replicas for partition in partitions),
+            size_bytes=sum(status.size_bytes for status in statuses if status.node_id == node.node_id),
+        )
+        for node in sorted(nodes, key=lambda node: node.node_id)
+    ]

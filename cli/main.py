@@ -1,0 +1,110 @@
+"""The `raftlog` command: one file per noun, imported when its noun is named.
+
+What every command shares is here: an error is one line on stderr and exit code 1, a wrong usage 2,
+Ctrl-C 130, and a reader that closed the pipe is no error. No command prints a traceback for what a
+user or a cluster did.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from raftlog.errors import RaftlogError
+
+from .explain import explain_os_error, explain_raftlog_error
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+# The help of a noun stands here as well as in its file, so that `raftlog --help` imports none of them.
+NOUNS = {
+    "demo": "Kill a leader in the middle of a stream and show that nothing is lost.",
+    "node": "Run a node of a cluster.",
+    "topic": "Create, list, describe and delete topics.",
+    "produce": "Write records to a topic, one per line of a file or of stdin.",
+    "consume": "Read the records of topics.",
+    "cluster": "Look at the cluster as a whole.",
+    "log": "Look into the files of a log.",
+    "bench": "Measure how fast a cluster takes and hands out records.",
+}
+
+
+class OneLineError(click.ClickException):
+    """What went wrong and what to do about it, in one line on stderr."""
+
+    def show(self, file: object = None) -> None:
+        click.echo(f"raftlog: error: {' '.join(self.format_message().split())}", err=True)
+
+
+class Nouns(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(NOUNS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in NOUNS:
+            return None
+        command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(NOUNS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a closed pipe can still be told from a crash
+            return result
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+        except BrokenPipeError:
+            _abandon_stdout()
+            raise click.exceptions.Exit(0) from None
+        except RaftlogError as error:
+            raise OneLineError(explain_raftlog_error(error)) from None
+        except OSError as error:
+            raise OneLineError(explain_os_error(error)) from None
+
+
+def _abandon_stdout() -> None:
+    """Let the interpreter's last flush go nowhere: the reader has gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+@click.group(cls=Nouns, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="raftlog", prog_name="raftlog")
+def raftlog() -> None:
+    """raftlog is a replicated log store: topics, partitions, offsets and replay.
+
+    A node is one command, and one node is a full cluster:
+
+    \b
+        raftlog node start --id 1
+        raftlog topic create orders --partitions 3
+        echo hello | raftlog produce orders
+        raftlog consume orders --from beginning --exit-at-end
+
+    See it survive the loss of a leader:
+
+    \b
+        raftlog demo
+
+    Every command that talks to a cluster takes --bootstrap, or RAFTLOG_BOOTSTRAP from the environment.
+    """
+
+
+def main() -> None:
+    try:
+        raftlog(prog_name="raftlog")
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+DEFAULT_BOOTSTRAP = "127.0.0.1:7071"
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def bootstrap_option(command: _Command) -> _Command:
+    return click.option(
+        "--bootstrap",
+        metavar="HOST:PORT,…",
+        envvar="RAFTLOG_BOOTSTRAP",
+        default=DEFAULT_BOOTSTRAP,
+        show_default=True,
+        show_envvar=True,
+        help="Addresses of some nodes of the cluster; one that answers is enough.",
+    )(command)
+
+
+def json_option(command: _Command) -> _Command:
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on one line, and nothing else on stdout."
+    )(command)
+
+
+def parse_pairs(texts: tuple[str, ...], option: str) -> list[tuple[str, str]]:
+    """`("a=1", "b=2")` to pairs. Raises click.BadParameter, which names the option."""
+    pairs = []
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+        pairs.append((name, value))
+    return pairs

@@ -1,0 +1,70 @@
+"""Nodes of a command's own, for the demo and the bench: whatever ends the command, they end with it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raftlog.node.local import LocalCluster
+    from raftlog.types import Flush
+
+_PARENT = Path("raftlog-data")  # where a node's data goes as well: a real disk, and out of version control
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def own_cluster(nodes: int, directory: Path, flush: Flush) -> Iterator[LocalCluster]:
+    """Running nodes with their data under `directory`. A second Ctrl-C does not stop the cleaning up."""
+    from raftlog.node.local import LocalCluster
+
+    with _ended_by_signals(), LocalCluster(nodes=nodes, directory=directory, flush=flush) as cluster:
+        try:
+            yield cluster
+        finally:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, instead of ending the process at once."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS[1:]:
+        signal.signal(number, _unwind)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def temporary_directory(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Under `parent`, or under the current directory, or where temporary files go if that is not ours to write."""
+    made_parent = parent is None and not _PARENT.exists()
+    try:
+        if parent is None:
+            _PARENT.mkdir(exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent or _PARENT)).resolve()
+    except OSError:
+        if parent is not None:
+            raise
+        directory = Path(tempfile.mkdtemp(prefix=f"raftlog-{prefix}"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        if made_parent:
+            with contextlib.suppress(OSError):  # someone else's data is in it by now
+                _PARENT.rmdir()

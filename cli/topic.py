@@ -1,0 +1,225 @@
+"""`raftlog topic`: create, list, describe and delete topics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from raftlog.errors import ErrorCode, error_for
+
+from .explain import unknown_topic
+from .options import bootstrap_option, json_option, parse_pairs
+from .output import ids_text, note, print_json, print_table, size_text, warn
+
+if TYPE_CHECKING:
+    from .health import TopicView
+
+
+@click.group()
+def topic() -> None:
+    """Create, list, describe and delete topics.
+
+    \b
+    Example:
+        raftlog topic create orders --partitions 3
+        raftlog topic list
+    """
+
+
+@topic.command()
+@click.argument("name")
+@click.option("--partitions", type=click.IntRange(min=1), metavar="N", help="How many partitions.  [default: 1]")
+@click.option(
+    "--replication-factor",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="On how many nodes each partition is kept.  [default: 3, or the number of nodes if that is less]",
+)
+@click.option(
+    "--config", "configs", multiple=True, metavar="NAME=VALUE", help="A setting of the topic; may be repeated."
+)
+@click.option("--if-not-exists", is_flag=True, help="A topic of this name, whatever its settings, is no error.")
+@bootstrap_option
+@json_option
+def create(
+    name: str,
+    partitions: int | None,
+    replication_factor: int | None,
+    configs: tuple[str, ...],
+    if_not_exists: bool,
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Create a topic.
+
+    Settings are segment.bytes, segment.ms, retention.ms, retention.bytes and max.message.bytes, in
+    Kafka's spelling or with underscores.
+
+    \b
+    Examples:
+        raftlog topic create orders --partitions 3
+        raftlog topic create clicks --config retention.ms=3600000 --config retention.bytes=1000000000
+    """
+    from raftlog.client import Admin
+    from raftlog.protocol.messages import NewTopic
+
+    settings = dict(parse_pairs(configs, "--config"))
+    if len(settings) < len(configs):
+        raise click.BadParameter("a setting is given twice", param_hint="--config")
+    wanted = NewTopic(
+        name=name, partitions=partitions or -1, replication_factor=replication_factor or -1, config=settings
+    )
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        (result,) = admin.create_topics([wanted])
+    created = result.error_code == ErrorCode.NONE
+    if not created and not (if_not_exists and result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS):
+        raise error_for(result.error_code, result.error_text)
+    if created and result.replication_factor == 2:
+        warn(
+            "with replication factor 2 a partition survives no failure, since both replicas are needed for a "
+            "majority; it does when there are witnesses, which raftlog does not have yet. Use 3"
+        )
+    if as_json:
+        shown: dict[str, object] = {"topic": name, "created": created}
+        if created:
+            shown |= {
+                "topic_id": result.topic_id.hex(),
+                "partitions": result.partitions,
+                "replication_factor": result.replication_factor,
+            }
+        print_json(shown)
+    elif created:
+        click.echo(
+            f"created topic {name}: {result.partitions} partition{'s' * (result.partitions > 1)}, "
+            f"replication factor {result.replication_factor}"
+        )
+    else:
+        click.echo(f"topic {name} exists already")
+
+
+@topic.command("list")
+@bootstrap_option
+@json_option
+def list_(bootstrap: str, as_json: bool) -> None:
+    """List the topics.
+
+    \b
+    Example:
+        raftlog topic list
+    """
+    from raftlog.client import Admin
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        topics = sorted(admin.describe_topics(), key=lambda found: found.name)
+    rows = [
+        (found.name, len(found.partitions), max((len(each.replicas) for each in found.partitions), default=0))
+        for found in topics
+    ]
+    if as_json:
+        names = ("topic", "partitions", "replication_factor")
+        print_json({"topics": [dict(zip(names, row, strict=True)) for row in rows]})
+    elif rows:
+        print_table(("topic", "partitions", "replication factor"), rows)
+    else:
+        note("there are no topics yet; `raftlog topic create NAME` makes one")
+
+
+@topic.command()
+@click.argument("names", nargs=-1, metavar="[NAME]…")
+@bootstrap_option
+@json_option
+def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
+    """Show leaders, replicas, offsets and sizes.
+
+    Of the topics NAME, or of all. SURVIVES is how many more replicas may fail, of those that are in
+    sync now, before the partition stops. Sizes are what each leader said last; without a leader, so
+    are the offsets.
+
+    \b
+    Examples:
+        raftlog topic describe orders
+        raftlog topic describe orders --json
+    """
+    from raftlog.client import Admin
+
+    from .health import view_topic
+    from .offsets import current_offsets
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        topics = admin.describe_topics(list(names) or None)
+        replicas = admin.describe_replicas([found.name for found in topics])
+    for found in topics:
+        if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            raise unknown_topic(found.name)
+    offsets = current_offsets(bootstrap, topics)
+    views = [view_topic(found, replicas, offsets) for found in sorted(topics, key=lambda found: found.name)]
+    if as_json:
+        print_json({"topics": views})
+        return
+    for view in views:
+        _print_description(view)
+    if not views:
+        note("there are no topics yet; `raftlog topic create NAME` makes one")
+
+
+@topic.command()
+@click.argument("name")
+@bootstrap_option
+@json_option
+def delete(name: str, bootstrap: str, as_json: bool) -> None:
+    """Delete a topic and all its records.
+
+    It is done at once, without asking, and cannot be undone.
+
+    \b
+    Example:
+        raftlog topic delete orders
+    """
+    from raftlog.client import Admin
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        (result,) = admin.delete_topics([name])
+    if result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+        raise error_for(result.error_code, f"topic {name!r} does not exist")
+    if result.error_code:
+        raise error_for(result.error_code, result.error_text)
+    if as_json:
+        print_json({"topic": name, "deleted": True})
+    else:
+        click.echo(f"deleted topic {name}")
+
+
+def _print_description(view: TopicView) -> None:
+    settings = ", ".join(f"{name}={value}" for name, value in sorted(view.config.items()))
+    click.echo(f"topic {view.topic} (id {view.topic_id}): {settings}")
+    columns = (
+        "partition",
+        "leader",
+        "epoch",
+        "replicas",
+        "isr",
+        "log start",
+        "high watermark",
+        "size",
+        "survives",
+        "problems",
+    )
+    print_table(
+        columns,
+        [
+            (
+                found.partition,
+                found.leader,
+                found.leader_epoch,
+                ids_text(found.replicas),
+                ids_text(found.isr),
+                found.log_start_offset,
+                found.high_watermark,
+                size_text(found.size_bytes),
+                found.survives_failures,
+                "; ".join(found.problems),
+            )
+            for found in view.partitions
+        ],
+    )
