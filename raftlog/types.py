@@ -112,3 +112,4 @@ class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
     error: str = ""  # why the worker refuses writes or cannot start; empty when healthy
     fsyncs: int = 0
     truncations: int = 0  # cuts of the tail since this directory was made
+    worker_pid: int = 0  # the process that hosts this replica, and no other
