@@ -1,0 +1,254 @@
+"""Where records wait to be sent: open and sealed batches of each partition, bounded in bytes.
+
+The one place that the user's threads and the client's thread share; `lock` guards all of it. A batch
+goes open -> sealed -> taken by the sender, in the order of `send`, and comes back to the front when
+it has to be sent again.
+
+The bound counts what is open, sealed and in flight. A batch reserves a full batch's bytes when it is
+begun and gives back what it did not need when it is encoded, so that nothing is counted per record.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from raftlog.client.pending import PendingBatch, RecordFuture
+from raftlog.clock import Clock
+from raftlog.errors import BufferExhaustedError, ClosedError
+from raftlog.record.batch import HEADER_BYTES, BatchBuilder
+
+RecordHeaders = list[tuple[str, bytes | None]]
+
+# Lengths, deltas and attributes of one record are never larger than this.
+_RECORD_OVERHEAD_BYTES = 40
+
+
+def record_size_bytes(key: bytes | None, value: bytes | None, headers: RecordHeaders) -> int:
+    """An upper bound of what the record takes in a batch of its own, before compression."""
+    size = HEADER_BYTES + _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+    for name, content in headers:
+        size += 4 * len(name) + len(content or b"") + 10
+    return size
+
+
+class Lane:
+    """The batches of one partition that are not in flight."""
+
+    __slots__ = ("begun", "open", "partition", "sealed", "topic")
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.open: PendingBatch | None = None
+        self.sealed: deque[PendingBatch] = deque()
+        self.begun = 0
+
+
+class Accumulator:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        wake: Callable[[], None],
+        batch_bytes: int,
+        buffer_bytes: int,
+        linger_s: float,
+        compression: str,
+    ) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._batch_bytes = batch_bytes
+        self._buffer_bytes = buffer_bytes
+        self._linger_s = linger_s
+        self._compression = compression
+        self.lock = threading.Lock()
+        self._room = threading.Condition(self.lock)
+        self._free_bytes = buffer_bytes
+        self._blocked = 0
+        self._flushing = 0
+        self._closed = False
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._filled: dict[Lane, None] = {}  # in the order in which they got something
+        self._incomplete: dict[PendingBatch, None] = {}
+
+    # --- the user's threads ------------------------------------------------------------------
+    def lane(self, topic: str, partition: int) -> Lane:
+        with self.lock:
+            return self._lanes.setdefault((topic, partition), Lane(topic, partition))
+
+    def append_to_open(
+        self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: RecordHeaders
+    ) -> RecordFuture | None:
+        """None when the lane has no open batch with room for it."""
+        with self.lock:
+            batch = lane.open
+            if batch is None:
+                return None
+            builder = batch.builder
+            assert builder is not None, "an open batch is not encoded"
+            if builder.append(timestamp_ms, key, value, headers):
+                return RecordFuture(batch, builder.count - 1, timestamp_ms)
+            return None
+
+    def append(
+        self,
+        lane: Lane,
+        timestamp_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: RecordHeaders,
+        *,
+        max_batch_bytes: int,
+        max_block_s: float,
+    ) -> RecordFuture:
+        """Begins another batch when it must. Raises BufferExhaustedError after `max_block_s`, ClosedError."""
+        size = record_size_bytes(key, value, headers)
+        limit = min(self._batch_bytes, max_batch_bytes)
+        # A record larger than the buffer may go alone: the batch's own limits decide.
+        reserved = min(max(limit, size), self._buffer_bytes)
+        give_up_s = self._clock.monotonic_s() + max_block_s
+        with self._room:
+            while True:
+                if self._closed:
+                    raise ClosedError("the producer is closed")
+                future = self._append_or_seal(lane, timestamp_ms, key, value, headers)
+                if future is not None:
+                    return future
+                if self._free_bytes >= reserved:
+                    break
+                self._wait_for_room(give_up_s, max_block_s)
+            builder = BatchBuilder(self._compression, limit)
+            taken = builder.append(timestamp_ms, key, value, headers)
+            assert taken, "an empty batch takes any record"
+            batch = PendingBatch(lane.topic, lane.partition, builder, self._clock.monotonic_s(), reserved, lane.begun)
+            lane.begun += 1
+            lane.open = batch
+            self._free_bytes -= reserved
+            self._incomplete[batch] = None
+            self._filled[lane] = None
+        self._wake()
+        return RecordFuture(batch, 0, timestamp_ms)
+
+    def _append_or_seal(
+        self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: RecordHeaders
+    ) -> RecordFuture | None:
+        batch = lane.open
+        if batch is None:
+            return None
+        builder = batch.builder
+        assert builder is not None, "an open batch is not encoded"
+        if builder.append(timestamp_ms, key, value, headers):
+            return RecordFuture(batch, builder.count - 1, timestamp_ms)
+        lane.sealed.append(batch)
+        lane.open = None
+        return None
+
+    def _wait_for_room(self, give_up_s: float, max_block_s: float) -> None:
+        remaining_s = give_up_s - self._clock.monotonic_s()
+        if remaining_s <= 0:
+            raise BufferExhaustedError(
+                f"{self._buffer_bytes} bytes of records wait to be acknowledged, and none was within {max_block_s} s"
+            )
+        # Whoever waits here makes every open batch ready, so the sender must look.
+        self._blocked += 1
+        self._wake()
+        try:
+            self._room.wait(remaining_s)
+        finally:
+            self._blocked -= 1
+
+    def begin_flush(self) -> list[PendingBatch]:
+        """Makes every open batch ready until `end_flush`; returns what is not completed yet."""
+        with self.lock:
+            self._flushing += 1
+            incomplete = list(self._incomplete)
+        self._wake()
+        return incomplete
+
+    def end_flush(self) -> None:
+        with self.lock:
+            self._flushing -= 1
+
+    def close(self) -> None:
+        """No record is taken any more; those that wait for room get ClosedError."""
+        with self._room:
+            self._closed = True
+            for lane in self._filled:
+                if lane.open is not None:
+                    lane.sealed.append(lane.open)
+                    lane.open = None
+            self._room.notify_all()
+
+    # --- the client's thread -----------------------------------------------------------------
+    def filled(self) -> list[Lane]:
+        """The lanes that hold batches."""
+        with self.lock:
+            return list(self._filled)
+
+    def ready_at_s(self, lane: Lane) -> float:
+        """From when on `take` gives a batch; infinity when the lane is empty."""
+        batch = lane.open
+        if lane.sealed:
+            return 0.0
+        if batch is None:
+            return float("inf")
+        if self._flushing or self._blocked or self._closed:
+            return 0.0
+        return batch.created_s + self._linger_s
+
+    def take(self, lane: Lane, now_s: float) -> PendingBatch | None:
+        """The next batch of the lane, encoded, if one is ready."""
+        with self.lock:
+            if self.ready_at_s(lane) > now_s:
+                return None
+            if lane.sealed:
+                batch = lane.sealed.popleft()
+            else:
+                assert lane.open is not None
+                batch, lane.open = lane.open, None
+            if lane.open is None and not lane.sealed:
+                self._filled.pop(lane, None)
+        if batch.builder is not None:
+            unused = batch.reserved_bytes - len(batch.encode())
+            if unused > 0:
+                batch.reserved_bytes -= unused
+                self._give_back(unused)
+        return batch
+
+    def put_back(self, lane: Lane, batches: Iterable[PendingBatch]) -> None:
+        """In front of all that the lane holds, in the order of `send`."""
+        with self.lock:
+            lane.sealed.extendleft(sorted(batches, key=lambda batch: batch.sequence, reverse=True))
+            if lane.sealed:
+                self._filled[lane] = None
+
+    def take_created_before(self, lane: Lane, created_s: float) -> list[PendingBatch]:
+        """Removes what has waited since before `created_s`, for the sender to fail."""
+        taken = []
+        with self.lock:
+            while lane.sealed and lane.sealed[0].created_s <= created_s:
+                taken.append(lane.sealed.popleft())
+            if not lane.sealed and lane.open is not None and lane.open.created_s <= created_s:
+                taken.append(lane.open)
+                lane.open = None
+            if lane.open is None and not lane.sealed:
+                self._filled.pop(lane, None)
+        return taken
+
+    def completed(self, batch: PendingBatch) -> None:
+        """Its bytes are free. Call it once per batch, BEFORE the batch is completed or failed."""
+        with self.lock:
+            del self._incomplete[batch]
+        self._give_back(batch.reserved_bytes)
+
+    def incomplete(self) -> list[PendingBatch]:
+        with self.lock:
+            return list(self._incomplete)
+
+    def _give_back(self, size: int) -> None:
+        with self._room:
+            self._free_bytes += size
+            if self._blocked:
+                self._room.notify_all()

@@ -1,0 +1,179 @@
+"""A batch on its way and the futures of its records, which share it.
+
+A producer makes a future per record, so a future is three slots: the batch knows the outcome, and the
+RecordMetadata is computed when somebody asks. A batch is completed exactly once, by the client's
+thread; any thread may wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from raftlog.errors import RaftlogError
+from raftlog.record.batch import BatchBuilder
+
+LOGGER = logging.getLogger(__name__)
+
+
+class RecordMetadata(NamedTuple):
+    """Where a record went. offset is -1 with acks=0, which is answered by nobody."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+# Taken for a few instructions only, and only where someone waits or listens; one for all batches.
+_lock = threading.Lock()
+
+
+class PendingBatch:
+    """Records of one partition that will be sent, and acknowledged or refused, together.
+
+    `maybe_written`: an attempt ended without an answer, so it may be in the log although it is not
+    acknowledged. `sequence` counts the batches of the partition, in the order of `send`.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_event",
+        "base_offset",
+        "builder",
+        "created_s",
+        "data",
+        "done",
+        "error",
+        "maybe_written",
+        "partition",
+        "reserved_bytes",
+        "retries",
+        "sequence",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        builder: BatchBuilder | None,
+        created_s: float,
+        reserved_bytes: int,
+        sequence: int,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.builder = builder
+        self.created_s = created_s
+        self.reserved_bytes = reserved_bytes
+        self.sequence = sequence
+        self.data = b""
+        self.retries = 0
+        self.maybe_written = False
+        self.done = False
+        self.base_offset = -1
+        self.error: RaftlogError | None = None
+        self._event: threading.Event | None = None
+        self._callbacks: list[Callable[[], object]] | None = None
+
+    def encode(self) -> bytes:
+        """The batch as bytes, built at the first call."""
+        if self.builder is not None:
+            self.data = self.builder.build()
+            self.builder = None
+        return self.data
+
+    def complete(self, base_offset: int) -> None:
+        self._finish(base_offset, None)
+
+    def fail(self, error: RaftlogError) -> None:
+        self._finish(-1, error)
+
+    def _finish(self, base_offset: int, error: RaftlogError | None) -> None:
+        assert not self.done, "a batch has one outcome"
+        self.base_offset = base_offset
+        self.error = error
+        self.data = b""
+        self.builder = None
+        with _lock:
+            self.done = True
+            event, callbacks = self._event, self._callbacks
+            self._event = self._callbacks = None
+        if event is not None:
+            event.set()
+        if callbacks is not None:
+            for callback in callbacks:
+                _run(callback)
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """False when it is not done after `timeout_s` (None: however long it takes)."""
+        if self.done:
+            return True
+        with _lock:
+            if self.done:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
+            event = self._event
+        return event.wait(timeout_s)
+
+    def on_done(self, callback: Callable[[], object]) -> None:
+        """Runs it in the client's thread once there is an outcome; at once, here, when there is one."""
+        with _lock:
+            if not self.done:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(callback)
+                return
+        _run(callback)
+
+
+def _run(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:
+        # A callback of the user's must not end the thread that completes all other records.
+        LOGGER.exception("a callback of a record's future raised")
+
+
+class RecordFuture:
+    """The outcome of one `send`: a RecordMetadata or an error. Methods as in concurrent.futures.
+
+    An error's `outcome_unknown` says whether the record may be in the log all the same.
+    """
+
+    __slots__ = ("_batch", "_index", "_timestamp_ms")
+
+    def __init__(self, batch: PendingBatch, index: int, timestamp_ms: int) -> None:
+        self._batch = batch
+        self._index = index
+        self._timestamp_ms = timestamp_ms
+
+    def done(self) -> bool:
+        return self._batch.done
+
+    def result(self, timeout: float | None = None) -> RecordMetadata:
+        """Waits. Raises the error of the send, or TimeoutError after `timeout` seconds."""
+        error = self.exception(timeout)
+        if error is not None:
+            # One error serves all records of the batch: without this its traceback would grow.
+            raise error.with_traceback(None)
+        batch = self._batch
+        offset = batch.base_offset + self._index if batch.base_offset >= 0 else -1
+        return RecordMetadata(batch.topic, batch.partition, offset, self._timestamp_ms)
+
+    get = result  # kafka-python's name
+
+    def exception(self, timeout: float | None = None) -> RaftlogError | None:
+        """Waits; None when the record was acknowledged. Raises TimeoutError after `timeout` seconds."""
+        if not self._batch.wait(timeout):
+            raise TimeoutError(f"no outcome within {timeout} s; the record may still be written")
+        return self._batch.error
+
+    def add_done_callback(self, callback: Callable[[RecordFuture], object]) -> None:
+        """Runs in the client's thread, so it must be quick and must not wait for other records."""
+        self._batch.on_done(partial(callback, self))

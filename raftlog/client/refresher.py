@@ -1,0 +1,132 @@
+"""Keeps the metadata fresh: whom to ask, and when. No sockets.
+
+`want` says that something seems to be wrong; the back-off between answers is small while an election
+may be under way and grows when the cluster stays as it is. Every question goes to another node than the
+one before, since a node that is cut off goes on answering from what it last heard.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from raftlog.client.exchange import Answer, Exchange
+from raftlog.client.metadata import MetadataCache
+from raftlog.limits import (
+    CONNECT_PATIENCE_S,
+    METADATA_ANSWER_S,
+    METADATA_BACKOFF_MAX_S,
+    METADATA_BACKOFF_MIN_S,
+    METADATA_EAGER_BACKOFF_S,
+    METADATA_EAGER_S,
+    METADATA_MAX_AGE_S,
+    METADATA_NODES_TRIED,
+)
+from raftlog.protocol.messages import MetadataRequest, MetadataResponse
+from raftlog.types import Endpoint
+
+_BACKOFF_GROWTH = 1.6
+
+
+class Refresher:
+    """`topics` None asks for all topics. `answered_s` is when a node last answered."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        cache: MetadataCache,
+        bootstrap: Sequence[Endpoint],
+        topics: set[str] | None,
+        rng: random.Random,
+    ) -> None:
+        self._exchange = exchange
+        self._cache = cache
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._turn = rng.randrange(1 << 16)
+        self._wanted = True
+        self._urgent = True
+        self._asking = False
+        self._asked_s = float("-inf")
+        self._streak_s = float("-inf")  # since when it has been wanted again and again
+        self._backoff_s = METADATA_BACKOFF_MIN_S
+        self._connecting_s: float | None = None
+        self.answered_s = float("-inf")
+
+    def want(self) -> None:
+        self._wanted = True
+
+    def want_topic(self, name: str) -> None:
+        """Asks at once for a topic that no earlier question named."""
+        if self._topics is not None and name not in self._topics:
+            self._topics.add(name)
+            self._urgent = True
+
+    def forget_topic(self, name: str) -> None:
+        if self._topics is not None:
+            self._topics.discard(name)
+
+    def endpoints(self) -> list[Endpoint]:
+        """Nodes in the order in which they are tried: living ones, the bootstrap addresses, the rest."""
+        nodes = sorted(self._cache.nodes, key=lambda node: not node.alive)
+        living = [Endpoint(*node.endpoint) for node in nodes if node.alive]
+        return list(dict.fromkeys([*living, *self._bootstrap, *(Endpoint(*node.endpoint) for node in nodes)]))
+
+    def step(self, now_s: float) -> float:
+        """Asks if it is time; returns when to be called again at the latest."""
+        if self._asking:
+            return float("inf")
+        if not self._urgent:
+            due_s = self.answered_s + METADATA_MAX_AGE_S
+            if self._wanted:
+                due_s = min(due_s, self._asked_s + self._backoff_s)
+            if now_s < due_s:
+                return due_s
+        endpoint = self.connected_node(now_s)
+        if endpoint is None:
+            return now_s + CONNECT_PATIENCE_S
+        topics = None if self._topics is None else sorted(self._topics)
+        request = MetadataRequest(correlation_id=self._exchange.next_id(), topics=topics)
+        deadline_s = now_s + METADATA_ANSWER_S
+        if not self._exchange.ask(endpoint, request, self._answered, now_s=now_s, deadline_s=deadline_s):
+            return now_s + METADATA_BACKOFF_MIN_S
+        self._asking = True
+        self._wanted = self._urgent = False
+        self._set_backoff(now_s)
+        self._turn += 1
+        return float("inf")
+
+    def _set_backoff(self, now_s: float) -> None:
+        if now_s - self._asked_s > 2 * METADATA_BACKOFF_MAX_S:
+            self._streak_s = now_s
+            self._backoff_s = METADATA_BACKOFF_MIN_S
+        else:
+            eager = now_s - self._streak_s < METADATA_EAGER_S
+            limit = METADATA_EAGER_BACKOFF_S if eager else METADATA_BACKOFF_MAX_S
+            self._backoff_s = min(self._backoff_s * _BACKOFF_GROWTH, limit)
+        self._asked_s = now_s
+
+    def connected_node(self, now_s: float) -> Endpoint | None:
+        """Some connected node, another one each time; begins to connect to the next few."""
+        nodes = self.endpoints()
+        start = self._turn % len(nodes)
+        window = (nodes[start:] + nodes[:start])[:METADATA_NODES_TRIED]
+        connected = [endpoint for endpoint in window if self._exchange.connect(endpoint)]
+        if connected:
+            self._connecting_s = None
+            return connected[0]
+        if self._connecting_s is None:
+            self._connecting_s = now_s
+        elif now_s - self._connecting_s >= CONNECT_PATIENCE_S:
+            self._connecting_s = now_s
+            self._turn += METADATA_NODES_TRIED
+        return None
+
+    def _answered(self, answer: Answer | None, _payload: bytes) -> None:
+        self._asking = False
+        if isinstance(answer, MetadataResponse) and not answer.error_code:
+            self.answered_s = self._asked_s
+            self._cache.update(answer, self._asked_s)
+        else:
+            # Nobody there, or a node that does not know the cluster yet: the next one is asked.
+            self._wanted = True

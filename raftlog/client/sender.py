@@ -1,0 +1,295 @@
+"""Decides which batch goes where next, and what an answer means for it. No sockets, no threads.
+
+Order within a partition: after a batch failed, nothing more is sent for the partition until every
+other batch in flight has its outcome; then all that failed goes again, in the order of `send`, BEFORE
+anything younger. A leader that has not acknowledged anything yet gets one batch alone: if it refuses, none
+behind it can have been accepted by a leader elected a moment later.
+
+A batch whose outcome is unknown is sent again and may then be in the log twice; one that was refused,
+or never left, is not.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from raftlog.client.accumulator import Accumulator, Lane
+from raftlog.client.exchange import Answer, Exchange
+from raftlog.client.metadata import Leader, MetadataCache
+from raftlog.client.pending import PendingBatch
+from raftlog.client.refresher import Refresher
+from raftlog.errors import (
+    ClosedError,
+    DeliveryTimeoutError,
+    ErrorCode,
+    RaftlogError,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+    error_for,
+)
+from raftlog.limits import (
+    CONNECT_PATIENCE_S,
+    EXPIRY_SCAN_S,
+    LEADER_MOVED_S,
+    LEADER_SILENT_S,
+    METADATA_BACKOFF_MIN_S,
+    PRODUCE_TIMEOUT_MAX_MS,
+    RETRY_BACKOFF_MAX_S,
+    RETRY_BACKOFF_MIN_S,
+    TOPIC_UNKNOWN_S,
+    UNACKNOWLEDGED_METADATA_S,
+)
+from raftlog.protocol.messages import ProduceRequest, ProduceResult
+
+
+class Flow:
+    """What is in flight for one partition. `returned` waits to be put back once nothing is in flight."""
+
+    __slots__ = (
+        "backoff_s",
+        "connecting_s",
+        "in_flight",
+        "last_error",
+        "leader",
+        "moved_s",
+        "proven",
+        "retry_s",
+        "returned",
+    )
+
+    def __init__(self) -> None:
+        self.in_flight: dict[int, PendingBatch] = {}  # by correlation id, in the order of sending
+        self.returned: list[PendingBatch] = []
+        self.leader: Leader | None = None
+        self.proven = False  # this leader has acknowledged something
+        self.retry_s = 0.0
+        self.backoff_s = RETRY_BACKOFF_MIN_S
+        self.connecting_s: float | None = None
+        self.moved_s: float | None = None  # since when another leader is known than the one asked
+        self.last_error: RaftlogError | None = None
+
+
+class Sender:
+    def __init__(
+        self,
+        exchange: Exchange,
+        cache: MetadataCache,
+        refresher: Refresher,
+        accumulator: Accumulator,
+        *,
+        acks: int,
+        max_in_flight: int,
+        retries: int | None,
+        request_timeout_s: float,
+        delivery_timeout_s: float,
+    ) -> None:
+        self._exchange = exchange
+        self._cache = cache
+        self._refresher = refresher
+        self._accumulator = accumulator
+        self._acks = acks
+        self._max_in_flight = max_in_flight
+        self._retries = retries
+        self._request_timeout_s = request_timeout_s
+        self._timeout_ms = min(int(request_timeout_s * 1000), PRODUCE_TIMEOUT_MAX_MS)
+        self._delivery_timeout_s = delivery_timeout_s
+        self._flows: dict[Lane, Flow] = {}
+        self._busy: dict[Lane, Flow] = {}  # those with batches in flight or returned
+        self._now_s = 0.0
+        self._scan_s = 0.0
+
+    def step(self, now_s: float) -> float:
+        """Sends what can be sent; returns when to be called again at the latest."""
+        self._now_s = now_s
+        if now_s >= self._scan_s:
+            self._scan_s = now_s + EXPIRY_SCAN_S
+            self._scan(now_s)
+        for lane, flow in list(self._busy.items()):
+            if flow.returned and not flow.in_flight:
+                self._accumulator.put_back(lane, flow.returned)
+                flow.returned = []
+            if not flow.in_flight and not flow.returned:
+                del self._busy[lane]
+        next_s = self._scan_s if self._busy else float("inf")
+        for lane in self._accumulator.filled():
+            filled = self._flows.get(lane)
+            if filled is None:
+                filled = self._flows[lane] = Flow()
+            next_s = min(next_s, self._pump(lane, filled, now_s), self._scan_s)
+        return next_s
+
+    def _pump(self, lane: Lane, flow: Flow, now_s: float) -> float:
+        """Sends of one lane. An answer, a new leader or a connection calls again before the time returned."""
+        while not flow.returned:
+            ready_s = self._accumulator.ready_at_s(lane)
+            if max(ready_s, flow.retry_s) > now_s:
+                return max(ready_s, flow.retry_s)
+            if len(flow.in_flight) >= (self._max_in_flight if flow.proven else 1):
+                break
+            leader = self._cache.leader(lane.topic, lane.partition)
+            if leader is None:
+                self._refresher.want_topic(lane.topic)
+                self._refresher.want()
+                break
+            if leader != flow.leader:
+                if flow.in_flight:
+                    break  # until their outcome is known, or _scan gives them up
+                flow.leader = leader
+                flow.proven = self._acks == 0
+                flow.moved_s = flow.connecting_s = None
+            if not self._exchange.connect(leader.endpoint):
+                return self._not_connected(flow, now_s)
+            flow.connecting_s = None
+            batch = self._accumulator.take(lane, now_s)
+            if batch is None:
+                break
+            if not self._send(lane, flow, leader, batch, now_s):
+                self._accumulator.put_back(lane, [batch])
+                flow.retry_s = now_s + METADATA_BACKOFF_MIN_S / 4
+                return flow.retry_s
+        return float("inf")
+
+    def _not_connected(self, flow: Flow, now_s: float) -> float:
+        if flow.connecting_s is None:
+            flow.connecting_s = now_s
+        elif now_s - flow.connecting_s >= CONNECT_PATIENCE_S:
+            self._refresher.want()
+        return now_s + CONNECT_PATIENCE_S
+
+    def _send(self, lane: Lane, flow: Flow, leader: Leader, batch: PendingBatch, now_s: float) -> bool:
+        correlation_id = self._exchange.next_id()
+        request = ProduceRequest(
+            correlation_id=correlation_id,
+            topic_id=leader.topic_id,
+            partition=lane.partition,
+            acks=self._acks,
+            timeout_ms=self._timeout_ms,
+        )
+        expected = self._acks != 0
+        sent = self._exchange.ask(
+            leader.endpoint,
+            request,
+            partial(self._answered, lane, flow, leader, correlation_id) if expected else None,
+            now_s=now_s,
+            deadline_s=min(now_s + self._request_timeout_s, batch.created_s + self._delivery_timeout_s),
+            overdue_s=now_s + LEADER_SILENT_S,
+            payload=batch.encode(),
+        )
+        if not sent:
+            return False
+        if expected:
+            flow.in_flight[correlation_id] = batch
+            self._busy[lane] = flow
+        else:
+            # A leader that is none any more would not say so: look now and then.
+            if now_s - self._refresher.answered_s >= UNACKNOWLEDGED_METADATA_S:
+                self._refresher.want()
+            self._accumulator.completed(batch)
+            batch.complete(-1)
+        return True
+
+    # --- outcomes ----------------------------------------------------------------------------
+    def _answered(
+        self,
+        lane: Lane,
+        flow: Flow,
+        leader: Leader,
+        correlation_id: int,
+        answer: Answer | None,
+        _payload: bytes,
+    ) -> None:
+        batch = flow.in_flight.pop(correlation_id)
+        code = ErrorCode.REQUEST_TIMED_OUT if answer is None else answer.error_code
+        if code == ErrorCode.NONE and isinstance(answer, ProduceResult):
+            flow.proven = True
+            flow.backoff_s = RETRY_BACKOFF_MIN_S
+            flow.last_error = None
+            self._accumulator.completed(batch)
+            batch.complete(answer.base_offset)
+            return
+        if answer is None:
+            error: RaftlogError = RequestTimedOutError(f"{leader.endpoint} did not answer")
+        else:
+            error = error_for(code, answer.error_text)
+        hint = answer.leader_epoch if isinstance(answer, ProduceResult) else -1
+        self._failed(lane, flow, leader, batch, error, hint)
+
+    def _failed(
+        self, lane: Lane, flow: Flow, leader: Leader, batch: PendingBatch, error: RaftlogError, hint: int
+    ) -> None:
+        now_s = self._now_s
+        unknown = error.outcome_unknown or error.code == ErrorCode.UNKNOWN_SERVER_ERROR
+        batch.maybe_written = batch.maybe_written or unknown
+        flow.last_error = error
+        if error.invalid_metadata or error.outcome_unknown:
+            self._cache.refused(lane.topic, lane.partition, leader, hint, now_s)
+            self._refresher.want()
+        if not error.retriable or (self._retries is not None and batch.retries >= self._retries):
+            error.outcome_unknown = batch.maybe_written
+            self._give_up(batch, error)
+        elif now_s >= batch.created_s + self._delivery_timeout_s:
+            self._give_up(batch, self._too_late(lane, flow, batch))
+        else:
+            batch.retries += 1
+            if not flow.returned:
+                # Once for all that fails together; the first retry comes soon: often only the leader moved.
+                flow.retry_s = now_s + flow.backoff_s
+                flow.backoff_s = min(flow.backoff_s * 2, RETRY_BACKOFF_MAX_S)
+            flow.returned.append(batch)
+            flow.proven = False
+
+    def _too_late(self, lane: Lane, flow: Flow, batch: PendingBatch) -> DeliveryTimeoutError:
+        outcome = "it may have been written" if batch.maybe_written else "it was not written"
+        reason = "" if flow.last_error is None else f"; last error: {flow.last_error}"
+        error = DeliveryTimeoutError(
+            f"{lane.topic}-{lane.partition}: not acknowledged within {self._delivery_timeout_s:g} s, {outcome}{reason}"
+        )
+        error.outcome_unknown = batch.maybe_written
+        return error
+
+    def _give_up(self, batch: PendingBatch, error: RaftlogError) -> None:
+        self._accumulator.completed(batch)
+        batch.fail(error)
+
+    # --- time --------------------------------------------------------------------------------
+    def _scan(self, now_s: float) -> None:
+        """What no answer brings to light: batches that waited too long, leaders that fell silent."""
+        for lane, flow in list(self._busy.items()):
+            self._give_up_on_silent_leader(lane, flow, now_s)
+        for lane in self._accumulator.filled():
+            waiting = self._flows.setdefault(lane, Flow())
+            for batch in self._accumulator.take_created_before(lane, now_s - self._delivery_timeout_s):
+                self._give_up(batch, self._too_late(lane, waiting, batch))
+            unknown_s = now_s - self._cache.unknown_since_s.get(lane.topic, now_s)
+            missing = lane.topic in self._cache.topics and self._partition_is_gone(lane)
+            if unknown_s >= TOPIC_UNKNOWN_S or missing:
+                for batch in self._accumulator.take_created_before(lane, float("inf")):
+                    error = UnknownTopicOrPartitionError(f"{lane.topic}-{lane.partition} does not exist")
+                    error.outcome_unknown = batch.maybe_written
+                    self._give_up(batch, error)
+
+    def _partition_is_gone(self, lane: Lane) -> bool:
+        return lane.partition >= len(self._cache.topics[lane.topic].leaders)
+
+    def _give_up_on_silent_leader(self, lane: Lane, flow: Flow, now_s: float) -> None:
+        leader = self._cache.leader(lane.topic, lane.partition)
+        if not flow.in_flight or leader is None or leader == flow.leader:
+            flow.moved_s = None
+        elif flow.moved_s is None:
+            flow.moved_s = now_s  # its last answers may be on their way
+        elif now_s - flow.moved_s >= LEADER_MOVED_S:
+            assert flow.leader is not None, "something was sent to it"
+            for correlation_id in list(flow.in_flight):
+                self._exchange.abandon(flow.leader.endpoint, correlation_id)
+
+    def abort(self) -> None:
+        """Fails everything with ClosedError; nothing is sent any more."""
+        self._accumulator.close()
+        for batch in self._accumulator.incomplete():
+            sent = any(batch in flow.in_flight.values() for flow in self._busy.values())
+            error = ClosedError("the producer was closed before it was acknowledged")
+            error.outcome_unknown = batch.maybe_written or sent
+            self._give_up(batch, error)
+        for flow in self._flows.values():
+            flow.in_flight.clear()
+            flow.returned.clear()
