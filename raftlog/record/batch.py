@@ -136,7 +136,7 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
 def check_crc(buffer: Buffer, position: int, header: BatchHeader) -> bool:
     """Whether the batch at `position`, which must lie in the buffer as a whole, is what was sent."""
     body = buffer[position + _CRC_START : position + header.batch_bytes]
-    return _crc32c(body if type(body) is bytes else bytes(body)) == header.crc
+    return bool(_crc32c(body if type(body) is bytes else bytes(body)) == header.crc)
 
 
 def check_batch(buffer: Buffer) -> BatchHeader:

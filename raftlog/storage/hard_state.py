@@ -1,0 +1,117 @@
+"""Term, vote, doubt and commit bound of one replica: the part of a log that is `state`.
+
+A change is in memory until it is written; nothing that depends on it may leave BEFORE. After a StorageError
+other than DiskFullError the log has failed: what the disk holds is not known, so nothing is written again.
+"""
+
+from __future__ import annotations
+
+from raftlog.errors import DiskFullError, StorageError
+from raftlog.storage.state import State, StateFile, add_reason
+from raftlog.types import Doubt
+
+
+class HardState:
+    def __init__(self, state: State, state_file: StateFile) -> None:
+        self._state = state
+        self._state_file = state_file
+        self._state_dirty = False
+        self._bound = state.commit_bound
+        self.synced_index = 1
+        self.failed: StorageError | None = None
+
+    @property
+    def term(self) -> int:
+        return self._state.term
+
+    @property
+    def voted_for(self) -> int:
+        return self._state.voted_for
+
+    @property
+    def doubt(self) -> Doubt:
+        return Doubt(self._state.doubt)
+
+    @property
+    def doubt_reason(self) -> str:
+        return self._state.doubt_reason
+
+    @property
+    def commit_bound(self) -> int:
+        """The Raft index that this replica has known to be committed and synced here."""
+        return self._bound
+
+    @property
+    def truncations(self) -> int:
+        return self._state.truncations
+
+    @property
+    def horizon_index(self) -> int:
+        return self._state.horizon_index
+
+    @property
+    def horizon_prev_term(self) -> int:
+        return self._state.horizon_prev_term
+
+    @property
+    def log_start_offset(self) -> int:
+        return self._state.log_start_offset
+
+    def set_term(self, term: int, voted_for: int) -> None:
+        """Durable after persist(), and no vote or answer in this term may leave BEFORE."""
+        assert term >= self._state.term, "the term never goes back"
+        if (term, voted_for) != (self._state.term, self._state.voted_for):
+            self._state.term = term
+            self._state.voted_for = voted_for
+            self._state_dirty = True
+
+    def set_doubt(self, doubt: Doubt, reason: str) -> None:
+        """NONE ends the doubt, once persist() has returned."""
+        state = self._state
+        state.doubt_reason = "" if doubt == Doubt.NONE else add_reason(state.doubt_reason, reason)
+        state.doubt = int(doubt)
+        self._state_dirty = True
+
+    def note_commit(self, index: int) -> None:
+        """`index` is committed. What of it is synced here becomes the bound that is to be written."""
+        synced = self.synced_index
+        bound = index if index < synced else synced
+        if bound > self._bound:
+            self._bound = bound
+
+    def write_commit_bound(self) -> None:
+        """Into one copy of `state`; nothing to do when that says it already."""
+        state = self._state
+        if self._bound == state.commit_bound:
+            return
+        if self._state_dirty:
+            self._write_state()
+            return
+        self._check_usable()
+        before, state.commit_bound = state.commit_bound, self._bound
+        try:
+            self._state_file.write_commit_bound(state)
+        except StorageError as error:
+            state.commit_bound = before
+            self._fail(error)
+            raise
+
+    def _write_state(self) -> None:
+        """Both copies, durable. After DiskFullError one of them may say it already, so it stays dirty."""
+        self._check_usable()
+        self._state_dirty = True
+        self._state.commit_bound = self._bound
+        try:
+            self._state_file.write(self._state)
+        except StorageError as error:
+            self._fail(error)
+            raise
+        self._state_dirty = False
+
+    def _fail(self, error: StorageError) -> None:
+        if not isinstance(error, DiskFullError):
+            self.failed = error
+
+    def _check_usable(self) -> None:
+        if self.failed is not None:
+            raise StorageError(f"the log has failed: {self.failed}")

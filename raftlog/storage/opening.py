@@ -1,0 +1,114 @@
+"""Bringing a replica's directory into a state that a log can go on from.
+
+The order that matters: what recovery found is told in `state`, synced, BEFORE a byte is cut. A crash
+in between finds the doubt at the next start, whatever became of the cut.
+"""
+
+from __future__ import annotations
+
+from raftlog.errors import InconsistentTopicIdError
+from raftlog.storage.disk import Disk
+from raftlog.storage.fail_points import FailPoint
+from raftlog.storage.index import OffsetIndex
+from raftlog.storage.recovery import Findings, examine, worse_doubt
+from raftlog.storage.state import State, StateFile, add_reason
+from raftlog.types import Doubt
+
+_GENERATION = "log."
+
+
+def generation_directory(directory: str, generation: int) -> str:
+    return f"{directory}/{_GENERATION}{generation}"
+
+
+def generations(disk: Disk, directory: str) -> list[int]:
+    """Those that have a directory, sorted."""
+    names = [name.removeprefix(_GENERATION) for name in disk.list(directory) if name.startswith(_GENERATION)]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def remove_generations_but(disk: Disk, directory: str, state: State) -> None:
+    """What a reset left. The segments of a replica that lost its state are all that an operator may
+    have to go on, so they stay as long as that doubt does."""
+    if state.doubt == Doubt.LOST_STATE:
+        return
+    old = [generation for generation in generations(disk, directory) if generation != state.generation]
+    for generation in old:
+        disk.remove_tree(generation_directory(directory, generation))
+    if old:
+        disk.sync_dir(directory)
+
+
+def load_state(disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file: StateFile) -> State:
+    """The state of this replica; made, with what is doubtful about that, when there is none. Durable.
+
+    Raises InconsistentTopicIdError, CorruptLogError (no copy intact), ConfigError (a newer format).
+    """
+    disk.make_dir(directory)
+    state = file.load()
+    if state is not None:
+        if state.topic_id != topic_id:
+            raise InconsistentTopicIdError(
+                f"{directory} holds topic id {state.topic_id.hex()}, not {topic_id.hex()}"
+            )
+        return state
+    state = State(topic_id=topic_id, doubt=int(existed))
+    if existed != Doubt.NONE:
+        state.doubt_reason = "the replica's directory was empty, though the replica had existed"
+    old = generations(disk, directory)
+    if old:
+        # A generation is made after `state`, so this replica had one. Without epoch starts the Raft indexes
+        # of its batches cannot be known: the log begins anew, in a generation of its own.
+        state.generation = old[-1] + 1
+        state.doubt = int(Doubt.LOST_STATE)
+        state.doubt_reason = f"both copies of the state are gone; its segments stay in log.{old[-1]}"
+    file.write(state)
+    return state
+
+
+
+
+def open_generation(
+    disk: Disk, directory: str, state: State, file: StateFile, index: OffsetIndex, now_ms: int, fail_point: FailPoint
+) -> Findings:
+    """Examines the generation that `state` names, and cuts what is no log, doubt BEFORE the cut."""
+    log_directory = generation_directory(directory, state.generation)
+    disk.make_dir(log_directory)
+    findings = examine(disk, log_directory, state, index, now_ms)
+    if findings.doubt != Doubt.NONE:
+        state.doubt = int(worse_doubt(Doubt(state.doubt), findings.doubt))
+        for reason in findings.reasons:
+            state.doubt_reason = add_reason(state.doubt_reason, reason)
+        state.truncations += 1 if findings.cut or findings.dropped_epochs else 0
+        dropped = set(findings.dropped_epochs)
+        state.epoch_starts = [start for start in state.epoch_starts if start not in dropped]
+        state.log_start_offset = min(state.log_start_offset, findings.end_offset)
+        file.write(state)
+        fail_point("open.doubt-durable")
+    # Index BEFORE segments, or it would speak of bytes that are gone.
+    index.truncate(findings.end_offset)
+    _cut(disk, log_directory, findings, fail_point)
+    remove_generations_but(disk, directory, state)
+    return findings
+
+
+def _cut(disk: Disk, log_directory: str, findings: Findings, fail_point: FailPoint) -> None:
+    """Newest first, so that what a crash leaves has no hole."""
+    for segment in (*reversed(findings.removed), *findings.below_head):
+        segment.close()
+        disk.remove(segment.path)
+    if findings.removed or findings.below_head:
+        disk.sync_dir(log_directory)
+        fail_point("open.segments-removed")
+    if findings.cut is None:
+        return
+    segment, size = findings.cut
+    if size == 0:
+        segment.close()
+        disk.remove(segment.path)
+        disk.sync_dir(log_directory)
+    else:
+        segment.file.truncate(size)
+        segment.file.sync()
+        segment.size = size
+    fail_point("open.tail-cut")

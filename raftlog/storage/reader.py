@@ -1,0 +1,127 @@
+"""Reading a log: whole batches, straight from the tail in memory or the segment file, never decoded."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from raftlog.errors import CorruptLogError
+from raftlog.record.batch import HEADER_BYTES, PREFIX_BYTES, read_header
+from raftlog.storage.disk import Buffer
+from raftlog.storage.lookup import Lookup, Place
+from raftlog.storage.segment import Segment
+from raftlog.storage.tail import TailCache
+
+_EXTENT = struct.Struct(">qi11xi")  # base offset, length, last offset delta of a batch header
+_unpack_extent = _EXTENT.unpack_from
+
+
+@dataclass(slots=True)
+class Entries:
+    """`count` consecutive Raft indexes; those in `epoch_starts` have no bytes, each other one is a batch."""
+
+    count: int
+    epoch_starts: list[tuple[int, int]]  # (index, term)
+    payload: Buffer
+
+
+class LogReader:
+    def __init__(self, lookup: Lookup, tail: TailCache) -> None:
+        self._lookup = lookup
+        self._tail = tail
+
+    def entries(self, first_index: int, last_index: int, max_bytes: int) -> Entries:
+        """From first_index on, up to last_index; at least one, whatever its size."""
+        epochs = self._lookup.epochs
+        index = first_index
+        starts: list[tuple[int, int]] = []
+        parts: list[Buffer] = []
+        room = max_bytes
+        while index <= last_index:
+            if epochs.is_start(index):
+                starts.append((index, epochs.start_at(index).term))
+                index += 1
+                continue
+            run = self._tail.find(index)
+            if run is None:
+                if not parts:
+                    payload, end = self._entries_of_file(index, last_index, max_bytes, starts)
+                    return Entries(end - first_index, starts, payload)
+                break
+            place = index - run.first_index
+            end_place = run.fitting(place, room)
+            if end_place == place:
+                if index > first_index and (parts or starts):
+                    break
+                end_place = place + 1
+            if place == 0 and end_place == run.count:
+                part: Buffer = run.data
+            else:
+                part = memoryview(run.data)[run.positions[place] : run.end_position(end_place - 1)]
+            parts.append(part)
+            room -= len(part)
+            index = run.first_index + end_place
+            if room < HEADER_BYTES:
+                break
+        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        return Entries(index - first_index, starts, payload)
+
+    def _entries_of_file(
+        self, index: int, last_index: int, max_bytes: int, starts: list[tuple[int, int]]
+    ) -> tuple[bytes, int]:
+        """The batches from `index` on that stand in one segment, and the index behind them."""
+        epochs = self._lookup.epochs
+        segment, position = self._lookup.of_index(index)
+        data = _read_from(segment, position, max_bytes)
+        header = read_header(data)
+        if header.leader_epoch != epochs.term_at(index):
+            raise CorruptLogError(f"{segment.path} at {position} is not Raft index {index}")
+        cut = header.batch_bytes
+        index += 1
+        while index <= last_index:
+            if epochs.is_start(index):
+                starts.append((index, epochs.start_at(index).term))
+            elif cut + HEADER_BYTES > len(data):
+                break
+            else:
+                end = cut + _unpack_extent(data, cut)[1] + PREFIX_BYTES
+                if end > len(data):
+                    break
+                cut = end
+            index += 1
+        self._lookup.remember_index(index, Place(segment, position + cut))
+        return data[:cut], index
+
+    def records(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
+        """Whole batches of one segment from that of `offset` on, all below end_offset, at least one of them."""
+        segment, position = self._lookup.of_offset(offset)
+        data = _read_from(segment, position, max_bytes)
+        header = read_header(data)
+        if not header.base_offset <= offset < header.next_offset:
+            raise CorruptLogError(f"{segment.path} at {position} does not hold offset {offset}")
+        cut, size, following = 0, len(data), offset
+        while cut + HEADER_BYTES <= size:
+            base, length, delta = _unpack_extent(data, cut)
+            end = cut + length + PREFIX_BYTES
+            if end > size or base + delta >= end_offset:
+                break
+            if end <= cut:
+                raise CorruptLogError(f"{segment.path} at {position + cut} holds no batch")
+            cut = end
+            following = base + delta + 1
+        if cut:
+            self._lookup.remember_offset(following, Place(segment, position + cut))
+        self._lookup.close_idle()
+        return data[:cut]
+
+
+def _read_from(segment: Segment, position: int, max_bytes: int) -> bytes:
+    """At least the whole batch at `position`, else about max_bytes of what follows it."""
+    size = max(HEADER_BYTES, min(max_bytes, segment.size - position))
+    data = segment.file.read(position, size)
+    need = read_header(data).batch_bytes
+    if need > len(data):
+        data = segment.file.read(position, need)
+    if need > len(data):
+        raise CorruptLogError(f"{segment.path} ends within the batch at {position}")
+    return data

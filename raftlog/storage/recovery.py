@@ -1,0 +1,222 @@
+"""What a generation's segments hold, and where they stop being a log. Reads only; PartitionLog acts on it.
+
+Segments are taken in order from the horizon on. Offsets have to be continuous, Raft indexes are counted,
+each batch's epoch has to be the one that the epoch starts give for its index, and from the last entry
+that the index had committed (its bytes were synced by then) every checksum has to match. The older part
+is read as far as its end of each segment can be known: one lookup and the headers behind it.
+
+The first byte that does not fit is where the log ends. What stands behind it is not a log any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raftlog.limits import INDEX_INTERVAL_BYTES
+from raftlog.record.batch import HEADER_BYTES, BatchHeader
+from raftlog.storage.disk import Disk
+from raftlog.storage.epochs import Epochs
+from raftlog.storage.index import IndexEntry, OffsetIndex
+from raftlog.storage.lookup import Lookup
+from raftlog.storage.segment import BadBatchError, Segment, parse_segment_name
+from raftlog.storage.state import EpochStart, State
+from raftlog.storage.tail import TailCache
+from raftlog.types import Doubt
+
+
+@dataclass
+class Findings:
+    """`cut`: (segment, size to keep) of the segment with the first bad byte; `removed` stand behind it."""
+
+    segments: list[Segment] = field(default_factory=list)
+    last_index: int = 1
+    end_offset: int = 0
+    cut: tuple[Segment, int] | None = None
+    removed: list[Segment] = field(default_factory=list)
+    below_head: list[Segment] = field(default_factory=list)  # a deletion of the head that did not finish
+    unsynced: list[Segment] = field(default_factory=list)  # may hold bytes that no sync covered
+    dropped_epochs: list[EpochStart] = field(default_factory=list)
+    doubt: Doubt = Doubt.NONE
+    reasons: list[str] = field(default_factory=list)
+
+    def suspect(self, doubt: Doubt, reason: str) -> None:
+        self.doubt = worse_doubt(self.doubt, doubt)
+        self.reasons.append(reason)
+
+
+_SEVERITY = (Doubt.NONE, Doubt.CUT_TAIL, Doubt.CORRUPT, Doubt.SHORT, Doubt.LOST_DISK, Doubt.LOST_STATE)
+
+
+def worse_doubt(one: Doubt, other: Doubt) -> Doubt:
+    """Being short or lost weighs on how a vote counts, so it is not hidden behind corruption."""
+    return max(one, other, key=_SEVERITY.index)
+
+
+def examine(disk: Disk, directory: str, state: State, index: OffsetIndex, now_ms: int) -> Findings:
+    """The findings on a generation's directory. Fills the index for what it had not committed."""
+    return _Examination(disk, directory, state, index, now_ms).run()
+
+
+class _Examination:
+    def __init__(self, disk: Disk, directory: str, state: State, index: OffsetIndex, now_ms: int) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._state = state
+        self._index = index
+        self._epochs = Epochs(state)
+        self._now_ms = now_ms
+        self._last_index = state.horizon_index - 1
+        self._offset = state.horizon_offset
+        self._found = Findings()
+
+    def run(self) -> Findings:
+        found = self._found
+        segments = self._list()
+        found.below_head = [each for each in segments if each.base_offset < self._state.horizon_offset]
+        segments = segments[len(found.below_head) :]
+        found.segments = list(segments)
+        lookup = Lookup(found.segments, self._index, TailCache(0), self._epochs)
+        anchor = self._anchor(lookup, segments)
+        if anchor is None:
+            self._index.clear()
+        for number, segment in enumerate(segments):
+            start = None
+            trusted = False
+            if anchor is not None and segment.base_offset <= anchor.segment:
+                trusted = segment.base_offset < anchor.segment
+                start = anchor
+                if trusted:
+                    next_base = segments[number + 1].base_offset
+                    start = lookup.verified(self._index.floor_offset(next_base - 1), segment)
+            try:
+                self._check_segment(segment, start, trusted)
+            except BadBatchError as bad:
+                self._end_here(segments, number, bad, trusted)
+                break
+            if not trusted:
+                found.unsynced.append(segment)
+        self._take_epoch_starts()
+        if found.cut is not None and found.cut[1] > 0 and found.cut[0] not in found.unsynced:
+            found.unsynced.append(found.cut[0])
+        found.last_index = self._last_index
+        found.end_offset = self._offset
+        self._judge()
+        return found
+
+    def _list(self) -> list[Segment]:
+        names = [parse_segment_name(name) for name in self._disk.list(self._directory)]
+        segments = []
+        for name in sorted(name for name in names if name is not None):
+            segment = Segment(self._disk, self._directory, name, 0, self._now_ms)
+            segment.size = segment.file.size()
+            segment.close()
+            segments.append(segment)
+        return segments
+
+    def _anchor(self, lookup: Lookup, segments: list[Segment]) -> IndexEntry | None:
+        """The newest committed entry that speaks of a batch that is there; newer ones are stale and go."""
+        by_base = {segment.base_offset: segment for segment in segments}
+        while (entry := self._index.last_committed()) is not None:
+            segment = by_base.get(entry.segment)
+            if segment is not None and lookup.verified(entry, segment) is not None:
+                return entry
+            self._index.truncate(entry.base_offset)
+        return None
+
+    def _check_segment(self, segment: Segment, start: IndexEntry | None, trusted: bool) -> None:
+        """Walks one segment to its end; raises BadBatchError where it stops being the log."""
+        self._take_epoch_starts()
+        if (segment.base_offset, segment.first_index) != (self._offset, self._last_index + 1):
+            raise BadBatchError(
+                0,
+                f"the log ends at offset {self._offset}, Raft index {self._last_index}, in front of this segment",
+            )
+        if segment.size == 0:
+            raise BadBatchError(0, "the segment is empty")
+        position = 0
+        if start is not None:
+            position = start.position
+            self._offset = start.base_offset
+            self._last_index = start.raft_index - 1
+            segment.max_timestamp_ms = start.max_timestamp_ms
+        indexed = position if start is not None else -INDEX_INTERVAL_BYTES
+        first = segment.header_at(0)
+        if first is not None:
+            segment.created_ms = min(self._now_ms, max(0, first.max_timestamp_ms))
+        for place, header in segment.walk(position, whole=not trusted):
+            self._check_place(place, header)
+            if not trusted and place - indexed >= INDEX_INTERVAL_BYTES:
+                indexed = place
+                self._index.add(
+                    IndexEntry(
+                        header.base_offset,
+                        self._last_index,
+                        header.leader_epoch,
+                        segment.base_offset,
+                        place,
+                        segment.max_timestamp_ms,
+                    )
+                )
+            segment.max_timestamp_ms = max(segment.max_timestamp_ms, header.max_timestamp_ms)
+            self._offset = header.next_offset
+
+    def _check_place(self, place: int, header: BatchHeader) -> None:
+        """The fields that no checksum covers. Counts the batch."""
+        if header.base_offset != self._offset:
+            raise BadBatchError(place, f"a batch at offset {header.base_offset} where {self._offset} was due")
+        before = self._last_index
+        self._take_epoch_starts()
+        term = self._epochs.term_at(self._last_index + 1)
+        if header.leader_epoch != term:
+            self._last_index = before
+            raise BadBatchError(
+                place, f"a batch of epoch {header.leader_epoch} where the epoch starts say {term}"
+            )
+        self._last_index += 1
+
+    def _take_epoch_starts(self) -> None:
+        """Counts the no-ops that follow; one that is due at another offset is not reached."""
+        while self._epochs.is_start(self._last_index + 1):
+            if self._epochs.start_at(self._last_index + 1).base_offset != self._offset:
+                return
+            self._last_index += 1
+
+    def _end_here(self, segments: list[Segment], number: int, bad: BadBatchError, trusted: bool) -> None:
+        found = self._found
+        segment = segments[number]
+        behind = segments[number + 1 :]
+        lost = segment.size - bad.position + sum(each.size for each in behind)
+        found.cut = (segment, bad.position)
+        found.removed = behind
+        found.segments = segments[: number + (bad.position > 0)]
+        good_behind = trusted or bool(behind) or _intact_behind(segment, bad.position)
+        found.suspect(
+            Doubt.CORRUPT if good_behind else Doubt.CUT_TAIL,
+            f"cut {lost} bytes at position {bad.position} of {segment.path.rsplit('/', 1)[1]}: {bad.reason}",
+        )
+
+    def _judge(self) -> None:
+        found = self._found
+        found.dropped_epochs = self._epochs.from_index(found.last_index + 1)
+        for start in found.dropped_epochs:
+            found.suspect(
+                Doubt.CUT_TAIL,
+                f"the log ends at Raft index {found.last_index}, in front of epoch {start.term} at {start.index}",
+            )
+        if found.last_index < self._state.commit_bound:
+            found.suspect(
+                Doubt.SHORT,
+                f"the log ends at Raft index {found.last_index}, below its commit bound {self._state.commit_bound}",
+            )
+
+
+def _intact_behind(segment: Segment, position: int) -> bool:
+    """Whether a good batch follows the bad one: then this is no torn tail."""
+    header = segment.header_at(position)
+    if header is None or not HEADER_BYTES <= header.batch_bytes <= segment.size - position:
+        return False
+    try:
+        next(iter(segment.walk(position + header.batch_bytes, whole=True)))
+    except (BadBatchError, StopIteration):
+        return False
+    return True

@@ -1,0 +1,164 @@
+"""`state`: what a replica must never forget, in two small copies beside the log.
+
+    state.a, state.b =>
+      Magic      8 bytes   b"RAFTLOGS"
+      CRC        uint32    CRC-32C of all that follows
+      Length     uint32    of the body
+      Body       msgpack of State, field names as keys
+
+Each copy is written whole: temporary file, fsync, rename, fsync of the directory; first a, then b, BEFORE
+anything that depends on the change leaves this machine. Two full copies rather than alternating slots:
+falling back to an older slot would forget a vote. Only the commit bound may be newer in one of them.
+
+`sequence` grows with each full write, so that after a crash between the two the newer one is known. It is
+copied over the older one BEFORE the log is used: nothing may depend on what only one copy says.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import google_crc32c
+import msgspec
+
+from raftlog.errors import ConfigError, CorruptLogError
+from raftlog.storage.disk import Disk
+from raftlog.storage.fail_points import FailPoint, no_fail_point
+
+FORMAT_VERSION = 1
+REASON_CHARS_MAX = 1000  # a replica that is cut again and again must not grow its state
+
+_MAGIC = b"RAFTLOGS"
+_PREFIX = struct.Struct(">8sII")
+_COPIES = ("a", "b")
+
+
+class EpochStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A no-op entry: Raft index `index` of epoch `term` holds no batch; its records begin at `base_offset`."""
+
+    term: int
+    index: int
+    base_offset: int
+
+
+class State(msgspec.Struct, kw_only=True):
+    topic_id: bytes
+    format_version: int = FORMAT_VERSION
+    sequence: int = 0
+    generation: int = 1
+    term: int = 0
+    voted_for: int = -1  # -1: nobody
+    doubt: int = 0
+    doubt_reason: str = ""
+    commit_bound: int = 1  # Raft index
+    log_start_offset: int = 0
+    horizon_index: int = 2
+    horizon_prev_term: int = 0
+    horizon_offset: int = 0  # base offset of the first record at or after the horizon
+    epoch_starts: list[EpochStart] = []
+    truncations: int = 0
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(State).decode
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
+
+
+def encode_state(state: State) -> bytes:
+    body = _encode(state)
+    return _PREFIX.pack(_MAGIC, google_crc32c.value(body), len(body)) + body
+
+
+def decode_state(data: bytes) -> State | None:
+    """None: not what was written. Raises ConfigError for an intact copy of a newer format."""
+    if len(data) < _PREFIX.size:
+        return None
+    magic, crc, length = _PREFIX.unpack_from(data)
+    body = data[_PREFIX.size :]
+    if magic != _MAGIC or length != len(body) or google_crc32c.value(body) != crc:
+        return None
+    try:
+        version = _decode_version(body).format_version
+        if version > FORMAT_VERSION:
+            raise ConfigError(f"format {version} on disk is newer than this raftlog, which knows {FORMAT_VERSION}")
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def add_reason(reason: str, more: str) -> str:
+    """Both reasons, once each, the older first, bounded."""
+    if not reason or more in reason:
+        return reason or more
+    return f"{reason}; {more}"[:REASON_CHARS_MAX]
+
+
+class StateFile:
+    """The two copies of one directory."""
+
+    def __init__(self, disk: Disk, directory: str, fail_point: FailPoint = no_fail_point) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._fail_point = fail_point
+        self._sequence = 0
+
+    def load(self) -> State | None:
+        """The newest intact copy, mended into both; None when neither exists.
+
+        Raises CorruptLogError when copies exist and none is intact: a term and a vote are not guessed.
+        """
+        found: list[State] = []
+        present = 0
+        for copy in _COPIES:
+            path = f"{self._directory}/state.{copy}"
+            if self._disk.exists(path):
+                present += 1
+                state = decode_state(self._disk.read_whole(path))
+                if state is not None:
+                    found.append(state)
+        if not present:
+            return None
+        if not found:
+            raise CorruptLogError(
+                f"no copy of the state in {self._directory} is intact: its term and vote are unknown"
+            )
+        newest = max(found, key=lambda state: state.sequence)
+        newest.commit_bound = max(state.commit_bound for state in found)
+        self._sequence = newest.sequence
+        if len(found) < len(_COPIES) or found[0].sequence != found[1].sequence:
+            self.write(newest)
+        return newest
+
+    def write(self, state: State) -> None:
+        """Both copies, a BEFORE b. Durable when this returns. DiskFullError leaves at least one copy whole."""
+        self._sequence += 1
+        state.sequence = self._sequence
+        data = encode_state(state)
+        for copy in _COPIES:
+            self._write_copy(copy, data)
+
+    def write_commit_bound(self, state: State) -> None:
+        """One copy: losing this write only means an older bound. The rest of `state` must be durable already."""
+        assert state.sequence == self._sequence
+        self._write_copy(_COPIES[0], encode_state(state))
+
+    def _write_copy(self, copy: str, data: bytes) -> None:
+        path = f"{self._directory}/state.{copy}"
+        temporary = f"{path}.tmp"
+        file = self._disk.open(temporary, create=True)
+        try:
+            file.truncate(0)
+            file.append(data)
+            self._fail_point(f"state.{copy}.written")
+            file.sync()  # the bytes BEFORE the name that says they are there
+        finally:
+            file.close()
+        self._fail_point(f"state.{copy}.synced")
+        self._disk.rename(temporary, path)
+        self._fail_point(f"state.{copy}.renamed")
+        self._disk.sync_dir(self._directory)
+        self._fail_point(f"state.{copy}.durable")
