@@ -90,19 +90,23 @@ class Verdict:
     produce_answers: int = 0
     append_answers: int = 0
     segment_syncs: int = 0
+    start_index: int = 0  # Raft index of the log end before the trace's first batch; 0: not known
     violations: list[str] = field(default_factory=list)
 
 
 @dataclass
 class _Log:
-    """The log end as an offset and as a Raft index, for which every batch counts one."""
+    """A log end: as an offset, and as the number of batches since the trace began."""
 
     end_offset: int
     batches: int = 0
 
 
-def judge(lines: Iterator[str], first_index: int = 0) -> Verdict:
-    """`first_index` is the Raft index of the first batch of the trace; 0: match indexes are not judged."""
+def judge(lines: Iterator[str]) -> Verdict:
+    """Match indexes are judged from the first one on that was said before any batch of the trace was written.
+
+    No election may fall into the trace: a no-op counts as an index and is not in a segment.
+    """
     verdict = Verdict()
     written, synced = _Log(0), _Log(0)
     pending: dict[str, tuple[str, _Log]] = {}  # thread -> its unfinished call
@@ -137,7 +141,7 @@ def judge(lines: Iterator[str], first_index: int = 0) -> Verdict:
                 synced = written
                 verdict.segment_syncs += 1
         elif "socket" in file or "TCP" in file:
-            _judge_send(_bytes_in(arguments), synced, first_index, verdict)
+            _judge_send(_bytes_in(arguments), synced, started, verdict)
     return verdict
 
 
@@ -150,7 +154,7 @@ def _bytes_in(arguments: str) -> bytes:
     return b"".join(joined)
 
 
-def _judge_send(data: bytes, synced: _Log, first_index: int, verdict: Verdict) -> None:
+def _judge_send(data: bytes, synced: _Log, started: bool, verdict: Verdict) -> None:
     for frame in _frames_with(data, b"\xa8ProduceR"):
         response = codec.decode_response(frame)
         assert isinstance(response, m.ProduceResponse)
@@ -161,12 +165,13 @@ def _judge_send(data: bytes, synced: _Log, first_index: int, verdict: Verdict) -
                     verdict.violations.append(f"offset {result.base_offset} answered, {synced.end_offset} synced")
     for frame in _frames_with(data, b"\xa3rAR"):
         reply = _append_responses.decode(frame)
-        if reply.success and first_index:
+        if reply.success and not started:
+            verdict.start_index = reply.match_index
+        elif reply.success and verdict.start_index:
             verdict.append_answers += 1
-            if reply.match_index >= first_index + synced.batches:
-                verdict.violations.append(
-                    f"match index {reply.match_index} answered, {synced.batches} batches from {first_index} on synced"
-                )
+            durable_index = verdict.start_index + synced.batches
+            if reply.match_index > durable_index:
+                verdict.violations.append(f"match index {reply.match_index} answered, {durable_index} synced")
 
 
 def _frames_with(data: bytes, tag: bytes) -> Iterator[bytes]:

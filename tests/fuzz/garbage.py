@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import get_args, get_type_hints
 
 import google_crc32c
 import msgspec
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
+from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import encode
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -122,4 +124,32 @@ BATCHES = st.one_of(
     damaged(GOOD_BATCHES),
     damaged(GOOD_BATCHES).map(with_true_crc),
     st.binary(min_size=61, max_size=200).map(with_true_crc),
+)
+
+ILLEGAL_TOPICS = st.builds(
+    m.NewTopic,
+    name=st.text(max_size=300).map(lambda name: name + "/"),  # never legal, so that nothing is created
+    partitions=ANY_INT,
+    replication_factor=ANY_INT,
+    config=st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=2),
+)
+CONTROLLER_REQUESTS = st.one_of(
+    REQUESTS,
+    st.builds(
+        m.CreateTopicsRequest,
+        correlation_id=ANY_INT,
+        topics=st.lists(ILLEGAL_TOPICS, max_size=3),
+        timeout_ms=ANY_INT,
+    ),
+)
+RAFT_MESSAGES = st.sampled_from(get_args(RaftMessage)).flatmap(
+    lambda cls: st.builds(
+        cls,
+        **{
+            name: {int: ANY_INT, bool: st.booleans(), bytes: TOPIC_IDS}.get(
+                kind, st.lists(st.tuples(ANY_INT, ANY_INT), max_size=3)
+            )
+            for name, kind in get_type_hints(cls).items()
+        },
+    )
 )

@@ -1,0 +1,326 @@
+"""No bytes on a worker's or a supervisor's real sockets end it, and it goes on serving others.
+
+One node runs for the whole file; each test compares process ids before and after, so that a process which
+died and was started again does not pass for one that lived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from raftlog.errors import ErrorCode
+from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX, HEADER_BYTES_MAX
+from raftlog.node.local import LocalCluster
+from raftlog.protocol import codec
+from raftlog.protocol import messages as m
+from raftlog.record.batch import encode
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, METADATA_TOPIC, METADATA_TOPIC_ID, Endpoint
+from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, RAFT_MESSAGES
+from tests.fuzz.talker import GREETING, READY, Talker, closed_by_other_side, raw
+
+pytestmark = pytest.mark.cluster
+
+TOPIC = "fuzzed"
+RECORDS = 10
+TARGETS = ["supervisor", "worker", "controller"]
+MANY = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+class Target(NamedTuple):
+    endpoint: Endpoint
+    pid: int
+    topic_id: bytes
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+    with LocalCluster(nodes=1, directory=tmp_path_factory.mktemp("fuzzed")) as node:
+        host, _, port = node.bootstrap.rpartition(":")
+        supervisor = Endpoint(host, int(port))
+        with contextlib.closing(Talker(supervisor)) as talker:
+            controller = talker.ask(m.MetadataRequest(correlation_id=0)).controller
+            with contextlib.closing(Talker(controller)) as creator:
+                created = creator.ask(m.CreateTopicsRequest(correlation_id=0, topics=[m.NewTopic(name=TOPIC)]))
+            assert created.results[0].error_code == 0, created
+            worker = _leader_of(talker)
+            found = {
+                "supervisor": Target(supervisor, node.pids[1], METADATA_TOPIC_ID),
+                "worker": Target(worker, _process_of(talker, TOPIC), created.results[0].topic_id),
+                "controller": Target(controller, _process_of(talker, METADATA_TOPIC), METADATA_TOPIC_ID),
+            }
+            with contextlib.closing(Talker(worker)) as producer:
+                for number in range(RECORDS):
+                    batch = encode([(number, None, b"record %d" % number)])
+                    assert producer.ask(_produce(found["worker"].topic_id), [batch]).error_code == 0
+            yield found
+            assert node.pids[1] == found["supervisor"].pid
+            assert _process_of(talker, TOPIC) == found["worker"].pid
+            assert _process_of(talker, METADATA_TOPIC) == found["controller"].pid
+
+
+def _leader_of(talker: Talker) -> Endpoint:
+    for _ in range(400):
+        (topic,) = talker.ask(m.MetadataRequest(correlation_id=0, topics=[TOPIC])).topics
+        if topic.partitions and topic.partitions[0].endpoint is not None:
+            return topic.partitions[0].endpoint
+        time.sleep(0.05)
+    raise AssertionError(f"{TOPIC} has no leader")
+
+
+def _process_of(talker: Talker, topic: str) -> int:
+    for _ in range(400):
+        replicas = talker.ask(m.DescribeReplicasRequest(correlation_id=0)).replicas
+        for replica in replicas:
+            if replica.topic == topic and replica.worker_pid:
+                return replica.worker_pid
+        time.sleep(0.05)
+    raise AssertionError(f"nobody hosts {topic}")
+
+
+def _produce(topic_id: bytes, *, partition: int = 0, acks: int = -1) -> m.ProduceRequest:
+    return m.ProduceRequest(correlation_id=0, topic_id=topic_id, partition=partition, acks=acks, timeout_ms=10_000)
+
+
+def _fetch(topic_id: bytes, *, partition: int = 0, offset: int = 0) -> m.FetchRequest:
+    return m.FetchRequest(
+        correlation_id=0, topic_id=topic_id, partition=partition, offset=offset, max_bytes=1 << 20, max_wait_ms=0
+    )
+
+
+def _list_offsets(topic_id: bytes, timestamp_ms: int) -> m.ListOffsetsRequest:
+    return m.ListOffsetsRequest(correlation_id=0, topic_id=topic_id, partition=0, timestamp_ms=timestamp_ms)
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest, targets: dict[str, Target]) -> Target:
+    return targets[request.param]
+
+
+@pytest.fixture
+def talker(target: Target) -> Iterator[Talker]:
+    with contextlib.closing(Talker(target.endpoint)) as talker:
+        yield talker
+        talker.shake_hands()
+
+
+@pytest.fixture
+def worker(targets: dict[str, Target]) -> Iterator[tuple[Talker, bytes]]:
+    """A talker to the worker that leads the topic, and the topic's id. It must serve reads afterwards."""
+    target = targets["worker"]
+    with contextlib.closing(Talker(target.endpoint)) as talker:
+        yield talker, target.topic_id
+        assert talker.ask(_list_offsets(target.topic_id, EARLIEST_TIMESTAMP)).offset == 0
+        assert talker.ask(_fetch(target.topic_id)).high_watermark >= RECORDS
+
+
+# --- what hypothesis thinks of -----------------------------------------------------------------
+@MANY
+@given(frames=st.lists(HEADERS, min_size=1, max_size=4))
+def test_no_frames_end_a_process(talker: Talker, frames: list[bytes]) -> None:
+    talker.say(frames)
+    talker.shake_hands()
+
+
+@MANY
+@given(request=CONTROLLER_REQUESTS, payload=st.lists(BATCHES, max_size=2), ours=st.booleans())
+def test_no_request_ends_a_process(
+    target: Target, talker: Talker, request: msgspec.Struct, payload: list[bytes], ours: bool
+) -> None:
+    if ours and hasattr(request, "topic_id"):
+        request = msgspec.structs.replace(request, topic_id=target.topic_id, partition=0)
+    if ours and isinstance(request, m.ProduceRequest) and target.topic_id == METADATA_TOPIC_ID:
+        payload = []  # a client that writes to the metadata itself is the subject of another test
+    talker.say([codec.encode(request), *payload])
+    talker.shake_hands()
+
+
+@MANY
+@given(message=RAFT_MESSAGES, payload=st.lists(BATCHES, max_size=1), ours=st.booleans())
+def test_no_raft_message_of_a_stranger_ends_a_process(
+    target: Target, talker: Talker, message: msgspec.Struct, payload: list[bytes], ours: bool
+) -> None:
+    if ours:
+        message = msgspec.structs.replace(message, topic_id=target.topic_id, partition=0)
+    talker.say([codec.encode(message), *payload])
+    talker.shake_hands()
+
+
+@settings(MANY, max_examples=60)
+@given(batch=BATCHES, acks=st.sampled_from([-1, 0, 1]))
+def test_any_batch_is_stored_or_refused_by_name(worker: tuple[Talker, bytes], batch: bytes, acks: int) -> None:
+    talker, topic_id = worker
+    if acks == 0:
+        talker.say([codec.encode(_produce(topic_id, acks=0)), batch])
+        talker.shake_hands()
+        return
+    answer = talker.ask(_produce(topic_id, acks=acks), [batch])
+    assert answer.error_code in (
+        ErrorCode.NONE,
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.INVALID_RECORD,
+        ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    )
+
+
+@settings(MANY, max_examples=40)
+@given(data=st.binary(max_size=300), greeted=st.booleans())
+def test_no_bytes_on_a_plain_connection_end_a_process(
+    target: Target, talker: Talker, data: bytes, greeted: bool
+) -> None:
+    with raw(target.endpoint) as connection:
+        # The other side may hang up in the middle of it.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall((GREETING + READY if greeted else b"") + data)
+        talker.shake_hands()
+
+
+# --- each named case ---------------------------------------------------------------------------
+GOOD = encode([(1, b"key", b"value")])
+
+
+def _wrong_crc() -> bytes:
+    return GOOD[:-1] + bytes([GOOD[-1] ^ 1])
+
+
+def _wrong_magic() -> bytes:
+    return GOOD[:16] + b"\x01" + GOOD[17:]
+
+
+@pytest.mark.parametrize(
+    ("batch", "code"),
+    [
+        (_wrong_crc(), ErrorCode.CORRUPT_MESSAGE),
+        (_wrong_magic(), ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        (b"", ErrorCode.CORRUPT_MESSAGE),
+        (GOOD[:-3], ErrorCode.CORRUPT_MESSAGE),
+        (GOOD + GOOD, ErrorCode.CORRUPT_MESSAGE),
+        (encode([(1, None, bytes(2 * 1024 * 1024))]), ErrorCode.MESSAGE_TOO_LARGE),
+    ],
+    ids=["wrong CRC", "wrong magic", "empty", "cut short", "two in one", "too large"],
+)
+def test_a_bad_batch_gets_the_standard_error(worker: tuple[Talker, bytes], batch: bytes, code: ErrorCode) -> None:
+    talker, topic_id = worker
+    answer = talker.ask(_produce(topic_id), [batch])
+    assert (answer.error_code, answer.base_offset) == (code, -1)
+
+
+@pytest.mark.parametrize("payload", [[], [GOOD, GOOD]], ids=["none", "two"])
+def test_a_produce_with_another_number_of_batches_is_an_invalid_request(
+    worker: tuple[Talker, bytes], payload: list[bytes]
+) -> None:
+    talker, topic_id = worker
+    assert talker.ask(_produce(topic_id), payload).error_code == ErrorCode.INVALID_REQUEST
+
+
+def test_another_acks_is_invalid(worker: tuple[Talker, bytes]) -> None:
+    talker, topic_id = worker
+    assert talker.ask(_produce(topic_id, acks=7), [GOOD]).error_code == ErrorCode.INVALID_REQUIRED_ACKS
+
+
+def test_a_wrong_topic_id_is_refused(worker: tuple[Talker, bytes]) -> None:
+    talker, _ = worker
+    for request, payload in ((_produce(b"x" * 16), [GOOD]), (_fetch(b"x" * 16), []), (_list_offsets(b"", -1), [])):
+        assert talker.ask(request, payload).error_code == ErrorCode.INCONSISTENT_TOPIC_ID
+
+
+def test_an_unknown_partition_is_refused(worker: tuple[Talker, bytes]) -> None:
+    talker, topic_id = worker
+    for request, payload in ((_produce(topic_id, partition=9), [GOOD]), (_fetch(topic_id, partition=-1), [])):
+        assert talker.ask(request, payload).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+@pytest.mark.parametrize("offset", [-1, 10**9, 2**63 - 1, 2**64 - 1])
+def test_an_offset_out_of_range_is_refused(worker: tuple[Talker, bytes], offset: int) -> None:
+    talker, topic_id = worker
+    assert talker.ask(_fetch(topic_id, offset=offset)).error_code == ErrorCode.OFFSET_OUT_OF_RANGE
+
+
+@pytest.mark.parametrize("timestamp_ms", [2**63 - 1, 2**64 - 1, -3, -(2**63)])
+def test_a_time_beyond_all_times_is_answered(worker: tuple[Talker, bytes], timestamp_ms: int) -> None:
+    talker, topic_id = worker
+    answer = talker.ask(_list_offsets(topic_id, timestamp_ms))
+    assert answer.offset == -1
+    assert answer.error_code in (ErrorCode.NONE, ErrorCode.INVALID_REQUEST)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"\xc1",
+        msgspec.msgpack.encode(["NoSuchApi", 7]),
+        msgspec.msgpack.encode(["Produce"]),
+        msgspec.msgpack.encode({"Produce": 7}),
+        b"\x91" * 100_000,
+        b"\xc0" * (HEADER_BYTES_MAX + 1),
+    ],
+    ids=["empty", "no msgpack", "unknown API", "no fields", "a map", "deep", "too large"],
+)
+def test_a_header_that_is_none_is_an_invalid_request(talker: Talker, header: bytes) -> None:
+    talker.say([header])
+    assert talker.hear(-1).error_code == ErrorCode.INVALID_REQUEST
+
+
+def test_a_client_cannot_write_to_the_metadata(targets: dict[str, Target]) -> None:
+    with contextlib.closing(Talker(targets["controller"].endpoint)) as talker:
+        before = talker.ask(_list_offsets(METADATA_TOPIC_ID, LATEST_TIMESTAMP))
+        assert talker.ask(_produce(METADATA_TOPIC_ID), [GOOD]).error_code != ErrorCode.NONE
+        talker.say([codec.encode(_produce(METADATA_TOPIC_ID, acks=0)), GOOD])
+        assert talker.ask(_list_offsets(METADATA_TOPIC_ID, LATEST_TIMESTAMP)).offset == before.offset
+
+
+def test_too_many_frames_are_dropped_and_the_connection_lives(talker: Talker) -> None:
+    talker.say([b"frame"] * (FRAMES_PER_MESSAGE_MAX * 4))
+    talker.shake_hands()
+
+
+def test_a_frame_beyond_the_limit_is_refused_before_it_is_read(target: Target, talker: Talker) -> None:
+    for length in (FRAME_BYTES_MAX + 1, 2**40, 2**63 - 1):
+        with raw(target.endpoint) as connection:
+            connection.sendall(GREETING + READY + b"\x02" + struct.pack(">Q", length))
+            assert closed_by_other_side(connection)
+        talker.shake_hands()
+
+
+def test_half_a_message_and_then_silence_holds_nobody_up(target: Target, talker: Talker) -> None:
+    halves = [
+        b"",
+        GREETING[:10],
+        GREETING,
+        GREETING + READY[:5],
+        GREETING + READY,
+        GREETING + READY + b"\x01\x05head",  # a frame that is cut short
+        GREETING + READY + b"\x01\x04head",  # a whole frame of a message whose rest does not come
+        GREETING + READY + b"\x02" + struct.pack(">Q", FRAME_BYTES_MAX) + bytes(100),
+    ]
+    with contextlib.ExitStack() as stack:
+        for half in halves:
+            stack.enter_context(raw(target.endpoint)).sendall(half)
+        started = time.monotonic()
+        for _ in range(20):
+            talker.shake_hands()
+        assert time.monotonic() - started < 10
+
+
+@settings(MANY, max_examples=5)
+@given(batches=st.lists(GOOD_BATCHES, min_size=1, max_size=20))
+def test_a_client_that_leaves_with_requests_unanswered_is_forgotten(
+    targets: dict[str, Target], batches: list[bytes]
+) -> None:
+    target = targets["worker"]
+    with contextlib.closing(Talker(target.endpoint)) as leaving:
+        for batch in batches:
+            leaving.say([codec.encode(_produce(target.topic_id)), batch])
+    with contextlib.closing(Talker(target.endpoint)) as staying:
+        staying.shake_hands()
