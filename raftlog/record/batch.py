@@ -26,9 +26,9 @@ every disk and every consumer without being computed again. Source: Kafka, "Mess
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import google_crc32c
 from aiokafka.errors import CorruptRecordException
@@ -40,6 +40,7 @@ from raftlog.record.compression import COMPRESSIONS, compress, decompress
 
 Buffer = bytes | bytearray | memoryview
 Headers = list[tuple[str, bytes | None]]
+T = TypeVar("T")
 
 MAGIC = 2
 HEADER_BYTES = 61
@@ -68,6 +69,7 @@ _CRC = struct.Struct(">I")
 _ATTRIBUTES = struct.Struct(">h")
 _COMPRESSION_MASK = 0x07
 _TRANSACTIONAL_OR_CONTROL = 0x30
+_CONTROL = 0x20
 
 _crc32c = google_crc32c.value
 _unpack_header = _HEADER.unpack_from
@@ -241,14 +243,23 @@ def decode(payload: Buffer) -> Iterator[Record]:
     Control batches hold no records for users and are skipped.
     """
     for position, header in split(payload):
-        if not check_crc(payload, position, header):
-            raise CorruptMessageError(f"the checksum of the batch at position {position} does not match")
-        if header.attributes & 0x20:
-            continue
-        yield from _records(payload, position, header)
+        yield from decode_batch(payload, position, header, Record)
 
 
-def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterator[Record]:
+def decode_batch(
+    payload: Buffer,
+    position: int,
+    header: BatchHeader,
+    make: Callable[[int, int, bytes | None, bytes | None, Headers], T],
+) -> list[T]:
+    """make(offset, timestamp_ms, key, value, headers) of each record of the batch at `position`.
+
+    For those who want records of a type of their own without paying for ours. Raises CorruptMessageError.
+    """
+    if not check_crc(payload, position, header):
+        raise CorruptMessageError(f"the checksum of the batch at position {position} does not match")
+    if header.attributes & _CONTROL:
+        return []
     batch = bytes(payload[position : position + header.batch_bytes])
     compression = header.compression
     if compression != "none":
@@ -257,7 +268,6 @@ def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterator[Re
         attributes = _ATTRIBUTES.pack(header.attributes & ~_COMPRESSION_MASK)
         batch = b"".join((batch[:_CRC_START], attributes, batch[_CRC_START + 2 : HEADER_BYTES], body))
     try:
-        for record in DefaultRecordBatch(batch):
-            yield Record(record.offset, record.timestamp, record.key, record.value, record.headers)
+        return [make(r.offset, r.timestamp, r.key, r.value, r.headers) for r in DefaultRecordBatch(batch)]
     except (CorruptRecordException, ValueError, OverflowError, MemoryError) as error:
         raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
