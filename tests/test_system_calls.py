@@ -173,4 +173,4 @@ def test_no_follower_says_that_it_has_what_it_has_not_synced(
         answers = verdict.produce_answers if replica.role is Role.LEADER else verdict.append_answers
         assert answers > ALONE
         assert verdict.violations == []
-    assert _create(cluster.bootstrap, replicas=3)[0].leader_epoch == replicas[0].leader_epoch, "an election came between"
+    assert _create(cluster.bootstrap, replicas=3)[0].leader_epoch == replicas[0].leader_epoch, "an election meanwhile"

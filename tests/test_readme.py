@@ -1,0 +1,82 @@
+"""What the README tells a new user to type works as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ClusterFactory
+from tests.source_tree import ROOT
+
+README = (ROOT / "README.md").read_text()
+ADDRESS = "127.0.0.1:7071"  # the default, which a live node may have taken
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def _environment(bootstrap: str) -> dict[str, str]:
+    # The command of this environment comes first, as after `source .venv/bin/activate`.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "RAFTLOG_BOOTSTRAP": bootstrap}
+
+
+def test_the_commands_and_the_program_of_the_readme_run(fresh_cluster: ClusterFactory, tmp_path: Path) -> None:
+    bootstrap = fresh_cluster(nodes=1).bootstrap
+    start, use = _blocks("sh")
+    assert "raftlog node start --id 1\n" in start
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", use],
+        env=_environment(bootstrap),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "two apples\n" in done.stdout
+    assert "a pear\n" in done.stdout
+    (program,) = _blocks("python")
+    assert ADDRESS in program
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace(ADDRESS, bootstrap)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "three plums" in done.stdout
+
+
+def test_every_option_that_the_pages_name_exists() -> None:
+    """`raftlog NOUN VERB --option …` anywhere in the pages is looked up in that command's help."""
+    wrong = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for line in re.findall(r"(?:^    |^|`)(raftlog (?:[a-z]+)[^`\n|]*)", page.read_text(), re.M):
+            words = shlex.split(line, comments=True)[1:]
+            command = []
+            for word in words:
+                if not re.fullmatch(r"[a-z]+", word) or len(command) == 2:
+                    break
+                command.append(word)
+            help_text = _help(command)
+            options = [word.partition("=")[0] for word in words if word.startswith("--")]
+            wrong += [f"{page.name}: {line}: {option}" for option in options if option not in help_text]
+    assert not wrong
+
+
+def _help(command: list[str]) -> str:
+    """Help of `raftlog command`; its last word may be an argument, such as a topic's name."""
+    for words in (command, command[:1]):
+        done = subprocess.run(
+            [sys.executable, "-m", "raftlog_cli.main", *words, "--help"], capture_output=True, text=True, timeout=60
+        )
+        if done.returncode == 0:
+            return done.stdout
+    raise AssertionError(f"raftlog {' '.join(command)} is no command")
