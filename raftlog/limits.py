@@ -47,7 +47,9 @@ IN_SYNC_LAG_S = 10.0  # likewise one behind for this long (Kafka's replica.lag.t
 # --- storage -------------------------------------------------------------------------------
 INDEX_INTERVAL_BYTES = 16 * 1024  # one index entry per so many bytes of log
 INDEX_COMMIT_BYTES = 4 * 1024 * 1024  # LMDB is written after so many bytes of synced log
+INDEX_MAP_START_BYTES = 1024 * 1024  # an idle replica maps no more than this
 INDEX_MAP_STEP_BYTES = 8 * 1024 * 1024  # the map grows by this when full
+INDEX_MAP_BYTES_MAX = 4 * 1024 * 1024 * 1024  # address space only; the index of half a terabyte of log
 INDEX_PENDING_MAX = 16_384  # entries kept in memory when the index cannot be written; then appends are refused
 COMMIT_BOUND_S = 0.9  # the design asks for "within a second of any advance"
 SEGMENT_BYTES_MIN = 1024  # small, so that tests can roll often
@@ -64,6 +66,7 @@ NODE_SILENT_S = 3.0  # six lost gossips: the node counts as not alive
 WORKER_BACKOFF_MIN_S = 0.1  # one crash costs no more than an election
 WORKER_BACKOFF_MAX_S = 10.0  # one that cannot start must not eat a core, and must be tried again
 ADMIN_TIMEOUT_MS = 30_000  # longer than an election of the controller and a slow disk together
+NODES_MAX = 1_000  # what others claim to be is kept in memory; far above what one cluster has
 STATUS_S = 0.5  # how often a worker that is at work tells its figures; who leads is told at once
 WORKER_STOP_S = 5.0  # a clean stop syncs a few files; one that takes longer is ended by a signal
 WORKER_STABLE_S = 10.0  # a worker that ran for so long starts again without back-off

@@ -49,6 +49,11 @@ class File(Protocol):
 class Disk(Protocol):
     """Paths are strings with '/'. Every failure is a StorageError."""
 
+    @property
+    def syncs(self) -> int:
+        """fsync and fdatasync calls so far."""
+        ...
+
     def open(self, path: str, create: bool = False) -> File: ...
 
     def exists(self, path: str) -> bool: ...
@@ -97,8 +102,8 @@ class OsDisk:
     def __init__(self) -> None:
         self.syncs = 0
 
-    def open(self, path: str, create: bool = False) -> OsFile:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    def open(self, path: str, create: bool = False, *, read_only: bool = False) -> OsFile:
+        flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         with _storage_errors("open", path):
             return OsFile(self, path, os.open(path, flags, 0o644))
 

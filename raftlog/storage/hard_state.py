@@ -46,6 +46,10 @@ class HardState:
         return self._state.truncations
 
     @property
+    def topic_id(self) -> bytes:
+        return self._state.topic_id
+
+    @property
     def horizon_index(self) -> int:
         return self._state.horizon_index
 

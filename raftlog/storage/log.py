@@ -118,6 +118,11 @@ class PartitionLog(AppendingLog):
         return sum(segment.size for segment in self._segments)
 
     @property
+    def syncs(self) -> int:
+        """fsync and fdatasync calls of this log's disk."""
+        return self._disk.syncs
+
+    @property
     def segment_count(self) -> int:
         return len(self._segments)
 

@@ -45,8 +45,8 @@ class LogReader:
             run = self._tail.find(index)
             if run is None:
                 if not parts:
-                    payload, end = self._entries_of_file(index, last_index, max_bytes, starts)
-                    return Entries(end - first_index, starts, payload)
+                    batches, end = self._entries_of_file(index, last_index, max_bytes, starts)
+                    return Entries(end - first_index, starts, batches)
                 break
             place = index - run.first_index
             end_place = run.fitting(place, room)
