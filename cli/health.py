@@ -21,7 +21,8 @@ _DOUBT_TEXTS = {
 class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """`leader` None: there is none. `survives_failures` None: the partition does not work now.
 
-    Offsets and size are the leader's, or the furthest that any replica last reported.
+    Offsets and size are the leader's, or the furthest that any replica last reported. `cuts` counts
+    the truncations of all replicas.
     """
 
     partition: int
@@ -33,6 +34,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     high_watermark: int
     size_bytes: int
     survives_failures: int | None
+    cuts: int
     problems: list[str]
 
 
@@ -79,6 +81,7 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
         high_watermark=high_watermark,
         size_bytes=best.size_bytes if best else 0,
         survives_failures=_survives(found, statuses) if leader is not None else None,
+        cuts=sum(status.truncations for status in statuses),
         problems=_problems(found, statuses),
     )
 

@@ -134,7 +134,7 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
 
     Of the topics NAME, or of all. SURVIVES is how many more replicas may fail, of those that are in
     sync now, before the partition stops. Sizes are what each leader said last; without a leader, so
-    are the offsets.
+    are the offsets. CUTS counts how often the replicas cut the end of their logs.
 
     \b
     Examples:
@@ -203,6 +203,7 @@ def _print_description(view: TopicView) -> None:
         "high watermark",
         "size",
         "survives",
+        "cuts",
         "problems",
     )
     print_table(
@@ -218,6 +219,7 @@ def _print_description(view: TopicView) -> None:
                 found.high_watermark,
                 size_text(found.size_bytes),
                 found.survives_failures,
+                found.cuts,
                 "; ".join(found.problems),
             )
             for found in view.partitions

@@ -1,0 +1,95 @@
+"""The bench measures something, says under which conditions, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from raftlog.node.local import LocalCluster
+from tests.cli.command import COMMAND, processes_with, run
+
+pytestmark = pytest.mark.cluster
+QUICK = ["--seconds", "1", "--json"]
+BENCH_S = 120.0
+
+
+def _figures(tmp_path: Path, *arguments: str) -> dict[str, object]:
+    done = subprocess.run(
+        [*COMMAND, "bench", *arguments, *QUICK], cwd=tmp_path, capture_output=True, timeout=BENCH_S, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    figures: dict[str, object] = json.loads(done.stdout)
+    return figures
+
+
+def test_producing_is_measured_with_its_conditions(tmp_path: Path) -> None:
+    figures = _figures(tmp_path, "produce", "--local", "3", "--partitions", "2", "--in-flight", "8")
+    for name in ("records_per_s", "mb_per_s", "p50_ms", "p99_ms", "p999_ms", "fsyncs", "client_cpu_s", "nodes_cpu_s"):
+        assert float(str(figures[name])) > 0, name
+    assert figures["p50_ms"] <= figures["p99_ms"] <= figures["p999_ms"]  # type: ignore[operator]
+    assert (figures["flush"], figures["nodes"], figures["replication_factor"], figures["acks"]) == (
+        "always",
+        3,
+        3,
+        "all",
+    )
+    assert figures["file_system"] not in (None, "unknown")
+    assert float(str(figures["fdatasync_p50_ms"])) > 0
+
+
+@pytest.mark.parametrize("acks", ["0", "1"])
+def test_other_acknowledgements_are_measured(tmp_path: Path, acks: str) -> None:
+    figures = _figures(tmp_path, "produce", "--local", "1", "--acks", acks, "--flush", "os")
+    assert int(str(figures["records_per_s"])) > 0
+    assert (figures["flush"], figures["acks"]) == ("os", acks)
+    assert (figures["p50_ms"] is None) == (acks == "0")
+
+
+def test_consuming_is_measured_raw_and_decoded(tmp_path: Path) -> None:
+    figures = _figures(tmp_path, "consume", "--local", "1", "--record-size", "1000")
+    for name in ("records_per_s", "mb_per_s", "p50_ms", "p99_ms", "decoded_records_per_s"):
+        assert float(str(figures[name])) > 0, name
+    assert figures["fsyncs"] == 0
+
+
+def test_a_running_cluster_is_measured_and_its_topics_left_as_they_were(cluster: LocalCluster) -> None:
+    done = run(cluster, "bench", "produce", "--bootstrap", cluster.bootstrap, *QUICK)
+    figures = json.loads(done.stdout)
+    assert figures["records_per_s"] > 0
+    assert (figures["file_system"], figures["nodes_cpu_s"]) == (None, None)
+    assert b"bench-" not in run(cluster, "topic", "list").stdout
+
+
+def test_what_cannot_be_measured_is_refused(cluster: LocalCluster) -> None:
+    done = run(cluster, "bench", "produce", "--record-size", "1000000", "--batch-records", "1000", code=1)
+    assert b"lower --batch-records or --record-size" in done.stderr
+
+
+def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
+    value = uuid.uuid4().hex
+    with subprocess.Popen(
+        [*COMMAND, "bench", "produce", "--seconds", "60"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "RAFTLOG_BENCH_TEST": value},
+    ) as bench:
+        time.sleep(8)
+        bench.send_signal(signal.SIGINT)
+        _, err = bench.communicate(timeout=30)
+    assert bench.returncode == 130
+    assert b"Traceback" not in err, err.decode()
+    deadline_s = time.monotonic() + 10
+    while left := processes_with(f"RAFTLOG_BENCH_TEST={value}"):
+        assert time.monotonic() < deadline_s, left
+        time.sleep(0.1)
+    assert list(tmp_path.iterdir()) == []

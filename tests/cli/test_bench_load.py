@@ -1,0 +1,111 @@
+"""The load client counts what it should and asks for what is there."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from raftlog.errors import NotLeaderOrFollowerError, RaftlogError
+from raftlog.protocol.codec import decode_incoming, encode
+from raftlog.protocol.messages import (
+    ErrorResponse,
+    FetchRequest,
+    FetchResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ProduceRequest,
+    ProduceResponse,
+    ProduceResult,
+)
+from raftlog.record.batch import check_batch
+from raftlog_cli.bench_load import (
+    FETCH_BYTES,
+    FetchWork,
+    Leader,
+    Plan,
+    ProduceWork,
+    UnansweredWork,
+    encode_batches,
+    percentile_ms,
+)
+
+PLAN = Plan(
+    mode="produce",
+    topic_id=b"0123456789abcdef",
+    leaders=[Leader(partition=0, host="127.0.0.1", port=1)],
+    record_size=200,
+    batch_records=50,
+    in_flight=4,
+    acks=-1,
+    warm_up_s=0,
+    seconds=1,
+)
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    ordered_s = [number / 1000 for number in range(1, 101)]
+    assert percentile_ms(ordered_s, 0.5) == 50
+    assert percentile_ms(ordered_s, 0.99) == 99
+    assert percentile_ms(ordered_s, 0.999) == 100
+    assert percentile_ms([0.001], 0.5) == 1
+    assert percentile_ms([], 0.5) is None
+
+
+@pytest.mark.parametrize("batch_records", [1, 50, 300])
+def test_batches_are_sound_and_equally_long(batch_records: int) -> None:
+    batches = encode_batches(msgspec.structs.replace(PLAN, batch_records=batch_records))
+    assert len({len(batch) for batch in batches}) == 1
+    assert len(set(batches)) == len(batches)
+    assert {check_batch(batch).record_count for batch in batches} == {batch_records}
+
+
+def test_a_plan_survives_its_way_to_the_other_process() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(PLAN), type=Plan) == PLAN
+
+
+def test_a_produce_is_worth_the_records_of_its_batch_and_an_error_ends_the_run() -> None:
+    work = ProduceWork(PLAN, 3, encode_batches(PLAN))
+    ((header, batch),) = work.messages(7)
+    request = decode_incoming(bytes(header))
+    assert isinstance(request, ProduceRequest)
+    assert (request.correlation_id, request.partition, request.acks) == (7, 3, -1)
+    assert check_batch(batch).record_count == 50
+    answers = ProduceResponse([ProduceResult(7, 0, 100), ProduceResult(8, 0, 150)])
+    assert work.answered([encode(answers)]) == [(7, 50), (8, 50)]
+    with pytest.raises(NotLeaderOrFollowerError):
+        work.answered([encode(ProduceResponse([ProduceResult(9, 6, -1)]))])
+    with pytest.raises(RaftlogError):
+        work.answered([encode(ErrorResponse(correlation_id=9, error_code=42, error_text="what?"))])
+
+
+def test_filling_sends_as_many_batches_as_the_records_need() -> None:
+    work = ProduceWork(msgspec.structs.replace(PLAN, mode="fill", records=101), 0, encode_batches(PLAN))
+    assert [len(work.messages(number)) for number in range(5)] == [1, 1, 1, 0, 0]
+
+
+def test_without_acknowledgements_the_end_of_the_log_says_what_was_taken() -> None:
+    plan = msgspec.structs.replace(PLAN, acks=0)
+    work = UnansweredWork(plan, 0, encode_batches(plan))
+    *produces, (question,) = work.messages(5)
+    assert len(produces) == plan.in_flight
+    asked = decode_incoming(bytes(question))
+    assert isinstance(asked, ListOffsetsRequest)
+    assert asked.correlation_id == 5
+    assert work.answered([encode(ListOffsetsResponse(correlation_id=5, offset=1000))]) == [(5, 0)]
+    assert work.answered([encode(ListOffsetsResponse(correlation_id=6, offset=1200))]) == [(6, 200)]
+
+
+def test_fetches_ask_for_whole_batches_in_turn_and_start_over_at_the_end() -> None:
+    batch_bytes = FETCH_BYTES // 2
+    work = FetchWork(msgspec.structs.replace(PLAN, mode="fetch", records=250), 0, batch_bytes)
+    offsets = []
+    for number in range(5):
+        ((header,),) = work.messages(number)
+        request = decode_incoming(bytes(header))
+        assert isinstance(request, FetchRequest)
+        assert request.max_bytes == 2 * batch_bytes
+        offsets.append(request.offset)
+    assert offsets == [0, 100, 200, 0, 100]
+    answer = encode(FetchResponse(correlation_id=3, high_watermark=250))
+    assert work.answered([answer, bytes(2 * batch_bytes)]) == [(3, 100)]
+    assert work.answered([answer, bytes(batch_bytes), bytes(batch_bytes)]) == [(3, 100)]

@@ -1,0 +1,115 @@
+"""What goes wrong is one line on stderr that says what to do, and an exit code; never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from raftlog import errors
+from raftlog_cli import main
+from raftlog_cli.explain import explain_raftlog_error
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
+    """A noun `cluster` that raises what the test puts into the list."""
+    raised: list[BaseException] = []
+
+    @click.command()
+    def fail() -> None:
+        raise raised[0]
+
+    monkeypatch.setattr(main.Nouns, "get_command", lambda *_: fail)
+    yield raised
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (errors.RaftlogError("two\nlines"), "raftlog: error: two lines"),
+        (errors.ConfigError("port 7071 is in use"), "raftlog: error: port 7071 is in use"),
+        (errors.CorruptLogError("both copies are bad"), "raftlog: error: both copies are bad"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.txt"), "No such file or directory: x.txt"),
+        (errors.NoBrokersAvailableError("no node answers at 127.0.0.1:1"), "raftlog node start --id 1"),
+        (errors.TopicAlreadyExistsError("topic 'a' exists"), "(TOPIC_ALREADY_EXISTS); choose another name"),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_exit_code_1(
+    failing: list[BaseException], error: BaseException, line: str
+) -> None:
+    failing.append(error)
+    result = CliRunner().invoke(main.raftlog, ["cluster"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("raftlog: error: ")
+    assert line in result.stderr
+
+
+def test_an_error_of_our_own_is_not_hidden(failing: list[BaseException]) -> None:
+    failing.append(ZeroDivisionError())
+    result = CliRunner().invoke(main.raftlog, ["cluster"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_interrupting_ends_with_the_code_of_shells(failing: list[BaseException]) -> None:
+    failing.append(KeyboardInterrupt())
+    result = CliRunner().invoke(main.raftlog, ["cluster"])
+    assert (result.exit_code, result.output) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["topic", "create"],
+        ["topic", "create", "a", "--partitions", "0"],
+        ["topic", "create", "a", "--config", "retention.ms"],
+        ["topic", "create", "a", "--config", "retention.ms=1", "--config", "retention.ms=2"],
+        ["produce", "a", "--acks", "2"],
+        ["produce", "a", "--partition", "0", "--partitioner", "crc32"],
+        ["produce", "a", "--partitioner", "nope"],
+        ["produce", "a", "--partitioner", "no_such_module:f"],
+        ["produce", "a", "--partitioner", "sys:version"],
+        ["produce", "a", "--header", "novalue"],
+        ["produce", "a", "--key-separator", ""],
+        ["produce", "a", "--key-separator", r"\q"],
+        ["consume"],
+        ["consume", "a", "--from", "yesterday"],
+        ["consume", "a", "--from", "-1"],
+        ["consume", "a", "--max", "0"],
+        ["consume", "a", "--format", "%q"],
+        ["consume", "a", "--format", r"\q"],
+        ["bench", "produce", "--local", "1", "--bootstrap", "127.0.0.1:1"],
+        ["bench", "produce", "--bootstrap", "127.0.0.1:1", "--data", "x"],
+    ],
+)
+def test_a_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main.raftlog, arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    """The interpreter's own last flush must not complain either."""
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m raftlog_cli.main --help | true; echo done"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+def test_every_error_class_is_explained_in_one_sentence_or_two() -> None:
+    for cls in [errors.RaftlogError, *errors.RaftlogError.__subclasses__()]:
+        assert explain_raftlog_error(cls("it failed")).startswith("it failed")
+        assert explain_raftlog_error(cls()).startswith(cls.__name__)
