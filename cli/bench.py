@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from raftlog.types import Flush
 
-from .options import json_option
+from .options import check_bootstrap, json_option
 from .output import note, print_json, print_table
 from .own_cluster import own_cluster, temporary_directory
 
@@ -50,6 +50,7 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
             metavar="HOST:PORT,…",
             envvar="RAFTLOG_BOOTSTRAP",
             show_envvar=True,
+            callback=check_bootstrap,
             help="Measure this running cluster, in a topic that is deleted afterwards.",
         ),
         click.option(

@@ -19,8 +19,20 @@ def bootstrap_option(command: _Command) -> _Command:
         default=DEFAULT_BOOTSTRAP,
         show_default=True,
         show_envvar=True,
+        callback=check_bootstrap,
         help="Addresses of some nodes of the cluster; one that answers is enough.",
     )(command)
+
+
+def check_bootstrap(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    from raftlog.client.engine import parse_bootstrap
+
+    if value is not None:
+        try:
+            parse_bootstrap(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, option) from None
+    return value
 
 
 def json_option(command: _Command) -> _Command:

@@ -100,14 +100,14 @@ def format_json(record: Consumed) -> bytes:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp_ms": record.timestamp_ms,
-        **_json_bytes("key", record.key),
-        **_json_bytes("value", record.value),
-        "headers": [{"name": name, **_json_bytes("value", value)} for name, value in record.headers],
+        **json_bytes("key", record.key),
+        **json_bytes("value", record.value),
+        "headers": [{"name": name, **json_bytes("value", value)} for name, value in record.headers],
     }
     return _encode(shown) + b"\n"
 
 
-def _json_bytes(name: str, data: bytes | None) -> dict[str, object]:
+def json_bytes(name: str, data: bytes | None) -> dict[str, object]:
     if data is None:
         return {name: None}
     try:
