@@ -94,3 +94,5 @@ EXPIRY_SCAN_S = 0.1  # how exactly time-outs of requests are kept
 LINK_IDLE_S = 30.0  # a connection that nothing was sent over for so long is closed
 ANSWERS_PER_ROUND = 1_000  # of one link, before the others are looked at
 CORRUPT_FETCHES_MAX = 3  # a bad checksum may come from the wire; the same again comes from the disk
+ADMIN_ATTEMPT_S = 10.0  # before the same is asked again: a controller may have died with the answer
+TOPIC_CONFIRM_S = 0.4  # so long a topic may be unknown to one node after another has made it

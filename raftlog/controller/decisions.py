@@ -38,7 +38,7 @@ from raftlog.protocol.messages import (
     TopicResult,
     TopicsResponse,
 )
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is_endpoint
 from raftlog.types import Endpoint
 
 DEFAULT_PARTITIONS = 1
@@ -171,6 +171,9 @@ def _register_node(image: Image, request: RegisterNodeRequest) -> Decision:
     elif not 1 <= request.node_id <= NODE_ID_MAX:
         code = InvalidRequestError.code
         text = f"a node id lies between 1 and {NODE_ID_MAX}, not {request.node_id}"
+    elif not is_endpoint(request.endpoint):
+        code = InvalidRequestError.code
+        text = f"{request.endpoint} is not an address"
     elif known is None or (known.directory_id, known.endpoint) != (request.directory_id, request.endpoint):
         records.append(
             NodeRecord(node_id=request.node_id, directory_id=request.directory_id, endpoint=request.endpoint)

@@ -11,10 +11,20 @@ log, so that a partition's majority can re-form while the metadata has no quorum
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from raftlog.protocol.messages import _Message, _Request, _Response
 from raftlog.types import Endpoint, ReplicaStatus
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
+
+
+def is_endpoint(endpoint: Endpoint) -> bool:
+    """Whether something could listen there: what others claim is checked BEFORE it is connected to."""
+    return _HOST.fullmatch(endpoint.host) is not None and 1 <= endpoint.port <= 65535
 
 
 class WorkerState(msgspec.Struct, array_like=True, kw_only=True):

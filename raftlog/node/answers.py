@@ -1,0 +1,116 @@
+"""Metadata and DescribeReplicas, from the image and the gossip. Pure: any supervisor gives the same answer."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.controller.image import Image, TopicInfo
+from raftlog.errors import ErrorCode
+from raftlog.node.gossip import Gossip
+from raftlog.protocol.messages import (
+    DescribeReplicasRequest,
+    DescribeReplicasResponse,
+    MetadataRequest,
+    MetadataResponse,
+    NodeMetadata,
+    PartitionMetadata,
+    TopicMetadata,
+)
+from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, ReplicaStatus, Role
+
+
+def metadata_response(
+    request: MetadataRequest, *, image: Image, gossip: Gossip, now_s: float, flush: str
+) -> MetadataResponse:
+    controller = gossip.leader_of((METADATA_TOPIC_ID, 0), image.voters, now_s)
+    names = sorted(image.topics) if request.topics is None else request.topics
+    nodes = []
+    for node_id, info in sorted(image.nodes.items()):
+        state = gossip.state_of(node_id)
+        nodes.append(
+            NodeMetadata(
+                node_id=node_id,
+                endpoint=state.endpoint if state else info.endpoint,
+                alive=gossip.is_live(node_id, now_s),
+                voter=node_id in image.voters,
+            )
+        )
+    return MetadataResponse(
+        correlation_id=request.correlation_id,
+        cluster_id=image.cluster_id,
+        controller_id=controller.node_id if controller else -1,
+        controller=controller.worker.endpoint if controller else None,
+        nodes=nodes,
+        topics=[_topic(name, image.topics.get(name), gossip, now_s) for name in names],
+        flush=flush,
+    )
+
+
+def _topic(name: str, topic: TopicInfo | None, gossip: Gossip, now_s: float) -> TopicMetadata:
+    if topic is None:
+        return TopicMetadata(
+            name=name,
+            topic_id=b"",
+            error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+            partitions=[],
+            config={},
+        )
+    partitions = []
+    for partition, replicas in enumerate(topic.replicas):
+        leader = gossip.leader_of((topic.topic_id, partition), replicas, now_s)
+        partitions.append(
+            PartitionMetadata(
+                partition=partition,
+                leader_id=leader.node_id if leader else -1,
+                leader_epoch=leader.worker.status.leader_epoch if leader else -1,
+                endpoint=leader.worker.endpoint if leader else None,
+                replicas=list(replicas),
+                in_sync=list(leader.worker.status.in_sync) if leader else [],
+            )
+        )
+    return TopicMetadata(
+        name=name,
+        topic_id=topic.topic_id,
+        error_code=ErrorCode.NONE,
+        partitions=partitions,
+        config=msgspec.structs.asdict(topic.config),
+    )
+
+
+def describe_replicas_response(
+    request: DescribeReplicasRequest, *, image: Image, gossip: Gossip, now_s: float
+) -> DescribeReplicasResponse:
+    """One status per assigned replica; where there is no fresh one, `error` says why."""
+    wanted = [(METADATA_TOPIC, METADATA_TOPIC_ID, 0, image.voters)] + [
+        (topic.name, topic.topic_id, partition, replicas)
+        for _, topic in sorted(image.topics.items())
+        for partition, replicas in enumerate(topic.replicas)
+    ]
+    statuses = [
+        _status(name, topic_id, partition, node_id, gossip, now_s)
+        for name, topic_id, partition, replicas in wanted
+        if request.topics is None or name in request.topics
+        for node_id in replicas
+    ]
+    return DescribeReplicasResponse(correlation_id=request.correlation_id, replicas=statuses)
+
+
+def _status(topic: str, topic_id: bytes, partition: int, node_id: int, gossip: Gossip, now_s: float) -> ReplicaStatus:
+    worker = gossip.worker_of(node_id, (topic_id, partition))
+    if gossip.is_live(node_id, now_s):
+        if worker is not None:
+            return worker.status
+        error = f"node {node_id} has not started it yet"
+    else:
+        silent_s = gossip.silent_s(node_id, now_s)
+        state = gossip.state_of(node_id)
+        if state is not None and state.leaving:
+            error = f"node {node_id} was stopped"
+        elif silent_s is not None:
+            error = f"node {node_id} has been silent for {silent_s:.0f} s"
+        else:
+            error = f"node {node_id} has not been heard from"
+    if worker is None:
+        return ReplicaStatus(topic=topic, topic_id=topic_id, partition=partition, node_id=node_id, error=error)
+    # The last figures of a silent node still help to judge what it holds; its role does not.
+    return msgspec.structs.replace(worker.status, role=Role.FOLLOWER, in_sync=(), error=error, worker_pid=0)

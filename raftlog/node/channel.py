@@ -1,0 +1,165 @@
+"""Messages between a supervisor and one of its workers, over a socket pair. Never blocks, never pickles.
+
+    length uint32, big-endian | msgpack of one tagged struct
+
+A worker that does not read is ended by its supervisor once LOCAL_QUEUE_BYTES_MAX wait for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Generic, TypeVar
+
+import msgspec
+
+from raftlog.limits import LOCAL_MESSAGE_BYTES_MAX, LOCAL_QUEUE_BYTES_MAX
+from raftlog.types import Doubt, Endpoint, Flush, ReplicaSpec, ReplicaStatus
+
+_LENGTH = struct.Struct(">I")
+_READ_BYTES = 256 * 1024
+
+
+class _Local(msgspec.Struct, array_like=True, tag=True, kw_only=True):
+    pass
+
+
+# --- what a worker is started with -----------------------------------------------------------
+class WorkerConfig(msgspec.Struct, kw_only=True):
+    """`founders` and the cluster's name matter to the metadata's worker only."""
+
+    node_id: int
+    cluster_id: str
+    spec: ReplicaSpec
+    directory: str
+    doubt: Doubt
+    flush: Flush
+    host: str
+    ports: tuple[int, int] | None  # [first, end)
+    founders: list[tuple[int, str, Endpoint]]
+    log_level: str
+
+
+# --- supervisor to worker ----------------------------------------------------------------------
+class Reachable(_Local, tag="Reachable"):
+    """Where the workers of the partition's other replicas are; boot id 0 and None: not running."""
+
+    replicas: list[tuple[int, Endpoint | None, int]]
+
+
+class Live(_Local, tag="Live"):
+    """For the controller: which nodes have been heard from."""
+
+    nodes: list[int]
+
+
+class ClusterNamed(_Local, tag="ClusterNamed"):
+    cluster_id: str
+
+
+class Stop(_Local, tag="Stop"):
+    pass
+
+
+# --- worker to supervisor ----------------------------------------------------------------------
+class Opened(_Local, tag="Opened"):
+    """The log is open and the port bound; the directory can be told from an empty one now."""
+
+    port: int
+    boot_id: int
+
+
+class Report(_Local, tag="Report"):
+    status: ReplicaStatus
+
+
+class ImageReport(_Local, tag="Image"):
+    image: bytes
+
+
+class Failed(_Local, tag="Failed"):
+    """Last words: why the worker could not start or cannot go on."""
+
+    text: str
+
+
+ToWorker = Reachable | Live | ClusterNamed | Stop
+ToSupervisor = Opened | Report | ImageReport | Failed
+
+_Incoming = TypeVar("_Incoming")
+_encode = msgspec.msgpack.Encoder().encode
+
+encode_config = _encode
+decode_config = msgspec.msgpack.Decoder(WorkerConfig).decode
+
+
+class Channel(Generic[_Incoming]):
+    """One end. `closed` once the other end is gone or does not read."""
+
+    def __init__(self, end: socket.socket, incoming: object) -> None:
+        """`incoming`: the type of what arrives, ToWorker or ToSupervisor."""
+        end.setblocking(False)
+        self._socket = end
+        self._decoder: msgspec.msgpack.Decoder[_Incoming] = msgspec.msgpack.Decoder(incoming)
+        self._received = bytearray()
+        self._to_send = bytearray()
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Something waits to be sent: call `flush` again soon."""
+        return bool(self._to_send) and not self.closed
+
+    def send(self, message: ToWorker | ToSupervisor) -> None:
+        data = _encode(message)
+        self._to_send += _LENGTH.pack(len(data))
+        self._to_send += data
+        self.flush()
+        if len(self._to_send) > LOCAL_QUEUE_BYTES_MAX:
+            self.closed = True
+
+    def flush(self) -> None:
+        while self._to_send and not self.closed:
+            try:
+                sent = self._socket.send(self._to_send)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.closed = True
+                return
+            del self._to_send[:sent]
+
+    def receive(self) -> list[_Incoming]:
+        """All that has arrived. Sets `closed` at the end of the stream."""
+        while not self.closed:
+            try:
+                data = self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.closed = True
+            self._received += data
+        return self._take_messages()
+
+    def _take_messages(self) -> list[_Incoming]:
+        messages = []
+        start = 0
+        while len(self._received) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._received, start)
+            assert length <= LOCAL_MESSAGE_BYTES_MAX, "both ends are ours"
+            end = start + _LENGTH.size + length
+            if len(self._received) < end:
+                break
+            messages.append(self._decoder.decode(self._received[start + _LENGTH.size : end]))
+            start = end
+        del self._received[:start]
+        return messages
+
+    def close(self) -> None:
+        self.closed = True
+        self._socket.close()

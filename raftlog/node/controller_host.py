@@ -1,0 +1,100 @@
+"""Runs the controller inside the worker of `__cluster_metadata-0`: replays its log, proposes, answers.
+
+On every replica, leader or not, the committed records are folded into the image, which goes to the
+supervisor. On the leader the controller decides as soon as the image holds all of its log.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Hashable
+
+from raftlog.clock import Clock
+from raftlog.controller.controller import Action, Answer, Controller
+from raftlog.controller.decisions import ControllerRequest, ControllerResponse, Founder
+from raftlog.controller.image import Image, apply
+from raftlog.controller.records import decode_record, encode_record
+from raftlog.errors import ErrorCode
+from raftlog.partition.replica import Replica
+from raftlog.protocol.messages import ErrorResponse
+from raftlog.record.batch import decode, encode
+
+_REPLAY_BYTES = 1024 * 1024
+
+
+class ControllerHost:
+    """`answer` sends to a client, `publish` hands a new image to the supervisor."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        founders: list[Founder],
+        clock: Clock,
+        answer: Callable[[Hashable, ControllerResponse | ErrorResponse], None],
+        publish: Callable[[Image], None],
+    ) -> None:
+        self._replica = replica
+        self._clock = clock
+        self._answer = answer
+        self._publish = publish
+        self._controller = Controller(
+            founders=founders, mint_id=lambda: uuid.uuid4().bytes, mint_cluster_id=lambda: uuid.uuid4().hex
+        )
+        self._image = Image()
+        self._outcome: tuple[ErrorCode, int] | None = None
+        self.live: frozenset[int] = frozenset()
+
+    def on_request(self, client: Hashable, request: ControllerRequest) -> None:
+        self._act(self._controller.on_request(client, request, self._clock.monotonic_s()))
+
+    def after_turn(self) -> None:
+        """What the turn committed is in the image BEFORE anyone is told that it was done."""
+        if self._replica.high_watermark > self._image.end_offset:
+            self._replay()
+        while True:
+            self._take_outcome()
+            actions = self._controller.step(
+                self._image, leads=self._leads(), live=self.live, now_s=self._clock.monotonic_s()
+            )
+            if not actions:
+                return
+            self._act(actions)
+
+    def _leads(self) -> bool:
+        """An own batch of open outcome may stand behind the high watermark: nothing is decided before its fate."""
+        replica = self._replica
+        return (
+            replica.leader_ready and self._image.end_offset == replica.high_watermark == replica.status().log_end_offset
+        )
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Answer):
+                self._answer(action.client, action.response)
+                continue
+            now_ms = self._clock.wall_ms()
+            batch = encode([(now_ms, None, encode_record(record)) for record in action.records])
+            self._replica.propose(batch, self._done_with(len(action.records)))
+
+    def _done_with(self, records: int) -> Callable[[ErrorCode, int], None]:
+        def done(code: ErrorCode, base_offset: int) -> None:
+            self._outcome = (code, base_offset + records)
+
+        return done
+
+    def _take_outcome(self) -> None:
+        if self._outcome is not None:
+            (code, end_offset), self._outcome = self._outcome, None
+            self._act(self._controller.on_outcome(code, end_offset))
+
+    def _replay(self) -> None:
+        image = self._image
+        while image.end_offset < self._replica.high_watermark:
+            data = self._replica.read_committed(image.end_offset, _REPLAY_BYTES)
+            for record in decode(data):
+                if record.offset >= image.end_offset:
+                    assert record.value is not None, "the controller writes values"
+                    image = apply(image, record.offset, decode_record(record.value))
+        self._image = image
+        self._publish(image)

@@ -1,0 +1,111 @@
+"""What the other supervisors last said of themselves, and what follows from it. Pure soft state.
+
+Nothing here is durable or agreed upon: a leader is whoever claims the highest epoch, a node is alive
+when it was heard from within NODE_SILENT_S.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raftlog.limits import NODE_SILENT_S
+from raftlog.protocol.nodes import NodeState, WorkerState
+from raftlog.types import Role
+
+ReplicaKey = tuple[bytes, int]
+"""Topic id and partition."""
+
+
+class Leader(NamedTuple):
+    node_id: int
+    worker: WorkerState
+
+
+class _Heard(NamedTuple):
+    state: NodeState
+    heard_s: float
+    workers: dict[ReplicaKey, WorkerState]
+
+
+class Gossip:
+    """Own state enters like that of the others, through `hear`, and never grows silent."""
+
+    def __init__(self, node_id: int) -> None:
+        self._node_id = node_id
+        self._heard: dict[int, _Heard] = {}
+
+    def hear(self, state: NodeState, now_s: float) -> bool:
+        """True when something else than figures changed: boot, endpoints, leaders, image, leaving."""
+        previous = self._heard.get(state.node_id)
+        workers = {key_of(worker): worker for worker in state.workers}
+        self._heard[state.node_id] = _Heard(state, now_s, workers)
+        return previous is None or _outline(previous.state) != _outline(state)
+
+    def conflict(self, state: NodeState, now_s: float) -> str:
+        """Why another living process already has this node id; empty when none has."""
+        heard = self._heard.get(state.node_id)
+        if (
+            heard is None
+            or heard.state.directory_id == state.directory_id
+            or heard.state.endpoint == state.endpoint
+            or not self.is_live(state.node_id, now_s)
+        ):
+            return ""
+        return f"node id {state.node_id} is in use by the node at {heard.state.endpoint}"
+
+    def states(self) -> dict[int, NodeState]:
+        """The last word of every node but this one, living or not."""
+        return {node_id: heard.state for node_id, heard in self._heard.items() if node_id != self._node_id}
+
+    def state_of(self, node_id: int) -> NodeState | None:
+        heard = self._heard.get(node_id)
+        return heard.state if heard else None
+
+    def is_live(self, node_id: int, now_s: float) -> bool:
+        if node_id == self._node_id:
+            return True
+        heard = self._heard.get(node_id)
+        return heard is not None and not heard.state.leaving and now_s - heard.heard_s < NODE_SILENT_S
+
+    def live(self, now_s: float) -> set[int]:
+        return {node_id for node_id in {*self._heard, self._node_id} if self.is_live(node_id, now_s)}
+
+    def silent_s(self, node_id: int, now_s: float) -> float | None:
+        """Seconds since the node's last word; None if there never was one."""
+        heard = self._heard.get(node_id)
+        return now_s - heard.heard_s if heard else None
+
+    def worker_of(self, node_id: int, key: ReplicaKey) -> WorkerState | None:
+        heard = self._heard.get(node_id)
+        return heard.workers.get(key) if heard else None
+
+    def leader_of(self, key: ReplicaKey, replicas: tuple[int, ...], now_s: float) -> Leader | None:
+        """The living replica that claims the highest leader epoch."""
+        best: Leader | None = None
+        for node_id in replicas:
+            worker = self.worker_of(node_id, key)
+            if (
+                worker is not None
+                and worker.endpoint is not None
+                and worker.status.role == Role.LEADER
+                and (best is None or worker.status.leader_epoch > best.worker.status.leader_epoch)
+                and self.is_live(node_id, now_s)
+            ):
+                best = Leader(node_id, worker)
+        return best
+
+
+def key_of(worker: WorkerState) -> ReplicaKey:
+    return worker.status.topic_id, worker.status.partition
+
+
+def _outline(state: NodeState) -> tuple[object, ...]:
+    return (
+        state.boot_id,
+        state.endpoint,
+        state.cluster_id,
+        state.image_offset,
+        state.leaving,
+        state.founders,
+        [(worker.endpoint, worker.boot_id, worker.status.role, worker.status.leader_epoch) for worker in state.workers],
+    )

@@ -1,0 +1,62 @@
+"""What a worker's and a supervisor's front door share: decoding, the handshake and refusals.
+
+Whatever arrives from outside ends here as a message, an ErrorResponse, or a count. Nothing raises.
+"""
+
+from __future__ import annotations
+
+from raftlog.errors import ErrorCode, InvalidRequestError
+from raftlog.limits import PROTOCOL_VERSION
+from raftlog.network import Server
+from raftlog.protocol.codec import Request, decode_incoming, encode
+from raftlog.protocol.messages import ErrorResponse, HandshakeRequest, HandshakeResponse
+from raftlog.protocol.raft import RaftMessage
+
+
+class FrontDoor:
+    """`refused` counts what was answered with an error or dropped because it made no sense."""
+
+    def __init__(self, server: Server, node_id: int) -> None:
+        self._server = server
+        self._node_id = node_id
+        self.refused = 0
+
+    def decode(self, frames: list[bytes]) -> Request | RaftMessage | None:
+        """`frames` as Server.receive gave them. None: refused already."""
+        if len(frames) < 2:
+            self.refused += 1
+            return None
+        try:
+            return decode_incoming(frames[1])
+        except InvalidRequestError as error:
+            self.refuse(frames[0], -1, str(error))
+            return None
+
+    def refuse(
+        self, client: bytes, correlation_id: int, text: str, code: ErrorCode = ErrorCode.INVALID_REQUEST
+    ) -> None:
+        self.refused += 1
+        response = ErrorResponse(correlation_id=correlation_id, error_code=code, error_text=text)
+        self._server.send(client, [encode(response)])
+
+    def refuse_message(self, client: bytes, message: Request | RaftMessage, here: str) -> None:
+        """A message of a kind that is not for this socket. Only requests have an answer."""
+        correlation_id = getattr(message, "correlation_id", None)
+        if correlation_id is None:
+            self.refused += 1
+        else:
+            kind = type(message).__name__.removesuffix("Request")
+            self.refuse(client, correlation_id, f"{kind} is not answered by {here}")
+
+    def handshake(self, client: bytes, request: HandshakeRequest, cluster_id: str) -> None:
+        if not request.min_version <= PROTOCOL_VERSION <= request.max_version:
+            text = f"this node speaks protocol version {PROTOCOL_VERSION}"
+            self.refuse(client, request.correlation_id, text, ErrorCode.UNSUPPORTED_VERSION)
+            return
+        response = HandshakeResponse(
+            correlation_id=request.correlation_id,
+            version=PROTOCOL_VERSION,
+            node_id=self._node_id,
+            cluster_id=cluster_id,
+        )
+        self._server.send(client, [encode(response)])

@@ -1,0 +1,55 @@
+"""The links of a supervisor to the other supervisors, one per known node, made again when one moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from raftlog.errors import InvalidRequestError
+from raftlog.network import Context, Link, Poller
+from raftlog.protocol.codec import Request, Response, decode_response, encode
+from raftlog.types import Endpoint
+
+_PER_ROUND = 100  # one talkative node must not hold up the others
+
+
+class NodeLinks:
+    def __init__(self, context: Context, poller: Poller) -> None:
+        self._context = context
+        self._poller = poller
+        self._links: dict[int, Link] = {}
+
+    def __contains__(self, node_id: int) -> bool:
+        return node_id in self._links
+
+    def set_addresses(self, addresses: Mapping[int, Endpoint]) -> None:
+        """Exactly these nodes, at these addresses."""
+        for node_id, link in list(self._links.items()):
+            if addresses.get(node_id) != link.endpoint:
+                self._poller.unregister(link)
+                link.close()
+                del self._links[node_id]
+        for node_id, endpoint in addresses.items():
+            if node_id not in self._links:
+                self._links[node_id] = Link(self._context, endpoint)
+                self._poller.register(self._links[node_id])
+
+    def send(self, node_id: int, message: Request) -> bool:
+        link = self._links.get(node_id)
+        return link is not None and link.send([encode(message)])
+
+    def send_all(self, message: Request) -> None:
+        header = encode(message)
+        for link in self._links.values():
+            link.send([header])
+
+    def receive(self) -> Iterator[tuple[int, Response, list[bytes]]]:
+        """(node id, answer, payload). What does not decode is dropped."""
+        for node_id, link in list(self._links.items()):
+            for _ in range(_PER_ROUND):
+                frames = link.receive()
+                if frames is None:
+                    break
+                try:
+                    yield node_id, decode_response(frames[0]), frames[1:]
+                except InvalidRequestError:
+                    continue

@@ -1,0 +1,174 @@
+"""A cluster on this machine, for the demo, the bench and tests: real node processes on free ports.
+
+    with LocalCluster(nodes=3, directory=path) as cluster:
+        Producer(bootstrap_servers=cluster.bootstrap)
+        cluster.kill(1)
+        cluster.start(1)
+
+Each node's data is in `<directory>/<id>`, its log in `<directory>/<id>.log`. No process outlives it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from raftlog.errors import ConfigError, RequestTimedOutError
+from raftlog.types import Endpoint, Flush
+
+_HOST = "127.0.0.1"
+_STOP_WAIT_S = 15.0  # above what a node allows its workers
+_LOG_TAIL_LINES = 5
+
+
+class LocalCluster:
+    """Starts its nodes on entering the context, all at once. Ids run from 1."""
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        directory: str | os.PathLike[str],
+        flush: str = Flush.ALWAYS,
+        ready_timeout_s: float = 30.0,
+        log_level: str = "info",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is added to that of this process. Ports are chosen now and kept over restarts."""
+        self.directory = Path(directory)
+        self.flush = flush
+        self.endpoints = dict(zip(range(1, nodes + 1), _free_endpoints(nodes), strict=True))
+        self._voters = dict(self.endpoints)
+        self._ready_timeout_s = ready_timeout_s
+        self._log_level = log_level
+        self._environment = {**os.environ, **(environment or {})}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port,…` of all nodes, running or not."""
+        return ",".join(str(endpoint) for endpoint in self.endpoints.values())
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The running nodes' supervisors. Workers are their descendants."""
+        return {node_id: process.pid for node_id, process in self._processes.items() if process.poll() is None}
+
+    def log_text(self, node_id: int) -> str:
+        return (self.directory / f"{node_id}.log").read_text(errors="replace")
+
+    # --- nodes ---------------------------------------------------------------------------------
+    def start(self, node_id: int, *, wait: bool = True) -> None:
+        """Start a node that is not running; return when it is ready, unless `wait` is False."""
+        assert node_id not in self.pids, f"node {node_id} runs"
+        self._launch(node_id)
+        if wait:
+            self.wait_ready([node_id])
+
+    def add(self) -> int:
+        """One more node, which joins the running cluster. Returns its id."""
+        node_id = max(self.endpoints) + 1
+        (self.endpoints[node_id],) = _free_endpoints(1)
+        self.start(node_id)
+        return node_id
+
+    def kill(self, node_id: int) -> None:
+        """SIGKILL to the node; its workers die with it."""
+        self._processes[node_id].kill()
+        self._forget(node_id)
+
+    def stop(self, node_id: int) -> int:
+        """SIGTERM; returns the exit code."""
+        process = self._processes[node_id]
+        process.terminate()
+        try:
+            process.wait(_STOP_WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        return self._forget(node_id)
+
+    def wait_ready(self, node_ids: Iterable[int]) -> None:
+        """Raises ConfigError when one ends instead, RequestTimedOutError when one takes too long."""
+        deadline_s = time.monotonic() + self._ready_timeout_s
+        for node_id in node_ids:
+            process = self._processes[node_id]
+            assert process.stdout is not None
+            if not select.select([process.stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+                raise RequestTimedOutError(
+                    f"node {node_id} was not ready within {self._ready_timeout_s:.0f} s: {self._log_tail(node_id)}"
+                )
+            if b" ready at " not in process.stdout.readline():
+                raise ConfigError(f"node {node_id} did not start: {self._log_tail(node_id)}")
+
+    def _launch(self, node_id: int) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        peers = ",".join(f"{voter}@{endpoint}" for voter, endpoint in self._voters.items())
+        command = [sys.executable, "-m", "raftlog_cli.main", "node", "start", "--id", str(node_id)]
+        command += ["--peers", peers, "--data", str(self.directory / str(node_id))]
+        command += ["--listen", str(self.endpoints[node_id])]
+        command += ["--flush", self.flush, "--log-level", self._log_level]
+        with open(self.directory / f"{node_id}.log", "ab") as log:
+            self._processes[node_id] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                # Ctrl-C at a demo's terminal is for the demo, which then stops its nodes.
+                start_new_session=True,
+            )
+
+    def _forget(self, node_id: int) -> int:
+        process = self._processes.pop(node_id)
+        exit_code = process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        return exit_code
+
+    def _log_tail(self, node_id: int) -> str:
+        return " / ".join(self.log_text(node_id).splitlines()[-_LOG_TAIL_LINES:])
+
+    # --- the whole -----------------------------------------------------------------------------
+    def __enter__(self) -> LocalCluster:
+        try:
+            for node_id in self._voters:
+                self._launch(node_id)
+            self.wait_ready(self._voters)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what runs, all at once."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)  # a paused one could not stop
+                process.terminate()
+        for node_id in list(self._processes):
+            self.stop(node_id)
+
+
+def _free_endpoints(count: int) -> list[Endpoint]:
+    """Held all at once while they are chosen, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for probe in sockets:
+            probe.bind((_HOST, 0))
+        return [Endpoint(_HOST, probe.getsockname()[1]) for probe in sockets]
+    finally:
+        for probe in sockets:
+            probe.close()

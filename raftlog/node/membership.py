@@ -1,0 +1,262 @@
+"""What a node is to its cluster: forms or joins it, follows its metadata image, is registered with it.
+
+Other supervisors are heard here. A node that starts among strangers ends with an error; one that runs
+is not brought down by them.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import msgspec
+
+from raftlog import limits
+from raftlog.controller.decisions import Founder
+from raftlog.controller.image import Image, decode_image
+from raftlog.errors import ConfigError, CorruptLogError, ErrorCode, InconsistentClusterIdError
+from raftlog.network import Context, Link
+from raftlog.node.forming import Form, Join, Wait, check_peers, decide_forming
+from raftlog.node.gossip import Gossip
+from raftlog.node.hosting import METADATA_KEY, metadata_replica
+from raftlog.node.links import NodeLinks
+from raftlog.node.meta import DataDirectory
+from raftlog.node.settings import NodeSettings
+from raftlog.protocol import nodes as n
+from raftlog.protocol.codec import Response, encode
+from raftlog.protocol.messages import ErrorResponse
+from raftlog.protocol.nodes import WorkerState
+
+log = logging.getLogger(__name__)
+
+_ASK_AGAIN_S = 0.3  # for an image, or to be registered
+
+
+class Membership:
+    """`image` is the newest one seen. `changed` says that `image` or meta.json is not what it was."""
+
+    def __init__(
+        self, settings: NodeSettings, data: DataDirectory, context: Context, links: NodeLinks, now_s: float
+    ) -> None:
+        meta = data.meta
+        check_peers(node_id=settings.node_id, voters=meta.voters, peers=settings.peers)
+        self._settings = settings
+        self._data = data
+        self._context = context
+        self._links = links
+        self._node_id = settings.node_id
+        self._boot_id = random.SystemRandom().getrandbits(62) + 1
+        self._peers = settings.peers or meta.peers or {self._node_id: settings.advertise}
+        if self._peers != meta.peers:
+            data.save(msgspec.structs.replace(meta, peers=self._peers))
+        self._controller_link: Link | None = None
+        self._strangers: dict[int, str] = {}
+        self._started_s = now_s
+        self._ask_due_s = 0.0
+        self.gossip = Gossip(self._node_id)
+        self.image = data.cached_image()
+        self.waiting_for = ""
+        self.changed = True
+        self._link_nodes()
+
+    @property
+    def cluster_id(self) -> str:
+        return self._data.meta.cluster_id
+
+    @property
+    def is_registered(self) -> bool:
+        """The image lists this node as it is."""
+        known = self.image.nodes.get(self._node_id)
+        own = (self._data.meta.directory_id, self._settings.advertise)
+        return known is not None and (known.directory_id, known.endpoint) == own
+
+    def own_state(self, workers: list[WorkerState], *, leaving: bool = False) -> n.NodeState:
+        meta = self._data.meta
+        return n.NodeState(
+            node_id=self._node_id,
+            boot_id=self._boot_id,
+            cluster_id=meta.cluster_id,
+            directory_id=meta.directory_id,
+            endpoint=self._settings.advertise,
+            voters=sorted(meta.voters or self._peers),
+            founders=[(founder.node_id, founder.directory_id) for founder in meta.founders],
+            image_offset=self.image.end_offset,
+            workers=workers,
+            leaving=leaving,
+        )
+
+    # --- other supervisors -------------------------------------------------------------------------
+    def on_state(self, state: n.NodeState, now_s: float) -> ErrorResponse | bool:
+        """An error to be answered, or whether the sender should be told who is here."""
+        refusal = self._why_not_hear(state, now_s)
+        if refusal is not None:
+            return ErrorResponse(correlation_id=-1, error_code=refusal[0], error_text=refusal[1])
+        previous = self.gossip.state_of(state.node_id)
+        self._hear(state, now_s)
+        return previous is None or previous.boot_id != state.boot_id or state.node_id not in self._links
+
+    def on_answer(self, node_id: int, answer: Response, payload: list[bytes], now_s: float) -> None:
+        """Something came over the link to a node."""
+        match answer:
+            case n.NodeState():
+                refusal = self._why_not_hear(answer, now_s)
+                if refusal is None:
+                    self._hear(answer, now_s)
+                elif refusal[0] == InconsistentClusterIdError.code:
+                    self._stranger(node_id, f"belongs to cluster {answer.cluster_id}")
+            case n.ImageResponse() if len(payload) == 1:
+                try:
+                    self.adopt(decode_image(payload[0]))
+                except CorruptLogError as error:
+                    log.warning("node %d sent no image: %s", node_id, error)
+            case ErrorResponse(correlation_id=-1):
+                self._stranger(node_id, f"says: {answer.error_text}")
+
+    def _why_not_hear(self, state: n.NodeState, now_s: float) -> tuple[ErrorCode, str] | None:
+        own = self.cluster_id
+        endpoints = [state.endpoint, *(worker.endpoint for worker in state.workers if worker.endpoint)]
+        if not 1 <= state.node_id <= limits.NODE_ID_MAX or not all(map(n.is_endpoint, endpoints)):
+            return ErrorCode.INVALID_REQUEST, "no such node id or address"
+        if own and state.cluster_id and state.cluster_id != own:
+            return InconsistentClusterIdError.code, f"this is cluster {own}, not {state.cluster_id}"
+        if state.node_id == self._node_id:
+            return ErrorCode.INVALID_REQUEST, f"node id {self._node_id} is in use by {self._settings.advertise}"
+        conflict = self.gossip.conflict(state, now_s)
+        if conflict:
+            return ErrorCode.INVALID_REQUEST, conflict
+        if self.gossip.state_of(state.node_id) is None and len(self.gossip.states()) >= limits.NODES_MAX:
+            return ErrorCode.INVALID_REQUEST, "too many nodes"
+        return None
+
+    def _hear(self, state: n.NodeState, now_s: float) -> None:
+        if self.gossip.hear(state, now_s):
+            self._link_nodes()
+            self._strangers.pop(state.node_id, None)
+
+    def _stranger(self, node_id: int, text: str) -> None:
+        if node_id not in self._strangers:
+            log.warning("node %d %s", node_id, text)
+            self._strangers[node_id] = text
+
+    def _link_nodes(self) -> None:
+        addresses = dict(self._peers)
+        addresses.update({node_id: info.endpoint for node_id, info in self.image.nodes.items()})
+        for node_id, state in self.gossip.states().items():
+            if node_id in addresses:
+                addresses[node_id] = state.endpoint
+        addresses.pop(self._node_id, None)
+        self._links.set_addresses(addresses)
+
+    # --- what this node is ---------------------------------------------------------------------------
+    def advance(self, now_s: float, *, ready: bool) -> None:
+        """Whatever follows from what was heard. Raises ConfigError when this node cannot take part."""
+        if not self.cluster_id:
+            self._form()
+        elif now_s >= self._ask_due_s:
+            self._catch_up(now_s)
+        if not ready and self._strangers and now_s - self._started_s >= limits.FOREIGN_WAIT_S:
+            self._check_strangers(now_s)
+
+    def _check_strangers(self, now_s: float) -> None:
+        if len(self.gossip.live(now_s)) > 1:
+            return
+        node_id, text = next(iter(self._strangers.items()))
+        belongs = f"; this directory belongs to cluster {self.cluster_id}" if self.cluster_id else ""
+        raise ConfigError(f"node {node_id} {text}{belongs}")
+
+    def _form(self) -> None:
+        meta = self._data.meta
+        if meta.founders:
+            self._wait_for("waiting for the cluster to elect its first leader")
+            return
+        decision = decide_forming(
+            node_id=self._node_id,
+            directory_id=meta.directory_id,
+            peers=self._peers,
+            heard=self.gossip.states(),
+        )
+        match decision:
+            case Wait():
+                self._wait_for(decision.reason)
+            case Form():
+                self._found(decision)
+            case Join():
+                log.info("joining cluster %s", decision.cluster_id)
+                self._data.save(msgspec.structs.replace(meta, cluster_id=decision.cluster_id, voters=decision.voters))
+                self.changed = True
+
+    def _found(self, decision: Form) -> None:
+        if decision.lost_disk:
+            log.warning("the cluster knew this node with another directory: its disk counts as lost")
+        voters = tuple(sorted(self._peers))
+        self._data.save(
+            msgspec.structs.replace(
+                self._data.meta,
+                cluster_id=decision.cluster_id,
+                voters=voters,
+                founders=tuple(
+                    Founder(node_id, directory_id, self._peers[node_id])
+                    for node_id, directory_id in sorted(decision.founders.items())
+                ),
+                # Listed BEFORE the worker starts, so that a crash in between is no loss.
+                replicas=(metadata_replica(voters, lost_disk=decision.lost_disk),),
+            )
+        )
+        self.changed = True
+
+    def _wait_for(self, reason: str) -> None:
+        if reason != self.waiting_for:
+            self.waiting_for = reason
+            log.info("%s", reason)
+
+    def adopt(self, image: Image) -> None:
+        """Take an image that reaches further than the present one."""
+        meta = self._data.meta
+        if image.end_offset <= self.image.end_offset or not image.cluster_id:
+            return
+        if meta.cluster_id and image.cluster_id != meta.cluster_id:
+            log.error("an image of cluster %s was dropped", image.cluster_id)
+            return
+        if not meta.cluster_id:
+            self._data.save(msgspec.structs.replace(meta, cluster_id=image.cluster_id, voters=image.voters))
+        self.image = image
+        self._data.cache_image(image)
+        self.changed = True
+        self._link_nodes()
+
+    def _catch_up(self, now_s: float) -> None:
+        """Ask whoever has a newer image, and the controller to list this node as it is."""
+        for node_id, state in self.gossip.states().items():
+            if state.image_offset > self.image.end_offset and self.gossip.is_live(node_id, now_s):
+                self._ask_due_s = now_s + _ASK_AGAIN_S
+                request = n.ImageRequest(
+                    correlation_id=0, cluster_id=self.cluster_id, image_offset=self.image.end_offset
+                )
+                if self._links.send(node_id, request):
+                    return
+        if self.image.cluster_id and not self.is_registered:
+            self._ask_due_s = now_s + _ASK_AGAIN_S
+            self._register(now_s)
+        elif self._controller_link is not None:
+            self._controller_link.close()
+            self._controller_link = None
+
+    def _register(self, now_s: float) -> None:
+        leader = self.gossip.leader_of(METADATA_KEY, self.image.voters, now_s)
+        endpoint = leader.worker.endpoint if leader else None
+        if endpoint is None:
+            self._wait_for("waiting for a controller to be registered with")
+            return
+        if self._controller_link is None or self._controller_link.endpoint != endpoint:
+            if self._controller_link is not None:
+                self._controller_link.close()
+            self._controller_link = Link(self._context, endpoint)
+        request = n.RegisterNodeRequest(
+            correlation_id=0,
+            cluster_id=self.cluster_id,
+            node_id=self._node_id,
+            directory_id=self._data.meta.directory_id,
+            endpoint=self._settings.advertise,
+        )
+        # Not read: the image says when it is done, and until then it is asked again.
+        self._controller_link.send([encode(request)])

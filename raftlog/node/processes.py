@@ -1,0 +1,106 @@
+"""Starting worker processes: a fork server that has imported the modules and opened nothing.
+
+    supervisor ── fork server ── worker, worker, …
+
+Workers share the pages of the imported modules. All of them die with the supervisor, also on kill -9
+and also while stopped: each asks the kernel to be killed when its parent ends, and the parent of the
+workers is the fork server, whose parent is the supervisor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import types
+from typing import Protocol
+
+from raftlog.node.channel import Channel, ToSupervisor, WorkerConfig, encode_config
+
+SUPERVISOR_VARIABLE = "RAFTLOG_SUPERVISOR_PID"
+_PR_SET_PDEATHSIG = 1
+# glibc gives freed memory of large batches back to the kernel at once, and page faults on fresh memory
+# cost more than half of the throughput at 256 KB (docs/architecture.md). It is told to keep it.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+
+
+class Child(Protocol):
+    """A running worker process, or its twin in tests."""
+
+    pid: int
+    channel: Channel[ToSupervisor]
+
+    def exit_code(self) -> int | None: ...
+
+    def sentinel(self) -> int:
+        """A descriptor that is readable once the process has ended."""
+        ...
+
+    def kill(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def die_with_parent() -> None:
+    """Linux: this process gets SIGKILL when its parent ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def prepare_fork_server() -> None:
+    """Call once per supervisor, BEFORE the first worker. Raises the limit of open files for all of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for name, value in _ALLOCATOR.items():
+        os.environ.setdefault(name, value)
+    os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())
+    multiprocessing.set_forkserver_preload(["raftlog.node.preload"])
+
+
+def start_worker(config: WorkerConfig) -> Child:
+    ours, theirs = socket.socketpair()
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_enter, args=(encode_config(config), theirs), name=config.spec.name, daemon=True
+    )
+    # multiprocessing has every child import the parent's main module, which is the command line here:
+    # a main module that comes from nowhere keeps click and rich out of the workers.
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
+        theirs.close()
+    return _ProcessChild(process, Channel(ours, ToSupervisor))
+
+
+def _enter(config_bytes: bytes, end: socket.socket) -> None:
+    # Imported in the fork server already; a supervisor has no need of storage and consensus.
+    from raftlog.node.worker import run_worker
+
+    run_worker(config_bytes, end)
+
+
+class _ProcessChild:
+    def __init__(self, process: multiprocessing.context.ForkServerProcess, channel: Channel[ToSupervisor]) -> None:
+        assert process.pid is not None
+        self._process = process
+        self.pid = process.pid
+        self.channel = channel
+
+    def exit_code(self) -> int | None:
+        return self._process.exitcode
+
+    def sentinel(self) -> int:
+        return self._process.sentinel
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        self.channel.close()
+        self._process.join()
+        self._process.close()

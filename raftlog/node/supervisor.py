@@ -1,0 +1,194 @@
+"""The node process: owns the node's one address, starts and watches workers, speaks for the node.
+
+    poll -> clients, supervisors, workers -> form, follow the image -> tell workers -> gossip
+
+It holds no record of any topic and takes no part in consensus: when it is busy, partitions go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from raftlog import limits
+from raftlog.controller.image import decode_image, encode_image
+from raftlog.errors import ErrorCode
+from raftlog.network import Context, Poller, Server
+from raftlog.node.answers import describe_replicas_response, metadata_response
+from raftlog.node.gossip import ReplicaKey
+from raftlog.node.incoming import FrontDoor
+from raftlog.node.links import NodeLinks
+from raftlog.node.membership import Membership
+from raftlog.node.meta import DataDirectory
+from raftlog.node.replica_host import ReplicaHost
+from raftlog.node.settings import NodeSettings
+from raftlog.protocol import messages as m
+from raftlog.protocol import nodes as n
+from raftlog.protocol.codec import Request, Response, encode
+from raftlog.protocol.raft import RaftMessage
+
+_REQUESTS_PER_ROUND = 200
+_LEAVING_S = 0.05  # the last gossip leaves through a thread that does not say when it is done
+
+
+class Supervisor:
+    """Raises ConfigError for every reason not to start, from `__init__` and from `run`."""
+
+    def __init__(self, settings: NodeSettings, data: DataDirectory, on_ready: Callable[[str], None]) -> None:
+        """`on_ready` is told the cluster id, once: the cluster is formed and knows this node."""
+        self._settings = settings
+        self._on_ready = on_ready
+        self._context = Context()
+        self._server = Server(self._context, settings.listen.host, settings.listen.port)
+        self._door = FrontDoor(self._server, settings.node_id)
+        self._poller = Poller()
+        self._poller.register(self._server)
+        links = NodeLinks(self._context, self._poller)
+        self._links = links
+        self._membership = Membership(settings, data, self._context, links, time.monotonic())
+        self._host = ReplicaHost(settings, data, self._on_image)
+        self._workers = self._host.workers
+        self._watched: dict[int, ReplicaKey] = {}
+        self._gossip_due_s = 0.0
+        self._ready = False
+        self._stopping = False
+
+    def run(self, wakeup: int) -> None:
+        """Until `stop`. `wakeup` is a descriptor that becomes readable when a signal came."""
+        self._poller.register(wakeup)
+        try:
+            while not self._stopping:
+                self._advance()
+                self._step()
+        finally:
+            self._poller.unregister(wakeup)
+            self._end()
+
+    def stop(self) -> None:
+        """From a signal handler. The second time nothing is waited for."""
+        if self._stopping:
+            self._workers.kill_all()
+        self._stopping = True
+
+    # --- the loop ----------------------------------------------------------------------------------
+    def _step(self) -> None:
+        """Wait for input and take it in."""
+        if self._workers.processes_changed:
+            self._watch_workers()
+        now_s = time.monotonic()
+        due_s = min(self._gossip_due_s, self._workers.next_due_s())
+        if self._workers.pending:
+            due_s = min(due_s, now_s + 0.01)
+        ready = self._poller.poll(due_s - now_s)
+        keys = {self._watched[item] for item in ready if isinstance(item, int) and item in self._watched}
+        if self._server in ready:
+            self._serve()
+        for node_id, answer, payload in self._links.receive():
+            self._membership.on_answer(node_id, answer, payload, time.monotonic())
+        if self._host.tick(keys):
+            self._membership.changed = True
+
+    def _advance(self) -> None:
+        """Whatever follows from what came in."""
+        membership, now_s = self._membership, time.monotonic()
+        membership.advance(now_s, ready=self._ready)
+        changed = membership.changed or self._workers.changed
+        if membership.changed:
+            membership.changed = False
+            self._host.follow(membership.image)
+        if changed or now_s >= self._gossip_due_s:
+            self._say(now_s)
+        self._host.tell(membership.gossip, now_s, membership.cluster_id)
+        if not self._ready and membership.is_registered and self._workers.settled:
+            self._ready = True
+            self._on_ready(membership.cluster_id)
+
+    def _say(self, now_s: float) -> None:
+        state = self._membership.own_state(self._workers.states())
+        self._membership.gossip.hear(state, now_s)
+        self._links.send_all(state)
+        self._gossip_due_s = now_s + limits.GOSSIP_S
+        self._workers.changed = False
+
+    def _watch_workers(self) -> None:
+        wanted = self._workers.descriptors()
+        for descriptor in self._watched.keys() - wanted.keys():
+            self._poller.unregister(descriptor)
+        for descriptor in wanted.keys() - self._watched.keys():
+            self._poller.register(descriptor)
+        self._watched = wanted
+        self._workers.processes_changed = False
+
+    def _on_image(self, data: bytes) -> None:
+        self._membership.adopt(decode_image(data))
+
+    # --- the front door ------------------------------------------------------------------------------
+    def _serve(self) -> None:
+        for _ in range(_REQUESTS_PER_ROUND):
+            frames = self._server.receive()
+            if frames is None:
+                return
+            message = self._door.decode(frames)
+            if message is not None:
+                self._on_message(frames[0], message)
+
+    def _on_message(self, client: bytes, message: Request | RaftMessage) -> None:
+        now_s = time.monotonic()
+        match message:
+            case n.NodeState():
+                answer = self._membership.on_state(message, now_s)
+                if answer is True:
+                    self._send(client, self._membership.own_state(self._workers.states()))
+                elif isinstance(answer, m.ErrorResponse):
+                    self._send(client, answer)
+            case m.MetadataRequest():
+                self._send(client, self._metadata(message, now_s))
+            case m.DescribeReplicasRequest():
+                membership = self._membership
+                described = describe_replicas_response(
+                    message, image=membership.image, gossip=membership.gossip, now_s=now_s
+                )
+                self._send(client, described)
+            case m.HandshakeRequest():
+                self._door.handshake(client, message, self._membership.cluster_id)
+            case n.ImageRequest():
+                image = self._membership.image
+                if message.cluster_id == image.cluster_id and message.image_offset < image.end_offset:
+                    response = n.ImageResponse(correlation_id=message.correlation_id, image_offset=image.end_offset)
+                    self._server.send(client, [encode(response), encode_image(image)])
+            case _:
+                self._door.refuse_message(client, message, "a node's address, but by a worker's")
+
+    def _send(self, client: bytes, response: Response) -> None:
+        self._server.send(client, [encode(response)])
+
+    def _metadata(self, request: m.MetadataRequest, now_s: float) -> m.MetadataResponse:
+        membership = self._membership
+        if not membership.image.cluster_id:
+            return m.MetadataResponse(
+                correlation_id=request.correlation_id,
+                error_code=ErrorCode.LEADER_NOT_AVAILABLE,
+                error_text=membership.waiting_for or "the cluster is being formed",
+            )
+        return metadata_response(
+            request,
+            image=membership.image,
+            gossip=membership.gossip,
+            now_s=now_s,
+            flush=self._settings.flush,
+        )
+
+    # --- the end ---------------------------------------------------------------------------------------
+    def _end(self) -> None:
+        """Bounded: every worker has WORKER_STOP_S before it is killed."""
+        self._stopping = True
+        self._workers.stop_all(time.monotonic())
+        while self._workers.specs:
+            self._step()
+            if self._workers.changed:
+                now_s = time.monotonic()
+                self._say(now_s)
+                self._host.tell(self._membership.gossip, now_s, self._membership.cluster_id)
+        self._links.send_all(self._membership.own_state([], leaving=True))
+        time.sleep(_LEAVING_S)
+        self._context.close()

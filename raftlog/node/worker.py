@@ -1,0 +1,285 @@
+"""A worker: the process that hosts exactly one replica. Owns its directory, its port and its links.
+
+    poll -> receive a bounded number of messages -> Replica.turn -> (metadata: controller) -> report
+
+It sleeps in `poll` until input or until the replica's next wake-up. It ends when its supervisor says
+so or is gone, or when its disk fails; nothing that arrives on its port ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Hashable
+
+from raftlog import limits
+from raftlog.clock import SystemClock
+from raftlog.controller.decisions import ControllerResponse, Founder
+from raftlog.controller.image import Image, encode_image
+from raftlog.errors import RaftlogError, StorageError
+from raftlog.network import Context, Link, Poller, Server
+from raftlog.node import channel as ch
+from raftlog.node.controller_host import ControllerHost
+from raftlog.node.incoming import FrontDoor
+from raftlog.node.log_lines import configure_log_lines
+from raftlog.node.processes import die_with_parent
+from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
+from raftlog.protocol import messages as m
+from raftlog.protocol.codec import Request, encode
+from raftlog.protocol.nodes import RegisterNodeRequest
+from raftlog.protocol.raft import RaftMessage, _RaftMessage
+from raftlog.storage.disk import OsDisk
+from raftlog.storage.lmdb_index import LmdbIndex
+from raftlog.storage.log import PartitionLog
+from raftlog.types import METADATA_TOPIC, Endpoint, ReplicaStatus, Role
+
+log = logging.getLogger(__name__)
+
+Payload = bytes | bytearray | memoryview
+_LOCK_WAIT_S = 5.0  # a predecessor that was killed may still be ending
+_IDLE_MAX_S = 5.0  # a sleep that is always finite survives a mistake in a deadline
+_HANDOVER_S = 0.5  # a clean stop waits so long for another leader
+_REFUSED_LOG_S = 10.0  # what a hostile client can make this process write to its log is bounded
+
+
+class Worker:
+    """Raises RaftlogError or OSError from `__init__` when the replica cannot be opened."""
+
+    def __init__(self, config: ch.WorkerConfig, channel: ch.Channel[ch.ToWorker]) -> None:
+        self._config = config
+        self._channel = channel
+        self._clock = SystemClock()
+        self._boot_id = random.SystemRandom().getrandbits(62) + 1
+        disk = OsDisk()
+        disk.make_dir(config.directory)
+        self._directory_lock = _lock_directory(config.directory)
+        self._context = Context()
+        self._server = Server(self._context, config.host, range(*config.ports) if config.ports else None)
+        partition_log = PartitionLog.open(
+            disk=disk,
+            directory=config.directory,
+            topic_id=config.spec.topic_id,
+            config=config.spec.config,
+            flush=config.flush,
+            clock=self._clock,
+            index=LmdbIndex,
+            existed=config.doubt,
+        )
+        self._door = FrontDoor(self._server, config.node_id)
+        self._links: dict[int, Link] = {}
+        self._replica = Replica(
+            node_id=config.node_id,
+            boot_id=self._boot_id,
+            spec=config.spec,
+            log=partition_log,
+            clock=self._clock,
+            rng=random.Random(self._boot_id),
+            outbox=self,
+        )
+        self._host = self._controller_host() if config.spec.topic == METADATA_TOPIC else None
+        self._poller = Poller()
+        self._poller.register(self._server)
+        self._poller.register(channel.fileno())
+        self._stopping = False
+        self._reported: tuple[object, ...] = ()
+        self._last_status: ReplicaStatus | None = None
+        self._turned = False  # since the last report
+        self._report_due_s = 0.0
+        self._refused_logged = 0
+        self._refused_due_s = 0.0
+
+    def _controller_host(self) -> ControllerHost:
+        return ControllerHost(
+            replica=self._replica,
+            founders=[Founder(*founder) for founder in self._config.founders],
+            clock=self._clock,
+            answer=self._answer_admin,
+            publish=self._publish_image,
+        )
+
+    # --- the replica's outbox ------------------------------------------------------------------
+    def send_raft(self, node_id: int, message: RaftMessage, payload: Payload | None) -> None:
+        link = self._links.get(node_id)
+        if link is not None:
+            header = encode(message)
+            link.send([header] if payload is None else [header, payload])
+
+    def answer(self, client: Hashable, response: ClientResponse, payload: Payload | None) -> None:
+        assert isinstance(client, bytes)
+        header = encode(response)
+        self._server.send(client, [header] if payload is None else [header, payload])
+
+    def _answer_admin(self, client: Hashable, response: ControllerResponse | m.ErrorResponse) -> None:
+        assert isinstance(client, bytes)
+        self._server.send(client, [encode(response)])
+
+    def _publish_image(self, image: Image) -> None:
+        self._channel.send(ch.ImageReport(image=encode_image(image)))
+
+    # --- the loop --------------------------------------------------------------------------------
+    def run(self) -> None:
+        self._channel.send(ch.Opened(port=self._server.port, boot_id=self._boot_id))
+        while not self._stopping:
+            self._step()
+        self._hand_over()
+        self._replica.stop()
+        self._context.close()
+
+    def _step(self) -> None:
+        now_s = time.monotonic()
+        due_s = self._replica.next_wakeup_s()
+        if self._turned:
+            due_s = min(due_s, self._report_due_s)
+        timeout_s = min(due_s - now_s, _IDLE_MAX_S)
+        if self._channel.pending:
+            timeout_s = min(timeout_s, 0.01)
+        ready = self._poller.poll(timeout_s)
+        if self._server in ready:
+            self._receive()
+        if len(ready) > 1 or (ready and ready[0] is not self._server):
+            self._take_local()
+        if self._channel.pending:
+            self._channel.flush()
+        self._replica.turn()
+        if self._host is not None:
+            self._host.after_turn()
+        self._turned = True
+        self._report()
+
+    def _receive(self) -> None:
+        receive, decode, replica = self._server.receive, self._door.decode, self._replica
+        left_bytes = limits.BYTES_PER_TURN
+        for _ in range(limits.REQUESTS_PER_TURN):
+            frames = receive()
+            if frames is None:
+                return
+            message = decode(frames)
+            if message is None:
+                continue
+            if isinstance(message, _RaftMessage):
+                if len(frames) <= 3:
+                    replica.on_raft(message, frames[2] if len(frames) == 3 else None)
+            elif isinstance(message, ClientRequest):
+                replica.on_request(frames[0], message, frames[2:])
+            else:
+                self._on_other(frames[0], message)
+            if len(frames) > 2:
+                left_bytes -= len(frames[2])
+                if left_bytes < 0:
+                    return
+
+    def _on_other(self, client: bytes, message: Request) -> None:
+        match message:
+            case m.HandshakeRequest():
+                self._door.handshake(client, message, self._config.cluster_id)
+            case m.CreateTopicsRequest() | m.DeleteTopicsRequest() | RegisterNodeRequest() if self._host:
+                self._host.on_request(client, message)
+            case _:
+                self._door.refuse_message(client, message, f"the worker of {self._config.spec.name}")
+
+    # --- the supervisor ----------------------------------------------------------------------------
+    def _take_local(self) -> None:
+        for message in self._channel.receive():
+            match message:
+                case ch.Reachable():
+                    for node_id, endpoint, boot_id in message.replicas:
+                        self._set_peer(node_id, endpoint, boot_id)
+                case ch.Live():
+                    if self._host is not None:
+                        self._host.live = frozenset(message.nodes)
+                case ch.ClusterNamed():
+                    self._config.cluster_id = message.cluster_id
+                case ch.Stop():
+                    self._stopping = True
+        if self._channel.closed:
+            self._stopping = True
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def _set_peer(self, node_id: int, endpoint: Endpoint | None, boot_id: int) -> None:
+        link = self._links.get(node_id)
+        if link is not None and link.endpoint != endpoint:
+            del self._links[node_id]
+            link.close()
+            link = None
+        if link is None and endpoint is not None:
+            self._links[node_id] = Link(self._context, endpoint)
+        self._replica.set_peer(node_id, boot_id)
+
+    def _report(self) -> None:
+        """Who leads is told at once, figures every STATUS_S while something goes on."""
+        replica = self._replica
+        reported = (replica.is_leader, replica.leader_id, replica.leader_epoch)
+        now_s = time.monotonic()
+        if reported == self._reported and now_s < self._report_due_s:
+            return
+        self._reported = reported
+        self._turned = False
+        self._report_due_s = now_s + limits.STATUS_S
+        status = replica.status()
+        status.worker_pid = os.getpid()
+        if status != self._last_status:
+            if self._last_status is None or status.role != self._last_status.role:
+                log.info("%s in epoch %d", Role(status.role).name.lower(), status.leader_epoch)
+            self._last_status = status
+            self._channel.send(ch.Report(status=status))
+        self._log_refused(now_s)
+
+    def _log_refused(self, now_s: float) -> None:
+        refused = self._door.refused + self._server.dropped
+        if refused != self._refused_logged and now_s >= self._refused_due_s:
+            log.warning("refused %d messages that made no sense", refused - self._refused_logged)
+            self._refused_logged = refused
+            self._refused_due_s = now_s + _REFUSED_LOG_S
+
+    def _hand_over(self) -> None:
+        """A leader lets another lead first, and says so to its clients, so that they see hardly a gap."""
+        if len(self._config.spec.replicas) == 1 or not self._replica.is_leader:
+            return
+        self._replica.hand_over()
+        deadline_s = time.monotonic() + _HANDOVER_S
+        while self._replica.is_leader and time.monotonic() < deadline_s and not self._channel.closed:
+            self._step()
+
+
+def run_worker(config_bytes: bytes, end: socket.socket) -> None:
+    """The process's entry. Every end that was not asked for is one line, to the log and to the supervisor."""
+    die_with_parent()
+    config = ch.decode_config(config_bytes)
+    configure_log_lines(f"node {config.node_id} {config.spec.name}", config.log_level)
+    channel: ch.Channel[ch.ToWorker] = ch.Channel(end, ch.ToWorker)
+    # Ctrl-C reaches every process of the terminal; the supervisor says when it is time.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker = Worker(config, channel)
+        signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+        log.info("started, process %d", os.getpid())
+        worker.run()
+    except (RaftlogError, OSError) as error:
+        text = str(error) or type(error).__name__
+        log.error("%s", text)
+        channel.send(ch.Failed(text=text))
+        sys.exit(1)
+    log.info("stopped")
+
+
+def _lock_directory(directory: str) -> int:
+    """A predecessor that hangs in a write must never share the log with its successor."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline_s = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        if time.monotonic() > deadline_s:
+            os.close(descriptor)
+            raise StorageError(f"{directory} is still in use by another process")
+        time.sleep(0.02)

@@ -1,0 +1,269 @@
+"""Watches the workers of one node: starts them, restarts them with back-off, says why one cannot start.
+
+One worker never waits for another: a start is a message to the fork server, a stop is a message to the
+worker and a deadline. Time and processes are passed in.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from raftlog.limits import WORKER_BACKOFF_MAX_S, WORKER_BACKOFF_MIN_S, WORKER_STABLE_S, WORKER_STOP_S
+from raftlog.node import channel as ch
+from raftlog.node.gossip import ReplicaKey
+from raftlog.node.meta import HostedReplica
+from raftlog.node.processes import Child
+from raftlog.protocol.nodes import WorkerState
+from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus, Role
+
+NEVER_S = float("inf")
+Peers = list[tuple[int, Endpoint | None, int]]
+
+
+class OpenedReplica(NamedTuple):
+    """A worker that has opened its directory: nobody else hears of it BEFORE meta.json says so."""
+
+    key: ReplicaKey
+
+
+class Published(NamedTuple):
+    """The metadata's worker replayed its log."""
+
+    image: bytes
+
+
+class Ended(NamedTuple):
+    """The worker of a replica that was to be stopped is gone. `deleted`: the replica itself should follow."""
+
+    key: ReplicaKey
+    deleted: bool
+
+
+class Failure(NamedTuple):
+    """A worker ended by itself, or could not start."""
+
+    name: str
+    text: str
+    again_in_s: float
+
+
+Event = OpenedReplica | Published | Ended | Failure
+
+
+@dataclass
+class _Worker:
+    spec: ReplicaSpec
+    status: ReplicaStatus
+    child: Child | None = None
+    started_s: float = 0.0
+    start_due_s: float = 0.0
+    failures: int = 0
+    last_words: str = ""
+    opened: ch.Opened | None = None
+    announced: bool = False  # meta.json knows that its directory exists
+    peers: Peers = field(default_factory=list)
+    kill_due_s: float = NEVER_S
+    stopping: bool = False
+    deleted: bool = True  # matters when stopping
+
+
+class Workers:
+    """`start(key)` makes the process of a replica; it is called again for every restart."""
+
+    def __init__(self, node_id: int, host: str, start: Callable[[ReplicaKey], Child]) -> None:
+        self._node_id = node_id
+        self._host = host
+        self._start = start
+        self._workers: dict[ReplicaKey, _Worker] = {}
+        self.changed = True  # something that others should hear of at once
+        self.processes_changed = True  # `descriptors` gives another answer than before
+
+    # --- what the supervisor wants -------------------------------------------------------------
+    def host(self, hosted: HostedReplica) -> None:
+        """Start it at the next `tick` and keep it running."""
+        spec = hosted.spec
+        status = ReplicaStatus(
+            topic=spec.topic,
+            topic_id=spec.topic_id,
+            partition=spec.partition,
+            node_id=self._node_id,
+            error="starting",
+        )
+        worker = _Worker(spec=spec, status=status, announced=hosted.created)
+        self._workers[spec.topic_id, spec.partition] = worker
+        self.changed = True
+
+    def stop(self, key: ReplicaKey, now_s: float) -> None:
+        """Ask it to end; `Ended` follows from `tick`, after WORKER_STOP_S at the latest."""
+        worker = self._workers[key]
+        if not worker.stopping:
+            worker.stopping = True
+            worker.kill_due_s = now_s + WORKER_STOP_S
+            self.changed = True
+            if worker.child is not None:
+                worker.child.channel.send(ch.Stop())
+
+    def stop_all(self, now_s: float) -> None:
+        """The node ends: their directories stay."""
+        for key, worker in self._workers.items():
+            if not worker.stopping:
+                self.stop(key, now_s)
+                worker.deleted = False
+
+    def kill_all(self) -> None:
+        for worker in self._workers.values():
+            worker.kill_due_s = 0.0
+
+    def announce(self, key: ReplicaKey) -> None:
+        """meta.json lists it as created: others may know where it is."""
+        self._workers[key].announced = True
+        self.changed = True
+
+    def tell_peers(self, key: ReplicaKey, peers: Peers) -> None:
+        worker = self._workers[key]
+        if peers != worker.peers:
+            worker.peers = peers
+            if worker.opened is not None and worker.child is not None:
+                worker.child.channel.send(ch.Reachable(replicas=peers))
+
+    def tell(self, key: ReplicaKey, message: ch.ToWorker) -> None:
+        worker = self._workers.get(key)
+        if worker is not None and worker.child is not None:
+            worker.child.channel.send(message)
+
+    # --- what there is ---------------------------------------------------------------------------
+    @property
+    def specs(self) -> Mapping[ReplicaKey, ReplicaSpec]:
+        return {key: worker.spec for key, worker in self._workers.items()}
+
+    def is_stopping(self, key: ReplicaKey) -> bool:
+        return key in self._workers and self._workers[key].stopping
+
+    def states(self) -> list[WorkerState]:
+        """For the gossip. A worker that is not announced has no address yet."""
+        states = []
+        for worker in self._workers.values():
+            opened = worker.opened if worker.announced and not worker.stopping else None
+            states.append(
+                WorkerState(
+                    endpoint=Endpoint(self._host, opened.port) if opened else None,
+                    boot_id=opened.boot_id if opened else 0,
+                    status=worker.status,
+                )
+            )
+        return states
+
+    def descriptors(self) -> dict[int, ReplicaKey]:
+        """What the poller should watch: every channel and every sentinel."""
+        watched = {}
+        for key, worker in self._workers.items():
+            if worker.child is not None:
+                watched[worker.child.channel.fileno()] = key
+                watched[worker.child.sentinel()] = key
+        return watched
+
+    @property
+    def pending(self) -> bool:
+        """Some worker has not read all that it was sent."""
+        return any(worker.child.channel.pending for worker in self._workers.values() if worker.child)
+
+    @property
+    def settled(self) -> bool:
+        """Every worker has opened its log, or failed to."""
+        return all(worker.opened or worker.failures for worker in self._workers.values())
+
+    def next_due_s(self) -> float:
+        return min(
+            (worker.start_due_s if worker.child is None else worker.kill_due_s for worker in self._workers.values()),
+            default=NEVER_S,
+        )
+
+    # --- the loop ----------------------------------------------------------------------------------
+    def tick(self, ready: Iterable[ReplicaKey], now_s: float) -> list[Event]:
+        """Read those that are `ready`, start and end what is due."""
+        events: list[Event] = []
+        for key in ready:
+            if key in self._workers:
+                self._read(key, events, now_s)
+        for key, worker in list(self._workers.items()):
+            if worker.child is None:
+                if worker.stopping:
+                    del self._workers[key]
+                    events.append(Ended(key, worker.deleted))
+                elif now_s >= worker.start_due_s:
+                    worker.child = self._start(key)
+                    self.processes_changed = True
+                    worker.started_s = now_s
+                continue
+            if worker.child.channel.pending:
+                worker.child.channel.flush()
+            if now_s >= worker.kill_due_s:
+                worker.child.kill()
+                worker.kill_due_s = NEVER_S
+        return events
+
+    def _read(self, key: ReplicaKey, events: list[Event], now_s: float) -> None:
+        worker = self._workers[key]
+        child = worker.child
+        if child is None:
+            return
+        for message in child.channel.receive():
+            match message:
+                case ch.Opened():
+                    worker.opened = message
+                    worker.status = msgspec.structs.replace(worker.status, error="", worker_pid=child.pid)
+                    child.channel.send(ch.Reachable(replicas=worker.peers))
+                    self.changed = True
+                    events.append(OpenedReplica(key))
+                case ch.Report():
+                    self._take_status(worker, message.status)
+                case ch.ImageReport():
+                    events.append(Published(message.image))
+                case ch.Failed():
+                    worker.last_words = message.text
+        exit_code = child.exit_code()
+        if exit_code is not None:
+            self._reap(worker, exit_code, events, now_s)
+        elif child.channel.closed:
+            child.kill()
+
+    def _take_status(self, worker: _Worker, status: ReplicaStatus) -> None:
+        old = worker.status
+        if (old.role, old.leader_epoch, old.in_sync, old.doubt, old.error) != (
+            status.role,
+            status.leader_epoch,
+            status.in_sync,
+            status.doubt,
+            status.error,
+        ):
+            self.changed = True
+        worker.status = status
+
+    def _reap(self, worker: _Worker, exit_code: int, events: list[Event], now_s: float) -> None:
+        assert worker.child is not None
+        worker.child.close()
+        text = worker.last_words or _describe_exit(exit_code)
+        if now_s - worker.started_s >= WORKER_STABLE_S:
+            worker.failures = 0
+        delay_s = min(WORKER_BACKOFF_MIN_S * 2**worker.failures, WORKER_BACKOFF_MAX_S)
+        worker.child = worker.opened = None
+        self.processes_changed = True
+        worker.last_words = ""
+        worker.failures = min(worker.failures + 1, 16)
+        worker.start_due_s = now_s + delay_s
+        worker.kill_due_s = NEVER_S
+        worker.status = msgspec.structs.replace(worker.status, role=Role.FOLLOWER, in_sync=(), error=text, worker_pid=0)
+        self.changed = True
+        if not worker.stopping:
+            events.append(Failure(worker.spec.name, text, delay_s))
+
+
+def _describe_exit(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"its worker was ended by signal {-exit_code} ({signal.strsignal(-exit_code)})"
+    return f"its worker ended with exit code {exit_code}"
