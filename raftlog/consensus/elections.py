@@ -86,24 +86,24 @@ class _Journal:
     def _refuse(self, *arguments: object) -> NoReturn:
         raise AssertionError("only raftlog appends to or deletes from a log")
 
-    add = clear = deleteEntriesFrom = deleteEntriesTo = _refuse  # noqa: N815
+    add = clear = deleteEntriesFrom = deleteEntriesTo = _refuse
 
-    def setCurrentTerm(self, term: int, voted_for: int | None) -> None:  # noqa: N802
+    def setCurrentTerm(self, term: int, voted_for: int | None) -> None:
         self._state.set_term(term, _NOBODY if voted_for is None else voted_for)
 
-    def getCurrentTerm(self) -> int:  # noqa: N802
+    def getCurrentTerm(self) -> int:
         return self._state.term
 
-    def getVotedForNodeId(self) -> int | None:  # noqa: N802
+    def getVotedForNodeId(self) -> int | None:
         return None if self._state.voted_for == _NOBODY else self._state.voted_for
 
-    def getRaftCommitIndex(self) -> int:  # noqa: N802
+    def getRaftCommitIndex(self) -> int:
         return 1
 
-    def setRaftCommitIndex(self, index: int) -> None:  # noqa: N802
+    def setRaftCommitIndex(self, index: int) -> None:
         """The commit index is ours (G5)."""
 
-    def onOneSecondTimer(self) -> None:  # noqa: N802
+    def onOneSecondTimer(self) -> None:
         """Nothing to do: what must be durable is made so in the worker's turn."""
 
 
@@ -128,46 +128,48 @@ class _Core(SyncObj):  # type: ignore[misc]
     won_alone = False
     heartbeat_due = False
 
-    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+    def _SyncObj__sendAppendEntries(self) -> None:
         self._SyncObj__newAppendEntriesTime = _Driven.now_s + self._SyncObj__conf.appendEntriesPeriod
         self.heartbeat_due = True
 
-    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
+    def _SyncObj__onBecomeLeader(self) -> None:
         # G5: only mark. The no-op is appended after the tick, and leadership counts once it is synced.
         self.won_alone = True
 
-    def _SyncObj__getEntries(self, *arguments: object, **options: object) -> list[object]:  # noqa: N802
+    def _SyncObj__getEntries(self, *arguments: object, **options: object) -> list[object]:
         return []  # its commit loop, inline in the tick, then commits nothing (G5)
 
-    def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
+    def _SyncObj__applyLogEntries(self) -> bool:
         return False
 
-    def _SyncObj__doApplyCommand(self, command: object) -> None:  # noqa: N802
+    def _SyncObj__doApplyCommand(self, command: object) -> None:
         return None  # G10: no byte of a client reaches pickle
 
-    def _SyncObj__tryLogCompaction(self) -> None:  # noqa: N802
+    def _SyncObj__tryLogCompaction(self) -> None:
         """G9: only retention deletes, and it is ours."""
 
-    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:  # noqa: N802, N803
+    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:
         """Nothing is installed through pysyncobj."""
 
-    def _SyncObj__deleteEntriesFrom(self, index: int) -> NoReturn:  # noqa: N802
+    def _SyncObj__deleteEntriesFrom(self, index: int) -> NoReturn:
         raise AssertionError("only the group truncates (G1)")
 
-    def _SyncObj__deleteEntriesTo(self, index: int) -> NoReturn:  # noqa: N802
+    def _SyncObj__deleteEntriesTo(self, index: int) -> NoReturn:
         raise AssertionError("only retention deletes (G9)")
 
-    def _SyncObj__onMessageReceived(self, node: Node, message: object) -> NoReturn:  # noqa: N802
+    def _SyncObj__onMessageReceived(self, node: Node, message: object) -> NoReturn:
         raise AssertionError("messages go to the group, not to pysyncobj (G10)")
 
-    def _checkCommandsToApply(self) -> None:  # noqa: N802
+    def _checkCommandsToApply(self) -> None:
         """G10: appending happens only as leader, and is never forwarded."""
 
 
 class Elections:
     """Timers, terms and roles of one group. All times are seconds of the monotonic clock passed in."""
 
-    def __init__(self, node_id: int, others: tuple[int, ...], state: HardState, rng: random.Random, now_s: float) -> None:
+    def __init__(
+        self, node_id: int, others: tuple[int, ...], state: HardState, rng: random.Random, now_s: float
+    ) -> None:
         self._state = state
         self._rng = rng
         self._nodes = {other: Node(other) for other in others}
@@ -202,7 +204,7 @@ class Elections:
 
     @property
     def deadline_s(self) -> float:
-        """When this replica, not leading, loses patience with its leader."""
+        """When this replica, not leading, loses patience with its leader; 0.0 once it may stand (`expire`)."""
         return self._core._SyncObj__raftElectionDeadline  # type: ignore[no-any-return]
 
     @property

@@ -42,6 +42,7 @@ class RaftGroup:
         node_id: int,
         boot_id: int,
         replicas: tuple[int, ...],
+        topic_id: bytes,
         partition: int,
         log: PartitionLog,
         rng: random.Random,
@@ -53,6 +54,7 @@ class RaftGroup:
         self.replicas = replicas
         self.log = log
         self._boot_id = boot_id
+        self._topic_id = topic_id
         self._partition = partition
         self._send_now = send
         self._others = tuple(other for other in replicas if other != node_id)
@@ -165,7 +167,7 @@ class RaftGroup:
         if self._rejoin.mute and now_s - self._asked_terms_s >= limits.HEARTBEAT_S:
             self._asked_terms_s = now_s
             self._ask_prevotes(0)
-        if not self.is_leader and now_s >= self._elections.deadline_s:
+        if not self.is_leader and 0.0 < self._elections.deadline_s <= now_s:
             self._start_prevote(now_s)
         was = self.role
         if self._elections.tick(now_s, self.commit_index):
@@ -359,7 +361,7 @@ class RaftGroup:
             count, epoch_starts, payload = entries.count, entries.epoch_starts, entries.payload
         self._sequence += 1
         message = r.AppendEntries(
-            log.topic_id, self._partition, self.node_id, self._boot_id, self._boots[node_id], self.term,
+            self._topic_id, self._partition, self.node_id, self._boot_id, self._boots[node_id], self.term,
             self._sequence, prev_index, prev_term, self.commit_index, count, epoch_starts,
             log.log_start_offset, log.last_index, self._all_votes_index,
         )  # fmt: skip
@@ -374,7 +376,7 @@ class RaftGroup:
         if progress.mode is Mode.REPLICATE:
             progress.probe_from(progress.next_index, self._sequence)
         message = r.ResetRequest(
-            log.topic_id, self._partition, self.node_id, self._boot_id, self._boots[node_id], self.term,
+            self._topic_id, self._partition, self.node_id, self._boot_id, self._boots[node_id], self.term,
             self._sequence, log.horizon_index, log.horizon_prev_term, log.offset_after(log.horizon_index - 1),
         )  # fmt: skip
         progress.note_sent(self._sequence, 0, 0, now_s)
@@ -550,7 +552,7 @@ class RaftGroup:
         """A message that claims something durable: it leaves after the sync."""
         boot_id = self._boots.get(node_id, 0)
         if boot_id:
-            head = (self.log.topic_id, self._partition, self.node_id, self._boot_id, boot_id, self.term)
+            head = (self._topic_id, self._partition, self.node_id, self._boot_id, boot_id, self.term)
             self._held.append((node_id, kind(*head, *fields)))
 
 

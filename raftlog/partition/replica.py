@@ -82,6 +82,7 @@ class Replica:
             node_id=node_id,
             boot_id=boot_id,
             replicas=spec.replicas,
+            topic_id=spec.topic_id,
             partition=spec.partition,
             log=log,
             rng=rng,
@@ -194,9 +195,7 @@ class Replica:
         members = []
         for node_id in self.spec.replicas:
             progress = self._group.match_of(node_id)
-            if node_id == self.node_id:
-                members.append(node_id)
-            elif (
+            if node_id == self.node_id or (
                 progress is not None
                 and progress.doubt is Doubt.NONE
                 and progress.match_index > 0

@@ -77,7 +77,7 @@ class Invariants:
             self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.synced_index))
         elif log.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
             self.damaged.discard(node_id)
-        self.durable[node_id] = (log.synced_index, [(t, i) for t, i, _ in log.epoch_starts])
+        self.durable[node_id] = (log.synced_index, [(start.term, start.index) for start in log.epoch_starts])
 
     def _check_leader(self, node_id: int, term: int, log: PartitionLog) -> None:
         known = self.leaders.setdefault(term, node_id)

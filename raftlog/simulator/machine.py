@@ -9,7 +9,7 @@ from typing import Any
 
 from raftlog.errors import StorageError
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
-from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
+from raftlog.partition.replica import ClientResponse, Replica
 from raftlog.protocol.raft import RaftMessage
 from raftlog.simulator.events import DriftingClock
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
@@ -99,11 +99,13 @@ class Machine:
                 existed=existed,
                 fail_point=self._on_fail_point,
             )
-        except SimulatedCrash:
-            self.stopped_because = "crashed while opening"
+        except SimulatedCrash as crash:
+            self.stopped_because = f"crashed while opening, at {crash}"
+            self.disk.crash(self._rng)
             return
         except StorageError as error:
             self.stopped_because = str(error)
+            self.disk.restart()
             return
         # A node notes that it hosts the replica once its state is durable, BEFORE the first message.
         self._hosted = True
@@ -125,6 +127,7 @@ class Machine:
         self.replica = None
         self.boot_id = 0
         self.paused = False
+        self.turn_at_s = -1.0
         self.armed_fail_point = ""
         self.stopped_because = why
         self._inbox.clear()

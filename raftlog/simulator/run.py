@@ -8,12 +8,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
+from raftlog.simulator.sabotage import GUARDS, without
 from raftlog.simulator.scenarios import SCENARIOS
 from raftlog.simulator.world import World
 
@@ -34,8 +36,15 @@ class Verdict(msgspec.Struct):
     trace: list[str] = []
 
 
-def run_seed(seed: int, *, nodes: int = 3, steps: int = _STEPS, scenario: str = "", trace: bool = False) -> Verdict:
+def run_seed(
+    seed: int, *, nodes: int = 3, steps: int = _STEPS, scenario: str = "", guard_off: str = "", trace: bool = False
+) -> Verdict:
     """One run, entirely fixed by its arguments."""
+    with without(guard_off):
+        return _run_seed(seed, nodes, steps, scenario, trace)
+
+
+def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> Verdict:
     world = World(seed, nodes=nodes)
     world.keep_trace = trace
     kind = text = ""
@@ -65,16 +74,14 @@ def _mixed(world: World, steps: int) -> None:
     world.heal()
 
 
-def _job(arguments: tuple[int, int, int, str, bool]) -> Verdict:
-    seed, nodes, steps, scenario, trace = arguments
-    return run_seed(seed, nodes=nodes, steps=steps, scenario=scenario, trace=trace)
+def _job(arguments: tuple[int, dict[str, Any]]) -> Verdict:
+    seed, how = arguments
+    return run_seed(seed, **how)
 
 
-def run_seeds(
-    seeds: range, *, nodes: int = 3, steps: int = _STEPS, scenario: str = "", trace: bool = False
-) -> Iterator[Verdict]:
-    """All seeds, also when some fail, in order, over all cores."""
-    jobs = [(seed, nodes, steps, scenario, trace) for seed in seeds]
+def run_seeds(seeds: Iterable[int], **how: Any) -> Iterator[Verdict]:
+    """All seeds, also when some fail, in order, over all cores. `how` goes to `run_seed`."""
+    jobs = [(seed, how) for seed in seeds]
     processes = min(len(os.sched_getaffinity(0)), len(jobs))
     if processes <= 1:
         yield from map(_job, jobs)
@@ -96,10 +103,12 @@ def summary(verdicts: list[Verdict]) -> dict[str, int]:
     return {"seeds": len(verdicts), "acked": sum(verdict.acked for verdict in verdicts), **counts}
 
 
-def replay_command(verdict: Verdict, nodes: int, steps: int, scenario: str) -> str:
+def replay_command(verdict: Verdict, *, nodes: int, steps: int, scenario: str, guard_off: str) -> str:
     parts = [f"scripts/simulate --seeds {verdict.seed}-{verdict.seed}", f"--nodes {nodes}", f"--steps {steps}"]
     if scenario:
         parts.append(f"--scenario {scenario}")
+    if guard_off:
+        parts.append(f"--without {guard_off}")
     return " ".join([*parts, "--trace"])
 
 
@@ -112,10 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="examples:\n  scripts/simulate --seeds 0-99\n  scripts/simulate --seeds 17-17 --trace\n"
         "  scripts/simulate --seeds 0-9 --scenario stale-majority --json",
     )
-    parser.add_argument("--seeds", type=_parse_seeds, default=range(100), metavar="FROM-TO", help="both included (0-99)")
+    parser.add_argument("--seeds", type=_parse_seeds, default=range(100), metavar="FROM-TO", help="the seeds (0-99)")
     parser.add_argument("--nodes", type=int, default=3, choices=range(1, 10), metavar="N", help="replicas (3)")
     parser.add_argument("--steps", type=int, default=_STEPS, metavar="S", help=f"turns before the healing ({_STEPS})")
     parser.add_argument("--scenario", default="", choices=["", *SCENARIOS], help="a named story instead of the mix")
+    parser.add_argument(
+        "--without", default="", choices=["", *GUARDS, "all"], help="turn a guard off: this must break an invariant"
+    )
     parser.add_argument("--trace", action="store_true", help="the steps before a failure, and every seed's trace hash")
     parser.add_argument("--json", action="store_true", help="one object on one line of stdout")
     return parser
@@ -125,7 +137,7 @@ def main() -> int:
     options = _parser().parse_args()
     started_s = time.monotonic()
     verdicts: list[Verdict] = []
-    how = {"nodes": options.nodes, "steps": options.steps, "scenario": options.scenario}
+    how = {"nodes": options.nodes, "steps": options.steps, "scenario": options.scenario, "guard_off": options.without}
     for verdict in run_seeds(options.seeds, trace=options.trace, **how):
         verdicts.append(verdict)
         if options.trace:

@@ -86,9 +86,8 @@ class World:
         machine.start()
         if not machine.running:
             self.note(f"n{node_id} did not start: {machine.stopped_because}")
-            if machine.stopped_because == "crashed while opening":
-                machine.disk.crash(self.rng)
             self._note_stop(machine)
+            self.restart_later(node_id)
             return
         log = machine.log
         self.note(f"n{node_id} starts, last {log.last_index} term {log.term} doubt {log.doubt.name} {log.doubt_reason}")
@@ -122,8 +121,10 @@ class World:
             machine.disk.restart()
 
     def _note_stop(self, machine: Machine) -> None:
-        """A worker that stopped by itself: allowed after an injected fault, else a bug."""
-        if not machine.disk.fail_sync and machine.node_id not in self.invariants.damaged:
+        """A worker that stopped by itself: allowed where the disk had a fault, else a bug."""
+        disk = machine.disk
+        faulty = disk.fail_sync or disk.full or machine.node_id in self.invariants.damaged
+        if not faulty and "crashed" not in machine.stopped_because:
             self.stops[machine.node_id] = machine.stopped_because
 
     def _schedule_turn(self, machine: Machine, time_s: float) -> None:

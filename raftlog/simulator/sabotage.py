@@ -1,0 +1,160 @@
+"""A simulator that can fail: each guard of the consensus taken out, one at a time, to see a seed break.
+
+For tests and `scripts/simulate --without GUARD` only; nothing outside the simulator imports this. Two guards have
+no switch, because what they guard against is no code of ours that could be switched on again:
+
+    G9   pysyncobj's compaction: `Journal.deleteEntriesTo` and `clear` have no implementation to call
+    G10  pickle: no path leads from a message or an entry to pysyncobj's `loads`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from raftlog.consensus import group as group_module
+from raftlog.consensus.group import RaftGroup
+from raftlog.consensus.progress import Mode, Progress
+from raftlog.consensus.votes import Outcome, Vote, majority
+from raftlog.protocol import raft as r
+from raftlog.simulator.machine import Machine
+from raftlog.storage.log import PartitionLog
+from raftlog.types import Doubt, Flush
+
+Patch = tuple[object, str, Any]
+
+
+def _truncate_without_comparing() -> list[Patch]:
+    """G1: everything behind prev_index is cut and written again, as stock pysyncobj does."""
+
+    def truncate(self: RaftGroup, index: int) -> None:
+        self.log.truncate_from(index)
+
+    return [(RaftGroup, "_is_present", lambda self, index, term: False), (RaftGroup, "_truncate", truncate)]
+
+
+def _commit_uncapped() -> list[Patch]:
+    """G2: the leader's commit index is believed beyond what its message showed."""
+
+    def commit(self: RaftGroup, leader_commit_index: int, last_shown_index: int) -> None:
+        self.commit_index = max(self.commit_index, min(leader_commit_index, self.log.last_index))
+
+    return [(RaftGroup, "_commit_up_to", commit)]
+
+
+def _any_answer_counts() -> list[Patch]:
+    """G3: answers carry neither term nor sequence."""
+    take = RaftGroup._on_append_response
+
+    def respond(self: RaftGroup, m: r.AppendResponse, now_s: float) -> None:
+        if self.is_leader:
+            m.term = self.term
+            m.match_index = min(m.match_index, self.log.last_index)
+        take(self, m, now_s)
+
+    return [(RaftGroup, "_on_append_response", respond)]
+
+
+def _no_flow_control() -> list[Patch]:
+    """G4: no window, what is in flight is sent again, each refusal starts over."""
+
+    def refuse(self: Progress, sequence: int, hint_index: int, last_index: int, now_s: float, following: int) -> bool:
+        self.next_index = max(1, min(hint_index, last_index + 1))
+        self.mode = Mode.REPLICATE
+        return True
+
+    def sent(self: Progress, sequence: int, last_index: int, size_bytes: int, now_s: float) -> None:
+        self.next_index = last_index + 1
+
+    def succeed(self: Progress, sequence: int, match_index: int, now_s: float, following: int) -> None:
+        self.replied_s = now_s
+        self.mode = Mode.REPLICATE
+        self.match_index = max(self.match_index, match_index)
+        self.next_index = match_index + 1
+
+    return [
+        (Progress, "may_send", lambda self, now_s: True),
+        (Progress, "on_refusal", refuse),
+        (Progress, "note_sent", sent),
+        (Progress, "on_success", succeed),
+        (Progress, "on_time", lambda self, now_s, following: None),
+    ]
+
+
+def _nothing_synced() -> list[Patch]:
+    """G5: what was written counts as durable."""
+    start = Machine.__init__
+
+    def init(self: Machine, **options: Any) -> None:
+        start(self, **{**options, "flush": Flush.OS})
+
+    return [(Machine, "__init__", init)]
+
+
+def _vote_forgotten() -> list[Patch]:
+    """G6: term and vote are kept in memory only."""
+    opened = PartitionLog.open.__func__  # type: ignore[attr-defined]
+
+    def open_log(cls: type[PartitionLog], **options: Any) -> PartitionLog:
+        log: PartitionLog = opened(cls, **options)
+        log._state.term, log._state.voted_for = max(log.last_term, 0), -1
+        return log
+
+    return [(PartitionLog, "open", classmethod(open_log))]
+
+
+def _every_vote_counts() -> list[Patch]:
+    """G7: doubtful votes make majorities."""
+
+    def count(votes: dict[int, Vote], replicas: tuple[int, ...], last_index: int) -> Outcome:
+        return Outcome.MAJORITY if len(votes) >= majority(len(replicas)) else Outcome.OPEN
+
+    return [(group_module, "outcome", count)]
+
+
+def _lost_tail_hidden() -> list[Patch]:
+    """G8: a shorter log is taken as it is."""
+    opened = PartitionLog.open.__func__  # type: ignore[attr-defined]
+
+    def open_log(cls: type[PartitionLog], **options: Any) -> PartitionLog:
+        log: PartitionLog = opened(cls, **options)
+        log.set_doubt(Doubt.NONE, "")
+        return log
+
+    return [(PartitionLog, "open", classmethod(open_log))]
+
+
+def _no_prevote() -> list[Patch]:
+    """G11: whoever loses patience stands at once, and a healthy leader does not protect its followers."""
+
+    def stand(self: RaftGroup, now_s: float) -> None:
+        if not self._rejoin.mute:
+            self._elections.expire()
+
+    return [(RaftGroup, "_start_prevote", stand), (RaftGroup, "_leader_is_alive", lambda self, now_s: False)]
+
+
+GUARDS: dict[str, Callable[[], list[Patch]]] = {
+    "G1": _truncate_without_comparing,
+    "G2": _commit_uncapped,
+    "G3": _any_answer_counts,
+    "G4": _no_flow_control,
+    "G5": _nothing_synced,
+    "G6": _vote_forgotten,
+    "G7": _every_vote_counts,
+    "G8": _lost_tail_hidden,
+    "G11": _no_prevote,
+}
+
+
+@contextmanager
+def without(guard: str) -> Iterator[None]:
+    """Run a block with one guard off, or `all` of them. The empty string leaves all on."""
+    names = list(GUARDS) if guard == "all" else [guard] if guard else []
+    with ExitStack() as stack:
+        for name in names:
+            for target, attribute, replacement in GUARDS[name]():
+                stack.enter_context(mock.patch.object(target, attribute, replacement))
+        yield
