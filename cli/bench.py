@@ -95,7 +95,7 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
         click.option(
             "--data",
             metavar="DIR",
-            help="Of nodes started here: the data goes under DIR, and is removed afterwards.  [default: ./raftlog-data]",
+            help="Of nodes started here: data goes under DIR and is removed afterwards.  [default: ./raftlog-data]",
         ),
         json_option,
     )

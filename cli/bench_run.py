@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 import psutil
 
-from raftlog.client import Admin, Consumer
+from raftlog import Admin, Consumer
 from raftlog.errors import ConfigError, RaftlogError, error_for
 from raftlog.limits import GOSSIP_S, RECORD_BYTES_MAX
 from raftlog.protocol.messages import NewTopic, TopicMetadata
@@ -29,6 +29,7 @@ _FILL_BYTES = 256 * 1000 * 1000  # what `consume` reads, over and over
 _FILL_S = 300.0
 _FILL_IN_FLIGHT = 50
 _DECODE_S = 3.0
+_POLL_RECORDS = 5_000
 _BATCH_SPARE_BYTES = 128  # of a batch beside its records
 _RECORD_SPARE_BYTES = 32  # of a record beside its value
 
@@ -196,7 +197,7 @@ def _decoded_rate(settings: Settings, topic: TopicMetadata) -> int:
         start_s = time.monotonic()
         idle = False
         while not idle and time.monotonic() - start_s < _DECODE_S:
-            polled = consumer.poll(timeout_ms=200)
+            polled = consumer.poll(timeout_ms=200, max_records=_POLL_RECORDS)
             idle = not polled
             count += sum(map(len, polled.values()))
         return round(count / (time.monotonic() - start_s))

@@ -32,7 +32,7 @@ def status(bootstrap: str, as_json: bool) -> None:
         raftlog cluster status
         raftlog cluster status --json
     """
-    from raftlog.client import Admin
+    from raftlog import Admin
 
     from .health import view_nodes, view_topic
 

@@ -20,7 +20,7 @@ from .output import note
 from .record_format import Formatter, compile_format, format_json
 
 if TYPE_CHECKING:
-    from raftlog.client import Consumer
+    from raftlog import Consumer
 
 _POLL_MS = 200  # how soon a reader that has gone is noticed
 _POLL_RECORDS = 5_000  # bounds what is held before it is written
@@ -81,11 +81,12 @@ def consume(
     formatter = format_json if as_json else _formatter(template)
     if start not in ("beginning", "end") and not start.isdecimal():
         raise click.BadParameter(f"{start!r} is neither beginning, end nor an offset", param_hint="--from")
-    from raftlog.client import Consumer
+    from raftlog import Consumer
 
     with contextlib.suppress(KeyboardInterrupt):
         partitions = _partitions(bootstrap, dict.fromkeys(topics), numbers)
-        with Consumer(bootstrap_servers=bootstrap) as consumer:
+        # What retention deletes while we read is skipped, not an end.
+        with Consumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
             ends = _seek(consumer, partitions, start)
             if exit_at_end and start == "end":
                 note("nothing to read: --exit-at-end from the end; add --from beginning")
@@ -100,7 +101,7 @@ def _formatter(template: str) -> Formatter:
 
 
 def _partitions(bootstrap: str, topics: Iterable[str], numbers: tuple[int, ...]) -> list[TopicPartition]:
-    from raftlog.client import Admin
+    from raftlog import Admin
 
     chosen = []
     with Admin(bootstrap_servers=bootstrap) as admin:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from .own_cluster import own_cluster, temporary_directory
 from .stages import Stages
 
 if TYPE_CHECKING:
-    from raftlog.client import RecordMetadata
+    from raftlog.client.pending import RecordFuture
     from raftlog.node.local import LocalCluster
 
 NODES = 3
@@ -31,6 +31,7 @@ TOPIC = "demo"
 _DELIVERY_TIMEOUT_MS = 60_000  # a record that waits longer counts as failed
 _STALLED_S = 30.0  # reading what is known to be there never takes longer to go on
 _PROGRESS_EVERY_RECORDS = 1_000
+_POLL_RECORDS = 5_000
 
 
 @click.command()
@@ -82,6 +83,7 @@ class _Run:
         self._stages = stages
         self._judge = Judge([(each.name, each.lines) for each in files])
         self._gaps = AckGaps()
+        self._lock = threading.Lock()
         self._failed_sends = 0
         self._first_failure = ""
         self._blow = Blow(cluster, TOPIC, self._judge, self._gaps, stages)
@@ -90,7 +92,7 @@ class _Run:
 
     # --- producing ---------------------------------------------------------------------------
     def produce(self) -> None:
-        from raftlog.client import Producer
+        from raftlog import Producer
 
         records_total = self._judge.records
         # Not all is sent before the kill, or a small input would be acknowledged as a whole by then.
@@ -117,37 +119,38 @@ class _Run:
             self._blow.wait_until_restarted()
 
     def _create_topic(self) -> None:
-        from raftlog.client import Admin
+        from raftlog import Admin
         from raftlog.protocol.messages import NewTopic
 
         with Admin(bootstrap_servers=self._cluster.bootstrap) as admin:
             admin.create_topics([NewTopic(name=TOPIC, partitions=PARTITIONS, replication_factor=NODES)])
 
-    def _done(self, index: int, partition: int, future: Future[RecordMetadata]) -> None:
-        """Called by the client's thread."""
+    def _done(self, index: int, partition: int, future: RecordFuture) -> None:
+        """Called by the client's thread, or by ours when the record was acknowledged before we looked."""
         error = future.exception()
-        if error is None:
-            self._gaps.acknowledged(partition, time.monotonic())
-            self._judge.acknowledged(index, future.result().offset)
-        else:
+        with self._lock:
+            if error is None:
+                self._gaps.acknowledged(partition, time.monotonic())
+                self._judge.acknowledged(index, future.result().offset)
+                return
             self._failed_sends += 1
             self._blow.stop()
             self._first_failure = self._first_failure or str(error) or type(error).__name__
 
     # --- reading back ------------------------------------------------------------------------
     def consume(self) -> None:
-        from raftlog.client import Consumer
+        from raftlog import Consumer
 
         partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
         start_s = progress_s = time.monotonic()
-        with Consumer(bootstrap_servers=self._cluster.bootstrap) as consumer:
+        with Consumer(bootstrap_servers=self._cluster.bootstrap, auto_offset_reset="none") as consumer:
             consumer.assign(partitions)
             for partition in partitions:
                 consumer.seek(partition, 0)
             ends = consumer.end_offsets(partitions)
             self._stages.begin("reading back", sum(ends.values()))
             while any(consumer.position(partition) < ends[partition] for partition in partitions):
-                polled = consumer.poll(timeout_ms=200)
+                polled = consumer.poll(timeout_ms=200, max_records=_POLL_RECORDS)
                 for partition, batch in polled.items():
                     for record in batch:
                         self._judge.read(partition.partition, record.offset, record.key, record.value)

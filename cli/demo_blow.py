@@ -12,7 +12,7 @@ from .demo_judge import AckGaps, Judge
 from .stages import Stages
 
 if TYPE_CHECKING:
-    from raftlog.client import Admin
+    from raftlog import Admin
     from raftlog.node.local import LocalCluster
 
 _LOOK_S = 0.0005  # how soon "half is acknowledged" and "a request is under way" are noticed
@@ -59,7 +59,7 @@ class Blow(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        from raftlog.client import Admin
+        from raftlog import Admin
 
         try:
             with Admin(bootstrap_servers=self._cluster.bootstrap) as admin:

@@ -51,7 +51,7 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """Fed by one thread that sends, one that learns of acknowledgements, and later one that reads.
+    """Fed by one thread that sends, one at a time that learns of acknowledgements, and later one that reads.
 
     `sent` of an index comes before `acknowledged` of it. Indexes grow by one per record sent.
     """

@@ -40,7 +40,7 @@ def _unescape(text: str) -> str:
 
 def fdatasync_p50_ms(directory: Path) -> float:
     """The median of appending 4 KiB and syncing it, as a node does for every small write."""
-    took_s = []
+    took_s: list[float] = []
     end_s = time.monotonic() + _LONGEST_S
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
         while len(took_s) < _SYNCS and time.monotonic() < end_s:

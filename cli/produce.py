@@ -8,36 +8,38 @@ import importlib
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from io import BufferedReader
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from raftlog.errors import ErrorCode, InvalidRecordError, MessageTooLargeError, RaftlogError, error_for
+from raftlog.errors import ConfigError, ErrorCode, InvalidRecordError, MessageTooLargeError, RaftlogError, error_for
 
-from .explain import unknown_partition, unknown_topic
+from .explain import explain_raftlog_error, unknown_partition, unknown_topic
 from .input import split, split_key
 from .options import bootstrap_option, json_option, parse_pairs
 from .output import note, print_json, size_text
 from .record_format import unescape
 
 if TYPE_CHECKING:
-    from raftlog.client import RecordMetadata
+    from raftlog.client.pending import RecordFuture
 
 PARTITIONERS = ("sticky", "round-robin", "murmur2", "crc32")
 _AFTER_END_S = 5.0  # how long records that are under way are waited for after Ctrl-C or a malformed record
 _PROGRESS_EVERY_RECORDS = 500
 
-Partitioner = str | Callable[[bytes | None, list[int]], int]
+PartitionFunction = Callable[[bytes | None, list[int]], int]
+Partitioner = str | PartitionFunction
 
 
 class Outcome:
-    """Counts what became of the records. `done` is called by the client's thread, all else by ours."""
+    """Counts what became of the records. `done` and `fail` may be called by the client's thread or by ours."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.sent = 0
         self.sent_bytes = 0
         self.acknowledged = 0
@@ -45,19 +47,21 @@ class Outcome:
         self.first_failure = ""
         self.fatal = False  # the next record would fare no better
 
-    def done(self, number: int, future: Future[RecordMetadata]) -> None:
+    def done(self, number: int, future: RecordFuture) -> None:
         error = future.exception()
-        if error is None:
-            self.acknowledged += 1
-        else:
+        if error is not None:
             self.fail(number, error)
+            return
+        with self._lock:
+            self.acknowledged += 1
 
-    def fail(self, number: int, error: BaseException) -> None:
-        self.failed += 1
-        if not self.first_failure:
-            self.first_failure = f"record {number}: {error or type(error).__name__}"
-        if not isinstance(error, MessageTooLargeError | InvalidRecordError):
-            self.fatal = True
+    def fail(self, number: int, error: RaftlogError) -> None:
+        with self._lock:
+            self.failed += 1
+            if not self.first_failure:
+                self.first_failure = f"record {number}: {explain_raftlog_error(error)}"
+            if not isinstance(error, MessageTooLargeError | InvalidRecordError):
+                self.fatal = True
 
 
 @click.command()
@@ -122,7 +126,7 @@ def produce(
     separator = _separator(key_separator)
     pairs = [(name, value.encode("utf-8", "surrogateescape")) for name, value in parse_pairs(headers, "--header")]
     chosen = _partitioner(partitioner)
-    from raftlog.client import Producer
+    from raftlog import Producer
 
     outcome = Outcome()
     ended_by: BaseException | None = None
@@ -141,10 +145,8 @@ def produce(
         except (KeyboardInterrupt, RaftlogError) as error:
             # What was sent before counts all the same, and the summary says how much that was.
             ended_by = error
-            with contextlib.suppress(RaftlogError):
-                producer.flush(timeout=_AFTER_END_S)
         finally:
-            producer.close(timeout=0 if ended_by else None)
+            producer.close(timeout=_AFTER_END_S if ended_by else None)
     _summarise(topic, outcome, acks, time.monotonic() - start_s, as_json)
     if ended_by is not None:
         raise ended_by
@@ -185,7 +187,22 @@ def _partitioner(text: str | None) -> dict[str, Partitioner]:
         raise click.BadParameter(f"{text!r}: {error}", param_hint="--partitioner") from None
     if not callable(function):
         raise click.BadParameter(f"{text!r} is not a function", param_hint="--partitioner")
-    return {"partitioner": cast(Partitioner, function)}
+    return {"partitioner": _checked(text, function)}
+
+
+def _checked(name: str, function: Callable[..., object]) -> PartitionFunction:
+    """The user's function; whatever it does wrong is an error that names it."""
+
+    def choose(key: bytes | None, partitions: list[int]) -> int:
+        try:
+            chosen = function(key, partitions)
+        except Exception as error:
+            raise ConfigError(f"partitioner {name} raised {type(error).__name__}: {error}") from error
+        if not isinstance(chosen, int) or chosen not in partitions:
+            raise ConfigError(f"partitioner {name} returned {chosen!r}, which is none of {partitions}")
+        return chosen
+
+    return choose
 
 
 @contextlib.contextmanager
@@ -199,7 +216,7 @@ def _open_input(path: str | None) -> Iterator[BufferedReader]:
 
 def _check_topic(bootstrap: str, topic: str, partition: int | None, create: bool) -> None:
     """Before the first record is read: a topic that is not there is the user's to create, not ours."""
-    from raftlog.client import Admin
+    from raftlog import Admin
     from raftlog.protocol.messages import NewTopic
 
     with Admin(bootstrap_servers=bootstrap) as admin:
@@ -217,7 +234,7 @@ def _check_topic(bootstrap: str, topic: str, partition: int | None, create: bool
 
 
 def _send_all(
-    send: Callable[..., Future[RecordMetadata]],
+    send: Callable[..., RecordFuture],
     stream: BufferedReader,
     delimiter: bytes,
     separator: bytes | None,
@@ -235,10 +252,7 @@ def _send_all(
                 key, value = parted
             outcome.sent += 1
             outcome.sent_bytes += len(piece)
-            try:
-                send(value=value, key=key).add_done_callback(functools.partial(outcome.done, number))
-            except MessageTooLargeError as error:
-                outcome.fail(number, error)
+            send(value=value, key=key).add_done_callback(functools.partial(outcome.done, number))
             if outcome.fatal:
                 return
             if number % _PROGRESS_EVERY_RECORDS == 0:

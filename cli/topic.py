@@ -61,7 +61,7 @@ def create(
         raftlog topic create orders --partitions 3
         raftlog topic create clicks --config retention.ms=3600000 --config retention.bytes=1000000000
     """
-    from raftlog.client import Admin
+    from raftlog import Admin
     from raftlog.protocol.messages import NewTopic
 
     settings = dict(parse_pairs(configs, "--config"))
@@ -108,7 +108,7 @@ def list_(bootstrap: str, as_json: bool) -> None:
     Example:
         raftlog topic list
     """
-    from raftlog.client import Admin
+    from raftlog import Admin
 
     with Admin(bootstrap_servers=bootstrap) as admin:
         topics = sorted(admin.describe_topics(), key=lambda found: found.name)
@@ -141,7 +141,7 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
         raftlog topic describe orders
         raftlog topic describe orders --json
     """
-    from raftlog.client import Admin
+    from raftlog import Admin
 
     from .health import view_topic
     from .offsets import current_offsets
@@ -176,7 +176,7 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
     Example:
         raftlog topic delete orders
     """
-    from raftlog.client import Admin
+    from raftlog import Admin
 
     with Admin(bootstrap_servers=bootstrap) as admin:
         (result,) = admin.delete_topics([name])
