@@ -1,0 +1,245 @@
+"""A machine with a simulated disk, a log on it, and a model of what that log has to hold after a power failure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from raftlog.clock import ManualClock
+from raftlog.record.batch import BatchHeader, check_batch, encode, split
+from raftlog.storage.fail_points import FailPoint, no_fail_point
+from raftlog.storage.index import MemoryIndexStore
+from raftlog.storage.log import PartitionLog
+from raftlog.storage.simulated_disk import SimulatedDisk
+from raftlog.types import Doubt, Flush, TopicConfig
+
+DIRECTORY = "/data/orders-0"
+TOPIC_ID = b"0123456789abcdef"
+
+
+class PowerFailureError(Exception):
+    """Raised by a fail point: the process is gone."""
+
+
+def batch_of(values: list[bytes], timestamp_ms: int = 1000) -> tuple[bytes, BatchHeader]:
+    frame = encode([(timestamp_ms, None, value) for value in values])
+    return frame, check_batch(frame)
+
+
+class Machine:
+    def __init__(self, disk: SimulatedDisk | None = None, flush: Flush = Flush.ALWAYS, segment_bytes: int = 2048) -> None:
+        self.disk = disk or SimulatedDisk()
+        self.indexes = MemoryIndexStore()
+        self.clock = ManualClock()
+        self.flush = flush
+        self.config = TopicConfig(segment_bytes=segment_bytes)
+
+    def open(
+        self, *, existed: Doubt = Doubt.NONE, fail_point: FailPoint = no_fail_point, topic_id: bytes = TOPIC_ID
+    ) -> PartitionLog:
+        return PartitionLog.open(
+            disk=self.disk,
+            directory=DIRECTORY,
+            topic_id=topic_id,
+            config=self.config,
+            flush=self.flush,
+            clock=self.clock,
+            index=self.indexes.open,
+            existed=existed,
+            fail_point=fail_point,
+        )
+
+    def crash(self, rng: random.Random | None) -> None:
+        self.disk.crash(rng)
+        if rng is not None:
+            self.indexes.crash(rng)
+
+    def kill(self) -> None:
+        """kill -9: the page cache survives."""
+        self.disk.restart()
+
+    def segments(self, generation: int = 1) -> dict[str, bytes]:
+        prefix = f"{DIRECTORY.lstrip('/')}/log.{generation}/"
+        return {path: data for path, data in self.disk.files().items() if path.startswith(prefix)}
+
+    def segment_bytes_on_disk(self) -> int:
+        return sum(len(data) for path, data in self.disk.files().items() if "/log." in path)
+
+
+def lead(log: PartitionLog, term: int) -> None:
+    log.set_term(term, 1)
+    log.append_epoch_start(term)
+
+
+def append(log: PartitionLog, count: int = 1, size: int = 100, timestamp_ms: int = 1000) -> list[int]:
+    """`count` batches of one record; returns their Raft indexes."""
+    pairs = [batch_of([b"%020d" % (log.log_end_offset + n) + bytes(size - 20)], timestamp_ms) for n in range(count)]
+    run = log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
+    return list(range(run.first_index, run.first_index + run.count))
+
+
+def contents(log: PartitionLog, max_bytes: int = 700) -> dict[int, tuple[int, bytes | None]]:
+    """Raft index -> (term, the batch; None for a no-op), as a follower would be sent it."""
+    found: dict[int, tuple[int, bytes | None]] = {}
+    index = log.horizon_index
+    while index <= log.last_index:
+        entries = log.read_entries(index, max_bytes)
+        assert entries.count > 0
+        starts = dict(entries.epoch_starts)
+        payload = bytes(entries.payload)
+        batches = [(header, payload[at : at + header.batch_bytes]) for at, header in split(payload)]
+        assert len(batches) + len(starts) == entries.count
+        following = iter(batches)
+        for each in range(index, index + entries.count):
+            if each in starts:
+                found[each] = (starts[each], None)
+            else:
+                header, data = next(following)
+                found[each] = (header.leader_epoch, data)
+            assert log.term_at(each) == found[each][0]
+        index += entries.count
+    return found
+
+
+class CrashScript:
+    """A replica that does what replicas do, told by a seed, until the power fails; then what is left is judged.
+
+    The model knows what the last completed step made durable, and what was attempted since.
+    """
+
+    def __init__(self, seed: int, machine: Machine) -> None:
+        self.rng = random.Random(seed)
+        self.machine = machine
+        self.entries: dict[int, tuple[int, bytes | None]] = {}  # durable or attempted
+        self.durable_last = 1
+        self.durable_vote = (0, -1)
+        self.attempted_votes = {(0, -1)}
+        self.horizons = {2}
+        self.counter = 0
+        self.log: PartitionLog | None = None
+
+    # --- doing -----------------------------------------------------------------------------
+
+    def start(self, fail_point: FailPoint) -> None:
+        self.log = self.machine.open(fail_point=fail_point)
+
+    def step(self) -> None:
+        steps: list[tuple[int, Callable[[PartitionLog], None]]] = [
+            (16, self._append),
+            (5, self._persist),
+            (2, self._epoch),
+            (1, self._vote),
+            (2, self._truncate),
+            (1, self._head),
+            (1, self._commit),
+            (1, self._reset),
+        ]
+        chosen = self.rng.choices([step for _, step in steps], [weight for weight, _ in steps])[0]
+        assert self.log is not None
+        chosen(self.log)
+
+    def _append(self, log: PartitionLog) -> None:
+        if log.last_term == 0:
+            return self._epoch(log)
+        pairs = []
+        for _ in range(self.rng.randrange(1, 4)):
+            self.counter += 1
+            value = b"%d:" % self.counter + bytes(self.rng.randrange(300))
+            pairs.append(batch_of([value] * self.rng.randrange(1, 3)))
+        offset, index = log.log_end_offset, log.last_index
+        for frame, header in pairs:
+            index += 1
+            stamped = offset.to_bytes(8, "big") + frame[8:12] + log.last_term.to_bytes(4, "big") + frame[16:]
+            self.entries[index] = (log.last_term, stamped)
+            offset += header.last_offset_delta + 1
+        log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
+        return None
+
+    def _persist(self, log: PartitionLog) -> None:
+        log.persist()
+        self._covered(log)
+
+    def _covered(self, log: PartitionLog) -> None:
+        self.durable_last = log.last_index
+        self.durable_vote = (log.term, log.voted_for)
+
+    def _epoch(self, log: PartitionLog) -> None:
+        self._set_term(log, log.term + 1, 1)
+        self.entries[log.last_index + 1] = (log.term, None)
+        log.append_epoch_start(log.term)
+        self._covered(log)
+
+    def _vote(self, log: PartitionLog) -> None:
+        self._set_term(log, log.term + 1, self.rng.choice((-1, 2, 3)))
+        self._persist(log)
+
+    def _set_term(self, log: PartitionLog, term: int, voted_for: int) -> None:
+        self.attempted_votes.add((term, voted_for))
+        log.set_term(term, voted_for)
+
+    def _truncate(self, log: PartitionLog) -> None:
+        lowest = max(log.commit_bound, log.horizon_index - 1) + 1
+        if lowest > log.last_index:
+            return
+        index = self.rng.randrange(lowest, log.last_index + 1)
+        self.durable_last = min(self.durable_last, index - 1)
+        log.truncate_from(index)
+        for each in [each for each in self.entries if each >= index]:
+            del self.entries[each]
+        self._covered(log)
+
+    def _head(self, log: PartitionLog) -> None:
+        if log.synced_end_offset <= log.log_start_offset:
+            return
+        before = {index: entry for index, entry in self.entries.items() if index >= log.horizon_index}
+        start = self.rng.randrange(log.log_start_offset, log.synced_end_offset + 1)
+        # Which horizon that gives is the log's to say; either may be found after a crash.
+        self.horizons = set(before) | {log.last_index + 1}
+        log.delete_head(start)
+        self.horizons = {log.horizon_index}
+        self.entries = {index: entry for index, entry in before.items() if index >= log.horizon_index}
+
+    def _commit(self, log: PartitionLog) -> None:
+        log.note_commit(self.rng.randrange(1, log.last_index + 1))
+        log.write_commit_bound()
+
+    def _reset(self, log: PartitionLog) -> None:
+        if self.rng.random() < 0.7 or log.term == 0:
+            return
+        horizon = log.last_index + self.rng.randrange(2, 50)
+        self.horizons = {log.horizon_index, horizon}
+        self.durable_last = max(log.commit_bound, 1)  # it only resets what a leader no longer has
+        log.reset_to(horizon, log.term, log.log_end_offset + 1000)
+        self.horizons = {horizon}
+        self.entries = {}
+        self._covered(log)
+
+    # --- judging ---------------------------------------------------------------------------
+
+    def judge(self, fail_point: FailPoint = no_fail_point) -> None:
+        """Opens the log after a power failure and compares it with the model. Raises AssertionError."""
+        before = self.machine.segment_bytes_on_disk()
+        log = self.machine.open(fail_point=fail_point)
+        found = contents(log)
+        assert log.horizon_index in self.horizons
+        if len(self.horizons) != 2 or log.horizon_index == min(self.horizons):
+            assert log.last_index >= min(self.durable_last, max(self.entries, default=log.last_index)), (
+                f"Raft index {self.durable_last} was durable, the log ends at {log.last_index}"
+            )
+        for index, entry in found.items():
+            assert self.entries[index] == entry, f"Raft index {index} changed"
+        assert (log.term, log.voted_for) in self.attempted_votes
+        assert log.term >= self.durable_vote[0], "the term went back"
+        if log.term == self.durable_vote[0]:
+            assert log.voted_for == self.durable_vote[1], "a vote was forgotten"
+        after = sum(len(data) for data in self.machine.segments(log._state.generation).values())
+        assert after == log.size_bytes == sum(len(data or b"") for _, data in found.values())
+        cut = before > self.machine.segment_bytes_on_disk()
+        if cut and log.horizon_index == 2 and log._state.generation == 1:
+            assert log.doubt != Doubt.NONE, "bytes were cut in silence"
+        assert (log.doubt == Doubt.NONE) == (log.doubt_reason == "")
+        # And it goes on from there.
+        lead(log, log.term + 1)
+        append(log, 3)
+        log.persist()
+        log.close()
