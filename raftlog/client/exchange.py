@@ -204,5 +204,6 @@ class Exchange:
     def next_wakeup_s(self) -> float:
         return self._scan_s
 
-    def unanswered(self) -> int:
-        return sum(len(asked) for asked in self._asked.values())
+    def is_asked(self, endpoint: Endpoint) -> bool:
+        """Whether an answer of it is waited for."""
+        return bool(self._asked.get(endpoint))

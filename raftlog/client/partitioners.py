@@ -9,6 +9,7 @@ callable     (key, partitions) -> one of `partitions`
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 import zlib
@@ -64,12 +65,10 @@ class Sticky:
 
 class RoundRobin:
     def __init__(self) -> None:
-        self._next = 0
+        self._count = itertools.count()  # even to one also when several threads send
 
     def choose(self, key: bytes | None, partitions: list[int]) -> int:
-        index = self._next
-        self._next = index + 1
-        return partitions[index % len(partitions)]
+        return partitions[next(self._count) % len(partitions)]
 
     def batch_begun(self) -> None:
         pass

@@ -146,15 +146,15 @@ class RecordFuture:
     An error's `outcome_unknown` says whether the record may be in the log all the same.
     """
 
-    __slots__ = ("_batch", "_index", "_timestamp_ms")
+    __slots__ = ("_index", "_timestamp_ms", "batch")
 
     def __init__(self, batch: PendingBatch, index: int, timestamp_ms: int) -> None:
-        self._batch = batch
+        self.batch = batch
         self._index = index
         self._timestamp_ms = timestamp_ms
 
     def done(self) -> bool:
-        return self._batch.done
+        return self.batch.done
 
     def result(self, timeout: float | None = None) -> RecordMetadata:
         """Waits. Raises the error of the send, or TimeoutError after `timeout` seconds."""
@@ -162,7 +162,7 @@ class RecordFuture:
         if error is not None:
             # One error serves all records of the batch: without this its traceback would grow.
             raise error.with_traceback(None)
-        batch = self._batch
+        batch = self.batch
         offset = batch.base_offset + self._index if batch.base_offset >= 0 else -1
         return RecordMetadata(batch.topic, batch.partition, offset, self._timestamp_ms)
 
@@ -170,10 +170,10 @@ class RecordFuture:
 
     def exception(self, timeout: float | None = None) -> RaftlogError | None:
         """Waits; None when the record was acknowledged. Raises TimeoutError after `timeout` seconds."""
-        if not self._batch.wait(timeout):
+        if not self.batch.wait(timeout):
             raise TimeoutError(f"no outcome within {timeout} s; the record may still be written")
-        return self._batch.error
+        return self.batch.error
 
     def add_done_callback(self, callback: Callable[[RecordFuture], object]) -> None:
         """Runs in the client's thread, so it must be quick and must not wait for other records."""
-        self._batch.on_done(partial(callback, self))
+        self.batch.on_done(partial(callback, self))

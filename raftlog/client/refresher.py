@@ -8,6 +8,7 @@ one before, since a node that is cut off goes on answering from what it last hea
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Sequence
 
 from raftlog.client.exchange import Answer, Exchange
@@ -36,13 +37,14 @@ class Refresher:
         exchange: Exchange,
         cache: MetadataCache,
         bootstrap: Sequence[Endpoint],
-        topics: set[str] | None,
+        topics: frozenset[str] | None,
         rng: random.Random,
     ) -> None:
         self._exchange = exchange
         self._cache = cache
         self._bootstrap = bootstrap
         self._topics = topics
+        self._topics_lock = threading.Lock()
         self._turn = rng.randrange(1 << 16)
         self._wanted = True
         self._urgent = True
@@ -57,14 +59,13 @@ class Refresher:
         self._wanted = True
 
     def want_topic(self, name: str) -> None:
-        """Asks at once for a topic that no earlier question named."""
-        if self._topics is not None and name not in self._topics:
-            self._topics.add(name)
-            self._urgent = True
-
-    def forget_topic(self, name: str) -> None:
-        if self._topics is not None:
-            self._topics.discard(name)
+        """Asks at once for a topic that no earlier question named. From any thread; wake the client AFTER it."""
+        if self._topics is None or name in self._topics:
+            return
+        with self._topics_lock:
+            # A new set, since the client's thread may be reading the old one.
+            self._topics = self._topics | {name}
+        self._urgent = True
 
     def endpoints(self) -> list[Endpoint]:
         """Nodes in the order in which they are tried: living ones, the bootstrap addresses, the rest."""
@@ -93,7 +94,6 @@ class Refresher:
         self._asking = True
         self._wanted = self._urgent = False
         self._set_backoff(now_s)
-        self._turn += 1
         return float("inf")
 
     def _set_backoff(self, now_s: float) -> None:
@@ -114,6 +114,7 @@ class Refresher:
         connected = [endpoint for endpoint in window if self._exchange.connect(endpoint)]
         if connected:
             self._connecting_s = None
+            self._turn += 1
             return connected[0]
         if self._connecting_s is None:
             self._connecting_s = now_s
@@ -130,3 +131,6 @@ class Refresher:
         else:
             # Nobody there, or a node that does not know the cluster yet: the next one is asked.
             self._wanted = True
+
+    def abort(self) -> None:
+        """Nobody waits for the refresher itself."""

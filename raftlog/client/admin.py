@@ -1,0 +1,171 @@
+"""Admin: topics, nodes and replicas, one blocking request each. Bounded by `request_timeout_ms`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from raftlog.client.calls import Call
+from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.exchange import Answer, Request
+from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError
+from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S
+from raftlog.protocol.messages import (
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    DescribeReplicasRequest,
+    DescribeReplicasResponse,
+    MetadataRequest,
+    MetadataResponse,
+    NewTopic,
+    TopicMetadata,
+    TopicResult,
+    TopicsResponse,
+)
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, ReplicaStatus
+
+T = TypeVar("T")
+_CONTROLLER = "controller"
+
+
+class Admin:
+    """Each method raises NoBrokersAvailableError or RequestTimedOutError when its time is up, or ClosedError."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
+        *,
+        request_timeout_ms: float = ADMIN_TIMEOUT_MS,
+        bootstrap_timeout_ms: float = 10_000,
+        client_id: str = "raftlog-admin",
+    ) -> None:
+        """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
+        self._timeout_s = request_timeout_ms / 1000
+        self._engine = Engine(bootstrap_servers, client_id, frozenset())
+        self._engine.start()
+        try:
+            self._engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
+        except NoBrokersAvailableError:
+            self.close()
+            raise
+
+    def create_topics(self, topics: Sequence[NewTopic]) -> list[TopicResult]:
+        """One result per topic, in order; each stands or falls alone (`error_code`, `error_text`)."""
+        wanted = list(topics)
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return CreateTopicsRequest(correlation_id=correlation_id, topics=wanted, timeout_ms=self._attempt_ms())
+
+        results = self._change("create topics", request)
+        return [self._created(result, maybe_ours) for result, maybe_ours in results]
+
+    def _created(self, result: TopicResult, maybe_ours: bool) -> TopicResult:
+        if not maybe_ours or result.error_code != ErrorCode.TOPIC_ALREADY_EXISTS:
+            return result
+        # An attempt without an answer came before: it is the one that made the topic.
+        (topic,) = self.describe_topics([result.name])
+        return TopicResult(
+            name=result.name,
+            error_code=ErrorCode.NONE,
+            error_text="",
+            topic_id=topic.topic_id,
+            partitions=len(topic.partitions),
+            replication_factor=len(topic.partitions[0].replicas) if topic.partitions else 0,
+        )
+
+    def delete_topics(self, names: Sequence[str]) -> list[TopicResult]:
+        """One result per topic, in order."""
+        wanted = list(names)
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return DeleteTopicsRequest(correlation_id=correlation_id, names=wanted, timeout_ms=self._attempt_ms())
+
+        gone = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return [
+            TopicResult(name=result.name, error_code=0, error_text="")
+            if maybe_ours and result.error_code == gone
+            else result
+            for result, maybe_ours in self._change("delete topics", request)
+        ]
+
+    def list_topics(self) -> list[str]:
+        """Names of the users' topics, sorted."""
+        return sorted(topic.name for topic in self.describe_topics())
+
+    def describe_topics(self, names: Iterable[str] | None = None) -> list[TopicMetadata]:
+        """All of the users' topics, or those named: of one that does not exist `error_code` says so."""
+        wanted = None if names is None else list(names)
+        deadline_s = time.monotonic() + TOPIC_CONFIRM_S
+        while True:
+            found = self._metadata(wanted).topics
+            if wanted is None:
+                return [topic for topic in found if topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
+            # A node may not have heard yet of a topic made a moment ago; each question goes to another one.
+            if all(topic.error_code == ErrorCode.NONE for topic in found) or time.monotonic() > deadline_s:
+                return found
+            time.sleep(TOPIC_CONFIRM_S / 4)
+
+    def describe_cluster(self) -> MetadataResponse:
+        """Cluster id, controller, nodes, flush mode. `topics` is empty."""
+        return self._metadata([])
+
+    def _metadata(self, topics: list[str] | None) -> MetadataResponse:
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return MetadataRequest(correlation_id=correlation_id, topics=topics)
+
+        return self._ask("metadata", None, request, _expect(MetadataResponse))
+
+    def describe_replicas(self, topics: Iterable[str] | None = None) -> list[ReplicaStatus]:
+        """What every replica last said of itself; None: of all topics, internal ones included."""
+        wanted = None if topics is None else list(topics)
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return DescribeReplicasRequest(correlation_id=correlation_id, topics=wanted)
+
+        return self._ask("describe replicas", None, request, _expect(DescribeReplicasResponse)).replicas
+
+    def _change(self, what: str, request: Callable[[int, bytes], Request]) -> list[tuple[TopicResult, bool]]:
+        def read(answer: Answer, _payload: bytes, maybe_done: bool) -> list[tuple[TopicResult, bool]]:
+            results = _expect(TopicsResponse)(answer, _payload, maybe_done).results
+            return [(result, maybe_done) for result in results]
+
+        return self._ask(what, _CONTROLLER, request, read)
+
+    def _ask(
+        self,
+        what: str,
+        place: str | None,
+        request: Callable[[int, bytes], Request],
+        read: Callable[[Answer, bytes, bool], T],
+    ) -> T:
+        deadline_s = time.monotonic() + self._timeout_s
+        call = Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
+        self._engine.submit(call)
+        try:
+            result: T = call.future.result()
+        except RaftlogError as error:
+            raise error.with_traceback(None) from None
+        return result
+
+    def _attempt_ms(self) -> int:
+        return int(min(self._timeout_s, ADMIN_ATTEMPT_S) * 1000)
+
+    def close(self) -> None:
+        """Ends what is under way with ClosedError. Safe to call twice."""
+        self._engine.stop()
+
+    def __enter__(self) -> Admin:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _expect(kind: type[T]) -> Callable[[Answer, bytes, bool], T]:
+    def read(answer: Answer, _payload: bytes, _maybe_done: bool) -> T:
+        if not isinstance(answer, kind):
+            raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
+        return answer
+
+    return read

@@ -1,0 +1,90 @@
+"""The real Wire: links by endpoint, made when asked for, closed when broken or idle.
+
+A connection that breaks is not made again by itself: whoever needs the endpoint asks anew, and by then
+the metadata may name another one. All calls come from one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from raftlog.limits import ANSWERS_PER_ROUND, LINK_IDLE_S
+from raftlog.network import Context, Link, Poller
+from raftlog.types import Endpoint
+
+
+class Links:
+    def __init__(self, wakeup_fd: int) -> None:
+        self._context = Context()
+        self._poller = Poller()
+        self._wakeup_fd = wakeup_fd
+        self._poller.register(wakeup_fd)
+        self._links: dict[Endpoint, Link] = {}
+        self._used_s: dict[Endpoint, float] = {}
+        self._now_s = 0.0
+        self._sweep_s = 0.0
+
+    def connect(self, endpoint: Endpoint) -> bool:
+        self._used_s[endpoint] = self._now_s
+        link = self._links.get(endpoint)
+        if link is None:
+            link = self._links[endpoint] = Link(self._context, endpoint, watched=True)
+            self._poller.register(link)
+        return link.connected
+
+    def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
+        link = self._links.get(endpoint)
+        return link is not None and link.connected and link.send(frames)
+
+    def poll(
+        self,
+        timeout_s: float,
+        answered: Callable[[Endpoint, list[bytes]], None],
+        lost: Callable[[Endpoint], None],
+    ) -> bool:
+        """Waits, then hands out what came. True when the wakeup descriptor was written to."""
+        woken = False
+        for ready in self._poller.poll(timeout_s):
+            if isinstance(ready, Link):
+                self._receive(ready, answered, lost)
+            else:
+                os.eventfd_read(self._wakeup_fd)
+                woken = True
+        return woken
+
+    def _receive(
+        self, link: Link, answered: Callable[[Endpoint, list[bytes]], None], lost: Callable[[Endpoint], None]
+    ) -> None:
+        # The state BEFORE the answers: what came before a loss is received before the loss is told.
+        link.watch()
+        for _ in range(ANSWERS_PER_ROUND):
+            frames = link.receive()
+            if frames is None:
+                break
+            answered(link.endpoint, frames)
+        else:
+            return
+        if link.losses:
+            self._close(link.endpoint)
+            lost(link.endpoint)
+
+    def sweep(self, now_s: float, busy: Callable[[Endpoint], bool]) -> None:
+        """Closes what nobody has asked for in a while. Also tells the links what time it is."""
+        self._now_s = now_s
+        if now_s < self._sweep_s:
+            return
+        self._sweep_s = now_s + LINK_IDLE_S / 4
+        for endpoint in list(self._links):
+            if now_s - self._used_s[endpoint] > LINK_IDLE_S and not busy(endpoint):
+                self._close(endpoint)
+
+    def _close(self, endpoint: Endpoint) -> None:
+        link = self._links.pop(endpoint)
+        self._poller.unregister(link)
+        link.close()
+
+    def close(self) -> None:
+        for endpoint in list(self._links):
+            self._close(endpoint)
+        self._context.close()

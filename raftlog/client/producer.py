@@ -1,0 +1,306 @@
+"""Producer: records in, futures out. Batching, sending and retrying happen in the client's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from raftlog.client.accumulator import Accumulator, Lane, RecordHeaders
+from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.partitioners import Partitioner, PartitionFunction, partitioner_named
+from raftlog.client.pending import PendingBatch, RecordFuture
+from raftlog.client.sender import Sender
+from raftlog.clock import SystemClock
+from raftlog.config import check_topic_name
+from raftlog.errors import (
+    BufferExhaustedError,
+    ClosedError,
+    MessageTooLargeError,
+    NoBrokersAvailableError,
+    UnknownTopicOrPartitionError,
+)
+from raftlog.limits import RECORD_BYTES_MAX, TOPIC_UNKNOWN_S
+from raftlog.record.batch import HEADER_BYTES
+from raftlog.record.compression import COMPRESSIONS
+
+_ACKS = {"all": -1, -1: -1, 0: 0, 1: 1}
+# How long leaving a `with` block by an exception waits for what was sent before.
+_AFTER_ERROR_S = 5.0
+
+
+class _Target:
+    """A topic as `send` needs it. Valid as long as the metadata is of `version`."""
+
+    __slots__ = ("lanes", "max_record_bytes", "partitioner", "partitions", "version")
+
+    def __init__(
+        self, version: int, partitions: list[int], lanes: list[Lane], partitioner: Partitioner, max_record_bytes: int
+    ) -> None:
+        self.version = version
+        self.partitions = partitions
+        self.lanes = lanes
+        self.partitioner = partitioner
+        self.max_record_bytes = max_record_bytes
+
+
+class Producer:
+    """Thread-safe. Close it, or use it as a context manager; otherwise what is buffered is lost at exit.
+
+    acks                 "all": committed and on every in-sync replica; 1: durable on the leader; 0: not answered,
+                         so that futures have offset -1 and say nothing
+    linger_ms            how long a batch waits for more records; full batches never wait
+    batch_bytes          of one batch before compression; a larger record goes alone
+    buffer_bytes         of all records not acknowledged yet; `send` blocks when it is full
+    max_block_ms         how long `send` blocks, for that or for the metadata of its topic
+    compression          none, gzip, snappy, lz4, zstd
+    partitioner          sticky, round-robin, murmur2 (the default: sticky without a key), crc32, or a function
+                         (key, partitions) -> partition
+    retries              of one batch, within delivery_timeout_ms; None: as many as fit
+    delivery_timeout_ms  after which a record fails, however often it was tried; one that was sent may have been
+                         written all the same, which the error's `outcome_unknown` tells
+    request_timeout_ms   how long one attempt waits for its answer
+    max_in_flight        batches of one partition on their way at the same time
+
+    Records of one partition keep the order of `send`, also when they are sent again. A batch whose outcome is
+    unknown is sent again and may then be in the log twice. As in Kafka without idempotence, a batch that is
+    refused for a moment (throttled, too few replicas in sync, disk full) while one behind it in flight is
+    accepted comes after that one: max_in_flight=1 excludes it.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
+        *,
+        acks: str | int = "all",
+        linger_ms: float = 5,
+        batch_bytes: int = 64 * 1024,
+        buffer_bytes: int = 32 * 1024 * 1024,
+        max_block_ms: float = 60_000,
+        compression: str | None = None,
+        partitioner: str | PartitionFunction = "murmur2",
+        retries: int | None = None,
+        delivery_timeout_ms: float = 120_000,
+        request_timeout_ms: float = 30_000,
+        max_in_flight: int = 5,
+        bootstrap_timeout_ms: float = 10_000,
+        client_id: str = "raftlog-producer",
+    ) -> None:
+        """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
+        if acks not in _ACKS:
+            raise ValueError(f"acks is 0, 1 or 'all', not {acks!r}")
+        compression = compression or "none"
+        if compression not in COMPRESSIONS:
+            raise ValueError(f"unknown compression {compression!r}; known are {', '.join(COMPRESSIONS)}")
+        if batch_bytes < 1 or buffer_bytes < 1 or max_in_flight < 1:
+            raise ValueError("batch_bytes, buffer_bytes and max_in_flight are at least 1")
+        partitioner_named(partitioner)  # a wrong name is an error now, not at the first send
+        self._partitioner = partitioner
+        self._compression = compression
+        self._max_block_s = max_block_ms / 1000
+        self._targets: dict[str, _Target] = {}
+        self._closed = False
+        engine = self._engine = Engine(bootstrap_servers, client_id, frozenset())
+        self._cache = engine.cache
+        self._accumulator = Accumulator(
+            clock=SystemClock(),
+            wake=engine.wake,
+            batch_bytes=min(batch_bytes, RECORD_BYTES_MAX),
+            buffer_bytes=buffer_bytes,
+            linger_s=linger_ms / 1000,
+            compression=compression,
+        )
+        sender = Sender(
+            engine.exchange,
+            engine.cache,
+            engine.refresher,
+            self._accumulator,
+            acks=_ACKS[acks],
+            max_in_flight=max_in_flight,
+            retries=retries,
+            request_timeout_s=request_timeout_ms / 1000,
+            delivery_timeout_s=delivery_timeout_ms / 1000,
+        )
+        engine.start(sender)
+        try:
+            engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
+        except NoBrokersAvailableError:
+            self.close(timeout=0)
+            raise
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        headers: RecordHeaders | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordFuture:
+        """Puts the record into a batch; the future tells its partition, offset and timestamp.
+
+        Raises UnknownTopicOrPartitionError, BufferExhaustedError or NoBrokersAvailableError after at most
+        `max_block_ms`, ClosedError, and TypeError for keys and values that are not bytes. All that comes later,
+        and a record that is too large, fails the future.
+        """
+        return self._send(topic, value, key, headers, partition, timestamp_ms, self._max_block_s)
+
+    def send_at_once(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        headers: RecordHeaders | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordFuture | None:
+        """As `send`; None, and nothing is sent, where that would block."""
+        if topic not in self._cache.topics:
+            return None
+        try:
+            return self._send(topic, value, key, headers, partition, timestamp_ms, 0.0)
+        except BufferExhaustedError:
+            return None
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: RecordHeaders | None,
+        partition: int | None,
+        timestamp_ms: int | None,
+        max_block_s: float,
+    ) -> RecordFuture:
+        target = self._targets.get(topic)
+        if target is None or target.version != self._cache.version:
+            target = self._target(topic)
+        if timestamp_ms is None:
+            timestamp_ms = time.time_ns() // 1_000_000
+        if headers is None:
+            headers = []
+        if partition is None:
+            lane = target.lanes[target.partitioner.choose(key, target.partitions)]
+        elif 0 <= partition < len(target.lanes):
+            lane = target.lanes[partition]
+        else:
+            raise UnknownTopicOrPartitionError(f"{topic} has {len(target.lanes)} partitions, and none is {partition}")
+        future = self._accumulator.append_to_open(lane, timestamp_ms, key, value, headers)
+        if future is not None:
+            return future
+        if partition is None:
+            target.partitioner.batch_begun()
+            if key is None:
+                lane = target.lanes[target.partitioner.choose(key, target.partitions)]
+        return self._send_in_new_batch(target, lane, timestamp_ms, key, value, headers, max_block_s)
+
+    def _send_in_new_batch(
+        self,
+        target: _Target,
+        lane: Lane,
+        timestamp_ms: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: RecordHeaders,
+        max_block_s: float,
+    ) -> RecordFuture:
+        # A server would refuse it too, but only after the bytes went there.
+        limit = target.max_record_bytes if self._compression == "none" else RECORD_BYTES_MAX
+        if HEADER_BYTES + len(key or b"") + len(value or b"") > limit:
+            refused = PendingBatch(lane.topic, lane.partition, None, 0.0, 0, 0)
+            refused.fail(MessageTooLargeError(f"a record of more than {limit} bytes, which is what {lane.topic} takes"))
+            return RecordFuture(refused, 0, timestamp_ms)
+        return self._accumulator.append(
+            lane,
+            timestamp_ms,
+            key,
+            value,
+            headers,
+            max_batch_bytes=target.max_record_bytes,
+            max_block_s=max_block_s,
+        )
+
+    def _target(self, name: str) -> _Target:
+        """The topic as the metadata has it now; waits for it when it is new."""
+        if self._closed:
+            raise ClosedError("the producer is closed")
+        version = self._cache.version
+        topic = self._cache.topics.get(name)
+        if topic is None:
+            self._wait_for_topic(name)
+            version = self._cache.version
+            topic = self._cache.topics.get(name)
+            if topic is None:
+                raise UnknownTopicOrPartitionError(f"topic {name} was deleted")
+        old = self._targets.get(name)
+        partitioner = partitioner_named(self._partitioner) if old is None else old.partitioner
+        if old is not None and old.partitions == topic.partitions:
+            lanes = old.lanes
+        else:
+            lanes = [self._accumulator.lane(name, number) for number in topic.partitions]
+        target = _Target(version, topic.partitions, lanes, partitioner, topic.max_record_bytes)
+        self._targets[name] = target
+        return target
+
+    def _wait_for_topic(self, name: str) -> None:
+        check_topic_name(name)
+        refresher = self._engine.refresher
+        refresher.want_topic(name)
+        refresher.want()
+        self._engine.wake()
+
+        def decided() -> bool:
+            if name in self._cache.topics:
+                return True
+            since_s = self._cache.unknown_since_s.get(name)
+            if since_s is not None and time.monotonic() - since_s >= TOPIC_UNKNOWN_S:
+                return True
+            refresher.want()
+            self._engine.wake()
+            return False
+
+        if not self._engine.wait_for(decided, self._max_block_s):
+            raise NoBrokersAvailableError(f"nothing was heard of topic {name} within {self._max_block_s:g} s")
+        if name not in self._cache.topics:
+            raise UnknownTopicOrPartitionError(f"there is no topic {name}")
+
+    def partitions_for(self, topic: str) -> set[int]:
+        """The partitions of the topic. Raises as `send` does."""
+        return set(self._target(topic).partitions)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Sends all at once and waits until every record so far has its outcome, whichever it is.
+
+        Ends within delivery_timeout_ms. Raises TimeoutError after `timeout` seconds.
+        """
+        deadline_s = None if timeout is None else time.monotonic() + timeout
+        batches = self._accumulator.begin_flush()
+        try:
+            for waited, batch in enumerate(batches):
+                left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+                if not batch.wait(left_s):
+                    raise TimeoutError(f"{len(batches) - waited} batches have no outcome after {timeout} s")
+        finally:
+            self._accumulator.end_flush()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Takes no more records, waits for those it has (at most `timeout` seconds), and ends.
+
+        What has no outcome by then fails with ClosedError. Safe to call twice.
+        """
+        self._closed = True
+        self._accumulator.close()
+        try:
+            self.flush(timeout)
+        except TimeoutError:
+            pass  # their futures say so
+        finally:
+            self._engine.stop()
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(None if error is None else _AFTER_ERROR_S)
