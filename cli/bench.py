@@ -112,9 +112,10 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
 @_options(in_flight=50)
 @click.pass_context
 def produce(context: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Measure producing: batches that were encoded before, many requests under way.
+    """Measure how fast records are taken.
 
-    After a warm-up of up to 2 s, records and bytes per second, and the time that each request took.
+    Batches that were encoded before, with many requests under way; after a warm-up of up to 2 s,
+    records and bytes per second, and the time that each request took.
 
     \b
     Examples:
@@ -132,9 +133,10 @@ def produce(context: click.Context, /, as_json: bool, **options: Any) -> None:
 @_options(in_flight=4)
 @click.pass_context
 def consume(context: click.Context, /, as_json: bool, **options: Any) -> None:
-    """Measure consuming: whole batches, which the load client does not parse.
+    """Measure how fast records are handed out.
 
-    A topic is filled first, then read over and over from its beginning. decoded_records_per_s is what
+    A topic is filled first, then read over and over from its beginning, in whole batches that the
+    load client does not parse. decoded_records_per_s is what
     a Consumer gives, which takes every record out of its batch.
 
     \b

@@ -66,10 +66,11 @@ def consume(
     as_json: bool,
     bootstrap: str,
 ) -> None:
-    """Write the records of each TOPIC to stdout, from the end on unless --from says otherwise.
+    """Read the records of topics.
 
-    It goes on until Ctrl-C, which is no error. Order holds within a partition. With --json, a key or
-    value that is not UTF-8 is base64, and key_encoding or value_encoding says so.
+    They are written to stdout, from now on unless --from says otherwise, until Ctrl-C, which is no
+    error. Order holds within a partition. With --json, a key or value that is not UTF-8 is base64,
+    and key_encoding or value_encoding says so.
 
     \b
     Examples:

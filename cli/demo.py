@@ -100,8 +100,13 @@ class _Run:
         self._create_topic()
         start_s = time.monotonic()
         self._stages.begin("producing", records_total)
-        options = {"delivery_timeout_ms": _DELIVERY_TIMEOUT_MS, "max_block_ms": _DELIVERY_TIMEOUT_MS}
-        with self._blow, Producer(bootstrap_servers=self._cluster.bootstrap, acks="all", **options) as producer:
+        producer = Producer(
+            bootstrap_servers=self._cluster.bootstrap,
+            acks="all",
+            delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,
+            max_block_ms=_DELIVERY_TIMEOUT_MS,
+        )
+        with producer, self._blow:
             for index, (key, value) in enumerate(records(self._files)):
                 if index == hold_at:
                     self._blow.wait_until_aimed()

@@ -15,6 +15,7 @@ from io import BufferedReader
 from typing import TYPE_CHECKING, cast
 
 import click
+from click.core import ParameterSource
 
 from raftlog.errors import ConfigError, ErrorCode, InvalidRecordError, MessageTooLargeError, RaftlogError, error_for
 
@@ -32,7 +33,6 @@ _AFTER_END_S = 5.0  # how long records that are under way are waited for after C
 _PROGRESS_EVERY_RECORDS = 500
 
 PartitionFunction = Callable[[bytes | None, list[int]], int]
-Partitioner = str | PartitionFunction
 
 
 class Outcome:
@@ -76,7 +76,9 @@ class Outcome:
 @click.option(
     "--partitioner",
     metavar="NAME|MODULE:FUNCTION",
-    help=f"{', '.join(PARTITIONERS)}, or a function of (key, partitions).  [default: by key, else sticky]",
+    default="murmur2",
+    show_default=True,
+    help=f"{', '.join(PARTITIONERS)}, or a function of (key, partitions). By key, and sticky without one.",
 )
 @click.option(
     "--acks",
@@ -95,21 +97,24 @@ class Outcome:
 @click.option("--create", is_flag=True, help="Create the topic, with the defaults, if there is none.")
 @bootstrap_option
 @json_option
+@click.pass_context
 def produce(
+    context: click.Context,
+    /,
     topic: str,
     path: str | None,
     null_delimited: bool,
     key_separator: str | None,
     headers: tuple[str, ...],
     partition: int | None,
-    partitioner: str | None,
+    partitioner: str,
     acks: str,
     compression: str,
     create: bool,
     bootstrap: str,
     as_json: bool,
 ) -> None:
-    """Write records to TOPIC, one per line of a file or of stdin.
+    """Write records to a topic, one per line of a file or of stdin.
 
     Exit code 0 means that every record was acknowledged. A summary goes to stderr.
 
@@ -121,10 +126,13 @@ def produce(
         find . -print0 | raftlog produce files --null-delimited --create
         raftlog produce orders --file orders.txt --partitioner mymodule:by_first_letter
     """
-    if partition is not None and partitioner is not None:
+    given = context.get_parameter_source("partitioner") is ParameterSource.COMMANDLINE
+    if partition is not None and given:
         raise click.UsageError("--partition and --partitioner exclude each other")
     separator = _separator(key_separator)
-    pairs = [(name, value.encode("utf-8", "surrogateescape")) for name, value in parse_pairs(headers, "--header")]
+    pairs: list[tuple[str, bytes | None]] = [
+        (name, value.encode("utf-8", "surrogateescape")) for name, value in parse_pairs(headers, "--header")
+    ]
     chosen = _partitioner(partitioner)
     from raftlog import Producer
 
@@ -136,7 +144,10 @@ def produce(
             note("one record per line; Ctrl-D ends")
         start_s = time.monotonic()
         producer = Producer(
-            bootstrap_servers=bootstrap, acks="all" if acks == "all" else int(acks), compression=compression, **chosen
+            bootstrap_servers=bootstrap,
+            acks="all" if acks == "all" else int(acks),
+            compression=compression,
+            partitioner=chosen,
         )
         send = functools.partial(producer.send, topic, headers=pairs, partition=partition)
         try:
@@ -169,12 +180,9 @@ def _separator(text: str | None) -> bytes | None:
     return separator
 
 
-def _partitioner(text: str | None) -> dict[str, Partitioner]:
-    """The Producer's option, none when the user gave none."""
-    if text is None:
-        return {}
+def _partitioner(text: str) -> str | PartitionFunction:
     if text in PARTITIONERS:
-        return {"partitioner": text}
+        return text
     module_name, colon, function_name = text.partition(":")
     if not colon:
         raise click.BadParameter(
@@ -187,7 +195,7 @@ def _partitioner(text: str | None) -> dict[str, Partitioner]:
         raise click.BadParameter(f"{text!r}: {error}", param_hint="--partitioner") from None
     if not callable(function):
         raise click.BadParameter(f"{text!r} is not a function", param_hint="--partitioner")
-    return {"partitioner": _checked(text, function)}
+    return _checked(text, function)
 
 
 def _checked(name: str, function: Callable[..., object]) -> PartitionFunction:

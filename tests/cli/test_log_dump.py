@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from raftlog_cli.main import raftlog
 
 from raftlog.record.batch import BatchBuilder, stamp
+from raftlog_cli.main import raftlog
 
 NAME = "00000000000000000000.00000000000000000002.log"
 
