@@ -23,7 +23,7 @@ from raftlog import limits
 from raftlog.clock import SystemClock
 from raftlog.controller.decisions import ControllerResponse, Founder
 from raftlog.controller.image import Image, encode_image
-from raftlog.errors import RaftlogError, StorageError
+from raftlog.errors import ErrorCode, RaftlogError, StorageError
 from raftlog.network import Context, Link, Poller, Server
 from raftlog.node import channel as ch
 from raftlog.node.controller_host import ControllerHost
@@ -166,6 +166,8 @@ class Worker:
             if isinstance(message, _RaftMessage):
                 if len(frames) <= 3:
                     replica.on_raft(message, frames[2] if len(frames) == 3 else None)
+            elif isinstance(message, m.ProduceRequest) and self._host is not None:
+                self._on_other(frames[0], message)
             elif isinstance(message, ClientRequest):
                 replica.on_request(frames[0], message, frames[2:])
             else:
@@ -181,6 +183,10 @@ class Worker:
                 self._door.handshake(client, message, self._config.cluster_id)
             case m.CreateTopicsRequest() | m.DeleteTopicsRequest() | RegisterNodeRequest() if self._host:
                 self._host.on_request(client, message)
+            case m.ProduceRequest(correlation_id=correlation_id):
+                # Only the controller writes here: what it did not write, it could not replay.
+                text = f"{self._config.spec.topic} belongs to raftlog itself"
+                self._door.refuse(client, correlation_id, text, ErrorCode.INVALID_TOPIC_EXCEPTION)
             case _:
                 self._door.refuse_message(client, message, f"the worker of {self._config.spec.name}")
 
