@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
+from raftlog.protocol import nodes as n
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import encode
+from raftlog.types import Endpoint, ReplicaStatus, Role
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 # msgpack has unsigned 64 bits as well: one beyond what an int64 field of ours can hold.
@@ -152,4 +154,48 @@ RAFT_MESSAGES = st.sampled_from(get_args(RaftMessage)).flatmap(
             for name, kind in get_type_hints(cls).items()
         },
     )
+)
+
+ENDPOINTS = st.builds(
+    Endpoint,
+    st.one_of(
+        st.text(max_size=10), st.sampled_from(["127.0.0.1", "", "*", "host:7", "::1", "a b", "\x00", "x" * 300])
+    ),
+    st.one_of(st.integers(-1, 70_000), ANY_INT),
+)
+STATUSES = st.builds(
+    ReplicaStatus,
+    topic=st.text(max_size=5),
+    topic_id=TOPIC_IDS,
+    partition=ANY_INT,
+    node_id=ANY_INT,
+    role=st.sampled_from(Role),
+    leader_epoch=ANY_INT,
+)
+NODE_STATES = st.builds(
+    n.NodeState,
+    node_id=st.one_of(st.integers(1, 4), ANY_INT),
+    boot_id=ANY_INT,
+    cluster_id=st.text(max_size=5),
+    directory_id=st.text(max_size=5),
+    endpoint=ENDPOINTS,
+    voters=st.lists(ANY_INT, max_size=3),
+    founders=st.lists(st.tuples(ANY_INT, st.text(max_size=5)), max_size=3),
+    image_offset=ANY_INT,
+    workers=st.lists(
+        st.builds(n.WorkerState, endpoint=st.none() | ENDPOINTS, boot_id=ANY_INT, status=STATUSES), max_size=2
+    ),
+    leaving=st.booleans(),
+)
+NODE_REQUESTS = st.one_of(
+    NODE_STATES,
+    st.builds(n.ImageRequest, correlation_id=ANY_INT, cluster_id=st.text(max_size=5), image_offset=ANY_INT),
+    st.builds(
+        n.RegisterNodeRequest,
+        correlation_id=ANY_INT,
+        cluster_id=st.text(max_size=5),
+        node_id=st.one_of(st.integers(1, 4), ANY_INT),
+        directory_id=st.text(max_size=300),
+        endpoint=ENDPOINTS,
+    ),
 )

@@ -24,7 +24,7 @@ from raftlog.protocol import codec
 from raftlog.protocol import messages as m
 from raftlog.record.batch import encode
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, METADATA_TOPIC, METADATA_TOPIC_ID, Endpoint
-from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, RAFT_MESSAGES
+from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, NODE_REQUESTS, RAFT_MESSAGES
 from tests.fuzz.talker import GREETING, READY, Talker, closed_by_other_side, raw
 
 pytestmark = pytest.mark.cluster
@@ -41,6 +41,7 @@ class Target(NamedTuple):
     endpoint: Endpoint
     pid: int
     topic_id: bytes
+    cluster_id: str
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +50,16 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
         host, _, port = node.bootstrap.rpartition(":")
         supervisor = Endpoint(host, int(port))
         with contextlib.closing(Talker(supervisor)) as talker:
-            controller = talker.ask(m.MetadataRequest(correlation_id=0)).controller
+            metadata = talker.ask(m.MetadataRequest(correlation_id=0))
+            controller, cluster_id = metadata.controller, metadata.cluster_id
             with contextlib.closing(Talker(controller)) as creator:
                 created = creator.ask(m.CreateTopicsRequest(correlation_id=0, topics=[m.NewTopic(name=TOPIC)]))
             assert created.results[0].error_code == 0, created
             worker = _leader_of(talker)
             found = {
-                "supervisor": Target(supervisor, node.pids[1], METADATA_TOPIC_ID),
-                "worker": Target(worker, _process_of(talker, TOPIC), created.results[0].topic_id),
-                "controller": Target(controller, _process_of(talker, METADATA_TOPIC), METADATA_TOPIC_ID),
+                "supervisor": Target(supervisor, node.pids[1], METADATA_TOPIC_ID, cluster_id),
+                "worker": Target(worker, _process_of(talker, TOPIC), created.results[0].topic_id, cluster_id),
+                "controller": Target(controller, _process_of(talker, METADATA_TOPIC), METADATA_TOPIC_ID, cluster_id),
             }
             with contextlib.closing(Talker(worker)) as producer:
                 for number in range(RECORDS):
@@ -324,3 +326,15 @@ def test_a_client_that_leaves_with_requests_unanswered_is_forgotten(
             leaving.say([codec.encode(_produce(target.topic_id)), batch])
     with contextlib.closing(Talker(target.endpoint)) as staying:
         staying.shake_hands()
+
+
+# Last, since what is told here about other nodes stays known.
+@MANY
+@given(message=NODE_REQUESTS, ours=st.booleans())
+def test_no_word_of_another_node_ends_a_process(
+    target: Target, talker: Talker, message: msgspec.Struct, ours: bool
+) -> None:
+    if ours:
+        message = msgspec.structs.replace(message, cluster_id=target.cluster_id)
+    talker.say([codec.encode(message)])
+    talker.shake_hands()
