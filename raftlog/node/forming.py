@@ -75,9 +75,12 @@ def _enter_formed(
         return Join(cluster_id, tuple(sorted(voters)))
     if set(peers) != voters:
         raise ConfigError(f"the voters of this cluster are nodes {_ids(voters)}; --peers names {_ids(peers)}")
-    # Founders may differ in one directory if it was wiped in between: any doubt counts.
-    counted_on = {dict(state.founders).get(node_id) for state in formed}
-    founders = {**dict(formed[0].founders), node_id: directory_id}
+    # Founders may differ in one directory if it was wiped in between: any doubt counts. Those who joined
+    # later know nothing of it.
+    founding = [dict(state.founders) for state in formed if state.founders]
+    counted_on = {founders.get(node_id) for founders in founding}
+    founders = {voter: founding[0].get(voter, "") if founding else "" for voter in voters}
+    founders[node_id] = directory_id
     return Form(founders, lost_disk=counted_on != {directory_id}, cluster_id=cluster_id)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import resource
 import signal
@@ -58,6 +59,8 @@ def prepare_fork_server() -> None:
         os.environ.setdefault(name, value)
     os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())
     multiprocessing.set_forkserver_preload(["raftlog.node.preload"])
+    # It imports while the node still looks for the others.
+    multiprocessing.forkserver.ensure_running()
 
 
 def start_worker(config: WorkerConfig) -> Child:

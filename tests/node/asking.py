@@ -1,0 +1,106 @@
+"""A client of one request, straight on a link: what a test says to a node or a worker, and hears back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from raftlog.network import Context, Link, Poller
+from raftlog.protocol.codec import Request, Response, decode_response, encode
+from raftlog.protocol.messages import (
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    DescribeReplicasRequest,
+    DescribeReplicasResponse,
+    MetadataRequest,
+    MetadataResponse,
+    NewTopic,
+    TopicResult,
+    TopicsResponse,
+)
+from raftlog.types import Endpoint, ReplicaStatus
+
+T = TypeVar("T")
+WAIT_S = 15.0
+
+
+def exchange(endpoint: Endpoint, frames: list[bytes], timeout_s: float = 5.0) -> list[bytes]:
+    """The frames of the first answer; [] when there was none in time."""
+    context = Context()
+    link = Link(context, endpoint)
+    poller = Poller()
+    poller.register(link)
+    deadline_s = time.monotonic() + timeout_s
+    sent = False
+    try:
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            sent = sent or link.send(frames)
+            poller.poll(min(left_s, 5.0 if sent else 0.01))
+            answer = link.receive()
+            if answer is not None:
+                return answer
+        return []
+    finally:
+        link.close()
+        context.close()
+
+
+def ask(endpoint: Endpoint, request: Request, timeout_s: float = 5.0) -> Response | None:
+    answer = exchange(endpoint, [encode(request)], timeout_s)
+    return decode_response(answer[0]) if answer else None
+
+
+def until(find: Callable[[], T | None], timeout_s: float = WAIT_S) -> T:
+    """The first thing found that is true."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        found = find()
+        if found:
+            return found
+        assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain for {find}"
+        time.sleep(0.02)
+
+
+def metadata(endpoint: Endpoint, topics: list[str] | None = None) -> MetadataResponse | None:
+    """None while the node has none to give."""
+    answer = ask(endpoint, MetadataRequest(correlation_id=1, topics=topics))
+    return answer if isinstance(answer, MetadataResponse) and not answer.error_code else None
+
+
+def controller(endpoint: Endpoint) -> Endpoint:
+    return until(lambda: (found := metadata(endpoint)) and found.controller)
+
+
+def create_topic(endpoint: Endpoint, name: str, partitions: int = 1, factor: int = -1) -> TopicResult:
+    new = NewTopic(name=name, partitions=partitions, replication_factor=factor)
+    return _admin(endpoint, CreateTopicsRequest(correlation_id=1, topics=[new]))
+
+
+def delete_topic(endpoint: Endpoint, name: str) -> TopicResult:
+    return _admin(endpoint, DeleteTopicsRequest(correlation_id=1, names=[name]))
+
+
+def _admin(endpoint: Endpoint, request: CreateTopicsRequest | DeleteTopicsRequest) -> TopicResult:
+    """Asks the controller; asks again while leadership moves."""
+
+    def attempt() -> TopicResult | None:
+        answer = ask(controller(endpoint), request, 10.0)
+        return answer.results[0] if isinstance(answer, TopicsResponse) else None
+
+    return until(attempt)
+
+
+def statuses(endpoint: Endpoint, topic: str | None = None) -> list[ReplicaStatus]:
+    answer = ask(endpoint, DescribeReplicasRequest(correlation_id=1, topics=[topic] if topic else None))
+    return answer.replicas if isinstance(answer, DescribeReplicasResponse) else []
+
+
+def leaders(endpoint: Endpoint, topic: str) -> dict[int, Endpoint]:
+    """Partition to the endpoint of its leader; empty until every partition has one."""
+    found = metadata(endpoint, [topic])
+    if found is None or not found.topics[0].partitions:
+        return {}
+    partitions = found.topics[0].partitions
+    known = {p.partition: p.endpoint for p in partitions if p.endpoint is not None}
+    return known if len(known) == len(partitions) else {}

@@ -1,0 +1,109 @@
+"""Flags and the INI file: what is taken, what is refused, and which wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raftlog.errors import ConfigError
+from raftlog.node.settings import is_loopback, parse_settings, read_settings_file
+from raftlog.types import Endpoint, Flush
+
+THREE = "1@127.0.0.1:7071,2@127.0.0.1:7072,3@127.0.0.1:7073"
+
+
+def test_an_id_alone_is_a_node_on_loopback() -> None:
+    settings = parse_settings({"id": "1"})
+    assert settings.listen == settings.advertise == Endpoint("127.0.0.1", 7071)
+    assert settings.data == "./raftlog-data/1"
+    assert settings.flush is Flush.ALWAYS
+    assert settings.peers == {}
+    assert settings.worker_ports is None
+
+
+def test_the_own_address_is_the_one_in_peers() -> None:
+    settings = parse_settings({"id": "2", "peers": THREE.replace(",", " ,\n ")})
+    assert settings.listen == settings.advertise == Endpoint("127.0.0.1", 7072)
+    assert sorted(settings.peers) == [1, 2, 3]
+
+
+def test_a_joiner_listens_at_its_own_default_port() -> None:
+    assert parse_settings({"id": "4", "peers": THREE}).listen == Endpoint("127.0.0.1", 7074)
+
+
+def test_listen_and_advertise_may_differ() -> None:
+    settings = parse_settings({"id": "1", "listen": "0.0.0.0:9000", "advertise": "db1.example"})
+    assert settings.listen == Endpoint("0.0.0.0", 9000)
+    assert settings.advertise == Endpoint("db1.example", 9000)
+
+
+def test_peers_names_the_address_for_others_and_listen_the_one_to_bind() -> None:
+    settings = parse_settings({"id": "1", "peers": THREE, "listen": "0.0.0.0"})
+    assert settings.listen == Endpoint("0.0.0.0", 7071)
+    assert settings.advertise == Endpoint("127.0.0.1", 7071)
+
+
+def test_worker_ports_are_a_range_with_both_ends() -> None:
+    assert parse_settings({"id": "1", "worker-ports": "8000-8003"}).worker_ports == range(8000, 8004)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({}, "--id"),
+        ({"id": "one"}, "--id"),
+        ({"id": "0"}, "--id"),
+        ({"id": "70000"}, "--listen"),
+        ({"id": "1", "peers": "127.0.0.1:7071"}, "ID@HOST:PORT"),
+        ({"id": "1", "peers": ","}, "--peers"),
+        ({"id": "1", "peers": "1@a:1,1@b:2"}, "twice"),
+        ({"id": "1", "peers": "1@a:1,2@a:1"}, "two nodes"),
+        ({"id": "1", "peers": "1@a:99999"}, "--peers"),
+        ({"id": "4", "peers": THREE, "listen": "127.0.0.1:7071"}, "another node"),
+        ({"id": "1", "listen": "nonsense:"}, "--listen"),
+        ({"id": "1", "listen": "0.0.0.0:7071"}, "--advertise"),
+        ({"id": "1", "worker-ports": "9000"}, "FROM-TO"),
+        ({"id": "1", "worker-ports": "9000-8000"}, "empty"),
+        ({"id": "1", "flush": "sometimes"}, "--flush"),
+        ({"id": "1", "log-level": "loud"}, "--log-level"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_refused_by_the_name_of_its_flag(flags: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        parse_settings(flags)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "node.ini"
+    path.write_text(f"[node]\nid = 1\npeers = {THREE}\nflush = os\nworker_ports = 8000-8010\n")
+    settings = parse_settings({"id": "3", "flush": None, "data": "/srv/raftlog"}, read_settings_file(str(path)))
+    assert settings.node_id == 3
+    assert settings.flush is Flush.OS
+    assert settings.data == "/srv/raftlog"
+    assert settings.worker_ports == range(8000, 8011)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "id = 1", "[node]\nid = 1\nspeed = 11\n", "[server]\nid = 1\n", "[node]\nid = 1\nid = 2\n", "[node]\nid"],
+)
+def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "node.ini"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        read_settings_file(str(path))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent"):
+        read_settings_file(str(tmp_path / "absent.ini"))
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("localhost", True), ("0.0.0.0", False), ("db1", False)],
+)
+def test_only_loopback_is_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
