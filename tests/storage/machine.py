@@ -27,7 +27,9 @@ def batch_of(values: list[bytes], timestamp_ms: int = 1000) -> tuple[bytes, Batc
 
 
 class Machine:
-    def __init__(self, disk: SimulatedDisk | None = None, flush: Flush = Flush.ALWAYS, segment_bytes: int = 2048) -> None:
+    def __init__(
+        self, disk: SimulatedDisk | None = None, flush: Flush = Flush.ALWAYS, segment_bytes: int = 2048
+    ) -> None:
         self.disk = disk or SimulatedDisk()
         self.indexes = MemoryIndexStore()
         self.clock = ManualClock()
