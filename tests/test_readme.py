@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -58,20 +59,35 @@ def test_every_option_that_the_pages_name_exists() -> None:
     """`raftlog NOUN VERB --option …` anywhere in the pages is looked up in that command's help."""
     wrong = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for line in re.findall(r"(?:^    |^|`)(raftlog (?:[a-z]+)[^`\n|]*)", page.read_text(), re.M):
+        for line in _command_lines(page.read_text()):
             words = shlex.split(line, comments=True)[1:]
-            command = []
+            command: tuple[str, ...] = ()
             for word in words:
                 if not re.fullmatch(r"[a-z]+", word) or len(command) == 2:
                     break
-                command.append(word)
+                command = (*command, word)
             help_text = _help(command)
             options = [word.partition("=")[0] for word in words if word.startswith("--")]
             wrong += [f"{page.name}: {line}: {option}" for option in options if option not in help_text]
     assert not wrong
 
 
-def _help(command: list[str]) -> str:
+def test_every_option_of_a_node_is_explained_to_operators() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", _help(("node", "start")))) - {"--help"}
+    assert len(options) > 5
+    assert not sorted(option for option in options if f"`{option}" not in page)
+
+
+def _command_lines(page: str) -> list[str]:
+    """Between backticks, in an indented line, or in a shell block."""
+    shell = re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S)
+    lines = re.findall(r"^    (raftlog [a-z].*)$|`(raftlog [a-z][^`\n]*)`", page, re.M)
+    return [a or b for a, b in lines] + re.findall(r"^(raftlog .*)$", "".join(shell), re.M)
+
+
+@functools.cache
+def _help(command: tuple[str, ...]) -> str:
     """Help of `raftlog command`; its last word may be an argument, such as a topic's name."""
     for words in (command, command[:1]):
         done = subprocess.run(
