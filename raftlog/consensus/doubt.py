@@ -1,7 +1,8 @@
 """When a replica that may lack what it acknowledged counts again (docs/architecture.md, "Doubtful replicas").
 
-It must durably hold the leader's log end as of its rejoin, and know it committed; or, under a leader elected by
-the votes of all replicas, hold that leader's no-op. One that lost its term and vote with its disk must first hear
+It must durably hold the leader's log end as of its rejoin, and know it committed; or, under a leader that was elected by
+the votes of all replicas, the vote of *this* process among them, hold that leader's no-op. (A replica that was damaged
+after such an election may have acknowledged more than the no-op since, so that its first way is the only one.) One that lost its term and vote with its disk must first hear
 the term of every other replica: its forgotten vote may be what a candidate of a higher term is standing on.
 Pure: indexes in, a decision out.
 """
@@ -22,6 +23,7 @@ class Rejoin:
         self._leader_term = 0
         self._until_index = 0
         self._by_all = False
+        self._voted_term = 0
 
     @property
     def mute(self) -> bool:
@@ -36,12 +38,16 @@ class Rejoin:
         self._highest_term = max(self._highest_term, term)
         return None if self._unheard else self._highest_term
 
+    def on_vote(self, term: int) -> None:
+        """This process voted, itself included, with its doubt on the vote."""
+        self._voted_term = term
+
     def on_append(self, leader_term: int, leader_last_index: int, all_votes_index: int) -> None:
         """First contact with a leader fixes how far this replica must come under it."""
         if leader_term > self._leader_term:
             self._leader_term = leader_term
-            self._until_index = all_votes_index or leader_last_index
-            self._by_all = all_votes_index > 0
+            self._by_all = all_votes_index > 0 and leader_term == self._voted_term
+            self._until_index = all_votes_index if self._by_all else leader_last_index
 
     def is_over(self, leader_term: int, synced_index: int, match_index: int, commit_index: int) -> bool:
         """`match_index`: up to where this log is known to equal the leader's."""

@@ -78,6 +78,7 @@ class RaftGroup:
         self._held: list[tuple[int, r.RaftMessage]] = []
         self._asked_terms_s = -1e9
         self._transferred = False
+        self._blocked_since_s = now_s
 
     # --- what the rest of raftlog asks --------------------------------------------------------
     @property
@@ -169,6 +170,8 @@ class RaftGroup:
             self._ask_prevotes(0)
         if not self.is_leader and 0.0 < self._elections.deadline_s <= now_s:
             self._start_prevote(now_s)
+        if self.is_leader:
+            self._yield_to_all_votes(now_s)
         was = self.role
         if self._elections.tick(now_s, self.commit_index):
             self._stand(now_s)
@@ -242,6 +245,7 @@ class RaftGroup:
         self._prevotes = {}
         self._asked_term = 0
         self._votes = {self.node_id: self._own_vote()}
+        self._rejoin.on_vote(self.term)
         transfer, self._transferred = self._transferred, False
         for other in self._others:
             self._hold(other, r.VoteRequest, self.log.last_index, self.log.last_term, transfer)
@@ -262,6 +266,7 @@ class RaftGroup:
             self._follow_nobody(now_s)  # the vote stands; somebody with room may win the next term
             return
         self._elections.become_leader(now_s)
+        self._blocked_since_s = now_s
         self.leader_id = self.node_id
         self._all_votes_index = self.epoch_index if by_all else 0
         self._rejoin.on_append(self.term, self.epoch_index, self._all_votes_index)
@@ -285,6 +290,18 @@ class RaftGroup:
         self._elections.adopt_term(term, voted_for, now_s)
         self._match_index = 0
         self._votes = {}
+
+    def _yield_to_all_votes(self, now_s: float) -> None:
+        """With a majority in doubt nothing can commit, and so no doubt can end: only an election by all helps.
+
+        A leader that reaches every replica and has been blocked like this for a while steps down for one.
+        """
+        sure = sum(p.doubt is Doubt.NONE for p in self._progress.values()) + (self.log.doubt is Doubt.NONE)
+        reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
+        if sure >= majority(len(self.replicas)) or not reachable or self.commit_index >= self.log.last_index:
+            self._blocked_since_s = now_s
+        elif now_s - self._blocked_since_s >= limits.ELECTION_TIMEOUT_MAX_S:
+            self._follow_nobody(now_s)
 
     def _own_vote(self) -> Vote:
         return Vote(self.log.doubt, self.log.commit_bound)
@@ -329,6 +346,7 @@ class RaftGroup:
         )
         vote = self._own_vote()
         if granted:
+            self._rejoin.on_vote(m.term)
             self._elections.adopt_term(m.term, m.sender_id, now_s)
             self._elections.postpone(now_s)
         self._hold(m.sender_id, r.VoteResponse, granted, int(vote.doubt), vote.bound)

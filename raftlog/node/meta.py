@@ -127,15 +127,9 @@ class DataDirectory:
 
     def doubt_of(self, hosted: HostedReplica) -> Doubt:
         """What its worker has to be told when it opens the directory."""
-        if not hosted.created:
-            return hosted.doubt
-        path = self.replica_path(hosted.spec)
-        try:
-            names = os.listdir(path)
-        except FileNotFoundError:
-            return Doubt.LOST_DISK
-        has_anything = any(name.startswith(("state.", "log.")) for name in names)
-        return Doubt.NONE if has_anything else Doubt.LOST_DISK
+        # Only a directory without `state` asks for it. Whether the directory is there says nothing: a start
+        # that failed for want of room may have made it anew.
+        return Doubt.LOST_DISK if hosted.created else hosted.doubt
 
     def set_aside(self, spec: ReplicaSpec) -> None:
         """Rename a replica's directory, so that its name is free at once. `remove_leftovers` ends it."""

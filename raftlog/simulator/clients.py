@@ -106,8 +106,6 @@ class Client:
             case m.ListOffsetsResponse():
                 if self._in_flight.pop(response.correlation_id, None) is None:
                     return
-                if response.error_code == ErrorCode.NONE:
-                    self._invariants.on_watermark(response.leader_epoch, response.offset)
                 self._after(response.error_code, response.leader_id)
 
     def _on_result(self, result: m.ProduceResult) -> None:

@@ -79,6 +79,13 @@ class Invariants:
             self.damaged.discard(node_id)
         self.durable[node_id] = (log.synced_index, [(start.term, start.index) for start in log.epoch_starts])
 
+    def before_crash(self, machine: Machine) -> None:
+        """A turn that a fail point ended may have committed and answered before."""
+        replica = machine.replica
+        assert replica is not None
+        if replica._group.commit_index > self.checked[machine.node_id] and replica.is_leader:
+            self.after_turn(machine)
+
     def _check_leader(self, node_id: int, term: int, log: PartitionLog) -> None:
         known = self.leaders.setdefault(term, node_id)
         if known != node_id:

@@ -84,9 +84,8 @@ class Machine:
         assert self.replica is None
         self._inbox.clear()
         self.boots += 1
-        existed = Doubt.NONE
-        if self._hosted and not self.disk.exists(DIRECTORY):
-            existed = Doubt.LOST_DISK
+        # Whether the directory is there says nothing: a start that failed may have made it anew.
+        existed = Doubt.LOST_DISK if self._hosted else Doubt.NONE
         try:
             log = PartitionLog.open(
                 disk=self.disk,

@@ -9,8 +9,9 @@ from collections.abc import Hashable
 
 import msgspec
 
-from raftlog.errors import StorageError
+from raftlog.errors import ErrorCode, StorageError
 from raftlog.partition.replica import ClientRequest, ClientResponse
+from raftlog.protocol.messages import ListOffsetsResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import decode
 from raftlog.simulator.clients import Client
@@ -100,11 +101,12 @@ class World:
 
     def _introduce(self, machine: Machine, other: Machine) -> None:
         """`machine` learns the boot id of `other`, a little later."""
-        mine, theirs, other_id = machine.boot_id, other.boot_id, other.node_id
+        mine, theirs = machine.boot_id, other.boot_id
 
         def learn() -> None:
-            if machine.boot_id == mine:
-                machine.hand_in("peer", other_id, theirs)
+            # News of an older boot may be late, but a supervisor passes on only what holds now.
+            if machine.boot_id == mine and other.boot_id == theirs:
+                machine.hand_in("peer", other.node_id, theirs)
                 self._schedule_turn(machine, self.events.now_s)
 
         self.events.after(self.rng.uniform(*_DISCOVERY_S), learn)
@@ -146,6 +148,7 @@ class World:
         try:
             taken = machine.work()
         except SimulatedCrash as crash:
+            self.invariants.before_crash(machine)  # what it answered in this turn counts
             self.crash(machine.node_id, power=self.rng.random() < 0.8, why=f"at {crash}")
             self.restart_later(machine.node_id)
             return
@@ -209,6 +212,8 @@ class World:
 
     def _answer(self, node_id: int, client: Hashable, response: ClientResponse, payload: bytes | None) -> None:
         assert isinstance(client, str)
+        if isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
+            self.invariants.on_watermark(response.leader_epoch, response.offset)
         self.events.after(
             self.rng.uniform(0.0002, 0.001), lambda: self.clients[client].on_response(response)
         )
