@@ -139,8 +139,10 @@ class Membership:
             self._strangers[node_id] = text
 
     def _link_nodes(self) -> None:
+        """Where a node was heard last, else what the user says now, else what the image says."""
         addresses = dict(self._peers)
         addresses.update({node_id: info.endpoint for node_id, info in self.image.nodes.items()})
+        addresses.update(self._settings.peers)
         for node_id, state in self.gossip.states().items():
             if node_id in addresses:
                 addresses[node_id] = state.endpoint
