@@ -91,26 +91,46 @@ class IndexTail:
         place = bisect_left(self._offsets, end_offset)
         del self.entries[:place], self._offsets[:place], self._indexes[:place]
 
-    def drop_from(self, offset: int) -> None:
+    def drop_from(self, offset: int) -> list[IndexEntry]:
+        """Drops the entries with base_offset >= offset, and returns them."""
         place = bisect_left(self._offsets, offset)
+        dropped = self.entries[place:]
         del self.entries[place:], self._offsets[place:], self._indexes[place:]
+        return dropped
+
+
+class _Committed(IndexTail):
+    """What an LMDB file would hold. `cut` are the entries that the last truncation dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut: list[IndexEntry] = []
+
+    def crash(self, rng: random.Random) -> None:
+        """No commit was ever synced: the file is as it was at any time since the last truncation, or before it."""
+        if self.cut and rng.random() < 0.5:
+            self.drop_from(self.cut[0].base_offset)
+            for entry in self.cut:
+                self.add(entry)
+        self.cut = []
+        keep = rng.randrange(len(self.entries) + 1)
+        if keep < len(self.entries):
+            self.drop_from(self.entries[keep].base_offset)
 
 
 class MemoryIndexStore:
     """What the indexes of one machine have committed, by directory. Pass its `open` to PartitionLog.open."""
 
     def __init__(self) -> None:
-        self._committed: dict[str, IndexTail] = {}
+        self._committed: dict[str, _Committed] = {}
 
     def open(self, directory: str) -> MemoryIndex:
-        return MemoryIndex(self._committed.setdefault(directory, IndexTail()))
+        return MemoryIndex(self._committed.setdefault(directory, _Committed()))
 
     def crash(self, rng: random.Random) -> None:
-        """A power failure: each index keeps any prefix of what it had committed."""
+        """A power failure."""
         for _, committed in sorted(self._committed.items()):
-            keep = rng.randrange(len(committed.entries) + 1)
-            if keep < len(committed.entries):
-                committed.drop_from(committed.entries[keep].base_offset)
+            committed.crash(rng)
 
     def wipe(self, directory: str) -> None:
         self._committed.pop(directory, None)
@@ -119,8 +139,8 @@ class MemoryIndexStore:
 class MemoryIndex:
     """The twin of LmdbIndex."""
 
-    def __init__(self, committed: IndexTail | None = None) -> None:
-        self._committed = IndexTail() if committed is None else committed
+    def __init__(self, committed: _Committed | None = None) -> None:
+        self._committed = _Committed() if committed is None else committed
         self._tail = IndexTail()
 
     def add(self, entry: IndexEntry) -> None:
@@ -142,7 +162,9 @@ class MemoryIndex:
 
     def truncate(self, offset: int) -> None:
         self._tail.drop_from(offset)
-        self._committed.drop_from(offset)
+        dropped = self._committed.drop_from(offset)
+        if dropped:
+            self._committed.cut = dropped
 
     def delete_head(self, offset: int) -> None:
         self._tail.drop_below(offset)

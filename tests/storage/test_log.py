@@ -344,6 +344,24 @@ def test_a_truncation_leaves_what_is_in_front_of_it(seed: int) -> None:
     assert list(contents(machine.open()))[-1] == index + 3
 
 
+def test_a_reader_that_went_on_before_a_truncation_does_not_use_its_old_place() -> None:
+    machine = Machine(segment_bytes=100_000)
+    log = machine.open()
+    lead(log, 1)
+    append(log, 20)
+    log.persist()
+    log.tail_cache_bytes = 0
+    for offset in range(10, 15):
+        log.read(offset, 1, 20)
+        log.read_entries(offset, 1)
+    log.truncate_from(5)
+    append(log, 20, size=130)
+    log.persist()
+    for offset in range(10, 16):
+        assert log.read(offset, 1, 20)[:8] == offset.to_bytes(8, "big")
+        assert bytes(log.read_entries(offset, 1).payload)[:8] == (offset - 3).to_bytes(8, "big")
+
+
 def test_a_truncation_at_or_below_the_commit_bound_fails_the_log() -> None:
     machine = Machine()
     log = machine.open()
@@ -481,6 +499,21 @@ def test_the_index_is_committed_every_few_megabytes_of_synced_log() -> None:
     log.persist()
     assert log._index.last_committed() is not None
     assert log._index.pending() == 0
+
+
+def test_the_index_commits_nothing_that_is_not_really_synced() -> None:
+    machine = Machine(flush=Flush.OS, segment_bytes=2 * INDEX_COMMIT_BYTES)
+    log = machine.open()
+    lead(log, 1)
+    frame, header = batch_of([bytes(64 * 1024)])
+    batches = INDEX_COMMIT_BYTES // len(frame) + 1
+    log.append_as_leader([frame] * batches, [header] * batches, 1)
+    log.persist()
+    assert log._index.last_committed() is None
+    log.append_as_leader([frame] * batches, [header] * batches, 1)
+    log.persist()
+    last = log._index.last_committed()
+    assert last is not None and last.base_offset == batches - 1
 
 
 def test_after_a_failed_sync_the_log_refuses_everything() -> None:

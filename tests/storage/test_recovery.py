@@ -235,6 +235,22 @@ def test_an_old_segment_that_was_cut_at_a_batch_boundary_is_found_without_readin
     assert log.last_index < 10
 
 
+def test_after_a_cut_below_the_index_the_log_goes_on_and_is_found_again() -> None:
+    machine = Machine()
+    _filled(machine)
+    machine.open().close()
+    paths = sorted(machine.segments())
+    machine.disk.truncate_durable(paths[1], len(machine.segments()[paths[1]]) // 2)
+    log = machine.open()
+    lead(log, 9)
+    append(log, 30, size=700)
+    log.close()
+    log = machine.open()
+    held = contents(log)
+    log.tail_cache_bytes = 0
+    assert contents(log) == held and held[log.last_index][0] == 9
+
+
 def test_an_empty_last_segment_makes_doubtful() -> None:
     machine = Machine()
     _filled(machine)
