@@ -128,12 +128,11 @@ class Fetcher:
                 self._scan_s = now_s + EXPIRY_SCAN_S
             next_s = float("inf")
             for state in self.states.values():
-                if state.asked is not None:
-                    if scan:
-                        self._give_up_on_silent_leader(state, state.asked, now_s)
-                    if state.moved_s is not None:
-                        next_s = min(next_s, self._scan_s)
-                elif not state.paused and state.error is None:
+                if scan and state.asked is not None:
+                    self._give_up_on_silent_leader(state, state.asked, now_s)
+                if state.moved_s is not None:
+                    next_s = min(next_s, self._scan_s)
+                if state.asked is None and not state.paused and state.error is None:
                     next_s = min(next_s, self._ask(state, now_s))
             return next_s
 

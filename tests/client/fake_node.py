@@ -1,0 +1,170 @@
+"""A node for the tests of the engine: one process, one topic, logs in memory, real sockets.
+
+It leads everything itself: supervisor and worker share the address. Tests change `refuse` and `silent`
+to make it misbehave.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from raftlog.errors import ErrorCode
+from raftlog.network import Context, Poller, Server
+from raftlog.protocol import codec
+from raftlog.protocol.messages import (
+    FetchRequest,
+    FetchResponse,
+    HandshakeRequest,
+    HandshakeResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    MetadataRequest,
+    MetadataResponse,
+    NodeMetadata,
+    PartitionMetadata,
+    ProduceRequest,
+    ProduceResponse,
+    ProduceResult,
+    TopicMetadata,
+)
+from raftlog.record.batch import check_batch, stamp
+from raftlog.types import LATEST_TIMESTAMP, Endpoint
+
+TOPIC_ID = b"0123456789abcdef"
+
+
+class FakeNode:
+    def __init__(self, partitions: int = 1, ports: range | int | None = None) -> None:
+        self._context = Context()
+        self._server = Server(self._context, "127.0.0.1", ports)
+        self.endpoint = Endpoint("127.0.0.1", self._server.port)
+        self.bootstrap = str(self.endpoint)
+        self.batches: list[list[tuple[int, int, bytes]]] = [[] for _ in range(partitions)]  # [start, end), bytes
+        self.refuse = ErrorCode.NONE
+        self.silent = False
+        self.topic = "t"
+        self.known = True
+        self._waiting: list[tuple[bytes, FetchRequest, float]] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        poller = Poller()
+        poller.register(self._server)
+        while not self._stopping:
+            poller.poll(0.01)
+            produced: dict[bytes, list[ProduceResult]] = {}
+            while (frames := self._server.receive()) is not None:
+                if not self.silent:
+                    self._handle(frames, produced)
+            for identity, results in produced.items():
+                self._server.send(identity, [codec.encode(ProduceResponse(results=results))])
+            waiting, self._waiting = self._waiting, []
+            for identity, request, until_s in waiting:
+                self._fetch(identity, request, until_s)
+        self._server.close()
+        self._context.close()
+
+    def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
+        identity, header, *payload = frames
+        match request := codec.decode_incoming(header):
+            case HandshakeRequest():
+                self._answer(identity, HandshakeResponse(correlation_id=request.correlation_id, version=1))
+            case MetadataRequest():
+                self._answer(identity, self._metadata(request))
+            case ProduceRequest():
+                result = self._produce(request, payload[0])
+                if request.acks:
+                    produced.setdefault(identity, []).append(result)
+            case FetchRequest():
+                self._fetch(identity, request, time.monotonic() + request.max_wait_ms / 1000)
+            case ListOffsetsRequest():
+                end = self.end(request.partition)
+                offset = end if request.timestamp_ms == LATEST_TIMESTAMP else 0
+                self._answer(identity, ListOffsetsResponse(correlation_id=request.correlation_id, offset=offset))
+
+    def _answer(self, identity: bytes, response: codec.Response, payload: bytes = b"") -> None:
+        self._server.send(identity, [codec.encode(response), *([payload] if payload else [])])
+
+    def _metadata(self, request: MetadataRequest) -> MetadataResponse:
+        topics = []
+        for name in [self.topic] if request.topics is None else request.topics:
+            known = self.known and name == self.topic
+            partitions = [
+                PartitionMetadata(
+                    partition=number, leader_id=1, leader_epoch=1, endpoint=self.endpoint, replicas=[1], in_sync=[1]
+                )
+                for number in range(len(self.batches))
+            ]
+            topics.append(
+                TopicMetadata(
+                    name=name,
+                    topic_id=TOPIC_ID if known else b"",
+                    error_code=0 if known else int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+                    partitions=partitions if known else [],
+                    config={},
+                )
+            )
+        node = NodeMetadata(node_id=1, endpoint=self.endpoint, alive=True, voter=True)
+        return MetadataResponse(correlation_id=request.correlation_id, cluster_id="c", nodes=[node], topics=topics)
+
+    def end(self, partition: int) -> int:
+        log = self.batches[partition]
+        return log[-1][1] if log else 0
+
+    def _produce(self, request: ProduceRequest, batch: bytes) -> ProduceResult:
+        if self.refuse:
+            return ProduceResult(request.correlation_id, self.refuse, -1)
+        header = check_batch(batch)
+        start = self.end(request.partition)
+        stamped = stamp(batch, start, 1)
+        self.batches[request.partition].append((start, start + header.record_count, stamped))
+        return ProduceResult(request.correlation_id, 0, start)
+
+    def _fetch(self, identity: bytes, request: FetchRequest, until_s: float) -> None:
+        end = self.end(request.partition)
+        code = self.refuse
+        found: list[bytes] = []
+        if request.offset > end:
+            code = ErrorCode.OFFSET_OUT_OF_RANGE
+        else:
+            found = self._batches(request)
+        if not found and not code and time.monotonic() < until_s:
+            self._waiting.append((identity, request, until_s))
+            return
+        response = FetchResponse(
+            correlation_id=request.correlation_id, error_code=code, high_watermark=end, log_start_offset=0
+        )
+        self._answer(identity, response, b"".join(found))
+
+    def _batches(self, request: FetchRequest) -> list[bytes]:
+        log = self.batches[request.partition]
+        low, high = 0, len(log)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if log[middle][1] <= request.offset else (low, middle)
+        found: list[bytes] = []
+        size = 0
+        for _, _, batch in log[low:]:
+            if found and size + len(batch) > request.max_bytes:
+                break
+            found.append(batch)
+            size += len(batch)
+        return found
+
+    def close(self) -> None:
+        self._stopping = True
+        self._thread.join(5)
+
+
+@contextmanager
+def fake_node(partitions: int = 1) -> Iterator[FakeNode]:
+    node = FakeNode(partitions)
+    try:
+        yield node
+    finally:
+        node.close()

@@ -1,0 +1,155 @@
+"""The Wire's in-memory twin: who is connected is said by the test, and what was sent is kept."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raftlog.client.exchange import Exchange, Request
+from raftlog.client.metadata import MetadataCache
+from raftlog.client.refresher import Refresher
+from raftlog.errors import ErrorCode
+from raftlog.protocol import codec
+from raftlog.protocol.messages import (
+    ErrorResponse,
+    FetchResponse,
+    HandshakeRequest,
+    ListOffsetsResponse,
+    MetadataResponse,
+    NodeMetadata,
+    PartitionMetadata,
+    ProduceResponse,
+    ProduceResult,
+    TopicMetadata,
+)
+from raftlog.types import Endpoint
+
+NODE = Endpoint("node", 1)
+WORKER_A = Endpoint("worker", 11)
+WORKER_B = Endpoint("worker", 12)
+TOPIC_ID = b"0123456789abcdef"
+
+
+class Sent(NamedTuple):
+    endpoint: Endpoint
+    request: Request
+    payload: bytes
+
+
+class FakeWire:
+    """`sent` holds requests that no test has taken yet, greetings left out."""
+
+    def __init__(self, *connected: Endpoint) -> None:
+        self.connected = set(connected)
+        self.wanted: set[Endpoint] = set()
+        self.full: set[Endpoint] = set()
+        self.greeted: list[Endpoint] = []
+        self.sent: list[Sent] = []
+
+    def connect(self, endpoint: Endpoint) -> bool:
+        self.wanted.add(endpoint)
+        return endpoint in self.connected
+
+    def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
+        if endpoint not in self.connected or endpoint in self.full:
+            return False
+        request = codec.decode_incoming(frames[0])
+        if isinstance(request, HandshakeRequest):
+            self.greeted.append(endpoint)
+        else:
+            assert isinstance(request, Request)
+            self.sent.append(Sent(endpoint, request, frames[1] if len(frames) > 1 else b""))
+        return True
+
+    def take(self, kind: type | None = None) -> list[Sent]:
+        """What was sent since, of one kind."""
+        taken = [one for one in self.sent if kind is None or isinstance(one.request, kind)]
+        self.sent = [one for one in self.sent if one not in taken]
+        return taken
+
+
+class Cluster:
+    """One topic and the pieces of a client around a FakeWire, for the tests of cores."""
+
+    def __init__(self, *connected: Endpoint, topics: frozenset[str] | None = frozenset({"t"})) -> None:
+        import random
+
+        self.wire = FakeWire(*(connected or (NODE, WORKER_A, WORKER_B)))
+        self.exchange = Exchange(self.wire, "test")
+        self.cache = MetadataCache()
+        self.refresher = Refresher(self.exchange, self.cache, [NODE], topics, random.Random(1))
+        self.now_s = 1000.0
+
+    def know(
+        self,
+        leader: Endpoint | None = WORKER_A,
+        epoch: int = 1,
+        *,
+        partitions: int = 1,
+        topic_id: bytes = TOPIC_ID,
+        max_record_bytes: int = 1024 * 1024,
+    ) -> None:
+        """A node has answered: one leader leads all partitions of topic t."""
+        self.cache.update(metadata(leader, epoch, partitions, topic_id, max_record_bytes), self.now_s)
+
+    def know_nothing(self) -> None:
+        """A node has answered that it knows no topic t."""
+        gone = TopicMetadata(name="t", topic_id=b"", error_code=3, partitions=[], config={})
+        self.cache.update(MetadataResponse(correlation_id=0, topics=[gone]), self.now_s)
+
+    def lose(self, endpoint: Endpoint) -> None:
+        self.exchange.lost(endpoint)
+
+    def answer_produce(self, sent: Sent, code: int = 0, base_offset: int = -1, *, epoch: int = -1) -> None:
+        result = ProduceResult(sent.request.correlation_id, code, base_offset, -1, epoch)
+        self.exchange.answered(sent.endpoint, [codec.encode(ProduceResponse(results=[result]))])
+
+    def answer_fetch(self, sent: Sent, payload: bytes = b"", code: int = 0, high_watermark: int = 0) -> None:
+        response = FetchResponse(
+            correlation_id=sent.request.correlation_id,
+            error_code=code,
+            high_watermark=high_watermark,
+            log_start_offset=0,
+        )
+        self.exchange.answered(sent.endpoint, [codec.encode(response), *([payload] if payload else [])])
+
+    def answer_offsets(self, sent: Sent, offset: int) -> None:
+        response = ListOffsetsResponse(correlation_id=sent.request.correlation_id, offset=offset)
+        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+
+    def answer_error(self, sent: Sent, code: ErrorCode) -> None:
+        response = ErrorResponse(correlation_id=sent.request.correlation_id, error_code=code, error_text="no")
+        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+
+
+def metadata(
+    leader: Endpoint | None,
+    epoch: int,
+    partitions: int = 1,
+    topic_id: bytes = TOPIC_ID,
+    max_record_bytes: int = 1024 * 1024,
+    correlation_id: int = 0,
+) -> MetadataResponse:
+    return MetadataResponse(
+        correlation_id=correlation_id,
+        cluster_id="c",
+        nodes=[NodeMetadata(node_id=1, endpoint=NODE, alive=True, voter=True)],
+        topics=[
+            TopicMetadata(
+                name="t",
+                topic_id=topic_id,
+                error_code=0,
+                partitions=[
+                    PartitionMetadata(
+                        partition=number,
+                        leader_id=-1 if leader is None else leader.port,
+                        leader_epoch=epoch,
+                        endpoint=leader,
+                        replicas=[1, 2, 3],
+                        in_sync=[1, 2, 3],
+                    )
+                    for number in range(partitions)
+                ],
+                config={"max_record_bytes": max_record_bytes},
+            )
+        ],
+    )

@@ -1,0 +1,348 @@
+"""What is fetched next, positions, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from raftlog.client.fetched import ConsumerRecord, PartitionState, Payload
+from raftlog.client.fetcher import Fetcher
+from raftlog.errors import (
+    CorruptMessageError,
+    ErrorCode,
+    MessageTooLargeError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
+from raftlog.limits import CORRUPT_FETCHES_MAX, LEADER_MOVED_S, TOPIC_UNKNOWN_S
+from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest
+from raftlog.record.batch import encode, stamp
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
+from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, Cluster, Sent
+
+T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
+
+
+class Consuming(Cluster):
+    def __init__(self, places: Sequence[TopicPartition] = (T0,), **changes: Any) -> None:
+        super().__init__(NODE, WORKER_A, WORKER_B)
+        self.told = 0
+        options: dict[str, Any] = {
+            "reset_policy": "earliest",
+            "min_bytes": 1,
+            "max_wait_ms": 500,
+            "partition_bytes": 1000,
+            "buffer_bytes": 3000,
+            "request_timeout_s": 30.0,
+            "on_data": self.tell,
+        }
+        self.fetcher = Fetcher(self.exchange, self.cache, self.refresher, **(options | changes))
+        self.know(partitions=3)
+        self.fetcher.assign(list(places))
+
+    def tell(self) -> None:
+        self.told += 1
+
+    def state(self, place: TopicPartition = T0) -> PartitionState:
+        return self.fetcher.states[place]
+
+    def step(self, seconds: float = 0.0) -> float:
+        self.now_s += seconds
+        self.exchange.expire(self.now_s)
+        return self.fetcher.step(self.now_s)
+
+    def asked(self, seconds: float = 0.0) -> list[Sent]:
+        self.step(seconds)
+        return self.wire.take()
+
+    def fetch(self, seconds: float = 0.0) -> tuple[Sent, FetchRequest]:
+        (sent,) = self.asked(seconds)
+        assert isinstance(sent.request, FetchRequest)
+        return sent, sent.request
+
+    def read(self, place: TopicPartition = T0) -> list[ConsumerRecord]:
+        state = self.state(place)
+        found = []
+        while state.decode_next():
+            found += state.take(10**6)
+        return found
+
+
+def batch(base_offset: int, *values: bytes) -> bytes:
+    return stamp(encode([(1, None, value) for value in values]), base_offset, 1)
+
+
+def at(offset: int, places: Sequence[TopicPartition] = (T0,), **changes: Any) -> Consuming:
+    consuming = Consuming(places, **changes)
+    for place in places:
+        consuming.state(place).move(offset)
+    return consuming
+
+
+@pytest.mark.parametrize(("policy", "timestamp"), [("earliest", EARLIEST_TIMESTAMP), ("latest", LATEST_TIMESTAMP)])
+def test_a_partition_without_a_position_begins_as_the_policy_says(policy: str, timestamp: int) -> None:
+    consuming = Consuming(reset_policy=policy)
+    (sent,) = consuming.asked()
+    assert isinstance(sent.request, ListOffsetsRequest)
+    assert sent.request.timestamp_ms == timestamp
+    consuming.answer_offsets(sent, 17)
+    assert consuming.state().position == 17
+    assert consuming.fetch()[1].offset == 17
+
+
+def test_with_policy_none_a_position_has_to_be_given() -> None:
+    consuming = Consuming(reset_policy="none")
+    assert consuming.asked() == []
+    assert isinstance(consuming.state().error, OffsetOutOfRangeError)
+    consuming.state().move(3)
+    assert consuming.fetch()[1].offset == 3
+
+
+def test_the_next_fetch_goes_on_where_the_answer_ended_without_waiting_for_the_user() -> None:
+    consuming = at(5)
+    sent, request = consuming.fetch()
+    assert (request.offset, request.max_bytes, request.max_wait_ms) == (5, 1000, 500)
+    consuming.answer_fetch(sent, batch(5, b"a", b"b") + batch(7, b"c"), high_watermark=8)
+    assert consuming.fetch()[1].offset == 8
+    assert consuming.state().position == 5
+    assert [(record.offset, record.value) for record in consuming.read()] == [(5, b"a"), (6, b"b"), (7, b"c")]
+    assert consuming.state().position == 8
+    assert consuming.told == 1
+    assert consuming.state().high_watermark == 8
+
+
+def test_records_below_the_asked_offset_are_dropped() -> None:
+    consuming = at(6)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, batch(4, b"4", b"5", b"6", b"7"))
+    assert [record.offset for record in consuming.read()] == [6, 7]
+
+
+def test_gaps_of_offsets_are_legal() -> None:
+    consuming = at(3)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, batch(10, b"a") + batch(20, b"b"))
+    assert [record.offset for record in consuming.read()] == [10, 20]
+    assert consuming.state().position == 21
+
+
+def test_one_request_per_partition_is_under_way() -> None:
+    consuming = at(0, (T0, T1, T2))
+    assert len(consuming.asked()) == 3
+    assert consuming.asked(0.1) == []
+
+
+def test_what_is_buffered_is_bounded_and_partitions_have_equal_shares() -> None:
+    consuming = at(0, (T0, T1, T2), buffer_bytes=3000)
+    value = b"x" * 300
+    offsets = dict.fromkeys((0, 1, 2), 0)
+    for _ in range(10):
+        for sent in consuming.asked():
+            assert isinstance(sent.request, FetchRequest)
+            assert sent.request.max_bytes == 1000
+            if sent.request.partition == 2:
+                consuming.answer_fetch(sent)  # nothing there
+            else:
+                offset = sent.request.offset
+                consuming.answer_fetch(sent, batch(offset, value, value))
+                offsets[sent.request.partition] = offset + 2
+    held = [consuming.state(place).buffered_bytes for place in (T0, T1, T2)]
+    assert sum(held) <= 3000
+    assert held[0] == held[1] > 0
+    consuming.read(T0)
+    assert TopicPartition("t", 0) in {TopicPartition("t", sent.request.partition) for sent in consuming.asked()}  # type: ignore[union-attr]
+
+
+def test_a_batch_larger_than_the_share_is_taken_all_the_same() -> None:
+    consuming = at(0, buffer_bytes=100)
+    sent, request = consuming.fetch()
+    assert request.max_bytes == 100
+    consuming.answer_fetch(sent, batch(0, b"x" * 5000))
+    assert consuming.asked() == []
+    assert len(consuming.read()) == 1
+    assert consuming.fetch()[1].offset == 1
+
+
+def test_an_empty_answer_is_asked_again_at_once() -> None:
+    consuming = at(5)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, high_watermark=5)
+    assert consuming.fetch()[1].offset == 5
+
+
+def test_a_seek_forgets_what_was_fetched_and_what_is_under_way() -> None:
+    consuming = at(0)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, batch(0, b"old"))
+    stale, _ = consuming.fetch()
+    consuming.state().move(100)
+    fresh, request = consuming.fetch()
+    assert request.offset == 100
+    consuming.answer_fetch(stale, batch(1, b"stale"))
+    consuming.answer_fetch(fresh, batch(100, b"new"))
+    assert [record.value for record in consuming.read()] == [b"new"]
+
+
+def test_out_of_range_goes_where_the_policy_says_after_what_is_there_was_read() -> None:
+    consuming = at(5)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, batch(5, b"5"))
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, code=ErrorCode.OFFSET_OUT_OF_RANGE)
+    assert [record.offset for record in consuming.read()] == [5]
+    sent, _ = consuming.fetch(1.0)
+    consuming.answer_fetch(sent, code=ErrorCode.OFFSET_OUT_OF_RANGE)
+    (sent,) = consuming.asked()
+    consuming.answer_offsets(sent, 40)
+    assert consuming.state().position == 40
+
+
+def test_out_of_range_with_policy_none_is_the_users_to_decide() -> None:
+    consuming = at(5, reset_policy="none")
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, code=ErrorCode.OFFSET_OUT_OF_RANGE)
+    assert isinstance(consuming.state().error, OffsetOutOfRangeError)
+    assert consuming.asked(5.0) == []
+    assert consuming.state().position == 5
+
+
+@pytest.mark.parametrize("code", [ErrorCode.OFFSET_NOT_AVAILABLE, ErrorCode.THROTTLING_QUOTA_EXCEEDED])
+def test_what_passes_is_asked_again_at_the_same_leader(code: ErrorCode) -> None:
+    consuming = at(5)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, code=code)
+    assert consuming.asked() == []
+    sent, request = consuming.fetch(0.05)
+    assert (sent.endpoint, request.offset) == (WORKER_A, 5)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION])
+def test_a_leader_that_is_none_is_not_asked_before_it_is_named_again(code: ErrorCode) -> None:
+    consuming = at(5)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, code=code)
+    assert consuming.asked(0.1) == []
+    consuming.know(WORKER_B, 2, partitions=3)
+    assert consuming.fetch(0.1)[0].endpoint == WORKER_B
+
+
+def test_a_lost_connection_is_asked_again_at_the_next_leader() -> None:
+    consuming = at(5)
+    consuming.fetch()
+    consuming.lose(WORKER_A)
+    assert consuming.asked(0.1) == []
+    consuming.know(WORKER_B, 2, partitions=3)
+    sent, request = consuming.fetch()
+    assert (sent.endpoint, request.offset) == (WORKER_B, 5)
+
+
+def test_a_silent_leader_is_given_up_once_another_is_known() -> None:
+    consuming = at(5)
+    consuming.fetch()
+    consuming.step(2.0)
+    consuming.know(WORKER_B, 2, partitions=3)
+    consuming.step(0.2)
+    due_s = consuming.step(LEADER_MOVED_S + 0.2)
+    sent, _ = consuming.fetch(due_s - consuming.now_s)
+    assert sent.endpoint == WORKER_B
+
+
+def test_another_error_is_the_users_and_stops_only_its_partition() -> None:
+    consuming = at(5, (T0, T1))
+    first, second = consuming.asked()
+    consuming.answer_fetch(first, code=ErrorCode.MESSAGE_TOO_LARGE)
+    assert isinstance(consuming.state(T0).error, MessageTooLargeError)
+    consuming.answer_fetch(second, batch(5, b"x"))
+    (again,) = consuming.asked()
+    assert isinstance(again.request, FetchRequest)
+    assert again.request.partition == 1
+
+
+def test_an_answer_that_is_no_batches_is_fetched_again_before_it_is_an_error() -> None:
+    consuming = at(5)
+    for attempt in range(CORRUPT_FETCHES_MAX):
+        assert consuming.state().error is None, attempt
+        sent, request = consuming.fetch(0.1)
+        assert request.offset == 5
+        consuming.answer_fetch(sent, b"garbage" * 20)
+    assert isinstance(consuming.state().error, CorruptMessageError)
+    assert "t-0 at offset 5" in str(consuming.state().error)
+
+
+def test_a_wrong_checksum_is_found_when_the_batch_is_decoded() -> None:
+    consuming = at(5)
+    sent, _ = consuming.fetch()
+    good, bad = batch(5, b"good"), bytearray(batch(6, b"bad"))
+    bad[-1] ^= 1
+    consuming.answer_fetch(sent, good + bytes(bad))
+    state = consuming.state()
+    assert state.decode_next()
+    assert [record.value for record in state.take(10)] == [b"good"]
+    with pytest.raises(CorruptMessageError, match="checksum"):
+        state.decode_next()
+    consuming.fetcher.corrupt(state, CorruptMessageError("checksum"))
+    assert consuming.fetch(0.1)[1].offset == 6
+
+
+def test_batches_that_do_not_lead_on_are_not_taken() -> None:
+    with pytest.raises(CorruptMessageError):
+        Payload(batch(3, b"a"), 5)
+    with pytest.raises(CorruptMessageError):
+        Payload(batch(5, b"a") + batch(5, b"a"), 5)
+    with pytest.raises(CorruptMessageError):
+        Payload(batch(5, b"a")[:-1], 5)
+
+
+def test_a_subscription_takes_all_partitions_and_those_that_come_later() -> None:
+    consuming = Consuming(())
+    consuming.fetcher.subscribe(("t",))
+    assert set(consuming.fetcher.states) == {T0, T1, T2}
+    position = consuming.state(T1)
+    consuming.know(partitions=4)
+    consuming.step()
+    assert len(consuming.fetcher.states) == 4
+    assert consuming.state(T1) is position
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning() -> None:
+    consuming = at(500)
+    consuming.fetch()
+    consuming.know(WORKER_B, 1, partitions=3, topic_id=b"another topic id")
+    (sent,) = consuming.asked()
+    assert isinstance(sent.request, ListOffsetsRequest)
+    assert (sent.endpoint, sent.request.timestamp_ms) == (WORKER_B, EARLIEST_TIMESTAMP)
+    assert sent.request.topic_id == b"another topic id"
+
+
+def test_a_topic_made_anew_is_an_error_with_policy_none() -> None:
+    consuming = at(500, reset_policy="none")
+    consuming.fetch()
+    consuming.know(WORKER_B, 1, partitions=3, topic_id=b"another topic id")
+    consuming.step()
+    assert isinstance(consuming.state().error, OffsetOutOfRangeError)
+
+
+def test_an_unknown_topic_is_told_after_a_while() -> None:
+    consuming = Consuming(())
+    consuming.cache.topics.clear()
+    consuming.fetcher.subscribe(("t",))
+    consuming.know_nothing()
+    assert consuming.fetcher.unknown_topic(consuming.now_s) is None
+    error = consuming.fetcher.unknown_topic(consuming.now_s + TOPIC_UNKNOWN_S)
+    assert isinstance(error, UnknownTopicOrPartitionError)
+
+
+def test_a_partition_that_is_not_there_is_an_error() -> None:
+    consuming = at(0, (TopicPartition("t", 7),))
+    consuming.step()
+    assert isinstance(consuming.state(TopicPartition("t", 7)).error, UnknownTopicOrPartitionError)
+
+
+def test_a_paused_partition_is_not_fetched() -> None:
+    consuming = at(0)
+    consuming.state().paused = True
+    assert consuming.asked() == []
+    consuming.state().paused = False
+    assert len(consuming.asked()) == 1
