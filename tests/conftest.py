@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ settings.load_profile("raftlog")
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[RUN_VARIABLE] = uuid.uuid4().hex
+    # A run that is ended from outside ends its clusters too, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
