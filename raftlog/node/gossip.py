@@ -33,13 +33,16 @@ class Gossip:
     def __init__(self, node_id: int) -> None:
         self._node_id = node_id
         self._heard: dict[int, _Heard] = {}
+        self.news = 0  # how often something changed but figures
 
     def hear(self, state: NodeState, now_s: float) -> bool:
         """True when something else than figures changed: boot, endpoints, leaders, image, leaving."""
         previous = self._heard.get(state.node_id)
         workers = {key_of(worker): worker for worker in state.workers}
         self._heard[state.node_id] = _Heard(state, now_s, workers)
-        return previous is None or _outline(previous.state) != _outline(state)
+        news = previous is None or _outline(previous.state) != _outline(state)
+        self.news += news
+        return news
 
     def conflict(self, state: NodeState, now_s: float) -> str:
         """Why another living process already has this node id; empty when none has."""

@@ -5,7 +5,8 @@
         cluster.kill(1)
         cluster.start(1)
 
-Each node's data is in `<directory>/<id>`, its log in `<directory>/<id>.log`. No process outlives it.
+Each node's data is in `<directory>/<id>`, its log in `<directory>/<id>.log`. No process outlives it,
+also when this process is killed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from raftlog.errors import ConfigError, RequestTimedOutError
+from raftlog.node.running import LEASH_VARIABLE
 from raftlog.types import Endpoint, Flush
 
 _HOST = "127.0.0.1"
@@ -118,10 +120,10 @@ class LocalCluster:
         with open(self.directory / f"{node_id}.log", "ab") as log:
             self._processes[node_id] = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=self._environment,
+                env={**self._environment, LEASH_VARIABLE: "1"},
                 # Ctrl-C at a demo's terminal is for the demo, which then stops its nodes.
                 start_new_session=True,
             )
@@ -129,8 +131,9 @@ class LocalCluster:
     def _forget(self, node_id: int) -> int:
         process = self._processes.pop(node_id)
         exit_code = process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
         return exit_code
 
     def _log_tail(self, node_id: int) -> str:

@@ -6,6 +6,7 @@ is not brought down by them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 
@@ -14,7 +15,13 @@ import msgspec
 from raftlog import limits
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, decode_image
-from raftlog.errors import ConfigError, CorruptLogError, ErrorCode, InconsistentClusterIdError
+from raftlog.errors import (
+    ConfigError,
+    CorruptLogError,
+    ErrorCode,
+    InconsistentClusterIdError,
+    StorageError,
+)
 from raftlog.network import Context, Link
 from raftlog.node.forming import Form, Join, Wait, check_peers, decide_forming
 from raftlog.node.gossip import Gossip
@@ -222,7 +229,8 @@ class Membership:
         if not meta.cluster_id:
             self._data.save(msgspec.structs.replace(meta, cluster_id=image.cluster_id, voters=image.voters))
         self.image = image
-        self._data.cache_image(image)
+        with contextlib.suppress(StorageError):  # only a cache
+            self._data.cache_image(image)
         self.changed = True
         self._link_nodes()
 

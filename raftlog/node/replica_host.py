@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
+from raftlog import limits
 from raftlog.controller.image import Image
+from raftlog.errors import DiskFullError
 from raftlog.node import channel as ch
 from raftlog.node.gossip import Gossip, ReplicaKey
 from raftlog.node.hosting import METADATA_KEY, key_of, plan_hosting
@@ -17,6 +19,7 @@ from raftlog.node.meta import DataDirectory, HostedReplica
 from raftlog.node.processes import Child, start_worker
 from raftlog.node.settings import NodeSettings
 from raftlog.node.workers import Ended, Failure, OpenedReplica, Peers, Published, Workers
+from raftlog.types import ReplicaSpec
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +33,52 @@ class ReplicaHost:
         self._on_image = on_image
         self._live: list[int] = []
         self._cluster_id = ""
+        self._news_told = -1
+        self._image = Image()
+        self._followed = self._stopping = False
+        self._opened: set[ReplicaKey] = set()
+        self._deleted: set[ReplicaKey] = set()
+        self._retry_s = 0.0
         self.workers = Workers(settings.node_id, settings.advertise.host, self._start)
         self._remove_leftovers()
 
     def follow(self, image: Image) -> None:
+        """Bring everything in step with `image`, at the next `tick`."""
+        self._image = image
+        self._followed = False
+
+    def stop(self, now_s: float) -> None:
+        """The node ends: nothing new is started, and what runs is told to stop."""
+        self._stopping = True
+        self.workers.stop_all(now_s)
+
+    def tick(self, ready: Collection[ReplicaKey], now_s: float) -> None:
+        """Read the workers that are `ready`, and do whatever is due. A full disk delays, it ends nothing."""
+        for event in self.workers.tick(ready, now_s):
+            match event:
+                case OpenedReplica():
+                    self._opened.add(event.key)
+                case Published():
+                    self._on_image(event.image)
+                case Failure():
+                    log.error("%s: %s; starting again in %.1f s", event.name, event.text, event.again_in_s)
+                case Ended(key, deleted=True):
+                    self._deleted.add(key)
+        if now_s < self._retry_s:
+            return
+        try:
+            self._list_created()
+            self._remove_deleted()
+            self._follow()
+        except DiskFullError as error:
+            log.error("%s; trying again in %.0f s", error, limits.DISK_RETRY_S)
+            self._retry_s = now_s + limits.DISK_RETRY_S
+
+    def _follow(self) -> None:
         """Start what is listed, list what the image adds, stop what it deletes."""
-        plan = plan_hosting(self._data.meta, image)
+        if self._followed or self._stopping:
+            return
+        plan = plan_hosting(self._data.meta, self._image)
         if plan.add:
             meta = self._data.meta
             # Listed BEFORE the workers start, so that a crash in between is no loss.
@@ -48,35 +91,49 @@ class ReplicaHost:
             if not self.workers.is_stopping(key_of(hosted)):
                 log.info("%s was deleted", hosted.spec.name)
                 self.workers.stop(key_of(hosted), time.monotonic())
+        self._followed = True
 
-    def tick(self, ready: Collection[ReplicaKey]) -> bool:
-        """True when a replica is gone, so that its name is free for the next."""
-        gone = False
-        for event in self.workers.tick(ready, time.monotonic()):
-            match event:
-                case OpenedReplica():
-                    self._on_opened(event.key)
-                case Published():
-                    self._on_image(event.image)
-                case Failure():
-                    log.error("%s: %s; starting again in %.1f s", event.name, event.text, event.again_in_s)
-                case Ended(key, deleted=True):
-                    self._on_deleted(key)
-                    gone = True
-        return gone
+    def _list_created(self) -> None:
+        if not self._opened:
+            return
+        meta = self._data.meta
+        replicas = tuple(
+            msgspec.structs.replace(hosted, created=True) if key_of(hosted) in self._opened else hosted
+            for hosted in meta.replicas
+        )
+        if replicas != meta.replicas:
+            # Listed as created BEFORE anyone learns where the workers are.
+            self._data.save(msgspec.structs.replace(meta, replicas=replicas))
+        for key in self._opened & self.workers.specs.keys():
+            self.workers.announce(key)
+        if METADATA_KEY in self._opened:
+            self.workers.tell(METADATA_KEY, ch.Live(nodes=self._live))
+        self._opened.clear()
+
+    def _remove_deleted(self) -> None:
+        if not self._deleted:
+            return
+        meta = self._data.meta
+        for hosted in meta.replicas:
+            if key_of(hosted) in self._deleted:
+                # Its name is free BEFORE it is unlisted: a crash in between finds a replica to be deleted again.
+                self._data.set_aside(hosted.spec)
+        replicas = tuple(hosted for hosted in meta.replicas if key_of(hosted) not in self._deleted)
+        self._data.save(msgspec.structs.replace(meta, replicas=replicas))
+        self._deleted.clear()
+        self._remove_leftovers()
+        self._followed = False  # a topic of the same name may have waited for it
 
     def tell(self, gossip: Gossip, now_s: float, cluster_id: str) -> None:
         """Where the other replicas are, to the workers that do not know yet."""
-        for key, spec in self.workers.specs.items():
-            peers: Peers = []
-            for node_id in spec.replicas:
-                if node_id != self._settings.node_id:
-                    worker = gossip.worker_of(node_id, key)
-                    peers.append((node_id, worker.endpoint, worker.boot_id) if worker else (node_id, None, 0))
-            self.workers.tell_peers(key, peers)
-            if cluster_id != self._cluster_id:
+        if gossip.news != self._news_told:
+            self._news_told = gossip.news
+            for key, spec in self.workers.specs.items():
+                self.workers.tell_peers(key, self._peers_of(key, spec, gossip))
+        if cluster_id != self._cluster_id:
+            self._cluster_id = cluster_id
+            for key in self.workers.specs:
                 self.workers.tell(key, ch.ClusterNamed(cluster_id=cluster_id))
-        self._cluster_id = cluster_id
         live = sorted(gossip.live(now_s))
         if live != self._live:
             for node_id in set(live) - set(self._live):
@@ -85,6 +142,14 @@ class ReplicaHost:
                 log.warning("node %d is silent", node_id)
             self._live = live
             self.workers.tell(METADATA_KEY, ch.Live(nodes=live))
+
+    def _peers_of(self, key: ReplicaKey, spec: ReplicaSpec, gossip: Gossip) -> Peers:
+        peers: Peers = []
+        for node_id in spec.replicas:
+            if node_id != self._settings.node_id:
+                worker = gossip.worker_of(node_id, key)
+                peers.append((node_id, worker.endpoint, worker.boot_id) if worker else (node_id, None, 0))
+        return peers
 
     def _hosted(self, key: ReplicaKey) -> HostedReplica:
         return next(hosted for hosted in self._data.meta.replicas if key_of(hosted) == key)
@@ -105,27 +170,6 @@ class ReplicaHost:
                 log_level=self._settings.log_level,
             )
         )
-
-    def _on_opened(self, key: ReplicaKey) -> None:
-        meta = self._data.meta
-        if not self._hosted(key).created:
-            replicas = tuple(
-                msgspec.structs.replace(hosted, created=True) if key_of(hosted) == key else hosted
-                for hosted in meta.replicas
-            )
-            # Listed as created BEFORE anyone learns where the worker is.
-            self._data.save(msgspec.structs.replace(meta, replicas=replicas))
-        self.workers.announce(key)
-        if key == METADATA_KEY:
-            self.workers.tell(key, ch.Live(nodes=self._live))
-
-    def _on_deleted(self, key: ReplicaKey) -> None:
-        # Its name is free BEFORE it is unlisted: a crash in between finds a replica to be deleted again.
-        self._data.set_aside(self._hosted(key).spec)
-        meta = self._data.meta
-        replicas = tuple(hosted for hosted in meta.replicas if key_of(hosted) != key)
-        self._data.save(msgspec.structs.replace(meta, replicas=replicas))
-        self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
         """In a thread of its own: unlinking gigabytes takes longer than the others want to wait."""

@@ -17,6 +17,11 @@ from raftlog.node.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
+STDIN = 0
+# Set by a parent that holds the other end of stdin: a node of a demo or a test must not outlive it,
+# however it ends.
+LEASH_VARIABLE = "RAFTLOG_STOP_WITH_STDIN"
+
 
 def run_node(settings: NodeSettings) -> None:
     """Returns after a clean stop by SIGTERM or SIGINT. Raises ConfigError for every reason not to start."""
@@ -30,7 +35,7 @@ def run_node(settings: NodeSettings) -> None:
                 log.warning("%s can be reached from outside, and there is no authentication yet", endpoint)
         log.info("listening at %s, process %d", settings.listen, os.getpid())
         with _signals_to(supervisor) as wakeup:
-            supervisor.run(wakeup)
+            supervisor.run(wakeup, STDIN if os.environ.get(LEASH_VARIABLE) else None)
     finally:
         data.close()
     log.info("stopped")

@@ -28,6 +28,7 @@ from raftlog.protocol.codec import Request, Response, encode
 from raftlog.protocol.raft import RaftMessage
 
 _REQUESTS_PER_ROUND = 200
+_GOSSIP_MIN_S = 0.01  # many workers that start at once are one piece of news
 _LEAVING_S = 0.05  # the last gossip leaves through a thread that does not say when it is done
 
 
@@ -49,19 +50,28 @@ class Supervisor:
         self._host = ReplicaHost(settings, data, self._on_image)
         self._workers = self._host.workers
         self._watched: dict[int, ReplicaKey] = {}
-        self._gossip_due_s = 0.0
+        self._gossip_due_s = self._said_s = 0.0
         self._ready = False
         self._stopping = False
+        self._leash = -1
 
-    def run(self, wakeup: int) -> None:
-        """Until `stop`. `wakeup` is a descriptor that becomes readable when a signal came."""
+    def run(self, wakeup: int, leash: int | None = None) -> None:
+        """Until `stop`. `wakeup` is a descriptor that becomes readable when a signal came.
+
+        `leash`, too, becomes readable when it is time to stop: whoever held it is gone.
+        """
         self._poller.register(wakeup)
+        if leash is not None:
+            self._leash = leash
+            self._poller.register(leash)
         try:
             while not self._stopping:
                 self._advance()
                 self._step()
         finally:
             self._poller.unregister(wakeup)
+            if leash is not None:
+                self._poller.unregister(leash)
             self._end()
 
     def stop(self) -> None:
@@ -81,22 +91,25 @@ class Supervisor:
             due_s = min(due_s, now_s + 0.01)
         ready = self._poller.poll(due_s - now_s)
         keys = {self._watched[item] for item in ready if isinstance(item, int) and item in self._watched}
+        if self._leash in ready:
+            self._stopping = True
         if self._server in ready:
             self._serve()
         for node_id, answer, payload in self._links.receive():
             self._membership.on_answer(node_id, answer, payload, time.monotonic())
-        if self._host.tick(keys):
-            self._membership.changed = True
+        self._host.tick(keys, time.monotonic())
 
     def _advance(self) -> None:
         """Whatever follows from what came in."""
         membership, now_s = self._membership, time.monotonic()
         membership.advance(now_s, ready=self._ready)
-        changed = membership.changed or self._workers.changed
         if membership.changed:
             membership.changed = False
+            self._workers.changed = True
             self._host.follow(membership.image)
-        if changed or now_s >= self._gossip_due_s:
+        if self._workers.changed:
+            self._gossip_due_s = min(self._gossip_due_s, self._said_s + _GOSSIP_MIN_S)
+        if now_s >= self._gossip_due_s:
             self._say(now_s)
         self._host.tell(membership.gossip, now_s, membership.cluster_id)
         if not self._ready and membership.is_registered and self._workers.settled:
@@ -107,6 +120,7 @@ class Supervisor:
         state = self._membership.own_state(self._workers.states())
         self._membership.gossip.hear(state, now_s)
         self._links.send_all(state)
+        self._said_s = now_s
         self._gossip_due_s = now_s + limits.GOSSIP_S
         self._workers.changed = False
 
@@ -182,7 +196,7 @@ class Supervisor:
     def _end(self) -> None:
         """Bounded: every worker has WORKER_STOP_S before it is killed."""
         self._stopping = True
-        self._workers.stop_all(time.monotonic())
+        self._host.stop(time.monotonic())
         while self._workers.specs:
             self._step()
             if self._workers.changed:

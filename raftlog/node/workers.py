@@ -22,6 +22,7 @@ from raftlog.protocol.nodes import WorkerState
 from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus, Role
 
 NEVER_S = float("inf")
+_STARTS_PER_TICK = 4  # each takes some milliseconds, in which the node hears nothing
 Peers = list[tuple[int, Endpoint | None, int]]
 
 
@@ -190,12 +191,14 @@ class Workers:
         for key in ready:
             if key in self._workers:
                 self._read(key, events, now_s)
+        starts = 0
         for key, worker in list(self._workers.items()):
             if worker.child is None:
                 if worker.stopping:
                     del self._workers[key]
                     events.append(Ended(key, worker.deleted))
-                elif now_s >= worker.start_due_s:
+                elif now_s >= worker.start_due_s and starts < _STARTS_PER_TICK:
+                    starts += 1
                     worker.child = self._start(key)
                     self.processes_changed = True
                     worker.started_s = now_s

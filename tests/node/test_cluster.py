@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -249,3 +251,16 @@ def test_another_process_with_a_running_node_s_id_is_refused(cluster: LocalClust
     found = asking.metadata(cluster.endpoints[1])
     assert found is not None
     assert all(node.alive for node in found.nodes)
+
+
+def test_a_cluster_does_not_outlive_the_process_that_holds_it(tmp_path: Path) -> None:
+    script = "import sys, time; from raftlog.node.local import LocalCluster\n" + (
+        "with LocalCluster(nodes=1, directory=sys.argv[1]) as c: print(c.pids[1], flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        node = psutil.Process(int(holder.stdout.readline()))
+        family = [node, *node.children(recursive=True)]
+        holder.kill()
+    assert all_gone(family, 10.0)
