@@ -1,0 +1,141 @@
+"""meta.json, directories and workers stay in step, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from raftlog.controller.image import Image, apply
+from raftlog.controller.records import ClusterRecord, MetadataRecord, NodeRecord, TopicDeletedRecord, TopicRecord
+from raftlog.errors import DiskFullError
+from raftlog.node import channel as ch
+from raftlog.node import replica_host
+from raftlog.node.meta import DataDirectory, Meta
+from raftlog.node.replica_host import ReplicaHost
+from raftlog.node.settings import parse_settings
+from raftlog.types import Doubt, Endpoint, TopicConfig
+from tests.node.test_workers import TwinChild
+
+
+class Running:
+    """A replica host over a real directory and twins of processes."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.children: dict[str, TwinChild] = {}
+        self.configs: list[ch.WorkerConfig] = []
+        self.data = DataDirectory(str(path), 1)
+        monkeypatch.setattr(replica_host, "start_worker", self._start)
+        self.host = ReplicaHost(parse_settings({"id": "1"}), self.data, lambda image: None)
+        self.image = Image()
+        self.now_s = 0.0
+
+    def _start(self, config: ch.WorkerConfig) -> TwinChild:
+        self.configs.append(config)
+        os.makedirs(config.directory, exist_ok=True)
+        (Path(config.directory) / "state.a").touch()
+        self.children[config.spec.name] = TwinChild(len(self.configs))
+        return self.children[config.spec.name]
+
+    def log(self, *records: MetadataRecord) -> None:
+        for record in records:
+            self.image = apply(self.image, self.image.end_offset, record)
+        self.host.follow(self.image)
+        self.tick()
+
+    def tick(self) -> None:
+        for _ in range(3):
+            self.now_s += 1.0
+            self.host.tick(list(self.host.workers.specs), self.now_s)
+
+    def open(self, name: str) -> None:
+        self.children[name].end.send(ch.Opened(port=5000, boot_id=7))
+        self.tick()
+
+    def address(self, name: str) -> Endpoint | None:
+        return {f"{s.status.topic}-{s.status.partition}": s.endpoint for s in self.host.workers.states()}[name]
+
+
+def topic(name: str, topic_id: bytes = b"a" * 16) -> TopicRecord:
+    return TopicRecord(name=name, topic_id=topic_id, replicas=((1,),), config=TopicConfig())
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    running = Running(tmp_path, monkeypatch)
+    directory_id = running.data.meta.directory_id
+    running.log(
+        ClusterRecord(cluster_id="c", voters=(1,)),
+        NodeRecord(node_id=1, directory_id=directory_id, endpoint=Endpoint("127.0.0.1", 7071)),
+    )
+    yield running
+    for child in running.children.values():
+        child.end.close()
+        child.close()
+    running.data.close()
+
+
+def test_a_replica_is_listed_before_it_starts_and_found_after_it_is_listed_as_created(running: Running) -> None:
+    running.log(topic("t"))
+    (listed,) = running.data.meta.replicas
+    assert not listed.created
+    assert running.address("t-0") is None
+    running.open("t-0")
+    assert running.data.meta.replicas[0].created
+    assert running.address("t-0") == Endpoint("127.0.0.1", 5000)
+
+
+def test_a_full_disk_delays_and_ends_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.log(topic("first"))
+    save = running.data.save
+
+    def full(meta: Meta) -> None:
+        raise DiskFullError("no space left")
+
+    monkeypatch.setattr(running.data, "save", full)
+    running.open("first-0")
+    assert running.address("first-0") is None, "nobody may hear of a replica that could be taken for new"
+    running.log(topic("second", b"b" * 16))
+    assert "second-0" not in running.children
+    monkeypatch.setattr(running.data, "save", save)
+    running.tick()
+    assert running.address("first-0") == Endpoint("127.0.0.1", 5000)
+    assert "second-0" in running.children
+
+
+def test_a_recreated_topic_starts_once_its_predecessor_is_gone(running: Running) -> None:
+    running.log(topic("t"))
+    running.open("t-0")
+    first = running.children["t-0"]
+    running.log(TopicDeletedRecord(name="t", topic_id=b"a" * 16), topic("t", b"b" * 16))
+    assert any(isinstance(message, ch.Stop) for message in first.end.receive())
+    assert running.children["t-0"] is first
+    first.exit(0)
+    running.tick()
+    assert running.children["t-0"] is not first
+    assert running.configs[-1].spec.topic_id == b"b" * 16
+    assert running.configs[-1].doubt is Doubt.NONE
+
+
+def test_a_replica_whose_directory_vanished_is_started_as_lost(running: Running) -> None:
+    running.log(topic("t"))
+    running.open("t-0")
+    (Path(running.configs[-1].directory) / "state.a").unlink()
+    running.children["t-0"].exit(-9)
+    running.tick()
+    assert running.configs[-1].doubt is Doubt.LOST_DISK
+
+
+def test_nothing_starts_while_the_node_stops(running: Running) -> None:
+    running.log(topic("t"))
+    running.host.stop(running.now_s)
+    running.log(topic("late", b"l" * 16))
+    assert "late-0" not in running.children
+    running.children["t-0"].exit(0)
+    running.tick()
+    assert not running.host.workers.specs
+    assert [hosted.spec.name for hosted in running.data.meta.replicas] == ["t-0"], "a stopped node forgets nothing"
+    assert msgspec.json.decode((Path(running.data.path) / "meta.json").read_bytes())["replicas"]
