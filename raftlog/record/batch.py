@@ -122,8 +122,8 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
     Says nothing of magic and CRC, and the batch may go on behind the end of the buffer.
     """
     try:
-        base, length, epoch, magic, crc, attributes, delta, first, last, pid, pepoch, sequence, count = (
-            _unpack_header(buffer, position)
+        base, length, epoch, magic, crc, attributes, delta, first, last, pid, pepoch, sequence, count = _unpack_header(
+            buffer, position
         )
     except struct.error:
         raise CorruptMessageError("a batch header that is cut short") from None
@@ -193,6 +193,7 @@ class BatchBuilder:
         assert compression in COMPRESSIONS, compression
         self._compression = compression
         self._builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, max_bytes)
+        self._take = self._builder.append
         self.count = 0
 
     def append(
@@ -203,9 +204,10 @@ class BatchBuilder:
         headers: Headers | None = None,
     ) -> bool:
         """False, and nothing is taken, when the batch is full."""
-        if self._builder.append(self.count, timestamp_ms, key, value, headers or []) is None:
+        count = self.count
+        if self._take(count, timestamp_ms, key, value, headers or []) is None:
             return False
-        self.count += 1
+        self.count = count + 1
         return True
 
     @property

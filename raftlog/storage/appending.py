@@ -153,9 +153,7 @@ class AppendingLog(HardState):
             while position < size:
                 header = next(following, None)
                 if header is None or header[0] != offset or header[2] != self.last_term:
-                    raise CorruptMessageError(
-                        f"a batch that does not follow offset {offset} of epoch {self.last_term}"
-                    )
+                    raise CorruptMessageError(f"a batch that does not follow offset {offset} of epoch {self.last_term}")
                 base_offsets.append(offset)
                 positions.append(position)
                 offset += header[6] + 1
@@ -249,9 +247,7 @@ class AppendingLog(HardState):
                 seen = first + place
                 at = start + positions[place]
                 self._index.add(
-                    IndexEntry(
-                        base_offsets[place], raft_index + place, self.last_term, segment.base_offset, at, newest
-                    )
+                    IndexEntry(base_offsets[place], raft_index + place, self.last_term, segment.base_offset, at, newest)
                 )
                 self._indexed_position = at
                 due = at + INDEX_INTERVAL_BYTES

@@ -10,6 +10,8 @@ from raftlog.errors import DiskFullError, StorageError
 from raftlog.storage.state import State, StateFile, add_reason
 from raftlog.types import Doubt
 
+_DOUBTS = tuple(Doubt)
+
 
 class HardState:
     def __init__(self, state: State, state_file: StateFile) -> None:
@@ -30,7 +32,7 @@ class HardState:
 
     @property
     def doubt(self) -> Doubt:
-        return Doubt(self._state.doubt)
+        return _DOUBTS[self._state.doubt]
 
     @property
     def doubt_reason(self) -> str:

@@ -8,9 +8,15 @@
           max timestamp  int64   of the segment's batches in front of this one
 
 It is never synced: it is derived, and a power failure may leave anything of it. LMDB reads through a memory
-map, where a damaged or short file is a SIGBUS or a SIGSEGV and no exception. So one byte in the file `reading`
-is 1 while LMDB is being used; found at 1 when the worker starts again, the index is deleted and the log
-builds it anew. A file shorter than its own header says is deleted before it is touched.
+map, where a damaged or short file is a SIGBUS or a SIGSEGV and no exception. So a file shorter than its own
+header says is deleted before it is touched, and one byte in the file `reading` tells the next start of a death:
+
+    0   nobody was in LMDB
+    1   a process died while it used LMDB: by a bad file, or by a kill -9 that has nothing to do with it.
+        The whole index is read once, with the byte at 2, before it is used.
+    2   it died of that reading, too: the index is deleted, and the log builds it anew.
+
+Deleting at 1 would make one kill -9 in forty, under load, cost the reading of the whole log.
 """
 
 from __future__ import annotations
@@ -33,6 +39,7 @@ _KEY = struct.Struct(">cq")
 _OFFSET_VALUE = struct.Struct(">qiqqq")
 _INDEX_VALUE = struct.Struct(">q")
 _MARKER = "reading"
+_IDLE, _READING, _PROBING = b"0", b"1", b"2"
 
 _Answer = TypeVar("_Answer")
 
@@ -45,19 +52,16 @@ class LmdbIndex:
         self._map_bytes_max = map_bytes_max
         self._tail = IndexTail()
         try:
-            if self._marker_byte() == b"1":
+            found = self._marker_byte()
+            if found == _PROBING:
                 shutil.rmtree(directory, ignore_errors=True)
             Path(directory).mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._marker = os.open(f"{directory}/{_MARKER}", flags, 0o644)
         except OSError as error:
             raise StorageError(f"cannot open the index {directory}: {error.strerror}") from error
-        with self._reading():
-            try:
-                self._environment = self._open_checked()
-            except lmdb.Error:
-                self._delete_files()
-                self._environment = self._open_environment()
+        with self._reading(_PROBING if found == _READING else _READING):
+            self._environment = self._open_or_begin_anew(probing=found == _READING)
 
     # --- the environment -------------------------------------------------------------------
 
@@ -65,11 +69,21 @@ class LmdbIndex:
         size = max(INDEX_MAP_START_BYTES, self._file_bytes())
         try:
             # No lock file and no reader table: one process, one thread, no transaction left open.
-            return lmdb.open(
-                self._directory, map_size=size, sync=False, metasync=False, lock=False, readahead=False
-            )
+            return lmdb.open(self._directory, map_size=size, sync=False, metasync=False, lock=False, readahead=False)
         except lmdb.DiskError as error:
             raise DiskFullError(f"no room for the index {self._directory}: {error}") from error
+
+    def _open_or_begin_anew(self, probing: bool) -> lmdb.Environment:
+        try:
+            environment = self._open_checked()
+        except lmdb.Error:
+            self._delete_files()
+            return self._open_environment()
+        if probing and not _is_readable(environment):
+            environment.close()
+            self._delete_files()
+            return self._open_environment()
+        return environment
 
     def _open_checked(self) -> lmdb.Environment:
         environment = self._open_environment()
@@ -92,11 +106,11 @@ class LmdbIndex:
             return b""
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self, marker: bytes = _READING) -> Iterator[None]:
         # The marker BEFORE the map is touched: a signal leaves no other trace.
-        os.pwrite(self._marker, b"1", 0)
+        os.pwrite(self._marker, marker, 0)
         yield
-        os.pwrite(self._marker, b"0", 0)
+        os.pwrite(self._marker, _IDLE, 0)
 
     def _delete_files(self) -> None:
         for name in ("data.mdb", "lock.mdb"):
@@ -206,6 +220,17 @@ class LmdbIndex:
         self._environment.close()
         os.close(self._marker)
         self._marker = -1
+
+
+def _is_readable(environment: lmdb.Environment) -> bool:
+    """Reads everything: dies of a file that would kill later, and is False for one that is not ours."""
+    try:
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            for key, value in cursor:
+                (_OFFSET_VALUE if key[:1] == b"o" else _INDEX_VALUE).unpack(value)
+    except (lmdb.Error, struct.error):
+        return False
+    return True
 
 
 def _floor_offset(cursor: lmdb.Cursor, offset: int) -> IndexEntry | None:

@@ -359,10 +359,7 @@ class PartitionLog(AppendingLog):
         start = self._state.log_start_offset
         size = self.size_bytes
         for number, segment in enumerate(self._segments[:-1]):
-            too_old = (
-                config.retention_ms >= 0
-                and now_ms - self._lookup.max_timestamp_ms(number) > config.retention_ms
-            )
+            too_old = config.retention_ms >= 0 and now_ms - self._lookup.max_timestamp_ms(number) > config.retention_ms
             too_large = config.retention_bytes >= 0 and size - segment.size >= config.retention_bytes
             if not (too_old or too_large):
                 break

@@ -11,14 +11,12 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from raftlog.errors import CorruptLogError
+from raftlog.limits import OPEN_SEGMENTS_MAX, READER_PLACES_MAX
 from raftlog.record.batch import BatchHeader, decode
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import IndexEntry, OffsetIndex
 from raftlog.storage.segment import Segment
 from raftlog.storage.tail import TailCache
-
-_REMEMBERED_MAX = 64  # readers that go on where they stopped, without a lookup
-_OPEN_SEGMENTS_MAX = 16  # descriptors that old segments may hold
 
 
 class Place(NamedTuple):
@@ -149,7 +147,7 @@ class Lookup:
     def close_idle(self) -> None:
         """Old segments that were read keep no more than a few descriptors."""
         opened = [segment for segment in self._segments[:-1] if segment.is_open and not segment.dirty]
-        for segment in opened[: max(0, len(opened) - _OPEN_SEGMENTS_MAX)]:
+        for segment in opened[: max(0, len(opened) - OPEN_SEGMENTS_MAX)]:
             segment.close()
 
 
@@ -164,7 +162,7 @@ def _first_index(segment: Segment) -> int:
 def _remember(memory: dict[int, Place], key: int, place: Place | None) -> None:
     if place is None:
         return
-    if len(memory) >= _REMEMBERED_MAX:
+    if len(memory) >= READER_PLACES_MAX:
         del memory[next(iter(memory))]
     memory[key] = place
 

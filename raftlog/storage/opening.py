@@ -48,9 +48,7 @@ def load_state(disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file
     state = file.load()
     if state is not None:
         if state.topic_id != topic_id:
-            raise InconsistentTopicIdError(
-                f"{directory} holds topic id {state.topic_id.hex()}, not {topic_id.hex()}"
-            )
+            raise InconsistentTopicIdError(f"{directory} holds topic id {state.topic_id.hex()}, not {topic_id.hex()}")
         return state
     state = State(topic_id=topic_id, doubt=int(existed))
     if existed != Doubt.NONE:
@@ -64,8 +62,6 @@ def load_state(disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file
         state.doubt_reason = f"both copies of the state are gone; its segments stay in log.{old[-1]}"
     file.write(state)
     return state
-
-
 
 
 def open_generation(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from raftlog.limits import INDEX_INTERVAL_BYTES
-from raftlog.record.batch import HEADER_BYTES, BatchHeader
+from raftlog.record.batch import HEADER_BYTES
 from raftlog.storage.disk import Disk
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import IndexEntry, OffsetIndex
@@ -143,36 +143,32 @@ class _Examination:
         first = segment.header_at(0)
         if first is not None:
             segment.created_ms = min(self._now_ms, max(0, first.max_timestamp_ms))
+        # Local names: this loop sees every batch of a log whose index is gone.
+        index_due = indexed + INDEX_INTERVAL_BYTES
+        newest, next_start, term = segment.max_timestamp_ms, -1, -1
         for place, header in segment.walk(position, whole=not trusted):
-            self._check_place(place, header)
-            if not trusted and place - indexed >= INDEX_INTERVAL_BYTES:
-                indexed = place
-                self._index.add(
-                    IndexEntry(
-                        header.base_offset,
-                        self._last_index,
-                        header.leader_epoch,
-                        segment.base_offset,
-                        place,
-                        segment.max_timestamp_ms,
-                    )
-                )
-            segment.max_timestamp_ms = max(segment.max_timestamp_ms, header.max_timestamp_ms)
-            self._offset = header.next_offset
+            if header[0] != self._offset:
+                raise BadBatchError(place, f"a batch at offset {header[0]} where {self._offset} was due")
+            if self._last_index + 1 >= next_start:
+                self._take_epoch_starts()
+                next_start, term = self._epoch_from(self._last_index + 1)
+                if next_start == self._last_index + 1:
+                    raise BadBatchError(place, f"a batch at Raft index {next_start}, where epoch {term} starts")
+            if header[2] != term:
+                raise BadBatchError(place, f"a batch of epoch {header[2]} where the epoch starts say {term}")
+            self._last_index += 1
+            if place >= index_due and not trusted:
+                index_due = place + INDEX_INTERVAL_BYTES
+                self._index.add(IndexEntry(header[0], self._last_index, term, segment.base_offset, place, newest))
+            if header[8] > newest:
+                newest = header[8]
+            segment.max_timestamp_ms = newest
+            self._offset += header[6] + 1
 
-    def _check_place(self, place: int, header: BatchHeader) -> None:
-        """The fields that no checksum covers. Counts the batch."""
-        if header.base_offset != self._offset:
-            raise BadBatchError(place, f"a batch at offset {header.base_offset} where {self._offset} was due")
-        before = self._last_index
-        self._take_epoch_starts()
-        term = self._epochs.term_at(self._last_index + 1)
-        if header.leader_epoch != term:
-            self._last_index = before
-            raise BadBatchError(
-                place, f"a batch of epoch {header.leader_epoch} where the epoch starts say {term}"
-            )
-        self._last_index += 1
+    def _epoch_from(self, index: int) -> tuple[int, int]:
+        """The first epoch start at or behind `index`, and the term of a batch at `index`."""
+        following = self._epochs.from_index(index)
+        return (following[0].index if following else 2**63), self._epochs.term_at(index)
 
     def _take_epoch_starts(self) -> None:
         """Counts the no-ops that follow; one that is due at another offset is not reached."""

@@ -22,11 +22,11 @@ import google_crc32c
 import msgspec
 
 from raftlog.errors import ConfigError, CorruptLogError
+from raftlog.limits import DOUBT_REASON_CHARS_MAX
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 
 FORMAT_VERSION = 1
-REASON_CHARS_MAX = 1000  # a replica that is cut again and again must not grow its state
 
 _MAGIC = b"RAFTLOGS"
 _PREFIX = struct.Struct(">8sII")
@@ -94,7 +94,7 @@ def add_reason(reason: str, more: str) -> str:
     """Both reasons, once each, the older first, bounded."""
     if not reason or more in reason:
         return reason or more
-    return f"{reason}; {more}"[:REASON_CHARS_MAX]
+    return f"{reason}; {more}"[:DOUBT_REASON_CHARS_MAX]
 
 
 class StateFile:
@@ -123,9 +123,7 @@ class StateFile:
         if not present:
             return None
         if not found:
-            raise CorruptLogError(
-                f"no copy of the state in {self._directory} is intact: its term and vote are unknown"
-            )
+            raise CorruptLogError(f"no copy of the state in {self._directory} is intact: its term and vote are unknown")
         newest = max(found, key=lambda state: state.sequence)
         newest.commit_bound = max(state.commit_bound for state in found)
         self._sequence = newest.sequence

@@ -201,9 +201,7 @@ def test_garbage_does_not_decompress_into_another_error(compression: str, garbag
 
 @given(body=st.binary(max_size=120), attributes=st.integers(0, 15), count=st.integers(-2, 2**31 - 1))
 @settings(max_examples=300, deadline=None)
-def test_records_of_garbage_under_a_valid_checksum_raise_one_error(
-    body: bytes, attributes: int, count: int
-) -> None:
+def test_records_of_garbage_under_a_valid_checksum_raise_one_error(body: bytes, attributes: int, count: int) -> None:
     covered = struct.pack(">h", attributes) + _COVERED[2:36] + struct.pack(">i", count) + body
     batch = GOLDEN[:8] + struct.pack(">i", 9 + len(covered)) + _resealed(covered)[12:]
     try:

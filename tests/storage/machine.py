@@ -103,6 +103,23 @@ def contents(log: PartitionLog, max_bytes: int = 700) -> dict[int, tuple[int, by
     return found
 
 
+def mixed(machine: Machine, rng: random.Random, batches: int = 60) -> PartitionLog:
+    """Batches of one to four records, of rising time, in several epochs and segments."""
+    log = machine.open()
+    for number in range(batches):
+        if number % 17 == 0:
+            lead(log, log.term + rng.randrange(1, 3))
+            if rng.random() < 0.3:
+                lead(log, log.term + 1)  # an epoch without batches
+        pairs = [
+            batch_of([rng.randbytes(rng.randrange(150)) for _ in range(rng.randrange(1, 5))], 1000 + number * 10)
+            for _ in range(rng.randrange(1, 4))
+        ]
+        log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
+        log.persist()
+    return log
+
+
 class CrashScript:
     """A replica that does what replicas do, told by a seed, until the power fails; then what is left is judged.
 

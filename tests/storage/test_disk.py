@@ -144,9 +144,7 @@ def test_an_append_without_room_changes_nothing(fault: str) -> None:
 
 
 @pytest.mark.parametrize("simulated", [True, False])
-def test_a_failed_sync_is_never_tried_again(
-    simulated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_sync_is_never_tried_again(simulated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk: OsDisk | SimulatedDisk = SimulatedDisk() if simulated else OsDisk()
     disk.make_dir(str(tmp_path))
     file = disk.open(f"{tmp_path}/f", create=True)

@@ -76,9 +76,18 @@ def _filled(directory: Path, count: int = 500) -> None:
     index.close()
 
 
-def test_an_index_is_deleted_when_the_worker_died_while_reading_it(tmp_path: Path) -> None:
+def test_an_index_whose_reader_died_is_read_whole_once_and_kept_when_it_is_good(tmp_path: Path) -> None:
     _filled(tmp_path / "index")
     (tmp_path / "index" / "reading").write_bytes(b"1")
+    index = LmdbIndex(str(tmp_path / "index"))
+    assert index.last_committed() == _entry(499)
+    index.close()
+    assert (tmp_path / "index" / "reading").read_bytes() == b"0"
+
+
+def test_an_index_is_deleted_when_reading_it_whole_was_deadly(tmp_path: Path) -> None:
+    _filled(tmp_path / "index")
+    (tmp_path / "index" / "reading").write_bytes(b"2")
     index = LmdbIndex(str(tmp_path / "index"))
     assert index.last_committed() is None
     index.close()
@@ -107,8 +116,7 @@ def test_an_index_survives_a_kill_between_readings(tmp_path: Path) -> None:
 def test_a_file_that_shrinks_under_a_reader_kills_once_and_is_then_thrown_away(tmp_path: Path) -> None:
     _filled(tmp_path / "index", 5_000)
     shrink_and_read = (
-        "os.truncate(sys.argv[1] + '/data.mdb', 8192)\n"
-        "for offset in range(0, 50_000, 10): index.floor_offset(offset)\n"
+        "os.truncate(sys.argv[1] + '/data.mdb', 8192)\nfor offset in range(0, 50_000, 10): index.floor_offset(offset)\n"
     )
     assert _killed(tmp_path / "index", shrink_and_read) == -signal.SIGBUS
     assert (tmp_path / "index" / "reading").read_bytes() == b"1"
@@ -166,9 +174,7 @@ def test_a_map_that_may_not_grow_refuses_loses_nothing_and_resumes(tmp_path: Pat
     index.close()
 
 
-def test_no_room_for_the_index_is_said_and_keeps_the_entries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_room_for_the_index_is_said_and_keeps_the_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = LmdbIndex(str(tmp_path / "index"))
     index.add(_entry(1))
 

@@ -1,0 +1,132 @@
+"""Reading a log: whole batches, the same from memory and from files, by offset, Raft index and time."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from raftlog.errors import OffsetOutOfRangeError
+from raftlog.record.batch import encode, split
+from tests.storage.machine import Machine, append, batch_of, contents, lead, mixed
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_every_reader_sees_the_same_log(seed: int, cached: bool) -> None:
+    machine = Machine(segment_bytes=4096)
+    rng = random.Random(seed)
+    log = mixed(machine, rng)
+    entries = contents(log)
+    if not cached:
+        log.close()
+        log = machine.open()
+        log.tail_cache_bytes = 0
+    for max_bytes in (1, 300, 1000, 100_000):
+        assert contents(log, max_bytes) == entries
+    for index in rng.sample(sorted(entries), 30):
+        got = log.read_entries(index, rng.randrange(1, 3000))
+        assert 0 < got.count <= len(entries)
+    batches = [data for _, (_, data) in sorted(entries.items()) if data is not None]
+    whole = b"".join(batches)
+    for max_bytes in (1, 250, 1000, 100_000):
+        offset, parts = 0, []
+        while offset < log.log_end_offset:
+            part = log.read(offset, max_bytes, log.log_end_offset)
+            assert len(part) <= max(max_bytes, len(batches[0]) + 10_000)
+            *_, (_, header) = split(part)
+            offset = header.next_offset
+            parts.append(part)
+        assert b"".join(parts) == whole
+    for batch in rng.sample(batches, 20):
+        (header,) = (header for _, header in split(batch))
+        for offset in range(header.base_offset, header.next_offset):
+            assert log.read(offset, 1, log.log_end_offset) == batch
+            assert log.read(offset, 10**6, header.next_offset) == batch
+        assert log.read(header.base_offset, 10**6, header.next_offset - 1) == b""
+    after = 0
+    for index in range(2, log.last_index + 1):
+        data = entries[index][1]
+        if data is not None:
+            after = next(split(data))[1].next_offset
+        assert log.offset_after(index) == after
+
+
+def test_a_reader_goes_on_without_a_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(segment_bytes=5000)
+    log = machine.open()
+    lead(log, 1)
+    for _ in range(20):
+        append(log, 10)
+    log.close()
+    log = machine.open()
+    index = 2 + log.read_entries(2, 2000).count
+    *_, (_, header) = split(log.read(0, 2000, log.log_end_offset))
+    monkeypatch.setattr(type(log._index), "floor_offset", None)
+    monkeypatch.setattr(type(log._index), "floor_index", None)
+    while header.next_offset < log.log_end_offset:
+        *_, (_, header) = split(log.read(header.next_offset, 2000, log.log_end_offset))
+    while index <= log.last_index:
+        index += log.read_entries(index, 2000).count
+
+
+def test_a_follower_that_keeps_up_is_sent_the_run_itself() -> None:
+    log = Machine().open()
+    lead(log, 1)
+    pairs = [batch_of([b"x"]) for _ in range(5)]
+    run = log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], 1)
+    assert log.read_entries(run.first_index, 10_000).payload is run.data
+    assert log.read_entries(run.first_index, 10_000).count == 5
+
+
+def test_the_tail_is_bounded_in_bytes() -> None:
+    machine = Machine(segment_bytes=10**6)
+    log = machine.open()
+    log.tail_cache_bytes = 20_000
+    lead(log, 1)
+    for _ in range(5000):
+        append(log)
+        assert log._tail._bytes <= 20_000
+    assert len(log._tail._runs) < 3000
+    log.persist()
+    assert len(contents(log, 50_000)) == 5001
+
+
+def test_offsets_outside_the_log_are_out_of_range() -> None:
+    log = Machine().open()
+    lead(log, 1)
+    append(log, 20, size=300)
+    append(log, 20, size=300)
+    log.persist()
+    log.delete_head(25)
+    for offset in (-1, 0, 24, 41, 10**9):
+        with pytest.raises(OffsetOutOfRangeError):
+            log.read(offset, 100, 40)
+    assert log.read(40, 100, 40) == b""
+    assert log.read(25, 1, 40)
+
+
+@pytest.mark.parametrize("reopened", [True, False])
+def test_the_offset_of_a_time_is_that_of_the_first_record_that_is_not_older(reopened: bool) -> None:
+    machine = Machine(segment_bytes=3000)
+    log = machine.open()
+    lead(log, 1)
+    rng = random.Random(5)
+    records = []
+    for number in range(150):
+        stamps = [1000 + number * 10 + rng.randrange(-40, 40) for _ in range(rng.randrange(1, 4))]
+        frame = encode([(stamp, None, bytes(60)) for stamp in stamps], rng.choice(("none", "gzip")))
+        log.append_as_leader([frame], [next(split(frame))[1]], 1)
+        records += stamps
+    log.persist()
+    if reopened:
+        log.close()
+        log = machine.open()
+    log.delete_head(50)
+    for timestamp_ms in range(900, 2700, 7):
+        expected = next(
+            ((offset, stamp) for offset, stamp in enumerate(records) if offset >= 50 and stamp >= timestamp_ms), None
+        )
+        assert log.offset_for_time(timestamp_ms, log.log_end_offset) == expected
+        if expected is not None:
+            assert log.offset_for_time(timestamp_ms, expected[0]) is None
