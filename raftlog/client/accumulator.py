@@ -17,18 +17,16 @@ from collections.abc import Callable, Iterable
 from raftlog.client.pending import PendingBatch, RecordFuture
 from raftlog.clock import Clock
 from raftlog.errors import BufferExhaustedError, ClosedError
-from raftlog.record.batch import HEADER_BYTES, BatchBuilder
-
-RecordHeaders = list[tuple[str, bytes | None]]
+from raftlog.record.batch import HEADER_BYTES, BatchBuilder, Headers
 
 # Lengths, deltas and attributes of one record are never larger than this.
 _RECORD_OVERHEAD_BYTES = 40
 
 
-def record_size_bytes(key: bytes | None, value: bytes | None, headers: RecordHeaders) -> int:
+def record_size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
     """An upper bound of what the record takes in a batch of its own, before compression."""
     size = HEADER_BYTES + _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-    for name, content in headers:
+    for name, content in headers or ():
         size += 4 * len(name) + len(content or b"") + 10
     return size
 
@@ -78,32 +76,21 @@ class Accumulator:
         with self.lock:
             return self._lanes.setdefault((topic, partition), Lane(topic, partition))
 
-    def append_to_open(
-        self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: RecordHeaders
-    ) -> RecordFuture | None:
-        """None when the lane has no open batch with room for it."""
-        with self.lock:
-            batch = lane.open
-            if batch is None:
-                return None
-            builder = batch.builder
-            assert builder is not None, "an open batch is not encoded"
-            if builder.append(timestamp_ms, key, value, headers):
-                return RecordFuture(batch, builder.count - 1, timestamp_ms)
-            return None
-
     def append(
         self,
         lane: Lane,
         timestamp_ms: int,
         key: bytes | None,
         value: bytes | None,
-        headers: RecordHeaders,
+        headers: Headers | None,
         *,
         max_batch_bytes: int,
         max_block_s: float,
     ) -> RecordFuture:
-        """Begins another batch when it must. Raises BufferExhaustedError after `max_block_s`, ClosedError."""
+        """Into the open batch if there is room, else into a new one.
+
+        Raises BufferExhaustedError after `max_block_s`, ClosedError.
+        """
         size = record_size_bytes(key, value, headers)
         limit = min(self._batch_bytes, max_batch_bytes)
         # A record larger than the buffer may go alone: the batch's own limits decide.
@@ -120,9 +107,10 @@ class Accumulator:
                     break
                 self._wait_for_room(give_up_s, max_block_s)
             builder = BatchBuilder(self._compression, limit)
-            taken = builder.append(timestamp_ms, key, value, headers)
-            assert taken, "an empty batch takes any record"
             batch = PendingBatch(lane.topic, lane.partition, builder, self._clock.monotonic_s(), reserved, lane.begun)
+            taken = batch.append(timestamp_ms, key, value, headers)
+            assert taken, "an empty batch takes any record"
+            batch.count = 1
             lane.begun += 1
             lane.open = batch
             self._free_bytes -= reserved
@@ -132,15 +120,14 @@ class Accumulator:
         return RecordFuture(batch, 0, timestamp_ms)
 
     def _append_or_seal(
-        self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: RecordHeaders
+        self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers | None
     ) -> RecordFuture | None:
         batch = lane.open
         if batch is None:
             return None
-        builder = batch.builder
-        assert builder is not None, "an open batch is not encoded"
-        if builder.append(timestamp_ms, key, value, headers):
-            return RecordFuture(batch, builder.count - 1, timestamp_ms)
+        if batch.append(timestamp_ms, key, value, headers):
+            batch.count += 1
+            return RecordFuture(batch, batch.count - 1, timestamp_ms)
         lane.sealed.append(batch)
         lane.open = None
         return None

@@ -6,13 +6,15 @@ Records of one batch are resolved together, with one call into the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from types import TracebackType
 from typing import Any
 
-from raftlog.client.accumulator import RecordHeaders
 from raftlog.client.pending import PendingBatch, RecordFuture, RecordMetadata
 from raftlog.client.producer import Producer
+from raftlog.errors import BufferExhaustedError
+from raftlog.record.batch import Headers
 
 
 class AsyncProducer:
@@ -34,7 +36,7 @@ class AsyncProducer:
         topic: str,
         value: bytes | None = None,
         key: bytes | None = None,
-        headers: RecordHeaders | None = None,
+        headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
     ) -> asyncio.Future[RecordMetadata]:
@@ -46,8 +48,9 @@ class AsyncProducer:
         assert producer is not None, "start it first"
         # Behind those who wait already, so that nothing is overtaken.
         sent = None
-        if not self._slow.locked():
-            sent = producer.send_at_once(topic, value, key, headers, partition, timestamp_ms)
+        if not self._slow.locked() and producer.knows(topic):
+            with contextlib.suppress(BufferExhaustedError):
+                sent = producer.send(topic, value, key, headers, partition, timestamp_ms, max_block_ms=0)
         if sent is None:
             async with self._slow:
                 sent = await asyncio.to_thread(producer.send, topic, value, key, headers, partition, timestamp_ms)

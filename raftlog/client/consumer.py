@@ -318,18 +318,7 @@ class Consumer:
             raise unknown
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
-        return self
-
-    def __next__(self) -> ConsumerRecord:
-        if self._iterator is None:
-            self._iterator = self._records()
-        try:
-            return next(self._iterator)
-        except (StopIteration, RaftlogError):
-            self._iterator = None  # a generator that raised is used up, the consumer is not
-            raise
-
-    def _records(self) -> Iterator[ConsumerRecord]:
+        """Ends after consumer_timeout_ms without a record. Leaving it, or polling in between, loses nothing."""
         lock = self._fetcher.lock
         timeout_s = float("inf") if self._consumer_timeout_s is None else self._consumer_timeout_s
         while True:
@@ -338,15 +327,25 @@ class Consumer:
             if state is None:
                 return
             while True:
-                # Taken one by one: whoever leaves the loop, seeks or polls in between finds the position right.
                 with lock:
-                    if state.index >= len(state.records) or self._fetcher.states.get(state.place) is not state:
+                    index = state.index
+                    records = state.records
+                    if index >= len(records) or state.paused or not state.assigned:
                         break
-                    record = state.records[state.index]
-                    state.index += 1
-                    state.moved_past(record)
+                    record = records[index]
+                    state.index = index = index + 1
+                    state.position = record.offset + 1 if index < len(records) else state.after_records
                 yield record
             self._wake_if_room()
+
+    def __next__(self) -> ConsumerRecord:
+        if self._iterator is None:
+            self._iterator = iter(self)
+        try:
+            return next(self._iterator)
+        except (StopIteration, RaftlogError):
+            self._iterator = None  # a generator that raised is used up, the consumer is not
+            raise
 
     def close(self) -> None:
         """Safe to call twice; a `poll` in another thread ends with ClosedError."""

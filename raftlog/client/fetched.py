@@ -70,6 +70,7 @@ class PartitionState:
         self.reset: str | None = None
         self.topic_id: bytes | None = None
         self.high_watermark = -1
+        self.assigned = True
         self.paused = False
         # Fetched, not handed out.
         self.payloads: deque[Payload] = deque()
@@ -139,9 +140,5 @@ class PartitionState:
         """Up to `most` of `records`; the position moves behind them."""
         taken = self.records[self.index : self.index + most]
         self.index += len(taken)
-        self.moved_past(taken[-1])
+        self.position = taken[-1].offset + 1 if self.index < len(self.records) else self.after_records
         return taken
-
-    def moved_past(self, record: ConsumerRecord) -> None:
-        used_up = self.index >= len(self.records)
-        self.position = self.after_records if used_up else record.offset + 1

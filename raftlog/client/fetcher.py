@@ -79,7 +79,10 @@ class Fetcher:
     # --- the user's thread, which holds the lock ------------------------------------------------
     def assign(self, places: list[TopicPartition]) -> None:
         """Keeps the positions of those that stay."""
-        self.states = {place: self.states.get(place) or self._begin(place) for place in dict.fromkeys(places)}
+        before = self.states
+        self.states = {place: before.get(place) or self._begin(place) for place in dict.fromkeys(places)}
+        for place, state in before.items():
+            state.assigned = place in self.states
         for place in self.states:
             self._refresher.want_topic(place.topic)
 

@@ -14,6 +14,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 PartitionFunction = Callable[[bytes | None, list[int]], int]
@@ -21,9 +22,15 @@ PartitionFunction = Callable[[bytes | None, list[int]], int]
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
+_KEYS_REMEMBERED = 8192
+_KEY_REMEMBERED_BYTES = 64
 
 
 class Partitioner(Protocol):
+    """`sticks`: a record without a key goes where the last one went, as long as no batch is begun."""
+
+    sticks: bool
+
     def choose(self, key: bytes | None, partitions: list[int]) -> int:
         """One of `partitions`, which is never empty and ascends."""
         ...
@@ -40,7 +47,7 @@ def murmur2(data: bytes) -> int:
     words = length >> 2
     for k in struct.unpack_from(f"<{words}I", data):
         k = (k * _M) & _MASK
-        h = ((h * _M) & _MASK) ^ (((k ^ (k >> 24)) * _M) & _MASK)
+        h = ((h * _M) ^ ((k ^ (k >> 24)) * _M)) & _MASK
     tail = data[words << 2 :]
     if tail:
         h = ((h ^ int.from_bytes(tail, "little")) * _M) & _MASK
@@ -49,6 +56,8 @@ def murmur2(data: bytes) -> int:
 
 
 class Sticky:
+    sticks = True
+
     def __init__(self, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()
         self._current: int | None = None
@@ -64,6 +73,8 @@ class Sticky:
 
 
 class RoundRobin:
+    sticks = False
+
     def __init__(self) -> None:
         self._count = itertools.count()  # even to one also when several threads send
 
@@ -77,14 +88,19 @@ class RoundRobin:
 class Hashed:
     """By a hash of the key; a record without one goes where the sticky partitioner says."""
 
+    sticks = True
+
     def __init__(self, hash_of: Callable[[bytes], int], rng: random.Random | None = None) -> None:
+        # Keys come again and again, and a hash in Python costs as much as all else that a send does.
         self._hash_of = hash_of
+        self._hash_of_short = lru_cache(_KEYS_REMEMBERED)(hash_of)
         self._sticky = Sticky(rng)
 
     def choose(self, key: bytes | None, partitions: list[int]) -> int:
         if key is None:
             return self._sticky.choose(None, partitions)
-        return partitions[self._hash_of(key) % len(partitions)]
+        hash_of = self._hash_of_short if len(key) <= _KEY_REMEMBERED_BYTES else self._hash_of
+        return partitions[hash_of(key) % len(partitions)]
 
     def batch_begun(self) -> None:
         self._sticky.batch_begun()
@@ -92,6 +108,8 @@ class Hashed:
 
 class Custom:
     """A function of the user's. Raises ValueError when it names a partition that is not offered."""
+
+    sticks = False
 
     def __init__(self, function: PartitionFunction) -> None:
         self._function = function

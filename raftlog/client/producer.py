@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from time import time_ns
 from types import TracebackType
 
-from raftlog.client.accumulator import Accumulator, Lane, RecordHeaders
+from raftlog.client.accumulator import Accumulator, Lane
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.partitioners import Partitioner, PartitionFunction, partitioner_named
 from raftlog.client.pending import PendingBatch, RecordFuture
@@ -14,14 +15,13 @@ from raftlog.client.sender import Sender
 from raftlog.clock import SystemClock
 from raftlog.config import check_topic_name
 from raftlog.errors import (
-    BufferExhaustedError,
     ClosedError,
     MessageTooLargeError,
     NoBrokersAvailableError,
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import RECORD_BYTES_MAX, TOPIC_UNKNOWN_S
-from raftlog.record.batch import HEADER_BYTES
+from raftlog.record.batch import HEADER_BYTES, Headers
 from raftlog.record.compression import COMPRESSIONS
 
 _ACKS = {"all": -1, -1: -1, 0: 0, 1: 1}
@@ -30,9 +30,12 @@ _AFTER_ERROR_S = 5.0
 
 
 class _Target:
-    """A topic as `send` needs it. Valid as long as the metadata is of `version`."""
+    """A topic as `send` needs it. Valid as long as the metadata is of `version`.
 
-    __slots__ = ("lanes", "max_record_bytes", "partitioner", "partitions", "version")
+    `stuck` is where records without a key go until a batch is begun, if the partitioner sticks.
+    """
+
+    __slots__ = ("lanes", "max_record_bytes", "partitioner", "partitions", "stuck", "version")
 
     def __init__(
         self, version: int, partitions: list[int], lanes: list[Lane], partitioner: Partitioner, max_record_bytes: int
@@ -42,6 +45,13 @@ class _Target:
         self.lanes = lanes
         self.partitioner = partitioner
         self.max_record_bytes = max_record_bytes
+        self.stuck: Lane | None = None
+
+    def choose(self, key: bytes | None) -> Lane:
+        lane = self.lanes[self.partitioner.choose(key, self.partitions)]
+        if key is None and self.partitioner.sticks:
+            self.stuck = lane
+        return lane
 
 
 class Producer:
@@ -110,6 +120,7 @@ class Producer:
             linger_s=linger_ms / 1000,
             compression=compression,
         )
+        self._lock = self._accumulator.lock
         sender = Sender(
             engine.exchange,
             engine.cache,
@@ -133,66 +144,44 @@ class Producer:
         topic: str,
         value: bytes | None = None,
         key: bytes | None = None,
-        headers: RecordHeaders | None = None,
+        headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        *,
+        max_block_ms: float | None = None,
     ) -> RecordFuture:
         """Puts the record into a batch; the future tells its partition, offset and timestamp.
 
         Raises UnknownTopicOrPartitionError, BufferExhaustedError or NoBrokersAvailableError after at most
-        `max_block_ms`, ClosedError, and TypeError for keys and values that are not bytes. All that comes later,
-        and a record that is too large, fails the future.
+        `max_block_ms` (here: of this one record), ClosedError, and TypeError for keys and values that are not bytes.
+        All that comes later, and a record that is too large, fails the future.
         """
-        return self._send(topic, value, key, headers, partition, timestamp_ms, self._max_block_s)
-
-    def send_at_once(
-        self,
-        topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
-        headers: RecordHeaders | None = None,
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-    ) -> RecordFuture | None:
-        """As `send`; None, and nothing is sent, where that would block."""
-        if topic not in self._cache.topics:
-            return None
-        try:
-            return self._send(topic, value, key, headers, partition, timestamp_ms, 0.0)
-        except BufferExhaustedError:
-            return None
-
-    def _send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        headers: RecordHeaders | None,
-        partition: int | None,
-        timestamp_ms: int | None,
-        max_block_s: float,
-    ) -> RecordFuture:
         target = self._targets.get(topic)
         if target is None or target.version != self._cache.version:
-            target = self._target(topic)
+            target = self._target(topic, max_block_ms)
         if timestamp_ms is None:
-            timestamp_ms = time.time_ns() // 1_000_000
-        if headers is None:
-            headers = []
-        if partition is None:
-            lane = target.lanes[target.partitioner.choose(key, target.partitions)]
-        elif 0 <= partition < len(target.lanes):
+            timestamp_ms = time_ns() // 1_000_000
+        if partition is not None:
+            if not 0 <= partition < len(target.lanes):
+                raise UnknownTopicOrPartitionError(f"{topic} has {len(target.lanes)} partitions, none is {partition}")
             lane = target.lanes[partition]
+        elif key is None and target.stuck is not None:
+            lane = target.stuck
         else:
-            raise UnknownTopicOrPartitionError(f"{topic} has {len(target.lanes)} partitions, and none is {partition}")
-        future = self._accumulator.append_to_open(lane, timestamp_ms, key, value, headers)
-        if future is not None:
-            return future
+            lane = target.choose(key)
+        # What Accumulator.append does first; here because it is all that most records need.
+        with self._lock:
+            batch = lane.open
+            if batch is not None and batch.append(timestamp_ms, key, value, headers):
+                index = batch.count
+                batch.count = index + 1
+                return RecordFuture(batch, index, timestamp_ms)
         if partition is None:
             target.partitioner.batch_begun()
-            if key is None:
-                lane = target.lanes[target.partitioner.choose(key, target.partitions)]
-        return self._send_in_new_batch(target, lane, timestamp_ms, key, value, headers, max_block_s)
+            # Only what sticks chooses anew: round-robin has had its turn, and a user's function its call.
+            if key is None and target.partitioner.sticks:
+                lane = target.choose(None)
+        return self._send_in_new_batch(target, lane, timestamp_ms, key, value, headers, max_block_ms)
 
     def _send_in_new_batch(
         self,
@@ -201,8 +190,8 @@ class Producer:
         timestamp_ms: int,
         key: bytes | None,
         value: bytes | None,
-        headers: RecordHeaders,
-        max_block_s: float,
+        headers: Headers | None,
+        max_block_ms: float | None,
     ) -> RecordFuture:
         # A server would refuse it too, but only after the bytes went there.
         limit = target.max_record_bytes if self._compression == "none" else RECORD_BYTES_MAX
@@ -217,17 +206,20 @@ class Producer:
             value,
             headers,
             max_batch_bytes=target.max_record_bytes,
-            max_block_s=max_block_s,
+            max_block_s=self._block_s(max_block_ms),
         )
 
-    def _target(self, name: str) -> _Target:
+    def _block_s(self, max_block_ms: float | None) -> float:
+        return self._max_block_s if max_block_ms is None else max_block_ms / 1000
+
+    def _target(self, name: str, max_block_ms: float | None = None) -> _Target:
         """The topic as the metadata has it now; waits for it when it is new."""
         if self._closed:
             raise ClosedError("the producer is closed")
         version = self._cache.version
         topic = self._cache.topics.get(name)
         if topic is None:
-            self._wait_for_topic(name)
+            self._wait_for_topic(name, self._block_s(max_block_ms))
             version = self._cache.version
             topic = self._cache.topics.get(name)
             if topic is None:
@@ -242,7 +234,7 @@ class Producer:
         self._targets[name] = target
         return target
 
-    def _wait_for_topic(self, name: str) -> None:
+    def _wait_for_topic(self, name: str, max_block_s: float) -> None:
         check_topic_name(name)
         refresher = self._engine.refresher
         refresher.want_topic(name)
@@ -259,10 +251,15 @@ class Producer:
             self._engine.wake()
             return False
 
-        if not self._engine.wait_for(decided, self._max_block_s):
-            raise NoBrokersAvailableError(f"nothing was heard of topic {name} within {self._max_block_s:g} s")
-        if name not in self._cache.topics:
+        self._engine.wait_for(decided, max_block_s)
+        if name in self._cache.unknown_since_s:
             raise UnknownTopicOrPartitionError(f"there is no topic {name}")
+        if name not in self._cache.topics:
+            raise NoBrokersAvailableError(f"nothing was heard of topic {name} within {max_block_s:g} s")
+
+    def knows(self, topic: str) -> bool:
+        """Whether `send` to it need not wait for metadata."""
+        return topic in self._cache.topics
 
     def partitions_for(self, topic: str) -> set[int]:
         """The partitions of the topic. Raises as `send` does."""

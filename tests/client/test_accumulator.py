@@ -36,8 +36,7 @@ def accumulator(**changes: Any) -> Accumulator:
 
 
 def send(into: Accumulator, lane: Lane, value: bytes, block_s: float = 0.0) -> RecordFuture:
-    future = into.append_to_open(lane, 1, None, value, [])
-    return future or into.append(lane, 1, None, value, [], max_batch_bytes=1 << 20, max_block_s=block_s)
+    return into.append(lane, 1, None, value, [], max_batch_bytes=1 << 20, max_block_s=block_s)
 
 
 def taken(from_: Accumulator, lane: Lane, now_s: float = 1e9) -> list[list[bytes | None]]:
