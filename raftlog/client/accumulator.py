@@ -57,7 +57,7 @@ class Accumulator:
     ) -> None:
         self._clock = clock
         self._wake = wake
-        self._batch_bytes = batch_bytes
+        self._batch_bytes = min(batch_bytes, buffer_bytes)
         self._buffer_bytes = buffer_bytes
         self._linger_s = linger_s
         self._compression = compression

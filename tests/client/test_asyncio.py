@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from raftlog import AsyncConsumer, AsyncProducer, TopicPartition
-from raftlog.errors import BufferExhaustedError, NoBrokersAvailableError, UnknownTopicOrPartitionError
+from raftlog.errors import BufferExhaustedError, ClosedError, NoBrokersAvailableError, UnknownTopicOrPartitionError
 from tests.client.fake_node import FakeNode, fake_node
 
 
@@ -68,10 +68,13 @@ async def errors(node: FakeNode) -> None:
             await producer.send("nope", b"x")
         await producer.send_and_wait("t", b"x")
         node.silent = True
+        futures = []
         with pytest.raises(BufferExhaustedError):
             for _ in range(50):
-                await producer.send("t", b"x" * 100)
+                futures.append(await producer.send("t", b"x" * 100))
         await producer.stop(timeout=0.1)
+        for outcome in await asyncio.gather(*futures, return_exceptions=True):
+            assert isinstance(outcome, ClosedError)
     with pytest.raises(NoBrokersAvailableError):
         await AsyncConsumer("t", bootstrap_servers="127.0.0.1:1", bootstrap_timeout_ms=100).start()
 
