@@ -5,12 +5,18 @@ Whatever arrives from outside ends here as a message, an ErrorResponse, or a cou
 
 from __future__ import annotations
 
+import logging
+
 from raftlog.errors import ErrorCode, InvalidRequestError
 from raftlog.limits import PROTOCOL_VERSION
 from raftlog.network import Server
 from raftlog.protocol.codec import Request, decode_incoming, encode
 from raftlog.protocol.messages import ErrorResponse, HandshakeRequest, HandshakeResponse
 from raftlog.protocol.raft import RaftMessage
+
+log = logging.getLogger(__name__)
+
+_LOG_S = 10.0
 
 
 class FrontDoor:
@@ -19,6 +25,8 @@ class FrontDoor:
     def __init__(self, server: Server, node_id: int) -> None:
         self._server = server
         self._node_id = node_id
+        self._logged = 0
+        self._log_due_s = 0.0
         self.refused = 0
 
     def decode(self, frames: list[bytes]) -> Request | RaftMessage | None:
@@ -47,6 +55,14 @@ class FrontDoor:
         else:
             kind = type(message).__name__.removesuffix("Request")
             self.refuse(client, correlation_id, f"{kind} is not answered by {here}")
+
+    def log_refused(self, now_s: float) -> None:
+        """What a hostile client can make this process write to its log is bounded."""
+        refused = self.refused + self._server.dropped
+        if refused != self._logged and now_s >= self._log_due_s:
+            log.warning("refused %d messages that made no sense", refused - self._logged)
+            self._logged = refused
+            self._log_due_s = now_s + _LOG_S
 
     def handshake(self, client: bytes, request: HandshakeRequest, cluster_id: str) -> None:
         if not request.min_version <= PROTOCOL_VERSION <= request.max_version:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Mapping
 
 from raftlog.errors import InvalidRequestError
 from raftlog.network import Context, Link, Poller
@@ -42,14 +43,17 @@ class NodeLinks:
         for link in self._links.values():
             link.send([header])
 
-    def receive(self) -> Iterator[tuple[int, Response, list[bytes]]]:
-        """(node id, answer, payload). What does not decode is dropped."""
-        for node_id, link in list(self._links.items()):
+    def receive(self) -> list[tuple[int, Response, list[bytes]]]:
+        """(node id, answer, payload). What does not decode is dropped.
+
+        A list, not an iterator: what one answer says may move the link that the next would come from.
+        """
+        answers = []
+        for node_id, link in self._links.items():
             for _ in range(_PER_ROUND):
                 frames = link.receive()
                 if frames is None:
                     break
-                try:
-                    yield node_id, decode_response(frames[0]), frames[1:]
-                except InvalidRequestError:
-                    continue
+                with contextlib.suppress(InvalidRequestError):
+                    answers.append((node_id, decode_response(frames[0]), frames[1:]))
+        return answers

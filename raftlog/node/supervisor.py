@@ -120,6 +120,7 @@ class Supervisor:
         state = self._membership.own_state(self._workers.states())
         self._membership.gossip.hear(state, now_s)
         self._links.send_all(state)
+        self._door.log_refused(now_s)
         self._said_s = now_s
         self._gossip_due_s = now_s + limits.GOSSIP_S
         self._workers.changed = False

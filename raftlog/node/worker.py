@@ -46,7 +46,6 @@ Payload = bytes | bytearray | memoryview
 _LOCK_WAIT_S = 5.0  # a predecessor that was killed may still be ending
 _IDLE_MAX_S = 5.0  # a sleep that is always finite survives a mistake in a deadline
 _HANDOVER_S = 0.5  # a clean stop waits so long for another leader
-_REFUSED_LOG_S = 10.0  # what a hostile client can make this process write to its log is bounded
 
 
 class Worker:
@@ -92,8 +91,6 @@ class Worker:
         self._last_status: ReplicaStatus | None = None
         self._turned = False  # since the last report
         self._report_due_s = 0.0
-        self._refused_logged = 0
-        self._refused_due_s = 0.0
 
     def _controller_host(self) -> ControllerHost:
         return ControllerHost(
@@ -237,14 +234,7 @@ class Worker:
                 log.info("%s in epoch %d", Role(status.role).name.lower(), status.leader_epoch)
             self._last_status = status
             self._channel.send(ch.Report(status=status))
-        self._log_refused(now_s)
-
-    def _log_refused(self, now_s: float) -> None:
-        refused = self._door.refused + self._server.dropped
-        if refused != self._refused_logged and now_s >= self._refused_due_s:
-            log.warning("refused %d messages that made no sense", refused - self._refused_logged)
-            self._refused_logged = refused
-            self._refused_due_s = now_s + _REFUSED_LOG_S
+        self._door.log_refused(now_s)
 
     def _hand_over(self) -> None:
         """A leader lets another lead first, and says so to its clients, so that they see hardly a gap."""
