@@ -96,7 +96,7 @@ class _Run:
 
         records_total = self._judge.records
         # Not all is sent before the kill, or a small input would be acknowledged as a whole by then.
-        hold_at = max(records_total // 2, records_total * 3 // 4)
+        hold_at = records_total * 3 // 4
         self._create_topic()
         start_s = time.monotonic()
         self._stages.begin("producing", records_total)
@@ -110,7 +110,7 @@ class _Run:
             for index, (key, value) in enumerate(records(self._files)):
                 if index == hold_at:
                     self._blow.wait_until_aimed()
-                partition = Judge.partition_of(index)
+                partition = self._judge.partition_of(index)
                 self._judge.sent(index, value)
                 future = producer.send(TOPIC, value=value, key=key, partition=partition)
                 future.add_done_callback(functools.partial(self._done, index, partition))
@@ -121,7 +121,7 @@ class _Run:
             producer.flush()
             self._stages.finish()
             self._produce_s = time.monotonic() - start_s
-            self._blow.wait_until_restarted()
+            self._blow.finish()
 
     def _create_topic(self) -> None:
         from raftlog import Admin
@@ -205,7 +205,7 @@ class _Run:
             failures.append(f"{verdict.records - verdict.acked - self._failed_sends:,} sends were never answered")
         failures += self._blow.failures
         if failover_ms is None and not self._blow.failures:
-            failures.append("a partition that the killed node led never went on")
+            failures.append("nothing was acknowledged on the partitions that the killed node led after it was killed")
         return failures
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.0005  # how soon "half is acknowledged" and "a request is under way" are noticed
 _LOOK_METADATA_S = 0.05
+_LEADER_S = 30.0
 _TAKE_OVER_S = 20.0  # longest wait for new leaders before the node is started again all the same
 
 
@@ -38,6 +39,7 @@ class Blow(threading.Thread):
         self._gaps = gaps
         self._stages = stages
         self._aimed = threading.Event()
+        self._answered = threading.Event()
         self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
@@ -55,7 +57,9 @@ class Blow(threading.Thread):
         """Until half is acknowledged and the node to be killed is known: what is sent next is hit."""
         self._aimed.wait()
 
-    def wait_until_restarted(self) -> None:
+    def finish(self) -> None:
+        """Everything sent has its outcome. Waits until the node runs again."""
+        self._answered.set()
         self.join()
 
     def run(self) -> None:
@@ -77,8 +81,10 @@ class Blow(threading.Thread):
         epochs = self._aim(admin)
         self._aimed.set()
         while self._judge.sent_of[0] <= self._judge.acked_of[0]:
+            if self._answered.is_set():
+                self.failures.append("no request was under way to partition 0 when its leader was to be killed")
+                return
             if self._stopped.wait(_LOOK_S):
-                self.failures.append("nothing was under way to partition 0 when its leader was to be killed")
                 return
         self._gaps.killed_s = time.monotonic()
         self._cluster.kill(self.victim)
@@ -91,7 +97,8 @@ class Blow(threading.Thread):
 
     def _aim(self, admin: Admin) -> dict[int, int]:
         """Sets `victim` and `led`; returns the leader epoch of each partition that it leads."""
-        while not self._stopped.wait(_LOOK_METADATA_S):
+        deadline_s = time.monotonic() + _LEADER_S
+        while time.monotonic() < deadline_s and not self._stopped.wait(_LOOK_METADATA_S):
             (topic,) = admin.describe_topics([self._topic])
             leaders = {each.partition: each.leader_id for each in topic.partitions}
             if leaders.get(0, -1) >= 0:

@@ -228,7 +228,7 @@ def test_a_cluster_that_does_not_answer_is_reported_in_bounded_time(arguments: l
         timeout=WAIT_S,
         check=False,
     )
-    assert time.monotonic() - start_s < 20
+    assert time.monotonic() - start_s < 25
     assert done.returncode == 1
     assert done.stdout == b""
     assert done.stderr.count(b"\n") == 1
