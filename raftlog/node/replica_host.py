@@ -42,6 +42,11 @@ class ReplicaHost:
         self.workers = Workers(settings.node_id, settings.advertise.host, self._start)
         self._remove_leftovers()
 
+    @property
+    def settled(self) -> bool:
+        """Every replica of the image has been started, and has opened its log or failed to."""
+        return self._followed and not self._opened and self.workers.settled
+
     def follow(self, image: Image) -> None:
         """Bring everything in step with `image`, at the next `tick`."""
         self._image = image

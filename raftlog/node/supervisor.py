@@ -112,7 +112,7 @@ class Supervisor:
         if now_s >= self._gossip_due_s:
             self._say(now_s)
         self._host.tell(membership.gossip, now_s, membership.cluster_id)
-        if not self._ready and membership.is_registered and self._workers.settled:
+        if not self._ready and membership.is_registered and self._host.settled:
             self._ready = True
             self._on_ready(membership.cluster_id)
 

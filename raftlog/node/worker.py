@@ -46,6 +46,7 @@ Payload = bytes | bytearray | memoryview
 _LOCK_WAIT_S = 5.0  # a predecessor that was killed may still be ending
 _IDLE_MAX_S = 5.0  # a sleep that is always finite survives a mistake in a deadline
 _HANDOVER_S = 0.5  # a clean stop waits so long for another leader
+_HINTS_S = 0.1  # and tells its clients so long who it is
 
 
 class Worker:
@@ -242,8 +243,11 @@ class Worker:
             return
         self._replica.hand_over()
         deadline_s = time.monotonic() + _HANDOVER_S
-        while self._replica.is_leader and time.monotonic() < deadline_s and not self._channel.closed:
+        while time.monotonic() < deadline_s and not self._channel.closed:
             self._step()
+            if self._replica.leader_id not in (-1, self._config.node_id):
+                # Stay a moment longer: an answer that names the new leader is faster than a broken connection.
+                deadline_s = min(deadline_s, time.monotonic() + _HINTS_S)
 
 
 def run_worker(config_bytes: bytes, end: socket.socket) -> None:

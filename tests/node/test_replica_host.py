@@ -88,6 +88,17 @@ def test_a_replica_is_listed_before_it_starts_and_found_after_it_is_listed_as_cr
     assert running.address("t-0") == Endpoint("127.0.0.1", 5000)
 
 
+def test_a_node_is_ready_only_when_its_replicas_are(running: Running) -> None:
+    assert running.host.settled
+    running.image = apply(running.image, running.image.end_offset, topic("t"))
+    running.host.follow(running.image)
+    assert not running.host.settled
+    running.tick()
+    assert not running.host.settled
+    running.open("t-0")
+    assert running.host.settled
+
+
 def test_a_full_disk_delays_and_ends_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     running.log(topic("first"))
     save = running.data.save
