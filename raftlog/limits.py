@@ -100,3 +100,4 @@ CORRUPT_FETCHES_MAX = 3  # a bad checksum may come from the wire; the same again
 ADMIN_ATTEMPT_S = 10.0  # before the same is asked again: a controller may have died with the answer
 TOPIC_CONFIRM_S = 0.4  # so long a topic may be unknown to one node after another has made it
 OFFSETS_ATTEMPT_S = 3.0  # the bounds of a partition are cheap to ask for again
+TOPIC_SETTLE_S = 1.0  # how long making a topic waits for the slowest living node to hear of it

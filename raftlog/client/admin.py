@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from raftlog.client.calls import Call
+from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
 from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError
-from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S
+from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, TOPIC_SETTLE_S
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -23,10 +23,10 @@ from raftlog.protocol.messages import (
     TopicResult,
     TopicsResponse,
 )
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, ReplicaStatus
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus
 
 T = TypeVar("T")
-_CONTROLLER = "controller"
+_SETTLE_AGAIN_S = 0.02
 
 
 class Admin:
@@ -51,14 +51,18 @@ class Admin:
             raise
 
     def create_topics(self, topics: Sequence[NewTopic]) -> list[TopicResult]:
-        """One result per topic, in order; each stands or falls alone (`error_code`, `error_text`)."""
+        """One result per topic, in order; each stands or falls alone (`error_code`, `error_text`).
+
+        When it returns, every node that is reachable knows of them, so that whoever asks next finds them.
+        """
         wanted = list(topics)
 
         def request(correlation_id: int, _topic_id: bytes) -> Request:
             return CreateTopicsRequest(correlation_id=correlation_id, topics=wanted, timeout_ms=self._attempt_ms())
 
-        results = self._change("create topics", request)
-        return [self._created(result, maybe_ours) for result, maybe_ours in results]
+        results = [self._created(*result) for result in self._change("create topics", request)]
+        self._settle([result.name for result in results if not result.error_code], ErrorCode.NONE)
+        return results
 
     def _created(self, result: TopicResult, maybe_ours: bool) -> TopicResult:
         if not maybe_ours or result.error_code != ErrorCode.TOPIC_ALREADY_EXISTS:
@@ -82,12 +86,32 @@ class Admin:
             return DeleteTopicsRequest(correlation_id=correlation_id, names=wanted, timeout_ms=self._attempt_ms())
 
         gone = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        return [
+        results = [
             TopicResult(name=result.name, error_code=0, error_text="")
             if maybe_ours and result.error_code == gone
             else result
             for result, maybe_ours in self._change("delete topics", request)
         ]
+        self._settle([result.name for result in results if not result.error_code], gone)
+        return results
+
+    def _settle(self, names: list[str], code: ErrorCode) -> None:
+        """Waits until every living node answers `code` for these topics, at most TOPIC_SETTLE_S."""
+        if not names:
+            return
+        deadline_s = time.monotonic() + TOPIC_SETTLE_S
+        behind = [Endpoint(*node.endpoint) for node in self.describe_cluster().nodes if node.alive]
+        while behind and time.monotonic() < deadline_s:
+            behind = [node for node in behind if not self._node_answers(node, names, code, deadline_s)]
+            if behind:
+                time.sleep(_SETTLE_AGAIN_S)
+
+    def _node_answers(self, node: Endpoint, names: list[str], code: ErrorCode, deadline_s: float) -> bool:
+        try:
+            found = self._metadata(names, node, deadline_s).topics
+        except RaftlogError:
+            return False  # it is not reachable now
+        return all(topic.error_code == code for topic in found)
 
     def list_topics(self) -> list[str]:
         """Names of the users' topics, sorted."""
@@ -110,11 +134,13 @@ class Admin:
         """Cluster id, controller, nodes, flush mode. `topics` is empty."""
         return self._metadata([])
 
-    def _metadata(self, topics: list[str] | None) -> MetadataResponse:
+    def _metadata(
+        self, topics: list[str] | None, node: Endpoint | None = None, deadline_s: float | None = None
+    ) -> MetadataResponse:
         def request(correlation_id: int, _topic_id: bytes) -> Request:
             return MetadataRequest(correlation_id=correlation_id, topics=topics)
 
-        return self._ask("metadata", None, request, _expect(MetadataResponse))
+        return self._ask("metadata", node, request, _expect(MetadataResponse), deadline_s)
 
     def describe_replicas(self, topics: Iterable[str] | None = None) -> list[ReplicaStatus]:
         """What every replica last said of itself; None: of all topics, internal ones included."""
@@ -130,16 +156,18 @@ class Admin:
             results = _expect(TopicsResponse)(answer, _payload, maybe_done).results
             return [(result, maybe_done) for result in results]
 
-        return self._ask(what, _CONTROLLER, request, read)
+        return self._ask(what, CONTROLLER, request, read)
 
     def _ask(
         self,
         what: str,
-        place: str | None,
+        place: Endpoint | str | None,
         request: Callable[[int, bytes], Request],
         read: Callable[[Answer, bytes, bool], T],
+        deadline_s: float | None = None,
     ) -> T:
-        deadline_s = time.monotonic() + self._timeout_s
+        if deadline_s is None:
+            deadline_s = time.monotonic() + self._timeout_s
         call = Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
         self._engine.submit(call)
         try:

@@ -26,9 +26,11 @@ from raftlog.errors import (
 from raftlog.limits import RETRY_BACKOFF_MAX_S, RETRY_BACKOFF_MIN_S, TOPIC_UNKNOWN_S
 from raftlog.types import Endpoint, TopicPartition
 
+CONTROLLER = "controller"
+
 
 class Call:
-    """One question. `place` says whose leader is asked; None: any node; "controller": the controller.
+    """One question. `place` says whose leader is asked, or which node; None: any node; CONTROLLER: who leads those.
 
     `read` turns the answer into the result, or raises; it is told whether an earlier attempt may
     have been carried out.
@@ -37,7 +39,7 @@ class Call:
     def __init__(
         self,
         what: str,
-        place: TopicPartition | str | None,
+        place: TopicPartition | Endpoint | str | None,
         request: Callable[[int, bytes], Request],
         read: Callable[[Answer, bytes, bool], Any],
         *,
@@ -113,7 +115,10 @@ class Calls:
         if call.place is None:
             node = self._refresher.connected_node(now_s)
             return None if node is None else (node, b"")
+        if isinstance(call.place, Endpoint):
+            return call.place, b""
         if not isinstance(call.place, TopicPartition):
+            assert call.place == CONTROLLER
             controller = self._cache.controller
             return None if controller is None else (Endpoint(*controller), b"")
         topic, partition = call.place

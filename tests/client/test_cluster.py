@@ -1,0 +1,269 @@
+"""Clients against real nodes: leaders killed and paused, nodes restarted, topics made anew."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, RecordFuture, TopicPartition
+from raftlog.errors import ErrorCode, RaftlogError, UnknownTopicOrPartitionError
+
+if TYPE_CHECKING:
+    from raftlog.node.local import LocalCluster
+
+PARTITIONS = 3
+FAILOVER_MAX_S = 6.0  # 2.5 s on a machine of its own; tests share theirs
+
+
+def new_topic(admin: Admin, partitions: int = PARTITIONS) -> str:
+    name = f"client-{uuid.uuid4().hex[:8]}"
+    (result,) = admin.create_topics([NewTopic(name=name, partitions=partitions, replication_factor=3)])
+    assert result.error_code == ErrorCode.NONE, result.error_text
+    return name
+
+
+def leader_of(admin: Admin, topic: str, partition: int = 0) -> tuple[int, int]:
+    """(node id, process of the worker), waited for."""
+    deadline_s = time.monotonic() + 20
+    while time.monotonic() < deadline_s:
+        (found,) = admin.describe_topics([topic])
+        leader = found.partitions[partition].leader_id
+        for replica in admin.describe_replicas([topic]):
+            if (replica.partition, replica.node_id) == (partition, leader) and replica.worker_pid:
+                return leader, replica.worker_pid
+        time.sleep(0.05)
+    raise AssertionError(f"{topic}-{partition} has no leader")
+
+
+class Load:
+    """Sends numbered records to every partition until told to stop, and remembers what became of them."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.topic = topic
+        self.producer = Producer(bootstrap, linger_ms=1)
+        self.sent = [0] * PARTITIONS
+        self.acked: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
+        self.acked_s: list[list[float]] = [[] for _ in range(PARTITIONS)]
+        self.failed: list[RaftlogError] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.001):
+            for partition in range(PARTITIONS):
+                number = self.sent[partition]
+                self.sent[partition] += 1
+                future = self.producer.send(self.topic, b"%d" % number, partition=partition)
+                future.add_done_callback(partial(self._done, partition, number))
+
+    def _done(self, partition: int, number: int, future: RecordFuture) -> None:
+        error = future.exception()
+        if error is None:
+            self.acked[partition].append((number, future.result().offset))
+            self.acked_s[partition].append(time.monotonic())
+        else:
+            self.failed.append(error)
+
+    def run_for(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(70)
+        self.producer.close()
+
+    def longest_gap_s(self, partition: int) -> float:
+        return max(later - earlier for earlier, later in itertools.pairwise(self.acked_s[partition]))
+
+
+@contextmanager
+def load(bootstrap: str, topic: str) -> Iterator[Load]:
+    running = Load(bootstrap, topic)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def read_to_end(bootstrap: str, topic: str) -> list[list[ConsumerRecord]]:
+    places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+    found: list[list[ConsumerRecord]] = [[] for _ in places]
+    deadline_s = time.monotonic() + 60
+    with Consumer(bootstrap_servers=bootstrap) as consumer:
+        consumer.assign(places)
+        consumer.seek_to_beginning()
+        ends = consumer.end_offsets(places)
+        while any(consumer.position(place) < ends[place] for place in places):
+            assert time.monotonic() < deadline_s, "the end was not reached"
+            for place, records in consumer.poll(timeout_ms=200).items():
+                found[place.partition] += records
+    return found
+
+
+def check(running: Load, found: list[list[ConsumerRecord]]) -> None:
+    """Nothing acknowledged is lost or elsewhere, no offset is missing, first appearances keep the order of send."""
+    assert running.failed == []
+    for partition, records in enumerate(found):
+        assert [record.offset for record in records] == list(range(len(records)))
+        numbers = [int(record.value or b"") for record in records]
+        assert list(dict.fromkeys(numbers)) == list(range(running.sent[partition]))
+        for number, offset in running.acked[partition]:
+            assert numbers[offset] == number
+
+
+def test_topics_are_made_described_and_deleted(cluster: LocalCluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        name = new_topic(admin)
+        assert name in admin.list_topics()
+        (again,) = admin.create_topics([NewTopic(name=name)])
+        assert again.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
+        bad, good = admin.create_topics([NewTopic(name="no/slash"), NewTopic(name=name + "-more", partitions=2)])
+        assert bad.error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+        assert (good.error_code, good.partitions, good.replication_factor) == (ErrorCode.NONE, 2, 3)
+        found, missing = admin.describe_topics([name, "no-such-topic"])
+        assert (found.name, len(found.partitions)) == (name, PARTITIONS)
+        assert missing.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        status = admin.describe_cluster()
+        assert {node.node_id for node in status.nodes} == {1, 2, 3}
+        leader_of(admin, name)
+        assert len(admin.describe_replicas([name])) == 9
+        (gone, unknown) = admin.delete_topics([name, "no-such-topic"])
+        assert (gone.error_code, unknown.error_code) == (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+
+@pytest.mark.parametrize("acks", [0, 1, "all"])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_records_make_the_round_trip(cluster: LocalCluster, acks: str | int, compression: str) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        topic = new_topic(admin)
+        for partition in range(PARTITIONS):
+            leader_of(admin, topic, partition)
+    with Producer(cluster.bootstrap, acks=acks, compression=compression) as producer:
+        futures = [producer.send(topic, b"%d" % n * 10, key=b"%d" % (n % 7)) for n in range(3000)]
+    assert all(future.exception(0) is None for future in futures)
+    with Consumer(topic, bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
+        values = []
+        deadline_s = time.monotonic() + 20
+        while len(values) < 3000 and time.monotonic() < deadline_s:
+            for records in consumer.poll(timeout_ms=500).values():
+                values += [record.value for record in records]
+    assert sorted(values, key=lambda value: int(value or b"")) == sorted((b"%d" % n * 10 for n in range(3000)), key=int)
+
+
+def test_offsets_are_found_by_time(cluster: LocalCluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        topic = new_topic(admin)
+    place = TopicPartition(topic, 0)
+    with Producer(cluster.bootstrap, linger_ms=0) as producer:
+        for n in range(10):
+            producer.send(topic, b"x", partition=0, timestamp_ms=1_000_000 + n * 1000).result(20)
+    with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
+        found = consumer.offsets_for_times({place: 1_004_500})[place]
+        assert found is not None
+        assert (found.offset, found.timestamp_ms) == (5, 1_005_000)
+        assert consumer.offsets_for_times({place: 2_000_000}) == {place: None}
+        with pytest.raises(UnknownTopicOrPartitionError):
+            consumer.end_offsets([TopicPartition("no-such-topic", 0)])
+        with pytest.raises(UnknownTopicOrPartitionError):
+            consumer.end_offsets([TopicPartition(topic, 99)])
+
+
+def test_a_topic_made_anew_is_written_and_read_from_its_beginning(cluster: LocalCluster) -> None:
+    with Admin(cluster.bootstrap) as admin:
+        topic = new_topic(admin, 1)
+        options = {"bootstrap_servers": cluster.bootstrap, "auto_offset_reset": "earliest"}
+        with Producer(cluster.bootstrap) as producer, Consumer(topic, **options) as consumer:  # type: ignore[arg-type]
+            for n in range(50):
+                producer.send(topic, b"old %d" % n).result(20)
+            assert next(consumer).value == b"old 0"
+            admin.delete_topics([topic])
+            (made,) = admin.create_topics([NewTopic(name=topic, partitions=1, replication_factor=3)])
+            assert made.error_code == ErrorCode.NONE
+            assert producer.send(topic, b"new").result(30).offset == 0
+            deadline_s = time.monotonic() + 20
+            value = None
+            while value != b"new" and time.monotonic() < deadline_s:
+                try:
+                    for records in consumer.poll(timeout_ms=500).values():
+                        value = records[-1].value
+                except UnknownTopicOrPartitionError:
+                    continue
+            assert value == b"new"
+
+
+def kill_node(cluster: LocalCluster, node_id: int, _process: int) -> Callable[[], None]:
+    cluster.kill(node_id)
+    return partial(cluster.start, node_id)
+
+
+def stop_node(cluster: LocalCluster, node_id: int, _process: int) -> Callable[[], None]:
+    cluster.stop(node_id)
+    return partial(cluster.start, node_id)
+
+
+def kill_worker(_cluster: LocalCluster, _node_id: int, process: int) -> Callable[[], None]:
+    os.kill(process, signal.SIGKILL)
+    return lambda: None
+
+
+def pause_worker(_cluster: LocalCluster, _node_id: int, process: int) -> Callable[[], None]:
+    os.kill(process, signal.SIGSTOP)
+    return partial(os.kill, process, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("strike", [kill_node, stop_node, kill_worker, pause_worker])
+def test_nothing_acknowledged_is_lost_when_a_leader_goes(
+    fresh_cluster: Callable[..., LocalCluster], strike: Callable[[LocalCluster, int, int], Callable[[], None]]
+) -> None:
+    cluster = fresh_cluster(nodes=3)
+    with Admin(cluster.bootstrap) as admin:
+        topic = new_topic(admin)
+        node_id, process = leader_of(admin, topic)
+        options = {"bootstrap_servers": cluster.bootstrap, "auto_offset_reset": "earliest"}
+        with Consumer(topic, **options) as follower, load(cluster.bootstrap, topic) as running:  # type: ignore[arg-type]
+            followed: list[list[int]] = [[] for _ in range(PARTITIONS)]
+            end_s = time.monotonic() + 10
+            mend = None
+            while time.monotonic() < end_s:
+                for place, records in follower.poll(timeout_ms=100).items():
+                    followed[place.partition] += [record.offset for record in records]
+                if mend is None and time.monotonic() > end_s - 8:
+                    mend = strike(cluster, node_id, process)
+                elif mend is not None and time.monotonic() > end_s - 3:
+                    mend()
+                    mend = lambda: None  # noqa: E731
+        found = read_to_end(cluster.bootstrap, topic)
+    check(running, found)
+    for offsets in followed:
+        assert offsets == list(range(len(offsets)))
+        assert len(offsets) > 100
+    assert running.longest_gap_s(0) < FAILOVER_MAX_S
+
+
+def test_a_producer_survives_the_restart_of_every_node(fresh_cluster: Callable[..., LocalCluster]) -> None:
+    cluster = fresh_cluster(nodes=3)
+    with Admin(cluster.bootstrap) as admin:
+        topic = new_topic(admin)
+        leader_of(admin, topic)
+        with load(cluster.bootstrap, topic) as running:
+            running.run_for(1.0)
+            for node_id in (1, 2, 3):
+                cluster.kill(node_id)
+            running.run_for(1.0)
+            for node_id in (1, 2, 3):
+                cluster.start(node_id, wait=False)
+            cluster.wait_ready((1, 2, 3))
+            running.run_for(4.0)
+        check(running, read_to_end(cluster.bootstrap, topic))
+        assert topic in admin.list_topics()
