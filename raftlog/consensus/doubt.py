@@ -1,9 +1,10 @@
 """When a replica that may lack what it acknowledged counts again (docs/architecture.md, "Doubtful replicas").
 
-It must durably hold the leader's log end as of its rejoin, and know it committed; or, under a leader that was elected by
-the votes of all replicas, the vote of *this* process among them, hold that leader's no-op. (A replica that was damaged
-after such an election may have acknowledged more than the no-op since, so that its first way is the only one.) One that lost its term and vote with its disk must first hear
-the term of every other replica: its forgotten vote may be what a candidate of a higher term is standing on.
+It must durably hold the leader's log end as of its rejoin, and know it committed; or, under a leader that was
+elected by the votes of all replicas, the vote of *this* process among them, hold that leader's no-op. (A replica
+that was damaged after such an election may have acknowledged more than the no-op since, so for it only the first
+way is open.) One that lost its term and vote with its disk must first hear the term of every other replica: its
+forgotten vote may be what a candidate of a higher term is standing on.
 Pure: indexes in, a decision out.
 """
 

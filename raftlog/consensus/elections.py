@@ -23,6 +23,7 @@ from raftlog.types import Role
 
 _NO_OP = b"\x01"
 _NOBODY = -1
+_ROLES = tuple(Role)  # by pysyncobj's numbers, which Role repeats
 
 
 class HardState(Protocol):
@@ -200,7 +201,11 @@ class Elections:
 
     @property
     def role(self) -> Role:
-        return Role(self._core._SyncObj__raftState)
+        return _ROLES[self._core._SyncObj__raftState]
+
+    @property
+    def is_leader(self) -> bool:
+        return self._core._SyncObj__raftState == 2  # type: ignore[no-any-return]
 
     @property
     def deadline_s(self) -> float:

@@ -87,7 +87,7 @@ class RaftGroup:
 
     @property
     def is_leader(self) -> bool:
-        return self._elections.role is Role.LEADER
+        return self._elections.is_leader
 
     @property
     def term(self) -> int:

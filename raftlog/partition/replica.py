@@ -45,6 +45,8 @@ FAIL_POINTS = (
     "turn: served",
 )
 
+_ACKS = (-1, 0, 1)
+
 ClientRequest = m.ProduceRequest | m.FetchRequest | m.ListOffsetsRequest
 ClientResponse = m.ProduceResponse | m.FetchResponse | m.ListOffsetsResponse
 
@@ -74,6 +76,8 @@ class Replica:
     ) -> None:
         self.spec = spec
         self.node_id = node_id
+        self._topic_id = spec.topic_id
+        self._partition = spec.partition
         self._log = log
         self._clock = clock
         self._outbox = outbox
@@ -97,6 +101,7 @@ class Replica:
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
         self._high_watermark = log.offset_after(self._group.commit_index)
         self._watermark_index = self._group.commit_index
+        self._batch_bytes_max = spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES
         self._paused_until_s = 0.0
         self._handover_to = 0
         self._refusal = ""  # why the disk takes nothing
@@ -141,6 +146,7 @@ class Replica:
     def set_config(self, spec: ReplicaSpec) -> None:
         """Settings of the topic that changed at run time."""
         self.spec = spec
+        self._batch_bytes_max = spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES
         self._log.set_config(spec.config)
 
     def hand_over(self) -> None:
@@ -215,48 +221,48 @@ class Replica:
     def on_request(self, client: Hashable, request: ClientRequest, payload: list[bytes]) -> None:
         """Take a client's request; its answer leaves through the outbox, in this turn or a later one."""
         code = ErrorCode.NONE
-        if request.topic_id != self.spec.topic_id:
+        if request.topic_id != self._topic_id:
             code = ErrorCode.INCONSISTENT_TOPIC_ID
-        elif request.partition != self.spec.partition:
+        elif request.partition != self._partition:
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        match request:
-            case m.ProduceRequest():
-                self._on_produce(client, request, payload, code)
-            case m.FetchRequest():
-                self._on_fetch(client, request, code)
-            case m.ListOffsetsRequest():
-                self._on_list_offsets(client, request, code)
+        kind = type(request)
+        if kind is m.ProduceRequest:
+            self._on_produce(client, request, payload, code)  # type: ignore[arg-type]
+        elif kind is m.FetchRequest:
+            self._on_fetch(client, request, code)  # type: ignore[arg-type]
+        else:
+            self._on_list_offsets(client, request, code)  # type: ignore[arg-type]
 
     def propose(self, batch: bytes, done: Done) -> None:
         """Append raftlog's own batch; `done(code, base_offset)` is called once, when its outcome is known or lost."""
-        produce = Produce(None, 0, -1, self._clock.monotonic_s() + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
-        self._take_produce(produce, batch)
+        now_s = self._clock.monotonic_s()
+        produce = Produce(None, 0, -1, now_s + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
+        self._take_produce(produce, batch, now_s)
 
     def _on_produce(
         self, client: Hashable, request: m.ProduceRequest, payload: list[bytes], code: ErrorCode
     ) -> None:
+        now_s = self._clock.monotonic_s()
         timeout_ms = min(max(request.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
-        deadline_s = self._clock.monotonic_s() + timeout_ms / 1000
         size_bytes = len(payload[0]) if payload else 0
-        produce = Produce(client, request.correlation_id, request.acks, deadline_s, size_bytes, None)
-        text = ""
-        if code is ErrorCode.NONE and request.acks not in (-1, 0, 1):
-            code, text = ErrorCode.INVALID_REQUIRED_ACKS, f"acks is 0, 1 or -1 (all), not {request.acks}"
-        elif code is ErrorCode.NONE and len(payload) != 1:
-            code, text = ErrorCode.INVALID_REQUEST, f"a produce request carries one batch, not {len(payload)}"
-        if code is not ErrorCode.NONE:
-            self._refuse(produce, code, text)
+        acks = request.acks
+        produce = Produce(client, request.correlation_id, acks, now_s + timeout_ms / 1000, size_bytes, None)
+        if code:
+            self._refuse(produce, code)
+        elif acks not in _ACKS:
+            self._refuse(produce, ErrorCode.INVALID_REQUIRED_ACKS, f"acks is 0, 1 or -1 (all), not {acks}")
+        elif len(payload) != 1:
+            text = f"a produce request carries one batch, not {len(payload)}"
+            self._refuse(produce, ErrorCode.INVALID_REQUEST, text)
         else:
-            self._take_produce(produce, payload[0])
+            self._take_produce(produce, payload[0], now_s)
 
-    def _take_produce(self, produce: Produce, frame: bytes) -> None:
+    def _take_produce(self, produce: Produce, frame: bytes, now_s: float) -> None:
         """Check one batch and put it into this turn's append, or refuse it."""
-        if not self.is_leader:
+        # While leadership is moving nothing is appended, so the client may ask the next leader.
+        if not self._led_term or now_s < self._paused_until_s:
             self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        elif self._clock.monotonic_s() < self._paused_until_s:
-            # Leadership is moving: nothing was appended, so the client may ask the next leader.
-            self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        elif len(frame) > self.spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES:
+        elif len(frame) > self._batch_bytes_max:
             text = f"a batch of {len(frame)} bytes; max_record_bytes is {self.spec.config.max_record_bytes}"
             self._refuse(produce, ErrorCode.MESSAGE_TOO_LARGE, text)
         elif (
@@ -264,7 +270,7 @@ class Replica:
             or self._waiting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
         ):
             self._refuse(produce, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
-        elif self._refusal and self._clock.monotonic_s() < self._retry_disk_s:
+        elif self._refusal and now_s < self._retry_disk_s:
             self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
         else:
             try:

@@ -43,13 +43,19 @@ class Answers:
     def __init__(self) -> None:
         self.by_client: dict[Hashable, list[ProduceResult]] = {}
 
-    def put(self, produce: Produce, code: ErrorCode, base_offset: int, text: str = "", *hint: int) -> None:
+    def put(
+        self,
+        produce: Produce,
+        code: ErrorCode,
+        base_offset: int,
+        text: str = "",
+        leader_id: int = -1,
+        leader_epoch: int = -1,
+    ) -> None:
         if produce.done is not None:
             produce.done(code, base_offset)
         elif produce.acks != 0:
-            result = ProduceResult(produce.correlation_id, int(code), base_offset, *hint)
-            if text:
-                result.error_text = text
+            result = ProduceResult(produce.correlation_id, int(code), base_offset, leader_id, leader_epoch, text)
             results = self.by_client.get(produce.client)
             if results is None:
                 self.by_client[produce.client] = [result]

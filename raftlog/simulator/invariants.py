@@ -77,7 +77,9 @@ class Invariants:
             self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.synced_index))
         elif log.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
             self.damaged.discard(node_id)
-        self.durable[node_id] = (log.synced_index, [(start.term, start.index) for start in log.epoch_starts])
+        # The terms of what is synced: by epoch start, behind the one that the horizon cut through.
+        epochs = [(log.horizon_prev_term, 0), *((start.term, start.index) for start in log.epoch_starts)]
+        self.durable[node_id] = (log.synced_index, epochs)
 
     def before_crash(self, machine: Machine) -> None:
         """A turn that a fail point ended may have committed and answered before."""
@@ -138,7 +140,7 @@ class Invariants:
         term = self.committed[index][0]
         holders = 0
         for synced_index, starts in self.durable.values():
-            at = max((t for t, i in starts if i <= index), default=0)
+            at = max((t for t, i in starts if i <= index), default=-1)
             holders += synced_index >= index and at == term
         if holders < self._majority:
             raise Broken("lost", f"index {index} was acknowledged with {holders} durable copies")

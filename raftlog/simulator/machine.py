@@ -13,7 +13,7 @@ from raftlog.partition.replica import ClientResponse, Replica
 from raftlog.protocol.raft import RaftMessage
 from raftlog.simulator.events import DriftingClock
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
-from raftlog.storage.index import MemoryIndex
+from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.types import Doubt, Flush, ReplicaSpec
@@ -45,6 +45,7 @@ class Machine:
         self.node_id = node_id
         self.clock = clock
         self.disk = SimulatedDisk()
+        self.index_store = MemoryIndexStore()  # LMDB does its own I/O; its twin loses what LMDB may lose
         self.replica: Replica | None = None
         self.boot_id = 0
         self.paused = False
@@ -54,7 +55,7 @@ class Machine:
         self.turn_at_s = -1.0  # when the next turn is scheduled; below 0: none
         self.disk_slowness = 1.0
         self.boots = 0
-        self._spec = spec
+        self.spec = spec
         self._rng = rng
         self._send = send
         self._answer = answer
@@ -90,17 +91,17 @@ class Machine:
             log = PartitionLog.open(
                 disk=self.disk,
                 directory=DIRECTORY,
-                topic_id=self._spec.topic_id,
-                config=self._spec.config,
+                topic_id=self.spec.topic_id,
+                config=self.spec.config,
                 flush=self._flush,
                 clock=self.clock,
-                index=lambda path: MemoryIndex(),
+                index=self.index_store.open,
                 existed=existed,
                 fail_point=self._on_fail_point,
             )
         except SimulatedCrash as crash:
             self.stopped_because = f"crashed while opening, at {crash}"
-            self.disk.crash(self._rng)
+            self.lose_power(self._rng)
             return
         except StorageError as error:
             self.stopped_because = str(error)
@@ -113,13 +114,22 @@ class Machine:
         self.replica = Replica(
             node_id=self.node_id,
             boot_id=self.boot_id,
-            spec=self._spec,
+            spec=self.spec,
             log=log,
             clock=self.clock,
             rng=self._rng,
             outbox=self,
             fail_point=self._on_fail_point,
         )
+
+    def lose_power(self, rng: random.Random) -> None:
+        """What was not synced is kept, lost or torn; the index keeps some prefix of its commits."""
+        self.disk.crash(rng)
+        self.index_store.crash(rng)
+
+    def forget_index(self) -> None:
+        """As when its file is gone: the next start reads every batch again."""
+        self.index_store.wipe(f"{DIRECTORY}/index.lmdb")
 
     def die(self, why: str) -> None:
         """The process is gone; what its disk keeps is decided by the caller (restart or crash of the disk)."""

@@ -97,7 +97,7 @@ def _vote_forgotten() -> list[Patch]:
     """G6: term and vote are kept in memory only."""
     opened = PartitionLog.open.__func__  # type: ignore[attr-defined]
 
-    def open_log(cls: type[PartitionLog], **options: Any) -> PartitionLog:
+    def open_log(cls: Any, /, **options: Any) -> PartitionLog:
         log: PartitionLog = opened(cls, **options)
         log._state.term, log._state.voted_for = max(log.last_term, 0), -1
         return log
@@ -118,7 +118,7 @@ def _lost_tail_hidden() -> list[Patch]:
     """G8: a shorter log is taken as it is."""
     opened = PartitionLog.open.__func__  # type: ignore[attr-defined]
 
-    def open_log(cls: type[PartitionLog], **options: Any) -> PartitionLog:
+    def open_log(cls: Any, /, **options: Any) -> PartitionLog:
         log: PartitionLog = opened(cls, **options)
         log.set_doubt(Doubt.NONE, "")
         return log

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.world import World
+from raftlog.types import TopicConfig
 
 
 def _begin(world: World) -> None:
-    world.add_clients(2)
+    world.add_clients(2, think_s=0.05, depth=1)  # long stories, so a slow pace
     for node_id in world.node_ids:
         world.start(node_id)
     world.run_until(time_s=6.0)
@@ -35,6 +36,7 @@ def stale_majority(world: World) -> None:
     if world.rng.random() < 0.5:
         world.invariants.damaged.add(amnesiac)
         world.machines[amnesiac].disk.wipe("data")
+        world.machines[amnesiac].forget_index()
         world.note(f"n{amnesiac} wipe")
     others = set(rest) - {amnesiac}
     for node_id in others:
@@ -81,6 +83,21 @@ def returning_node(world: World) -> None:
     world.heal()
 
 
+def behind_horizon(world: World) -> None:
+    """A node is away while retention moves the head beyond its log: it starts over at the horizon."""
+    config = TopicConfig(segment_bytes=4096, retention_bytes=20_000)
+    world.configure(config)
+    _begin(world)
+    away = world.rng.choice(world.node_ids)
+    _cut_off(world, {away})
+    world.run_until(time_s=world.events.now_s + 15.0)
+    starts = [machine.log.log_start_offset for machine in world.machines.values() if machine.running]
+    stale_end = world.machines[away].log.log_end_offset
+    if max(starts) <= stale_end:
+        raise Broken("stuck", f"retention did not pass the absent node: log starts {starts}, its end {stale_end}")
+    world.heal()
+
+
 def _leads(world: World, node_id: int) -> bool:
     replica = world.machines[node_id].replica
     return replica is not None and replica.leader_ready
@@ -90,4 +107,5 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "stale-majority": stale_majority,
     "whole-cluster-power": whole_cluster_power,
     "returning-node": returning_node,
+    "behind-horizon": behind_horizon,
 }

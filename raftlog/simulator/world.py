@@ -33,7 +33,7 @@ _TRACE_LINES = 4000
 class World:
     """Everything of one run. `seed` fixes all of it."""
 
-    def __init__(self, seed: int, *, nodes: int = 3, config: TopicConfig | None = None) -> None:
+    def __init__(self, seed: int, *, nodes: int = 3) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.events = Events()
@@ -43,7 +43,7 @@ class World:
             topic_id=TOPIC_ID,
             partition=0,
             replicas=tuple(self.node_ids),
-            config=config or TopicConfig(segment_bytes=self.rng.choice((4096, 65536, 1 << 20))),
+            config=TopicConfig(segment_bytes=self.rng.choice((4096, 65536, 1 << 20))),
         )
         self.invariants = Invariants(self.node_ids)
         self.network = Network(self.events, random.Random(seed ^ 0x5EED), self.node_ids, self._deliver)
@@ -118,7 +118,7 @@ class World:
         if machine.running:
             machine.die(why)
         if power:
-            machine.disk.crash(self.rng)
+            machine.lose_power(self.rng)
         else:
             machine.disk.restart()
 
@@ -219,7 +219,8 @@ class World:
         )
 
     # --- the run -------------------------------------------------------------------------------
-    def add_clients(self, count: int) -> None:
+    def add_clients(self, count: int, *, think_s: float | None = None, depth: int | None = None) -> None:
+        """Clients whose pace is drawn from the seed where it is not given."""
         for number in range(count):
             name = f"c{number}"
             self.clients[name] = Client(
@@ -230,9 +231,15 @@ class World:
                 send=self.send_request,
                 invariants=self.invariants,
                 acked=self.acked,
-                think_s=self.rng.choice((0.005, 0.03, 0.2)),
-                depth=self.rng.choice((1, 3, 8)),
+                think_s=think_s or self.rng.choice((0.005, 0.03, 0.2)),
+                depth=depth or self.rng.choice((1, 3, 8)),
             )
+
+    def configure(self, config: TopicConfig) -> None:
+        """Topic settings of this run; BEFORE the machines start."""
+        self.spec = msgspec.structs.replace(self.spec, config=config)
+        for machine in self.machines.values():
+            machine.spec = self.spec
 
     def run_until(self, *, steps: int | None = None, time_s: float | None = None) -> None:
         while (steps is None or self.steps < steps) and (time_s is None or self.events.now_s < time_s):
@@ -293,7 +300,7 @@ class World:
         return (
             len(logs) == len(self.node_ids)
             and any(group.leader_ready for group in groups)
-            and len({log.last_index for log in logs}) == 1
+            and len({(log.last_index, log.log_start_offset) for log in logs}) == 1
             and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
             and all(log.doubt is Doubt.NONE for log in logs)
         )
