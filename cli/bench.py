@@ -15,7 +15,7 @@ from raftlog.types import Flush
 
 from .options import check_bootstrap, json_option
 from .output import note, print_json, print_table
-from .own_cluster import own_cluster, temporary_directory
+from .own_cluster import ended_by_signals, own_cluster, temporary_directory
 
 if TYPE_CHECKING:
     from .bench_run import Settings
@@ -167,6 +167,7 @@ def _measure(context: click.Context, options: dict[str, Any], measure: Measure, 
     settings = Settings(**options)
     disk: dict[str, object] = {"file_system": None, "fdatasync_p50_ms": None}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
         if bootstrap is None:
             parent = Path(data) if data else None
             if parent is not None:

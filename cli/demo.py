@@ -19,7 +19,7 @@ from .demo_input import SourceFile, find_files, records
 from .demo_judge import PARTITIONS, AckGaps, Judge, Verdict
 from .options import json_option
 from .output import print_json, print_table
-from .own_cluster import own_cluster, temporary_directory
+from .own_cluster import ended_by_signals, own_cluster, temporary_directory
 from .stages import Stages
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ def demo(path: str | None, data: str | None, as_json: bool) -> None:
         raftlog demo --file /var/log/syslog --data ./demo-data
         raftlog demo --json
     """
-    files = find_files(path)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        files = find_files(path)
         directory = _given(data) if data else stack.enter_context(temporary_directory("demo-"))
         stages = stack.enter_context(Stages())
         stages.say(f"starting {NODES} nodes")

@@ -21,10 +21,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def own_cluster(nodes: int, directory: Path, flush: Flush) -> Iterator[LocalCluster]:
-    """Running nodes with their data under `directory`. A second Ctrl-C does not stop the cleaning up."""
+    """Running nodes with their data under `directory`, within `ended_by_signals`.
+
+    A second Ctrl-C does not stop the cleaning up.
+    """
     from raftlog.node.local import LocalCluster
 
-    with _ended_by_signals(), LocalCluster(nodes=nodes, directory=directory, flush=flush) as cluster:
+    with LocalCluster(nodes=nodes, directory=directory, flush=flush) as cluster:
         try:
             yield cluster
         finally:
@@ -33,8 +36,11 @@ def own_cluster(nodes: int, directory: Path, flush: Flush) -> Iterator[LocalClus
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, instead of ending the process at once."""
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, instead of ending the process at once.
+
+    In the end all signals do what they did before.
+    """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS[1:]:
         signal.signal(number, _unwind)

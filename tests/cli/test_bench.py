@@ -83,9 +83,11 @@ def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         env={**os.environ, "RAFTLOG_BENCH_TEST": value},
     ) as bench:
-        time.sleep(8)
+        assert bench.stderr is not None
+        while not (line := bench.stderr.readline()).startswith(b"measuring"):
+            assert line, "the bench ended before that"
         bench.send_signal(signal.SIGINT)
-        _, err = bench.communicate(timeout=30)
+        _, err = bench.communicate(timeout=60)
     assert bench.returncode == 130
     assert b"Traceback" not in err, err.decode()
     deadline_s = time.monotonic() + 10

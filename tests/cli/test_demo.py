@@ -94,15 +94,17 @@ def test_data_is_kept_where_the_user_says_and_not_written_over(tmp_path: Path, m
     assert _gone(mark)
 
 
-@pytest.mark.parametrize("seconds", [0.7, 2.5, 6.0])
+@pytest.mark.parametrize("moment", [b"starting", b"producing", b"killed"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_leaves_no_process_and_no_file_behind(
-    tmp_path: Path, mark: str, number: signal.Signals, seconds: float
+    tmp_path: Path, mark: str, number: signal.Signals, moment: bytes
 ) -> None:
-    with _start(tmp_path, mark, "--file", _lines(tmp_path, 2_000_000)) as demo:
-        time.sleep(seconds)
+    with _start(tmp_path, mark, "--file", _lines(tmp_path, 100_000)) as demo:
+        assert demo.stderr is not None
+        while not (line := demo.stderr.readline()).startswith(moment):
+            assert line, "the demo ended before that"
         demo.send_signal(number)
-        _, err = demo.communicate(timeout=30)
+        _, err = demo.communicate(timeout=60)
     assert demo.returncode == 128 + number
     assert b"Traceback" not in err, err.decode()
     assert _gone(mark)
