@@ -18,7 +18,6 @@ import msgspec
 from raftlog.protocol.messages import _Message, _Request, _Response
 from raftlog.types import Endpoint, ReplicaStatus
 
-
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # what ZeroMQ takes without an error
 
 

@@ -99,13 +99,10 @@ def test_a_new_replica_is_new_until_it_is_listed_as_created(data: DataDirectory)
     assert data.doubt_of(created) is Doubt.LOST_DISK
 
 
-def test_an_empty_directory_is_as_lost_as_a_missing_one(data: DataDirectory) -> None:
+def test_what_is_in_the_directory_does_not_change_what_is_known_of_the_replica(data: DataDirectory) -> None:
     created = HostedReplica(spec=SPEC, created_offset=7, created=True)
-    directory = Path(data.replica_path(SPEC))
-    (directory / "index.lmdb").mkdir(parents=True)
+    (Path(data.replica_path(SPEC)) / "index.lmdb").mkdir(parents=True)
     assert data.doubt_of(created) is Doubt.LOST_DISK
-    (directory / "state.b").write_bytes(b"x")
-    assert data.doubt_of(created) is Doubt.NONE
 
 
 def test_a_doubt_from_the_assignment_holds_until_the_replica_was_created(data: DataDirectory) -> None:
