@@ -25,14 +25,15 @@ from typing import Protocol
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
-from raftlog.errors import CorruptLogError, DiskFullError, ErrorCode, OffsetOutOfRangeError, RaftlogError
-from raftlog.partition.fetches import WaitingFetch, WaitingFetches
+from raftlog.errors import DiskFullError, ErrorCode, RaftlogError
+from raftlog.partition.housekeeping import Housekeeping
+from raftlog.partition.reads import Reads
 from raftlog.partition.waiting import Answers, Done, Produce, WaitingProduces
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import BatchHeader, check_batch
 from raftlog.storage.log import PartitionLog
-from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Doubt, ReplicaSpec, ReplicaStatus, Role
+from raftlog.types import Doubt, ReplicaSpec, ReplicaStatus
 
 FAIL_POINTS = (
     "turn: received",
@@ -96,19 +97,16 @@ class Replica:
         self._to_append: list[tuple[Produce, bytes, BatchHeader]] = []
         self._synced_next: list[tuple[Produce, int]] = []  # acks=1, waiting for this turn's sync
         self._waiting = WaitingProduces()
-        self._fetches = WaitingFetches()
+        self._reads = Reads(log, self._group, clock, outbox)
+        self._house = Housekeeping(log, self._group, clock)
         self._answers = Answers()
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
-        self._high_watermark = log.offset_after(self._group.commit_index)
         self._watermark_index = self._group.commit_index
         self._batch_bytes_max = spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES
         self._paused_until_s = 0.0
         self._handover_to = 0
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
-        self._bound_due_s = 0.0
-        self._bound_written = 0
-        self._house_due_s = 0.0
 
     # --- what the worker and the controller ask -----------------------------------------------
     @property
@@ -131,13 +129,13 @@ class Replica:
     @property
     def high_watermark(self) -> int:
         """First offset that is not known to be committed here; never goes back."""
-        return self._high_watermark
+        return self._reads.high_watermark
 
     def read_committed(self, offset: int, max_bytes: int) -> bytes:
         """Whole batches below the high watermark as known here; also on followers. Empty at the end."""
-        if offset >= self._high_watermark:
+        if offset >= self._reads.high_watermark:
             return b""
-        return self._log.read(offset, max_bytes, self._high_watermark)
+        return self._log.read(offset, max_bytes, self._reads.high_watermark)
 
     def set_peer(self, node_id: int, boot_id: int) -> None:
         """The current boot id of another replica's worker; 0 when it is gone."""
@@ -162,13 +160,11 @@ class Replica:
     def next_wakeup_s(self) -> float:
         """Monotonic time at which a turn is due even without input."""
         now_s = self._clock.monotonic_s()
-        due_s = min(self._group.next_wakeup_s(), self._fetches.next_deadline_s)
+        due_s = min(self._group.next_wakeup_s(), self._reads.next_deadline_s, self._house.next_due_s(now_s))
         if self._to_append or self._handover_to:
             return now_s
         if self._waiting.count:
             due_s = min(due_s, now_s + 0.05)
-        if self._bound_target() != self._bound_written:
-            due_s = min(due_s, max(self._bound_due_s, now_s + 0.001))
         return due_s
 
     def status(self) -> ReplicaStatus:
@@ -182,7 +178,7 @@ class Replica:
             leader_id=self.leader_id,
             leader_epoch=self.leader_epoch,
             log_start_offset=log.log_start_offset,
-            high_watermark=self._high_watermark,
+            high_watermark=self._reads.high_watermark,
             log_end_offset=log.log_end_offset,
             size_bytes=log.size_bytes,
             segments=log.segment_count,
@@ -229,9 +225,9 @@ class Replica:
         if kind is m.ProduceRequest:
             self._on_produce(client, request, payload, code)  # type: ignore[arg-type]
         elif kind is m.FetchRequest:
-            self._on_fetch(client, request, code)  # type: ignore[arg-type]
+            self._reads.on_fetch(client, request, code)  # type: ignore[arg-type]
         else:
-            self._on_list_offsets(client, request, code)  # type: ignore[arg-type]
+            self._reads.on_list_offsets(client, request, code)  # type: ignore[arg-type]
 
     def propose(self, batch: bytes, done: Done) -> None:
         """Append raftlog's own batch; `done(code, base_offset)` is called once, when its outcome is known or lost."""
@@ -283,48 +279,6 @@ class Replica:
     def _refuse(self, produce: Produce, code: ErrorCode, text: str = "") -> None:
         self._answers.put(produce, code, -1, text, self.leader_id, self.leader_epoch)
 
-    def _on_fetch(self, client: Hashable, request: m.FetchRequest, code: ErrorCode) -> None:
-        code = code or self._why_not_serve()
-        wait_ms = min(max(request.max_wait_ms, 0), limits.FETCH_WAIT_MAX_MS)
-        waiting = WaitingFetch(client, request, self._clock.monotonic_s() + wait_ms / 1000)
-        if code is ErrorCode.NONE and not self._log.log_start_offset <= request.offset <= self._high_watermark:
-            code = ErrorCode.OFFSET_OUT_OF_RANGE
-        if code is ErrorCode.NONE and len(self._fetches) >= limits.WAITING_FETCHES_MAX:
-            code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
-        if code is not ErrorCode.NONE:
-            self._answer_fetch(waiting, code)
-        else:
-            self._fetches.add(waiting)
-
-    def _on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
-        code = code or self._why_not_serve()
-        offset, timestamp_ms = -1, -1
-        if code is ErrorCode.NONE:
-            if request.timestamp_ms == LATEST_TIMESTAMP:
-                offset = self._high_watermark
-            elif request.timestamp_ms == EARLIEST_TIMESTAMP:
-                offset = self._log.log_start_offset
-            elif request.timestamp_ms < 0:
-                code = ErrorCode.INVALID_REQUEST
-            else:
-                found = self._log.offset_for_time(request.timestamp_ms, self._high_watermark)
-                offset, timestamp_ms = found or (-1, -1)
-        response = m.ListOffsetsResponse(
-            correlation_id=request.correlation_id,
-            error_code=int(code),
-            offset=offset,
-            timestamp_ms=timestamp_ms,
-            leader_id=self.leader_id,
-            leader_epoch=self.leader_epoch,
-        )
-        self._outbox.answer(client, response, None)
-
-    def _why_not_serve(self) -> ErrorCode:
-        if not self.is_leader:
-            return ErrorCode.NOT_LEADER_OR_FOLLOWER
-        # Until its own no-op is committed a new leader's high watermark may be behind its predecessor's.
-        return ErrorCode.NONE if self.leader_ready else ErrorCode.OFFSET_NOT_AVAILABLE
-
     # --- the turn ------------------------------------------------------------------------------
     def turn(self) -> None:
         """Steps 2 to 9 for everything that was received. Raises StorageError when this worker must end."""
@@ -353,9 +307,12 @@ class Replica:
         self._fail_point("turn: committed")
         self._answer_produces(now_s)
         self._fail_point("turn: answered")
-        self._serve(now_s)
+        self._reads.serve(now_s)
         self._fail_point("turn: served")
-        self._keep_house(now_s)
+        try:
+            self._house.keep(now_s, leading=self.leader_ready)
+        except DiskFullError as error:
+            self._refuse_writes(error)
 
     def _notice_role(self) -> None:
         """Leadership of one term ended: what waits for it has an unknown outcome."""
@@ -371,8 +328,7 @@ class Replica:
                 self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._to_append.clear()
             self._handover_to = 0
-            for waiting in self._fetches.take_all():
-                self._answer_fetch(waiting, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self._reads.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._led_term = term
         self._log.tail_cache_bytes = limits.TAIL_CACHE_BYTES if term else limits.FOLLOWER_TAIL_BYTES
 
@@ -404,8 +360,8 @@ class Replica:
         if self._group.commit_index != self._watermark_index:
             self._watermark_index = self._group.commit_index
             high_watermark = self._log.offset_after(self._watermark_index)
-            assert high_watermark >= self._high_watermark, "the high watermark never goes back"
-            self._high_watermark = high_watermark
+            assert high_watermark >= self._reads.high_watermark, "the high watermark never goes back"
+            self._reads.high_watermark = high_watermark
 
     def _answer_produces(self, now_s: float) -> None:
         """Step 7."""
@@ -420,48 +376,6 @@ class Replica:
         for client, results in self._answers.take().items():
             self._outbox.answer(client, m.ProduceResponse(results=results), None)
 
-    def _serve(self, now_s: float) -> None:
-        """Step 8."""
-        if not len(self._fetches):
-            return
-        code = self._why_not_serve()
-        if code is not ErrorCode.NONE:
-            for waiting in self._fetches.take_all():
-                self._answer_fetch(waiting, code)
-            return
-        for waiting in self._fetches.take_ready(self._high_watermark, now_s):
-            request = waiting.request
-            if request.offset >= self._high_watermark:
-                self._answer_fetch(waiting, ErrorCode.NONE)
-                continue
-            max_bytes = min(max(request.max_bytes, 1), limits.FETCH_BYTES_MAX)
-            try:
-                data = self._log.read(request.offset, max_bytes, self._high_watermark)
-            except OffsetOutOfRangeError:
-                self._answer_fetch(waiting, ErrorCode.OFFSET_OUT_OF_RANGE)
-                continue
-            except CorruptLogError as error:
-                self._answer_fetch(waiting, ErrorCode.KAFKA_STORAGE_ERROR, text=str(error))
-                continue
-            if len(data) < min(request.min_bytes, max_bytes) and waiting.deadline_s > now_s:
-                self._fetches.add(waiting)
-                continue
-            self._answer_fetch(waiting, ErrorCode.NONE, data)
-
-    def _answer_fetch(
-        self, waiting: WaitingFetch, code: ErrorCode, data: Payload | None = None, *, text: str = ""
-    ) -> None:
-        response = m.FetchResponse(
-            correlation_id=waiting.request.correlation_id,
-            error_code=int(code),
-            error_text=text,
-            high_watermark=self._high_watermark,
-            log_start_offset=self._log.log_start_offset,
-            leader_id=self.leader_id,
-            leader_epoch=self.leader_epoch,
-        )
-        self._outbox.answer(waiting.client, response, data)
-
     def _try_handover(self, now_s: float) -> None:
         if not self.is_leader or now_s >= self._paused_until_s:
             self._handover_to = 0  # resume: it did not work, or is done
@@ -469,31 +383,3 @@ class Replica:
         followers = [node_id for node_id in self._in_sync() if node_id != self.node_id]
         if self._handover_to < 0 and any(self._group.transfer_to(node_id) for node_id in followers):
             self._handover_to = 1
-
-    # --- 9 keep house ----------------------------------------------------------------------------
-    def _bound_target(self) -> int:
-        return min(self._group.commit_index, self._log.synced_index)
-
-    def _keep_house(self, now_s: float) -> None:
-        target = self._bound_target()
-        if target == self._bound_written:
-            self._bound_due_s = now_s + limits.COMMIT_BOUND_S
-        elif now_s >= self._bound_due_s:
-            try:
-                self._log.write_commit_bound()
-            except DiskFullError as error:
-                self._refuse_writes(error)
-                self._bound_due_s = now_s + limits.DISK_RETRY_S
-                return
-            self._bound_written = target
-            self._bound_due_s = now_s + limits.COMMIT_BOUND_S
-        if now_s >= self._house_due_s:
-            self._house_due_s = now_s + limits.HOUSE_S
-            self._log.maybe_roll(self._clock.wall_ms())
-            if self.leader_ready:
-                start = self._log.retention_start(self._clock.wall_ms())
-                if start > self._log.log_start_offset:
-                    self._group.delete_head(start)
-
-
-__all__ = ["FAIL_POINTS", "ClientRequest", "ClientResponse", "Outbox", "Replica", "Role"]

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from raftlog.consensus import group as group_module
+from raftlog.consensus import voting as voting_module
 from raftlog.consensus.group import RaftGroup
 from raftlog.consensus.progress import Mode, Progress
 from raftlog.consensus.votes import Outcome, Vote, majority
@@ -111,7 +111,7 @@ def _every_vote_counts() -> list[Patch]:
     def count(votes: dict[int, Vote], replicas: tuple[int, ...], last_index: int) -> Outcome:
         return Outcome.MAJORITY if len(votes) >= majority(len(replicas)) else Outcome.OPEN
 
-    return [(group_module, "outcome", count)]
+    return [(voting_module, "outcome", count)]
 
 
 def _lost_tail_hidden() -> list[Patch]:

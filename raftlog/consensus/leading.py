@@ -1,0 +1,135 @@
+"""What a leader does for its followers: windows of AppendEntries (G4), resets, and the commit rule (G5)."""
+
+from __future__ import annotations
+
+from raftlog import limits
+from raftlog.consensus.following import Following
+from raftlog.consensus.member import NOBODY
+from raftlog.consensus.progress import Mode, Progress
+from raftlog.consensus.votes import majority
+from raftlog.errors import CorruptLogError
+from raftlog.protocol import raft as r
+from raftlog.types import Doubt
+
+
+class Leading(Following):
+    @property
+    def leader_ready(self) -> bool:
+        """This leader's own no-op is committed, so its commit index is not older than any before it."""
+        return self.is_leader and self.commit_index >= self.epoch_index
+
+    def match_of(self, node_id: int) -> Progress | None:
+        """As leader: what is known of a follower."""
+        return self._progress.get(node_id)
+
+    def transfer_to(self, node_id: int) -> bool:
+        """Ask a follower that holds the whole log to stand at once. The caller has paused appends."""
+        progress = self._progress.get(node_id)
+        ready = progress is not None and progress.doubt is Doubt.NONE
+        if not ready or progress.match_index != self.log.last_index or not self._boots[node_id]:  # type: ignore[union-attr]
+            return False
+        self._hold(node_id, r.TimeoutNow)
+        return True
+
+    def replicate(self, now_s: float) -> None:
+        """As leader: send what each follower's window allows, and heartbeats when due."""
+        heartbeat = self._elections.take_heartbeat()
+        if not self.is_leader:
+            return
+        for node_id in self._others:
+            if not self._boots[node_id]:
+                continue
+            progress = self._progress[node_id]
+            progress.on_time(now_s, self._sequence + 1)
+            if progress.mode is Mode.PROBE:
+                if progress.may_send(now_s):
+                    self._send_append(node_id, progress, now_s, with_entries=False)
+                continue
+            sent = False
+            while progress.next_index <= self.log.last_index and progress.may_send(now_s):
+                if not self._send_append(node_id, progress, now_s, with_entries=True):
+                    break
+                sent = True
+            if heartbeat and not sent:
+                self._send_append(node_id, progress, now_s, with_entries=False)
+
+    def _send_append(self, node_id: int, progress: Progress, now_s: float, *, with_entries: bool) -> bool:
+        """One AppendEntries. False when nothing left (the follower is behind the horizon: a reset went instead)."""
+        log = self.log
+        prev_index = progress.next_index - 1
+        if prev_index < log.horizon_index - 1:
+            self._send_reset(node_id, progress, now_s)
+            return False
+        prev_term = log.term_at(prev_index)
+        assert prev_term is not None
+        count, epoch_starts, payload = 0, [], None
+        if with_entries:
+            entries = log.read_entries(progress.next_index, limits.APPEND_MESSAGE_BYTES)
+            count, epoch_starts, payload = entries.count, entries.epoch_starts, entries.payload
+        self._sequence += 1
+        message = r.AppendEntries(
+            self._topic_id, self._partition, self.node_id, self._boot_id, self._boots[node_id], self.term,
+            self._sequence, prev_index, prev_term, self.commit_index, count, epoch_starts,
+            log.log_start_offset, log.last_index, self._all_votes_index,
+        )  # fmt: skip
+        size_bytes = len(payload) if payload is not None else 0
+        progress.note_sent(self._sequence, prev_index + count, size_bytes, now_s)
+        self._send_now(node_id, message, payload)
+        return True
+
+    def _send_reset(self, node_id: int, progress: Progress, now_s: float) -> None:
+        log = self.log
+        self._sequence += 1
+        if progress.mode is Mode.REPLICATE:
+            progress.probe_from(progress.next_index, self._sequence)
+        message = r.ResetRequest(
+            self._topic_id, self._partition, self.node_id, self._boot_id, self._boots[node_id], self.term,
+            self._sequence, log.horizon_index, log.horizon_prev_term, log.offset_after(log.horizon_index - 1),
+        )  # fmt: skip
+        progress.note_sent(self._sequence, 0, 0, now_s)
+        self._send_now(node_id, message, None)
+
+    def _on_append_response(self, m: r.AppendResponse, now_s: float) -> None:
+        if m.term > self.term:
+            self._adopt_term(m.term, NOBODY, now_s)
+            return
+        if not self.is_leader or m.term < self.term:
+            return  # G3: an answer to another term's message
+        progress = self._progress[m.sender_id]
+        progress.doubt = Doubt(m.doubt)
+        self._elections.note_response(m.sender_id, now_s)
+        if m.success:
+            if m.match_index > self.log.last_index:
+                raise CorruptLogError(
+                    f"replica {m.sender_id} holds index {m.match_index} of term {m.term}, beyond its leader's end"
+                )
+            progress.on_success(m.sequence, m.match_index, now_s, self._sequence + 1)
+            if progress.match_index >= self.commit_index:
+                progress.caught_up_s = now_s
+        else:
+            progress.on_refusal(m.sequence, m.hint_index, self.log.last_index, now_s, self._sequence + 1)
+
+    def _advance_commit(self) -> None:
+        """G5: the highest index of this term that a majority holds durably, ourselves up to the synced index."""
+        held = [p.match_index for p in self._progress.values() if p.doubt is Doubt.NONE]
+        if self.log.doubt is Doubt.NONE:
+            held.append(self.log.synced_index)
+        needed = majority(len(self.replicas))
+        if len(held) < needed:
+            return
+        held.sort(reverse=True)
+        index = held[needed - 1]
+        if index > self.commit_index and self.log.term_at(index) == self.term:
+            self.commit_index = index
+
+    def _yield_to_all_votes(self, now_s: float) -> None:
+        """With a majority in doubt nothing can commit, and so no doubt can end: only an election by all helps.
+
+        A leader that reaches every replica and has been blocked like this for a while steps down for one.
+        """
+        sure = sum(p.doubt is Doubt.NONE for p in self._progress.values()) + (self.log.doubt is Doubt.NONE)
+        reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
+        if sure >= majority(len(self.replicas)) or not reachable or self.commit_index >= self.log.last_index:
+            self._blocked_since_s = now_s
+        elif now_s - self._blocked_since_s >= limits.ELECTION_TIMEOUT_MAX_S:
+            self._follow_nobody(now_s)

@@ -1,0 +1,49 @@
+"""What a replica does beside its turn: the commit bound within a second, the roll by age, retention."""
+
+from __future__ import annotations
+
+from raftlog import limits
+from raftlog.clock import Clock
+from raftlog.consensus.group import RaftGroup
+from raftlog.errors import DiskFullError
+from raftlog.storage.log import PartitionLog
+
+
+class Housekeeping:
+    def __init__(self, log: PartitionLog, group: RaftGroup, clock: Clock) -> None:
+        self._log = log
+        self._group = group
+        self._clock = clock
+        self._bound_due_s = 0.0
+        self._bound_written = 0
+        self._look_due_s = 0.0
+
+    def next_due_s(self, now_s: float) -> float:
+        """When the commit bound has to be written; never, while what was written still holds."""
+        if self._bound() == self._bound_written:
+            return float("inf")
+        return max(self._bound_due_s, now_s + 0.001)
+
+    def keep(self, now_s: float, *, leading: bool) -> None:
+        """Raises DiskFullError when the bound could not be written; it is tried again."""
+        if now_s >= self._look_due_s:
+            self._look_due_s = now_s + limits.HOUSE_S
+            self._log.maybe_roll(self._clock.wall_ms())
+            if leading:
+                start = self._log.retention_start(self._clock.wall_ms())
+                if start > self._log.log_start_offset:
+                    self._group.delete_head(start)
+        bound = self._bound()
+        if bound == self._bound_written:
+            self._bound_due_s = now_s + limits.COMMIT_BOUND_S
+        elif now_s >= self._bound_due_s:
+            self._bound_due_s = now_s + limits.COMMIT_BOUND_S
+            try:
+                self._log.write_commit_bound()
+            except DiskFullError:
+                self._bound_due_s = now_s + limits.DISK_RETRY_S
+                raise
+            self._bound_written = bound
+
+    def _bound(self) -> int:
+        return min(self._group.commit_index, self._log.synced_index)

@@ -1,0 +1,131 @@
+"""Fetch and ListOffsets of one replica: answered by a leader that knows its high watermark, by nobody else.
+
+A fetch hands out whole batches straight from the log, never decoded, all below the high watermark. One that finds
+nothing waits for records or for its deadline (long poll).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Protocol
+
+from raftlog import limits
+from raftlog.clock import Clock
+from raftlog.consensus.group import Payload, RaftGroup
+from raftlog.errors import CorruptLogError, ErrorCode, OffsetOutOfRangeError
+from raftlog.partition.fetches import WaitingFetch, WaitingFetches
+from raftlog.protocol import messages as m
+from raftlog.storage.log import PartitionLog
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
+
+
+class Answering(Protocol):
+    """Where answers go."""
+
+    def answer(
+        self, client: Hashable, response: m.FetchResponse | m.ListOffsetsResponse, payload: Payload | None
+    ) -> None: ...
+
+
+class Reads:
+    """`high_watermark` is set by the replica, once per turn."""
+
+    def __init__(self, log: PartitionLog, group: RaftGroup, clock: Clock, outbox: Answering) -> None:
+        self.high_watermark = log.offset_after(group.commit_index)
+        self._log = log
+        self._group = group
+        self._clock = clock
+        self._outbox = outbox
+        self._fetches = WaitingFetches()
+
+    @property
+    def next_deadline_s(self) -> float:
+        return self._fetches.next_deadline_s
+
+    def on_fetch(self, client: Hashable, request: m.FetchRequest, code: ErrorCode) -> None:
+        code = code or self.why_not()
+        wait_ms = min(max(request.max_wait_ms, 0), limits.FETCH_WAIT_MAX_MS)
+        waiting = WaitingFetch(client, request, self._clock.monotonic_s() + wait_ms / 1000)
+        if code is ErrorCode.NONE and not self._log.log_start_offset <= request.offset <= self.high_watermark:
+            code = ErrorCode.OFFSET_OUT_OF_RANGE
+        if code is ErrorCode.NONE and len(self._fetches) >= limits.WAITING_FETCHES_MAX:
+            code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+        if code is not ErrorCode.NONE:
+            self._answer_fetch(waiting, code)
+        else:
+            self._fetches.add(waiting)
+
+    def on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
+        code = code or self.why_not()
+        offset, timestamp_ms = -1, -1
+        if code is ErrorCode.NONE:
+            if request.timestamp_ms == LATEST_TIMESTAMP:
+                offset = self.high_watermark
+            elif request.timestamp_ms == EARLIEST_TIMESTAMP:
+                offset = self._log.log_start_offset
+            elif request.timestamp_ms < 0:
+                code = ErrorCode.INVALID_REQUEST
+            else:
+                found = self._log.offset_for_time(request.timestamp_ms, self.high_watermark)
+                offset, timestamp_ms = found or (-1, -1)
+        response = m.ListOffsetsResponse(
+            correlation_id=request.correlation_id,
+            error_code=int(code),
+            offset=offset,
+            timestamp_ms=timestamp_ms,
+            leader_id=self._group.leader_id,
+            leader_epoch=self._group.term,
+        )
+        self._outbox.answer(client, response, None)
+
+    def why_not(self) -> ErrorCode:
+        if not self._group.is_leader:
+            return ErrorCode.NOT_LEADER_OR_FOLLOWER
+        # Until its own no-op is committed a new leader's high watermark may be behind its predecessor's.
+        return ErrorCode.NONE if self._group.leader_ready else ErrorCode.OFFSET_NOT_AVAILABLE
+
+    def serve(self, now_s: float) -> None:
+        """Step 8."""
+        if not len(self._fetches):
+            return
+        code = self.why_not()
+        if code is not ErrorCode.NONE:
+            self.refuse_all(code)
+            return
+        for waiting in self._fetches.take_ready(self.high_watermark, now_s):
+            request = waiting.request
+            if request.offset >= self.high_watermark:
+                self._answer_fetch(waiting, ErrorCode.NONE)
+                continue
+            max_bytes = min(max(request.max_bytes, 1), limits.FETCH_BYTES_MAX)
+            try:
+                data = self._log.read(request.offset, max_bytes, self.high_watermark)
+            except OffsetOutOfRangeError:
+                self._answer_fetch(waiting, ErrorCode.OFFSET_OUT_OF_RANGE)
+                continue
+            except CorruptLogError as error:
+                self._answer_fetch(waiting, ErrorCode.KAFKA_STORAGE_ERROR, text=str(error))
+                continue
+            if len(data) < min(request.min_bytes, max_bytes) and waiting.deadline_s > now_s:
+                self._fetches.add(waiting)
+                continue
+            self._answer_fetch(waiting, ErrorCode.NONE, data)
+
+    def refuse_all(self, code: ErrorCode) -> None:
+        """Answer every waiting fetch with an error."""
+        for waiting in self._fetches.take_all():
+            self._answer_fetch(waiting, code)
+
+    def _answer_fetch(
+        self, waiting: WaitingFetch, code: ErrorCode, data: Payload | None = None, *, text: str = ""
+    ) -> None:
+        response = m.FetchResponse(
+            correlation_id=waiting.request.correlation_id,
+            error_code=int(code),
+            error_text=text,
+            high_watermark=self.high_watermark,
+            log_start_offset=self._log.log_start_offset,
+            leader_id=self._group.leader_id,
+            leader_epoch=self._group.term,
+        )
+        self._outbox.answer(waiting.client, response, data)
