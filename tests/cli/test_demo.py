@@ -86,7 +86,7 @@ def test_data_is_kept_where_the_user_says_and_not_written_over(tmp_path: Path, m
         out, err = demo.communicate(timeout=DEMO_S)
     assert demo.returncode == 0, err.decode()
     assert b"nothing that was acknowledged is lost" in out
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["1", "2", "3"]
+    assert {"1", "2", "3"} <= {path.name for path in (tmp_path / "kept").iterdir()}
     with _start(tmp_path, mark, "--file", path, "--data", "kept") as again:
         _, err = again.communicate(timeout=DEMO_S)
     assert again.returncode == 1
