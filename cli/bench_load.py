@@ -336,14 +336,17 @@ def percentile_ms(ordered_s: Sequence[float], share: float) -> float | None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the parent ends us
-    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=Plan)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return  # the parent has gone
+    plan = msgspec.json.decode(line, type=Plan)
     try:
         load = Load(plan)
         if plan.warm_up_s:
             load.run(plan.warm_up_s)
         print("warm", flush=True)
-        if not sys.stdin.readline():
-            return  # the parent has gone
+        if not sys.stdin.buffer.readline():
+            return
         result = load.run(plan.seconds)
     except RaftlogError as error:
         text = str(error) or ErrorCode(error.code).name

@@ -204,18 +204,23 @@ def _decoded_rate(settings: Settings, topic: TopicMetadata) -> int:
 
 
 class LoadProcess:
-    """The load client's process; leaving the context ends it."""
+    """The load client's process, from entering the context until leaving it."""
 
     def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._warm = False
+
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.bench_load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._warm = False
-        self._write(msgspec.json.encode(plan))
-
-    def __enter__(self) -> Self:
+        try:
+            self._write(msgspec.json.encode(self._plan))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -99,7 +99,8 @@ def _problems(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> li
     for node_id in found.replicas:
         status = by_node.get(node_id)
         if status is not None and status.error:
-            problems.append(f"node {node_id}: {status.error}")
+            named = status.error.startswith(f"node {node_id} ")
+            problems.append(status.error if named else f"node {node_id}: {status.error}")
         elif status is not None and status.doubt:
             reason = f" ({status.doubt_reason})" if status.doubt_reason else ""
             problems.append(f"node {node_id} is doubtful: it {_DOUBT_TEXTS[status.doubt]}{reason}")
