@@ -23,10 +23,10 @@ from raftlog.record.batch import HEADER_BYTES, BatchBuilder, Headers
 _RECORD_OVERHEAD_BYTES = 40
 
 
-def record_size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
+def record_size_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """An upper bound of what the record takes in a batch of its own, before compression."""
     size = HEADER_BYTES + _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-    for name, content in headers or ():
+    for name, content in headers:
         size += 4 * len(name) + len(content or b"") + 10
     return size
 
@@ -65,6 +65,7 @@ class Accumulator:
         self._room = threading.Condition(self.lock)
         self._free_bytes = buffer_bytes
         self._blocked = 0
+        self._needed_bytes = 0  # the least that one of them waits for
         self._flushing = 0
         self._closed = False
         self._lanes: dict[tuple[str, int], Lane] = {}
@@ -82,7 +83,7 @@ class Accumulator:
         timestamp_ms: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Headers | None,
+        headers: Headers,
         *,
         max_batch_bytes: int,
         max_block_s: float,
@@ -105,11 +106,11 @@ class Accumulator:
                     return future
                 if self._free_bytes >= reserved:
                     break
-                self._wait_for_room(give_up_s, max_block_s)
+                self._wait_for_room(reserved, give_up_s, max_block_s)
             builder = BatchBuilder(self._compression, limit)
             batch = PendingBatch(lane.topic, lane.partition, builder, self._clock.monotonic_s(), reserved, lane.begun)
-            taken = batch.append(timestamp_ms, key, value, headers)
-            assert taken, "an empty batch takes any record"
+            taken = batch.append_at(0, timestamp_ms, key, value, headers)
+            assert taken is not None, "an empty batch takes any record"
             batch.count = 1
             lane.begun += 1
             lane.open = batch
@@ -120,25 +121,27 @@ class Accumulator:
         return RecordFuture(batch, 0, timestamp_ms)
 
     def _append_or_seal(
-        self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers | None
+        self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers
     ) -> RecordFuture | None:
         batch = lane.open
         if batch is None:
             return None
-        if batch.append(timestamp_ms, key, value, headers):
-            batch.count += 1
-            return RecordFuture(batch, batch.count - 1, timestamp_ms)
+        index = batch.count
+        if batch.append_at(index, timestamp_ms, key, value, headers) is not None:
+            batch.count = index + 1
+            return RecordFuture(batch, index, timestamp_ms)
         lane.sealed.append(batch)
         lane.open = None
         return None
 
-    def _wait_for_room(self, give_up_s: float, max_block_s: float) -> None:
+    def _wait_for_room(self, reserved: int, give_up_s: float, max_block_s: float) -> None:
         remaining_s = give_up_s - self._clock.monotonic_s()
         if remaining_s <= 0:
             raise BufferExhaustedError(
                 f"{self._buffer_bytes} bytes of records wait to be acknowledged, and none was within {max_block_s} s"
             )
         # Whoever waits here makes every open batch ready, so the sender must look.
+        self._needed_bytes = reserved if self._blocked == 0 else min(reserved, self._needed_bytes)
         self._blocked += 1
         self._wake()
         try:
@@ -237,5 +240,5 @@ class Accumulator:
     def _give_back(self, size: int) -> None:
         with self._room:
             self._free_bytes += size
-            if self._blocked:
+            if self._blocked and self._free_bytes >= self._needed_bytes:
                 self._room.notify_all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from raftlog.types import Endpoint
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:7071"
 DEFAULT_PORT = 7071
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
 # A thread that nobody wakes looks at the time this often; bounds the harm of a wakeup that is missed.
 _IDLE_S = 5.0
 
@@ -46,9 +48,10 @@ def parse_bootstrap(servers: str | Sequence[str]) -> list[Endpoint]:
         host, colon, port = one.strip().rpartition(":")
         if not colon:
             host, port = port, str(DEFAULT_PORT)
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        number = int(port) if port.isascii() and port.isdigit() else 0
+        if not _HOST.fullmatch(host) or not 0 < number < 65536:
             raise ValueError(f"{one!r} is not an address of the form host:port")
-        endpoints.append(Endpoint(host, int(port)))
+        endpoints.append(Endpoint(host, number))
     if not endpoints:
         raise ValueError("bootstrap_servers is empty")
     return list(dict.fromkeys(endpoints))

@@ -6,12 +6,16 @@ the metadata may name another one. All calls come from one thread.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
+from raftlog.errors import ConfigError
 from raftlog.limits import ANSWERS_PER_ROUND, LINK_IDLE_S
 from raftlog.network import Context, Link, Poller
 from raftlog.types import Endpoint
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Links:
@@ -29,7 +33,12 @@ class Links:
         self._used_s[endpoint] = self._now_s
         link = self._links.get(endpoint)
         if link is None:
-            link = self._links[endpoint] = Link(self._context, endpoint, watched=True)
+            try:
+                link = Link(self._context, endpoint, watched=True)
+            except ConfigError as error:
+                LOGGER.warning("an address that a node gave cannot be used: %s", error)
+                return False
+            self._links[endpoint] = link
             self._poller.register(link)
         return link.connected
 

@@ -35,15 +35,15 @@ _lock = threading.Lock()
 
 
 def _takes_nothing(
-    _timestamp_ms: int, _key: bytes | None, _value: bytes | None, _headers: Headers | None = None
-) -> bool:
-    return False
+    _index: int, _timestamp_ms: int, _key: bytes | None, _value: bytes | None, _headers: Headers
+) -> None:
+    return None
 
 
 class PendingBatch:
     """Records of one partition that will be sent, and acknowledged or refused, together.
 
-    `append` is its builder's, kept at hand because it runs once per record.
+    `append_at` is its builder's, kept at hand because it runs once per record; whoever calls it counts in `count`.
 
     `maybe_written`: an attempt ended without an answer, so it may be in the log although it is not
     acknowledged. `sequence` counts the batches of the partition, in the order of `send`.
@@ -52,7 +52,7 @@ class PendingBatch:
     __slots__ = (
         "_callbacks",
         "_event",
-        "append",
+        "append_at",
         "base_offset",
         "builder",
         "count",
@@ -80,7 +80,7 @@ class PendingBatch:
         self.topic = topic
         self.partition = partition
         self.builder = builder
-        self.append = _takes_nothing if builder is None else builder.append
+        self.append_at = _takes_nothing if builder is None else builder.append_at
         self.count = 0
         self.created_s = created_s
         self.reserved_bytes = reserved_bytes
@@ -97,14 +97,14 @@ class PendingBatch:
     def encode(self) -> bytes:
         """The batch as bytes, built at the first call."""
         if self.builder is not None:
-            assert self.builder.count == self.count, "every record has its own index"
+            self.builder.count = self.count
             self.data = self.builder.build()
             self._drop_builder()
         return self.data
 
     def _drop_builder(self) -> None:
         self.builder = None
-        self.append = _takes_nothing
+        self.append_at = _takes_nothing
 
     def complete(self, base_offset: int) -> None:
         self._finish(base_offset, None)

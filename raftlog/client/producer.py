@@ -120,7 +120,8 @@ class Producer:
             linger_s=linger_ms / 1000,
             compression=compression,
         )
-        self._lock = self._accumulator.lock
+        self._acquire = self._accumulator.lock.acquire
+        self._release = self._accumulator.lock.release
         sender = Sender(
             engine.exchange,
             engine.cache,
@@ -169,13 +170,20 @@ class Producer:
             lane = target.stuck
         else:
             lane = target.choose(key)
-        # What Accumulator.append does first; here because it is all that most records need.
-        with self._lock:
+        if headers is None:
+            headers = []
+        # What Accumulator.append does first; here because it is all that most records need. (A `with` takes twice as
+        # long as the lock itself.)
+        self._acquire()
+        try:
             batch = lane.open
-            if batch is not None and batch.append(timestamp_ms, key, value, headers):
+            if batch is not None:
                 index = batch.count
-                batch.count = index + 1
-                return RecordFuture(batch, index, timestamp_ms)
+                if batch.append_at(index, timestamp_ms, key, value, headers) is not None:
+                    batch.count = index + 1
+                    return RecordFuture(batch, index, timestamp_ms)
+        finally:
+            self._release()
         if partition is None:
             target.partitioner.batch_begun()
             # Only what sticks chooses anew: round-robin has had its turn, and a user's function its call.
@@ -190,7 +198,7 @@ class Producer:
         timestamp_ms: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Headers | None,
+        headers: Headers,
         max_block_ms: float | None,
     ) -> RecordFuture:
         # A server would refuse it too, but only after the bytes went there.

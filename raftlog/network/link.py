@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import zmq
 from zmq.constants import Event
 
+from raftlog.errors import ConfigError
 from raftlog.limits import SOCKET_HWM_MESSAGES
 from raftlog.network.context import NOBLOCK, NOBLOCK_MORE, Buffer, Context, Frames, raw_recv, raw_send
 from raftlog.types import Endpoint
@@ -44,7 +45,11 @@ class Link:
         self.monitor: zmq.Socket[bytes] | None = None
         if watched:
             self.monitor = self.socket.get_monitor_socket(_UP | _DOWN)
-        self.socket.connect(f"tcp://{endpoint.host}:{endpoint.port}")
+        try:
+            self.socket.connect(f"tcp://{endpoint.host}:{endpoint.port}")
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(f"{endpoint} is not an address: {error.strerror}") from None
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """False: not connected or the queue is full; the frames are dropped."""

@@ -193,7 +193,9 @@ class BatchBuilder:
         assert compression in COMPRESSIONS, compression
         self._compression = compression
         self._builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, max_bytes)
-        self._take = self._builder.append
+        # The codec's own append, for those who count for themselves and set `count` before `build`: (index,
+        # timestamp_ms, key, value, headers) -> None when the batch is full. Half the time of `append`.
+        self.append_at: Callable[[int, int, bytes | None, bytes | None, Headers], object | None] = self._builder.append
         self.count = 0
 
     def append(
@@ -205,7 +207,7 @@ class BatchBuilder:
     ) -> bool:
         """False, and nothing is taken, when the batch is full."""
         count = self.count
-        if self._take(count, timestamp_ms, key, value, headers or []) is None:
+        if self.append_at(count, timestamp_ms, key, value, headers or []) is None:
             return False
         self.count = count + 1
         return True

@@ -109,7 +109,7 @@ def test_wrong_arguments_are_errors_at_once(node: FakeNode) -> None:
             Producer(node.bootstrap, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         Consumer("t", bootstrap_servers=node.bootstrap, auto_offset_reset="middle")
-    for address in ("", "host:", "host:port", ":1", "host:0", "host:65536", []):
+    for address in ("", "host:", "host:port", ":1", "host:0", "host:65536", "a b:1", "*:80", []):
         with pytest.raises(ValueError):
             parse_bootstrap(address)
     assert parse_bootstrap("a:1, b") == [Endpoint("a", 1), Endpoint("b", 7071)]

@@ -64,6 +64,12 @@ def test_a_link_without_a_connection_refuses(context: Context) -> None:
     assert not link.send([b"lost"])
 
 
+@pytest.mark.parametrize("host", ["a b", "*", "é", "a/b"])
+def test_what_cannot_be_a_host_is_a_clear_error(context: Context, host: str) -> None:
+    with pytest.raises(ConfigError, match="is not an address"):
+        Link(context, Endpoint(host, 7071), watched=True)
+
+
 def test_an_answer_to_a_peer_that_left_is_refused(context: Context) -> None:
     server = Server(context, "127.0.0.1")
     link = Link(context, Endpoint("127.0.0.1", server.port))
