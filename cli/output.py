@@ -46,12 +46,15 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    shown = [[_for_people(cell) for cell in row] for row in rows]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for position, name in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[position], int) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_for_people(cell)) for cell in row))
+        # Where the terminal is narrow, names are broken between words, and cells only after that.
+        widest = max(map(len, [*name.split(), *(row[position] for row in shown)]))
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold", min_width=widest)
+    for row in shown:
+        table.add_row(*map(Text, row))
     Console().print(table)
 
 

@@ -134,7 +134,8 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
 
     Of the topics NAME, or of all. SURVIVES is how many more replicas may fail, of those that are in
     sync now, before the partition stops. Sizes are what each leader said last; without a leader, so
-    are the offsets. CUTS counts how often the replicas cut the end of their logs.
+    are the offsets. Below the table stands whatever is wrong, and how often replicas cut the end of
+    their logs.
 
     \b
     Examples:
@@ -203,8 +204,6 @@ def _print_description(view: TopicView) -> None:
         "high watermark",
         "size",
         "survives",
-        "cuts",
-        "problems",
     )
     print_table(
         columns,
@@ -219,9 +218,12 @@ def _print_description(view: TopicView) -> None:
                 found.high_watermark,
                 size_text(found.size_bytes),
                 found.survives_failures,
-                found.cuts,
-                "; ".join(found.problems),
             )
             for found in view.partitions
         ],
     )
+    for found in view.partitions:
+        for problem in found.problems:
+            click.echo(f"partition {found.partition}: {problem}")
+        if found.cuts:
+            click.echo(f"partition {found.partition}: its replicas have cut the end of their logs {found.cuts} times")
