@@ -47,15 +47,22 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     from rich.text import Text
 
     shown = [[_for_people(cell) for cell in row] for row in rows]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for position, name in enumerate(columns):
+    # Where the terminal is narrow, names are broken between words, and no cell is.
+    widths = [
+        max(map(len, [*name.split(), *(row[position] for row in shown)])) for position, name in enumerate(columns)
+    ]
+    console = Console()
+    spare = console.width - sum(widths) - len(widths) - 1
+    if spare < 0:
+        sys.stdout.write(plain_table(columns, rows))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if spare >= len(widths) else 0, 0, 0))
+    for position, (name, width) in enumerate(zip(columns, widths, strict=True)):
         numbers = bool(rows) and all(isinstance(row[position], int) for row in rows)
-        # Where the terminal is narrow, names are broken between words, and cells only after that.
-        widest = max(map(len, [*name.split(), *(row[position] for row in shown)]))
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold", min_width=widest)
+        table.add_column(name, justify="right" if numbers else "left", min_width=width)
     for row in shown:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console.print(table)
 
 
 def _for_people(cell: Cell) -> str:
