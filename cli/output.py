@@ -47,19 +47,20 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     from rich.text import Text
 
     shown = [[_for_people(cell) for cell in row] for row in rows]
-    # Where the terminal is narrow, names are broken between words, and no cell is.
-    widths = [
-        max(map(len, [*name.split(), *(row[position] for row in shown)])) for position, name in enumerate(columns)
-    ]
     console = Console()
-    spare = console.width - sum(widths) - len(widths) - 1
-    if spare < 0:
+    for names in (list(columns), [name.replace(" ", "\n") for name in columns]):
+        cells = [[*name.split("\n"), *(row[position] for row in shown)] for position, name in enumerate(names)]
+        width = sum(max(map(len, column)) + 2 for column in cells) + 1
+        if width <= console.width:
+            break
+    else:
+        # A terminal that is too narrow breaks lines by itself, and nothing is cut.
         sys.stdout.write(plain_table(columns, rows))
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if spare >= len(widths) else 0, 0, 0))
-    for position, (name, width) in enumerate(zip(columns, widths, strict=True)):
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for position, name in enumerate(names):
         numbers = bool(rows) and all(isinstance(row[position], int) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", min_width=width)
+        table.add_column(name, justify="right" if numbers else "left")
     for row in shown:
         table.add_row(*map(Text, row))
     console.print(table)
