@@ -29,9 +29,10 @@ WAITING_FETCHES_MAX = 10_000  # each holds memory and is looked at when the high
 PRODUCE_TIMEOUT_MAX_MS = 300_000  # a client that waits longer has long retried
 
 # --- replication ---------------------------------------------------------------------------
-HEARTBEAT_S = 0.15  # idle cost against the time to notice a dead leader
-ELECTION_TIMEOUT_MIN_S = 0.6  # four lost heartbeats
-ELECTION_TIMEOUT_MAX_S = 1.1  # failover stays well under 2.5 s even after one split vote
+HEARTBEAT_S = 0.3  # idle cost against the time to notice a silent leader; a dead one is noticed by its connection
+ELECTION_TIMEOUT_MIN_S = 0.95  # three lost heartbeats
+ELECTION_TIMEOUT_MAX_S = 1.5  # failover stays under 2.5 s even after one split vote
+LEADER_GONE_S = 0.15  # when the leader is known to be gone, candidates still spread over this
 LEADER_FALLBACK_S = 1.5  # a leader without a majority steps down; consensus.md asks for about 2
 APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
 APPEND_WINDOW_BYTES = 16 * 1024 * 1024  # what a stalled follower may pin in the send queue

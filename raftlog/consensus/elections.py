@@ -236,6 +236,12 @@ class Elections:
         self._drive(now_s)
         self._core._SyncObj__raftElectionDeadline = now_s + self._core._SyncObj__generateRaftTimeout()
 
+    def hasten(self, now_s: float) -> None:
+        """The leader is known to be gone: lose patience soon, each replica at its own moment."""
+        soon_s = now_s + limits.LEADER_GONE_S * (0.1 + 0.9 * self._rng.random())
+        if self.deadline_s > soon_s:
+            self._core._SyncObj__raftElectionDeadline = soon_s
+
     def expire(self) -> None:
         """Let the next tick stand for election: a prevote was won, or a transfer came."""
         self._core._SyncObj__raftElectionDeadline = 0.0

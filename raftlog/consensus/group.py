@@ -29,7 +29,7 @@ class RaftGroup(Leading):
     def next_wakeup_s(self) -> float:
         """When `tick` is due even if nothing arrives."""
         if self.is_leader:
-            return self._elections.heartbeat_s
+            return self._elections.heartbeat_s if self._others else float("inf")
         return self._elections.deadline_s
 
     def set_peer(self, node_id: int, boot_id: int, now_s: float) -> None:
@@ -37,6 +37,10 @@ class RaftGroup(Leading):
         if self._boots.get(node_id) == boot_id or node_id not in self._boots:
             return
         self._boots[node_id] = boot_id
+        if boot_id == 0 and node_id == self.leader_id:
+            # Its supervisor, or a broken connection, says so: no need to sit the time-out out.
+            self._heard_leader_s = -1e9
+            self._elections.hasten(now_s)
         if self.is_leader:
             self._progress[node_id] = Progress(self.log.last_index + 1, now_s)
 
@@ -74,7 +78,9 @@ class RaftGroup(Leading):
         if self._rejoin.mute and now_s - self._asked_terms_s >= limits.HEARTBEAT_S:
             self._asked_terms_s = now_s
             self._ask_prevotes(0)
-        if not self.is_leader and 0.0 < self._elections.deadline_s <= now_s:
+        deadline_s = self._elections.deadline_s
+        if not self.is_leader and deadline_s > 0.0 and (now_s >= deadline_s or self._alone_at_start):
+            self._alone_at_start = False
             self._start_prevote(now_s)
         if self.is_leader:
             self._yield_to_all_votes(now_s)

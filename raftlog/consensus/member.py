@@ -67,6 +67,7 @@ class Member:
         self._asked_terms_s = -1e9
         self._transferred = False
         self._blocked_since_s = now_s
+        self._alone_at_start = not self._others  # nobody to wait for: the first tick may stand
 
     @property
     def role(self) -> Role:

@@ -25,6 +25,7 @@ class _Heard(NamedTuple):
     state: NodeState
     heard_s: float
     workers: dict[ReplicaKey, WorkerState]
+    lost: bool = False  # its connection broke, and it was not heard since
 
 
 class Gossip:
@@ -40,9 +41,19 @@ class Gossip:
         previous = self._heard.get(state.node_id)
         workers = {key_of(worker): worker for worker in state.workers}
         self._heard[state.node_id] = _Heard(state, now_s, workers)
-        news = previous is None or _outline(previous.state) != _outline(state)
+        news = previous is None or previous.lost or _outline(previous.state) != _outline(state)
         self.news += news
         return news
+
+    def lose(self, node_id: int) -> None:
+        """The connection to a node broke: its process is gone, or will be heard again at its next word.
+
+        Its replicas' followers need not wait for a time-out to stand for election.
+        """
+        heard = self._heard.get(node_id)
+        if heard is not None and not heard.lost:
+            self._heard[node_id] = heard._replace(lost=True)
+            self.news += 1
 
     def conflict(self, state: NodeState, now_s: float) -> str:
         """Why another living process already has this node id; empty when none has."""
@@ -68,7 +79,9 @@ class Gossip:
         if node_id == self._node_id:
             return True
         heard = self._heard.get(node_id)
-        return heard is not None and not heard.state.leaving and now_s - heard.heard_s < NODE_SILENT_S
+        if heard is None or heard.lost or heard.state.leaving:
+            return False
+        return now_s - heard.heard_s < NODE_SILENT_S
 
     def live(self, now_s: float) -> set[int]:
         return {node_id for node_id in {*self._heard, self._node_id} if self.is_live(node_id, now_s)}
@@ -80,7 +93,7 @@ class Gossip:
 
     def worker_of(self, node_id: int, key: ReplicaKey) -> WorkerState | None:
         heard = self._heard.get(node_id)
-        return heard.workers.get(key) if heard else None
+        return heard.workers.get(key) if heard and not heard.lost else None
 
     def leader_of(self, key: ReplicaKey, replicas: tuple[int, ...], now_s: float) -> Leader | None:
         """The living replica that claims the highest leader epoch."""

@@ -18,6 +18,7 @@ class NodeLinks:
         self._context = context
         self._poller = poller
         self._links: dict[int, Link] = {}
+        self._losses: dict[int, int] = {}
 
     def __contains__(self, node_id: int) -> bool:
         return node_id in self._links
@@ -31,7 +32,8 @@ class NodeLinks:
                 del self._links[node_id]
         for node_id, endpoint in addresses.items():
             if node_id not in self._links:
-                self._links[node_id] = Link(self._context, endpoint)
+                self._links[node_id] = Link(self._context, endpoint, watched=True)
+                self._losses[node_id] = 0
                 self._poller.register(self._links[node_id])
 
     def send(self, node_id: int, message: Request) -> bool:
@@ -42,6 +44,16 @@ class NodeLinks:
         header = encode(message)
         for link in self._links.values():
             link.send([header])
+
+    def lost(self) -> list[int]:
+        """Nodes whose established connection broke since the last call."""
+        broken = []
+        for node_id, link in self._links.items():
+            link.watch()
+            if link.losses != self._losses[node_id]:
+                self._losses[node_id] = link.losses
+                broken.append(node_id)
+        return broken
 
     def receive(self) -> list[tuple[int, Response, list[bytes]]]:
         """(node id, answer, payload). What does not decode is dropped.

@@ -95,8 +95,11 @@ class Supervisor:
             self._stopping = True
         if self._server in ready:
             self._serve()
+        lost = self._links.lost()
         for node_id, answer, payload in self._links.receive():
             self._membership.on_answer(node_id, answer, payload, time.monotonic())
+        for node_id in lost:
+            self._membership.gossip.lose(node_id)
         self._host.tick(keys, time.monotonic())
 
     def _advance(self) -> None:

@@ -13,6 +13,7 @@ from raftlog.simulator.machine import DIRECTORY, FAIL_POINTS
 from raftlog.simulator.world import World
 
 _EVERY_S = 0.8
+_BETWEEN_NODES = ("cut", "one_way", "isolate", "loss", "delay")
 
 
 class Faults:
@@ -42,6 +43,8 @@ class Faults:
             "truncate": self._truncate,
             "wipe": self._wipe,
         }
+        if len(world.node_ids) == 1:
+            known = {kind: action for kind, action in known.items() if kind not in _BETWEEN_NODES}
         if kinds is None:
             kinds = [kind for kind in known if self._rng.random() < 0.5]
             if self._rng.random() < 0.25:

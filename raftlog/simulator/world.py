@@ -117,10 +117,24 @@ class World:
         self.note(f"n{node_id} dies ({why}{', power' if power else ''})")
         if machine.running:
             machine.die(why)
+            self._tell_of_death(machine)
         if power:
             machine.lose_power(self.rng)
         else:
             machine.disk.restart()
+
+    def _tell_of_death(self, machine: Machine) -> None:
+        """A broken connection tells some of the others, and not always."""
+        for other in self.machines.values():
+            if other is machine or not other.running or self.rng.random() < 0.5:
+                continue
+
+            def learn(other: Machine = other, boot_id: int = other.boot_id) -> None:
+                if other.boot_id == boot_id and not machine.running:
+                    other.hand_in("peer", machine.node_id, 0)
+                    self._schedule_turn(other, self.events.now_s)
+
+            self.events.after(self.rng.uniform(0.005, 0.3), learn)
 
     def _note_stop(self, machine: Machine) -> None:
         """A worker that stopped by itself: allowed where the disk had a fault, else a bug."""

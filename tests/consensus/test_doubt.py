@@ -22,8 +22,16 @@ def test_a_new_leader_sets_the_mark_anew() -> None:
 
 def test_under_a_leader_elected_by_all_its_no_op_is_enough() -> None:
     rejoin = Rejoin((2, 3), Doubt.CUT_TAIL)
+    rejoin.on_vote(5)
     rejoin.on_append(5, 100, 90)
     assert rejoin.is_over(5, 90, 90, 1)
+
+
+def test_an_election_by_all_before_this_start_says_nothing_of_what_was_lost_since() -> None:
+    rejoin = Rejoin((2, 3), Doubt.CUT_TAIL)  # damaged, and started again, after it had voted in term 5
+    rejoin.on_append(5, 100, 90)
+    assert not rejoin.is_over(5, 90, 90, 1)
+    assert rejoin.is_over(5, 100, 100, 100)
 
 
 def test_a_lost_disk_stays_mute_until_every_other_term_was_heard() -> None:
