@@ -1,0 +1,124 @@
+"""One real replica, or three with a network that delivers at once, on simulated disks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable
+from typing import Any
+
+from raftlog.clock import ManualClock
+from raftlog.partition.replica import Replica
+from raftlog.protocol import messages as m
+from raftlog.record.batch import BatchBuilder
+from raftlog.storage.index import MemoryIndex
+from raftlog.storage.log import PartitionLog
+from raftlog.storage.simulated_disk import SimulatedDisk
+from raftlog.types import Flush, ReplicaSpec, TopicConfig
+
+TOPIC_ID = b"sixteen-bytes-id"
+
+
+def batch(*values: bytes) -> bytes:
+    builder = BatchBuilder()
+    for value in values:
+        builder.append(1_700_000_000_000, None, value, [])
+    return builder.build()
+
+
+class Node:
+    """A replica with its disk; what it answers is kept, what it sends goes to the cluster."""
+
+    def __init__(self, cluster: Cluster, node_id: int) -> None:
+        self.cluster = cluster
+        self.node_id = node_id
+        self.disk = SimulatedDisk()
+        self.answers: list[tuple[Hashable, Any, Any]] = []
+        self.start()
+
+    def start(self) -> None:
+        log = PartitionLog.open(
+            disk=self.disk,
+            directory="orders-0",
+            topic_id=TOPIC_ID,
+            config=self.cluster.spec.config,
+            flush=Flush.ALWAYS,
+            clock=self.cluster.clock,
+            index=lambda path: MemoryIndex(),
+        )
+        self.log = log
+        self.boot_id = self.cluster.rng.randrange(1, 2**60)
+        self.replica = Replica(
+            node_id=self.node_id,
+            boot_id=self.boot_id,
+            spec=self.cluster.spec,
+            log=log,
+            clock=self.cluster.clock,
+            rng=self.cluster.rng,
+            outbox=self,
+        )
+
+    def send_raft(self, node_id: int, message: Any, payload: Any) -> None:
+        self.cluster.queue.append((self.node_id, node_id, message, None if payload is None else bytes(payload)))
+
+    def answer(self, client: Hashable, response: Any, payload: Any) -> None:
+        self.answers.append((client, response, payload))
+
+    def results(self) -> list[m.ProduceResult]:
+        """All produce results so far, in order."""
+        return [r for _, response, _ in self.answers if isinstance(response, m.ProduceResponse) for r in response.results]
+
+
+class Cluster:
+    def __init__(self, nodes: int = 1, **config: int) -> None:
+        self.clock = ManualClock()
+        self.rng = random.Random(7)
+        self.queue: list[tuple[int, int, Any, bytes | None]] = []
+        self.away: set[int] = set()
+        self.spec = ReplicaSpec(
+            topic="orders",
+            topic_id=TOPIC_ID,
+            partition=0,
+            replicas=tuple(range(1, nodes + 1)),
+            config=TopicConfig(**config),
+        )
+        self.nodes = {node_id: Node(self, node_id) for node_id in self.spec.replicas}
+        for node in self.nodes.values():
+            for other in self.nodes.values():
+                if other is not node:
+                    node.replica.set_peer(other.node_id, other.boot_id)
+
+    def settle(self, seconds: float = 0.0) -> None:
+        """Turns and deliveries until nothing moves, then the same after each step of time."""
+        end_s = self.clock.monotonic_s() + seconds
+        while True:
+            for _ in range(50):
+                for node in self.nodes.values():
+                    if node.node_id not in self.away:
+                        node.replica.turn()
+                if not self.queue:
+                    break
+                arriving, self.queue = self.queue, []
+                for source, target, message, payload in arriving:
+                    if source not in self.away and target not in self.away:
+                        self.nodes[target].replica.on_raft(message, payload)
+            if self.clock.monotonic_s() >= end_s:
+                return
+            self.clock.advance(0.05)
+
+    def leader(self) -> Node:
+        for _ in range(20):
+            self.settle(0.5)
+            for node in self.nodes.values():
+                if node.node_id not in self.away and node.replica.leader_ready:
+                    return node
+        raise AssertionError("no leader")
+
+
+def produce(correlation_id: int, acks: int = -1, **changes: Any) -> m.ProduceRequest:
+    fields = {"topic_id": TOPIC_ID, "partition": 0, "timeout_ms": 1000, **changes}
+    return m.ProduceRequest(correlation_id=correlation_id, acks=acks, **fields)
+
+
+def fetch(offset: int, **changes: Any) -> m.FetchRequest:
+    fields = {"topic_id": TOPIC_ID, "partition": 0, "max_bytes": 1 << 20, "max_wait_ms": 0, **changes}
+    return m.FetchRequest(correlation_id=9, offset=offset, **fields)

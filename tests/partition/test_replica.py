@@ -1,0 +1,235 @@
+"""Produce, fetch and list offsets of real replicas on simulated disks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raftlog.errors import ErrorCode
+from raftlog.protocol import messages as m
+from raftlog.record.batch import HEADER_BYTES, decode
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
+from tests.partition.harness import TOPIC_ID, Cluster, batch, fetch, produce
+
+
+def last_fetch(node: Any) -> tuple[m.FetchResponse, bytes | None]:
+    return next((r, p) for _, r, p in reversed(node.answers) if isinstance(r, m.FetchResponse))
+
+
+def test_a_single_replica_leads_in_its_first_turn() -> None:
+    cluster = Cluster()
+    cluster.settle()
+    assert cluster.nodes[1].replica.leader_ready
+
+
+def test_offsets_are_given_without_a_gap_and_read_back() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1), [batch(b"a", b"b")])
+    leader.replica.on_request("c", produce(2), [batch(b"c")])
+    cluster.settle()
+    assert [(r.correlation_id, r.error_code, r.base_offset) for r in leader.results()] == [(1, 0, 0), (2, 0, 2)]
+    leader.replica.on_request("c", fetch(0), [])
+    cluster.settle()
+    response, data = last_fetch(leader)
+    assert response.high_watermark == 3
+    assert [record.value for record in decode(data or b"")] == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "frames", "code"),
+    [
+        ({"topic_id": b"another-topic-id"}, [batch(b"x")], ErrorCode.INCONSISTENT_TOPIC_ID),
+        ({"partition": 3}, [batch(b"x")], ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        ({"acks": 2}, [batch(b"x")], ErrorCode.INVALID_REQUIRED_ACKS),
+        ({}, [], ErrorCode.INVALID_REQUEST),
+        ({}, [batch(b"x"), batch(b"y")], ErrorCode.INVALID_REQUEST),
+        ({}, [batch(b"x")[:-1]], ErrorCode.CORRUPT_MESSAGE),
+        ({}, [batch(b"x")[:HEADER_BYTES] + b"!" + batch(b"x")[HEADER_BYTES + 1 :]], ErrorCode.CORRUPT_MESSAGE),
+        ({}, [batch(b"x")[:16] + b"\x01" + batch(b"x")[17:]], ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        ({}, [batch(b"x" * 2_000_000)], ErrorCode.MESSAGE_TOO_LARGE),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_and_leaves_the_log_as_it_is(
+    change: dict[str, Any], frames: list[bytes], code: ErrorCode
+) -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1, **change), frames)
+    cluster.settle()
+    assert [r.error_code for r in leader.results()] == [code]
+    assert leader.log.log_end_offset == 0
+
+
+def test_acks_0_is_never_answered() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1, acks=0), [batch(b"a")])
+    cluster.settle(2.0)
+    assert leader.results() == []
+    assert leader.log.log_end_offset == 1
+
+
+def test_acks_1_needs_only_the_leaders_disk_and_acks_all_a_majority() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    cluster.away = set(cluster.nodes) - {leader.node_id}
+    leader.replica.on_request("c", produce(1, acks=1), [batch(b"one")])
+    leader.replica.on_request("c", produce(2, acks=-1), [batch(b"all")])
+    cluster.settle()
+    assert [(r.correlation_id, r.error_code) for r in leader.results()] == [(1, 0)]
+    cluster.away = {min(cluster.away)}
+    cluster.settle(0.5)
+    assert [(r.correlation_id, r.error_code) for r in leader.results()] == [(1, 0), (2, 0)]
+
+
+def test_a_follower_refuses_and_names_the_leader() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    follower.replica.on_request("c", produce(1), [batch(b"a")])
+    follower.replica.on_request("c", fetch(0), [])
+    cluster.settle()
+    [result] = follower.results()
+    assert (result.error_code, result.leader_id) == (ErrorCode.NOT_LEADER_OR_FOLLOWER, leader.node_id)
+    assert last_fetch(follower)[0].error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def test_what_waits_too_long_is_answered_once_with_an_open_outcome() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    cluster.away = set(cluster.nodes) - {leader.node_id}
+    leader.replica.on_request("c", produce(1, timeout_ms=300), [batch(b"a")])
+    cluster.settle(0.6)
+    assert [r.error_code for r in leader.results()] == [ErrorCode.REQUEST_TIMED_OUT]
+    cluster.away = set()
+    cluster.settle(0.5)
+    assert len(leader.results()) == 1
+    assert leader.replica.high_watermark == 1  # it was committed after all: that is what "open" means
+
+
+def test_leadership_that_is_lost_ends_what_waits_as_unknown() -> None:
+    cluster = Cluster(3)
+    old = cluster.leader()
+    cluster.away = set(cluster.nodes) - {old.node_id}
+    old.replica.on_request("c", produce(1, timeout_ms=60_000), [batch(b"lost")])
+    cluster.settle(0.1)
+    cluster.away = {old.node_id}
+    new = cluster.leader()
+    new.replica.on_request("d", produce(2), [batch(b"kept")])
+    cluster.settle()
+    cluster.away = set()
+    cluster.settle(1.0)
+    assert [r.error_code for r in old.results()] == [ErrorCode.REQUEST_TIMED_OUT]
+    assert old.log.truncations == 1
+    assert [r.value for r in decode(old.replica.read_committed(0, 1 << 20))] == [b"kept"]
+
+
+def test_a_new_leader_does_not_serve_before_its_own_no_op_is_committed() -> None:
+    cluster = Cluster(3)
+    old = cluster.leader()
+    old.replica.on_request("c", produce(1), [batch(b"a")])
+    cluster.settle()
+    cluster.away = {old.node_id}
+    cluster.queue.clear()
+    for _ in range(400):
+        cluster.clock.advance(0.01)
+        for node in cluster.nodes.values():
+            if node is old:
+                continue
+            node.replica.turn()
+            if node.replica.is_leader and not node.replica.leader_ready:
+                node.replica.on_request("c", fetch(0), [])
+                assert last_fetch(node)[0].error_code == ErrorCode.OFFSET_NOT_AVAILABLE
+                return
+        arriving, cluster.queue = cluster.queue, []
+        for source, target, message, payload in arriving:
+            if old.node_id not in (source, target):
+                cluster.nodes[target].replica.on_raft(message, payload)
+    pytest.fail("no election happened")
+
+
+def test_a_fetch_waits_for_records_and_for_no_longer_than_it_said() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", fetch(0, max_wait_ms=200), [])
+    leader.replica.on_request("d", fetch(0, max_wait_ms=10_000), [])
+    cluster.settle()
+    assert leader.answers == []
+    cluster.settle(0.3)
+    assert [client for client, _, _ in leader.answers] == ["c"]
+    leader.replica.on_request("p", produce(1), [batch(b"a")])
+    cluster.settle()
+    assert [client for client, response, _ in leader.answers if isinstance(response, m.FetchResponse)] == ["c", "d"]
+
+
+def test_a_fetch_outside_the_log_is_out_of_range() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", fetch(1), [])
+    leader.replica.on_request("c", fetch(-5), [])
+    cluster.settle()
+    assert [r.error_code for _, r, _ in leader.answers] == [ErrorCode.OFFSET_OUT_OF_RANGE] * 2
+
+
+def test_offsets_by_time_and_at_both_ends() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1), [batch(b"a", b"b")])
+    cluster.settle()
+    leader.answers.clear()
+    for timestamp_ms in (LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 0, 1_800_000_000_000, -7):
+        request = m.ListOffsetsRequest(correlation_id=1, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms)
+        leader.replica.on_request("c", request, [])
+    found = [(r.error_code, r.offset) for _, r, _ in leader.answers]
+    assert found == [(0, 2), (0, 0), (0, 0), (0, -1), (ErrorCode.INVALID_REQUEST, -1)]
+
+
+def test_a_full_disk_refuses_writes_loses_nothing_and_goes_on_when_there_is_room() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1), [batch(b"kept")])
+    cluster.settle()
+    leader.disk.full = True
+    leader.replica.on_request("c", produce(2), [batch(b"refused")])
+    cluster.settle()
+    assert leader.results()[-1].error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert "no room" in leader.replica.status().error
+    leader.disk.full = False
+    cluster.settle(1.2)
+    leader.replica.on_request("c", produce(3), [batch(b"taken")])
+    cluster.settle()
+    assert (leader.results()[-1].error_code, leader.results()[-1].base_offset) == (0, 1)
+    assert leader.replica.status().error == ""
+
+
+def test_a_follower_without_room_does_not_acknowledge_and_catches_up_later() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    follower.disk.full = True
+    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    cluster.settle()
+    assert leader.results()[-1].error_code == 0  # the other two are a majority
+    assert follower.log.log_end_offset == 0
+    follower.disk.full = False
+    cluster.settle(3.0)
+    assert follower.log.log_end_offset == 1
+
+
+def test_a_graceful_stop_hands_leadership_over_without_an_election_time_out() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    leader.replica.hand_over()
+    cluster.settle()
+    assert not leader.replica.is_leader
+    assert any(node.replica.leader_ready for node in cluster.nodes.values() if node is not leader)
+
+
+def test_a_leader_without_a_majority_stops_serving_within_two_seconds() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    cluster.away = set(cluster.nodes) - {leader.node_id}
+    cluster.settle(2.0)
+    assert not leader.replica.is_leader
