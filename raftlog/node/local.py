@@ -12,6 +12,7 @@ also when this process is killed.
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
 import socket
@@ -27,6 +28,7 @@ from raftlog.node.running import LEASH_VARIABLE
 from raftlog.types import Endpoint, Flush
 
 _HOST = "127.0.0.1"
+_PORTS = range(16_000, 32_000)
 _STOP_WAIT_S = 15.0  # above what a node allows its workers
 _LOG_TAIL_LINES = 5
 
@@ -166,11 +168,24 @@ class LocalCluster:
 
 
 def _free_endpoints(count: int) -> list[Endpoint]:
-    """Held all at once while they are chosen, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Held all at once while they are chosen, so that they differ.
+
+    Below the range from which Linux takes ports for workers and for outgoing connections: a port of that range could
+    be gone when the node binds it, or when it comes back after a kill.
+    """
+    sockets: list[socket.socket] = []
     try:
-        for probe in sockets:
-            probe.bind((_HOST, 0))
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            if len(sockets) == count:
+                break
+            probe = socket.socket()
+            try:
+                probe.bind((_HOST, port))
+                sockets.append(probe)
+            except OSError:
+                probe.close()
+        if len(sockets) < count:
+            raise ConfigError(f"no {count} free ports from {_PORTS[0]} to {_PORTS[-1]}")
         return [Endpoint(_HOST, probe.getsockname()[1]) for probe in sockets]
     finally:
         for probe in sockets:
