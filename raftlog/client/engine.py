@@ -94,12 +94,12 @@ class Engine:
         try:
             while not self._stopping:
                 now_s = time.monotonic()
-                self._links.sweep(now_s, self.exchange.is_asked)
+                self._links.sweep(now_s, self.exchange.is_asked, self.exchange.lost)
                 if self.exchange.expire(now_s):
                     self.refresher.want()
                 # The parts first: what they want of the metadata is asked for in the same round.
                 next_s = min(part.step(now_s) for part in reversed(self._parts))
-                next_s = min(next_s, self.exchange.next_wakeup_s(), now_s + _IDLE_S)
+                next_s = min(next_s, self.exchange.next_wakeup_s(), self._links.next_wakeup_s(), now_s + _IDLE_S)
                 if self._links.poll(next_s - time.monotonic(), self.exchange.answered, self.exchange.lost):
                     self._woken = False
                 if self.cache.version != seen_version:

@@ -1,7 +1,8 @@
 """The real Wire: links by endpoint, made when asked for, closed when broken or idle.
 
 A connection that breaks is not made again by itself: whoever needs the endpoint asks anew, and by then
-the metadata may name another one. All calls come from one thread.
+the metadata may name another one. After a failure the same endpoint is left alone for a moment, longer each
+time. All calls come from one thread.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from raftlog.errors import ConfigError
-from raftlog.limits import ANSWERS_PER_ROUND, LINK_IDLE_S
+from raftlog.limits import ANSWERS_PER_ROUND, LINK_IDLE_S, RECONNECT_BACKOFF_MAX_S, RECONNECT_BACKOFF_MIN_S
 from raftlog.network import Context, Link, Poller
 from raftlog.types import Endpoint
 
@@ -26,20 +27,25 @@ class Links:
         self._poller.register(wakeup_fd)
         self._links: dict[Endpoint, Link] = {}
         self._used_s: dict[Endpoint, float] = {}
+        self._retry_s: dict[Endpoint, float] = {}
+        self._backoff_s: dict[Endpoint, float] = {}
         self._now_s = 0.0
         self._sweep_s = 0.0
 
     def connect(self, endpoint: Endpoint) -> bool:
-        self._used_s[endpoint] = self._now_s
         link = self._links.get(endpoint)
         if link is None:
+            if self._now_s < self._retry_s.get(endpoint, 0.0):
+                return False
             try:
-                link = Link(self._context, endpoint, watched=True)
+                link = Link(self._context, endpoint, once=True)
             except ConfigError as error:
                 LOGGER.warning("an address that a node gave cannot be used: %s", error)
+                self._failed(endpoint)
                 return False
             self._links[endpoint] = link
             self._poller.register(link)
+        self._used_s[endpoint] = self._now_s
         return link.connected
 
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
@@ -74,22 +80,40 @@ class Links:
             answered(link.endpoint, frames)
         else:
             return
-        if link.losses:
+        if link.connected:
+            self._backoff_s.pop(link.endpoint, None)
+        if link.over:
+            self._failed(link.endpoint)
             self._close(link.endpoint)
             lost(link.endpoint)
 
-    def sweep(self, now_s: float, busy: Callable[[Endpoint], bool]) -> None:
+    def _failed(self, endpoint: Endpoint) -> None:
+        backoff_s = self._backoff_s.get(endpoint, RECONNECT_BACKOFF_MIN_S)
+        self._retry_s[endpoint] = self._now_s + backoff_s
+        self._backoff_s[endpoint] = min(backoff_s * 2, RECONNECT_BACKOFF_MAX_S)
+
+    def next_wakeup_s(self) -> float:
+        """When an endpoint that failed may be asked for again."""
+        return min((retry_s for retry_s in self._retry_s.values() if retry_s > self._now_s), default=float("inf"))
+
+    def sweep(self, now_s: float, busy: Callable[[Endpoint], bool], lost: Callable[[Endpoint], None]) -> None:
         """Closes what nobody has asked for in a while. Also tells the links what time it is."""
         self._now_s = now_s
         if now_s < self._sweep_s:
             return
         self._sweep_s = now_s + LINK_IDLE_S / 4
+        for endpoint, retry_s in list(self._retry_s.items()):
+            if now_s - retry_s > LINK_IDLE_S:
+                del self._retry_s[endpoint]
+                self._backoff_s.pop(endpoint, None)
         for endpoint in list(self._links):
             if now_s - self._used_s[endpoint] > LINK_IDLE_S and not busy(endpoint):
                 self._close(endpoint)
+                lost(endpoint)
 
     def _close(self, endpoint: Endpoint) -> None:
         link = self._links.pop(endpoint)
+        del self._used_s[endpoint]
         self._poller.unregister(link)
         link.close()
 

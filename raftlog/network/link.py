@@ -20,31 +20,40 @@ CONNECT_MS = 3_000
 
 _UP = int(Event.HANDSHAKE_SUCCEEDED)
 _DOWN = int(Event.DISCONNECTED)
+_RETRIED = int(Event.CONNECT_RETRIED)
+_NEVER_MS = 3_600_000  # ZeroMQ has no "not again"; whoever wants a connection once closes it long before
 _EVENT = struct.Struct("=Hi")  # libzmq's monitor frame: event, value
 
 
 class Link:
     """One connection, made in the background and made again when it breaks.
 
-    `send` refuses while there is no connection, so nothing is queued for a process that may come
-    back as another. With `watched=True` the link also knows its state: `connected`, and `losses`,
-    which counts established connections that broke. What was sent and not answered before a loss has
-    an unknown outcome; answers that had arrived are still received.
+    `send` refuses while there is no connection, so nothing is queued for a process that may come back as another. When
+    a connection breaks, what was sent and what had arrived but was not received yet is lost.
+
+    watched   the link knows its state: `connected`, and `losses`, which counts established connections that broke
+    once      likewise, and it is not made again: `over` says that it broke or was never made. What had arrived before
+              is still received; send only while `connected`, since what is sent before is kept for it
+
+    A host name is looked up in the background; what cannot even be one raises ConfigError.
     """
 
-    def __init__(self, context: Context, endpoint: Endpoint, *, watched: bool = False) -> None:
+    def __init__(self, context: Context, endpoint: Endpoint, *, watched: bool = False, once: bool = False) -> None:
         self.endpoint = endpoint
         self.connected = False
+        self.over = False
         self.losses = 0
+        self._once = once
         self.socket = context.socket(zmq.DEALER)
         self.socket.set(zmq.RCVHWM, SOCKET_HWM_MESSAGES)
-        self.socket.set(zmq.IMMEDIATE, 1)
-        self.socket.set(zmq.RECONNECT_IVL, RECONNECT_MIN_MS)
-        self.socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        # IMMEDIATE also throws away what has arrived when the connection breaks, hence not for `once`.
+        self.socket.set(zmq.IMMEDIATE, int(not once))
+        self.socket.set(zmq.RECONNECT_IVL, _NEVER_MS if once else RECONNECT_MIN_MS)
+        self.socket.set(zmq.RECONNECT_IVL_MAX, 0 if once else RECONNECT_MAX_MS)
         self.socket.set(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         self.monitor: zmq.Socket[bytes] | None = None
-        if watched:
-            self.monitor = self.socket.get_monitor_socket(_UP | _DOWN)
+        if watched or once:
+            self.monitor = self.socket.get_monitor_socket(_UP | _DOWN | (_RETRIED if once else 0))
         try:
             self.socket.connect(f"tcp://{endpoint.host}:{endpoint.port}")
         except zmq.ZMQError as error:
@@ -77,12 +86,12 @@ class Link:
         return frames
 
     def watch(self) -> None:
-        """Brings `connected` and `losses` up to date. Call it BEFORE the last `receive` of a round.
+        """Brings `connected`, `losses` and `over` up to date. Call it BEFORE the last `receive` of a round.
 
         Then every answer that came before a loss is received before the loss is acted upon.
         """
         monitor = self.monitor
-        assert monitor is not None, "the link was not made with watched=True"
+        assert monitor is not None, "the link is not watched"
         while True:
             try:
                 event = monitor.recv_multipart(NOBLOCK)
@@ -94,6 +103,9 @@ class Link:
             elif kind == _DOWN:
                 self.losses += self.connected
                 self.connected = False
+            elif kind == _RETRIED:
+                # Told after every failure, whatever its kind.
+                self.over = self._once
 
     def close(self) -> None:
         """Unregister it from its poller BEFORE. What was not sent yet is dropped."""

@@ -109,6 +109,46 @@ def test_a_watched_link_counts_losses_and_reconnects(context: Context) -> None:
     assert receive(server)[1:] == [b"again"]
 
 
+def test_a_link_made_once_hands_out_what_had_arrived_before_it_broke(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    port = server.port
+    link = Link(context, Endpoint("127.0.0.1", port), once=True)
+
+    def watch() -> Link:
+        link.watch()
+        return link
+
+    until(lambda: watch().connected)
+    assert link.send([b"hello"])
+    identity = receive(server)[0]
+    for number in range(100):
+        assert server.send(identity, [b"%d" % number])
+    time.sleep(0.1)
+    server.close()
+    poller = Poller()
+    poller.register(link)
+    until(lambda: poller.poll(0.1) and watch().over)
+    assert not link.connected
+    assert [link.receive() for _ in range(101)] == [[b"%d" % number] for number in range(100)] + [None]
+    server = Server(context, "127.0.0.1", port)
+    time.sleep(0.3)
+    assert watch().over
+    assert not link.connected
+    assert server.receive() is None
+
+
+def test_a_link_made_once_is_over_when_nobody_is_there(context: Context) -> None:
+    for endpoint in (Endpoint("127.0.0.1", 1), Endpoint("no.such.host.invalid", 1)):
+        link = Link(context, endpoint, once=True)
+
+        def over(link: Link = link) -> bool:
+            link.watch()
+            return link.over
+
+        until(over)
+        assert link.losses == 0
+
+
 def test_a_taken_port_is_a_clear_error(context: Context) -> None:
     server = Server(context, "127.0.0.1")
     with pytest.raises(ConfigError, match=f"port {server.port} on 127.0.0.1 is in use"):

@@ -1,0 +1,123 @@
+"""The real Wire over loopback: made when asked for, closed when broken or idle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from raftlog.client.links import Links
+from raftlog.limits import LINK_IDLE_S
+from raftlog.network import Context, Server
+from raftlog.types import Endpoint
+
+
+class Wired:
+    def __init__(self) -> None:
+        self.context = Context()
+        self.server = Server(self.context, "127.0.0.1")
+        self.endpoint = Endpoint("127.0.0.1", self.server.port)
+        self.wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.links = Links(self.wakeup_fd)
+        self.answers: list[list[bytes]] = []
+        self.lost: list[Endpoint] = []
+
+    def poll(self, timeout_s: float = 0.02) -> bool:
+        return self.links.poll(timeout_s, lambda _, frames: self.answers.append(frames), self.lost.append)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline_s = time.monotonic() + 5
+        while not condition():
+            assert time.monotonic() < deadline_s, "did not happen in time"
+            self.poll()
+
+    def receive(self) -> list[bytes]:
+        found: list[list[bytes]] = []
+
+        def look() -> bool:
+            if (frames := self.server.receive()) is not None:
+                found.append(frames)
+            return bool(found)
+
+        self.until(look)
+        return found[0]
+
+
+@pytest.fixture
+def wired() -> Iterator[Wired]:
+    wired = Wired()
+    yield wired
+    wired.links.close()
+    wired.context.close()
+    os.close(wired.wakeup_fd)
+
+
+def test_asking_for_a_connection_makes_it(wired: Wired) -> None:
+    assert not wired.links.connect(wired.endpoint)
+    assert not wired.links.send(wired.endpoint, [b"too early"])
+    wired.until(lambda: wired.links.connect(wired.endpoint))
+    assert wired.links.send(wired.endpoint, [b"header", b"payload"])
+    identity, *frames = wired.receive()
+    assert frames == [b"header", b"payload"]
+    wired.server.send(identity, [b"answer"])
+    wired.until(lambda: wired.answers == [[b"answer"]])
+
+
+def test_answers_that_came_before_a_loss_are_handed_out_before_it(wired: Wired) -> None:
+    wired.until(lambda: wired.links.connect(wired.endpoint))
+    wired.links.send(wired.endpoint, [b"hello"])
+    identity = wired.receive()[0]
+    for number in range(100):
+        assert wired.server.send(identity, [b"%d" % number])
+    time.sleep(0.1)
+    wired.server.close()
+    time.sleep(0.1)
+    while not wired.lost:
+        wired.poll()
+        if wired.lost:
+            assert len(wired.answers) == 100
+    assert wired.lost == [wired.endpoint]
+    assert not wired.links.send(wired.endpoint, [b"gone"])
+
+
+def test_an_idle_connection_is_closed_and_told(wired: Wired) -> None:
+    wired.until(lambda: wired.links.connect(wired.endpoint))
+    wired.links.sweep(1.0, lambda _: False, wired.lost.append)
+    wired.links.connect(wired.endpoint)
+    later_s = 2.0 + LINK_IDLE_S
+    wired.links.sweep(later_s, lambda _: True, wired.lost.append)  # an answer is waited for
+    assert wired.lost == []
+    wired.links.sweep(later_s + LINK_IDLE_S, lambda _: False, wired.lost.append)
+    assert wired.lost == [wired.endpoint]
+    wired.until(lambda: wired.links.connect(wired.endpoint))
+
+
+def test_an_address_that_is_none_is_never_connected(wired: Wired) -> None:
+    assert not wired.links.connect(Endpoint("not a host", 1))
+    assert not wired.links.connect(Endpoint("not a host", 1))
+    wired.poll()
+
+
+def test_an_endpoint_where_nobody_is_is_tried_again_after_a_while(wired: Wired) -> None:
+    nobody = Endpoint("127.0.0.1", 1)
+    now_s, attempts_s = 0.0, []
+    while now_s < 10:
+        wired.links.sweep(now_s, lambda _: False, lambda _: None)
+        told = len(wired.lost)
+        wired.links.connect(nobody)
+        if wired.links.next_wakeup_s() == float("inf"):
+            attempts_s.append(now_s)
+            wired.until(lambda told=told: len(wired.lost) > told)  # type: ignore[misc]
+        now_s += 0.01
+    assert attempts_s[1] < 0.05
+    assert 20 < len(attempts_s) < 30  # nearly twice a second
+
+
+def test_the_wakeup_ends_the_wait(wired: Wired) -> None:
+    os.eventfd_write(wired.wakeup_fd, 1)
+    started_s = time.monotonic()
+    assert wired.poll(5.0)
+    assert time.monotonic() - started_s < 4
+    assert not wired.poll(0.0)
