@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from raftlog_cli.output import plain_table, print_json, print_table, size_text
