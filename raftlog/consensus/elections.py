@@ -1,7 +1,7 @@
 """pysyncobj behind one class: it runs candidacies, terms, votes and timers; nothing else of it is used.
 
 The sole import of pysyncobj. What it gets wrong about replication, measured, and the guards that stand
-in for it are listed in docs/architecture.md, "Guards". The overrides work because pysyncobj reaches its own
+in for it are listed in docs/consensus.md. The overrides work because pysyncobj reaches its own
 private methods through `self`; a test holds that every name used here exists in the pinned version.
 
 Clock and chance are module globals of pysyncobj. They are replaced by two that follow whichever group is
