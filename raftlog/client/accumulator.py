@@ -97,7 +97,9 @@ class Accumulator:
         # A record larger than the buffer may go alone: the batch's own limits decide.
         reserved = min(max(limit, size), self._buffer_bytes)
         give_up_s = self._clock.monotonic_s() + max_block_s
-        with self._room:
+        # The lock itself, here and in `send`: entering a Condition runs Python code, in which a Ctrl-C may strike
+        # when the lock is taken already, and would leave it so.
+        with self.lock:
             while True:
                 if self._closed:
                     raise ClosedError("the producer is closed")
@@ -109,16 +111,15 @@ class Accumulator:
                 self._wait_for_room(reserved, give_up_s, max_block_s)
             builder = BatchBuilder(self._compression, limit)
             batch = PendingBatch(lane.topic, lane.partition, builder, self._clock.monotonic_s(), reserved, lane.begun)
-            taken = batch.append_at(0, timestamp_ms, key, value, headers)
-            assert taken is not None, "an empty batch takes any record"
-            batch.count = 1
+            future = batch.append(timestamp_ms, key, value, headers)
+            assert future is not None, "an empty batch takes any record"
             lane.begun += 1
             lane.open = batch
             self._free_bytes -= reserved
             self._incomplete[batch] = None
             self._filled[lane] = None
         self._wake()
-        return RecordFuture(batch, 0, timestamp_ms)
+        return future
 
     def _append_or_seal(
         self, lane: Lane, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers
@@ -126,10 +127,9 @@ class Accumulator:
         batch = lane.open
         if batch is None:
             return None
-        index = batch.count
-        if batch.append_at(index, timestamp_ms, key, value, headers) is not None:
-            batch.count = index + 1
-            return RecordFuture(batch, index, timestamp_ms)
+        future = batch.append(timestamp_ms, key, value, headers)
+        if future is not None:
+            return future
         lane.sealed.append(batch)
         lane.open = None
         return None
@@ -163,7 +163,7 @@ class Accumulator:
 
     def close(self) -> None:
         """No record is taken any more; those that wait for room get ClosedError."""
-        with self._room:
+        with self.lock:
             self._closed = True
             for lane in self._filled:
                 if lane.open is not None:
@@ -238,7 +238,7 @@ class Accumulator:
             return list(self._incomplete)
 
     def _give_back(self, size: int) -> None:
-        with self._room:
+        with self.lock:
             self._free_bytes += size
             if self._blocked and self._free_bytes >= self._needed_bytes:
                 self._room.notify_all()

@@ -320,7 +320,6 @@ class Consumer:
     def __iter__(self) -> Iterator[ConsumerRecord]:
         """Ends after consumer_timeout_ms without a record. Leaving it, or polling in between, loses nothing."""
         lock = self._fetcher.lock
-        acquire, release = lock.acquire, lock.release
         timeout_s = float("inf") if self._consumer_timeout_s is None else self._consumer_timeout_s
         while True:
             with lock:
@@ -328,8 +327,7 @@ class Consumer:
             if state is None:
                 return
             while True:
-                acquire()  # a `with` would take twice as long as the lock itself
-                try:
+                with lock:
                     index = state.index
                     records = state.records
                     if index >= len(records) or state.paused or not state.assigned:
@@ -337,8 +335,6 @@ class Consumer:
                     record = records[index]
                     state.index = index = index + 1
                     state.position = record.offset + 1 if index < len(records) else state.after_records
-                finally:
-                    release()
                 yield record
             self._wake_if_room()
 

@@ -43,7 +43,7 @@ def _takes_nothing(
 class PendingBatch:
     """Records of one partition that will be sent, and acknowledged or refused, together.
 
-    `append_at` is its builder's, kept at hand because it runs once per record; whoever calls it counts in `count`.
+    `append_at` is its builder's, kept at hand because it runs once per record.
 
     `maybe_written`: an attempt ended without an answer, so it may be in the log although it is not
     acknowledged. `sequence` counts the batches of the partition, in the order of `send`.
@@ -93,6 +93,22 @@ class PendingBatch:
         self.error: RaftlogError | None = None
         self._event: threading.Event | None = None
         self._callbacks: list[Callable[[], object]] | None = None
+
+    def append(
+        self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers
+    ) -> RecordFuture | None:
+        """None when the batch is full. The accumulator's lock is held."""
+        index = self.count
+        try:
+            taken = self.append_at(index, timestamp_ms, key, value, headers)
+        except KeyboardInterrupt:
+            # Raised after the append, which may have been one: nothing may follow, or an index would come twice.
+            self.append_at = _takes_nothing
+            raise
+        if taken is None:
+            return None
+        self.count = index + 1
+        return RecordFuture(self, index, timestamp_ms)
 
     def encode(self) -> bytes:
         """The batch as bytes, built at the first call."""

@@ -120,8 +120,7 @@ class Producer:
             linger_s=linger_ms / 1000,
             compression=compression,
         )
-        self._acquire = self._accumulator.lock.acquire
-        self._release = self._accumulator.lock.release
+        self._lock = self._accumulator.lock
         sender = Sender(
             engine.exchange,
             engine.cache,
@@ -172,18 +171,14 @@ class Producer:
             lane = target.choose(key)
         if headers is None:
             headers = []
-        # What Accumulator.append does first; here because it is all that most records need. (A `with` takes twice as
-        # long as the lock itself.)
-        self._acquire()
-        try:
+        # What Accumulator.append does first; here because it is all that most records need. (`acquire` and `release`
+        # would be faster than `with`, but a Ctrl-C between `acquire` and `try` would leave the lock taken.)
+        with self._lock:
             batch = lane.open
             if batch is not None:
-                index = batch.count
-                if batch.append_at(index, timestamp_ms, key, value, headers) is not None:
-                    batch.count = index + 1
-                    return RecordFuture(batch, index, timestamp_ms)
-        finally:
-            self._release()
+                future = batch.append(timestamp_ms, key, value, headers)
+                if future is not None:
+                    return future
         if partition is None:
             target.partitioner.batch_begun()
             # Only what sticks chooses anew: round-robin has had its turn, and a user's function its call.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from typing import Any
@@ -12,7 +13,7 @@ from raftlog.client.accumulator import Accumulator, Lane, record_size_bytes
 from raftlog.client.pending import RecordFuture
 from raftlog.clock import ManualClock, SystemClock
 from raftlog.errors import BufferExhaustedError, ClosedError
-from raftlog.record.batch import BatchBuilder, decode
+from raftlog.record.batch import BatchBuilder, check_batch, decode
 
 
 class Woken:
@@ -183,3 +184,52 @@ def test_the_size_of_a_record_is_never_underestimated() -> None:
         builder = BatchBuilder()
         builder.append(2**40, key, value, headers)
         assert len(builder.build()) <= record_size_bytes(key, value, headers)
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "timestamp_ms", "headers"),
+    [("text", None, 1, []), (b"v", 7, 1, []), (b"v", None, "now", []), (b"v", None, 2**70, []), (b"v", None, 1, [1])],
+)
+def test_a_record_that_cannot_be_encoded_harms_no_other(value: Any, key: Any, timestamp_ms: Any, headers: Any) -> None:
+    into = accumulator()
+    lane = into.lane("t", 0)
+    for before in (None, b"before"):
+        if before is not None:
+            send(into, lane, before)
+        with pytest.raises((TypeError, ValueError, OverflowError, AttributeError)):
+            into.append(lane, timestamp_ms, key, value, headers, max_batch_bytes=1 << 20, max_block_s=0.0)
+    future = send(into, lane, b"after")
+    assert future.index == 1
+    assert taken(into, lane) == [[b"before", b"after"]]
+
+
+def test_an_interrupt_in_the_middle_of_a_send_leaves_whole_batches() -> None:
+    """Ctrl-C may strike after any call: whatever it hits, the lock is free and no index comes twice."""
+    into = accumulator(clock=SystemClock(), buffer_bytes=10**9)
+    lane = into.lane("t", 0)
+    armed = [False]
+    interrupted = 0
+
+    def interrupt(*_: object) -> None:
+        if armed[0]:
+            armed[0] = False
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+    deadline_s = time.monotonic() + 1.5
+    while time.monotonic() < deadline_s:
+        try:
+            armed[0] = True
+            for _ in range(5000):
+                send(into, lane, b"x" * 20)
+        except KeyboardInterrupt:
+            interrupted += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    assert interrupted > 50
+    assert into.lock.acquire(timeout=1)
+    into.lock.release()
+    while (batch := into.take(lane, 1e18)) is not None:
+        # One that was interrupted may be in the batch although its caller never got a future.
+        assert check_batch(batch.encode()).record_count - batch.count in (0, 1)
