@@ -272,13 +272,15 @@ class Consumer:
     def _next_state(self, deadline_s: float | None) -> PartitionState | None:
         """The next partition in turn that has decoded records. None: nothing there, or nothing came in time.
 
-        Raises what went wrong with a partition only when there is time to wait, so that no records taken before are
-        lost by it. The lock is held, and given up while waiting.
+        Raises what went wrong with a partition, but not without a deadline: then records have been taken already, and
+        would be lost by it. The lock is held, and given up while waiting.
         """
         while True:
             if self._closed:
                 raise ClosedError("the consumer is closed")
             states = list(self._fetcher.states.values())
+            if deadline_s is not None:
+                self._raise_errors(states)
             for step in range(len(states)):
                 state = states[(self._turn + step) % len(states)]
                 if not state.paused and self._has_decoded(state):
@@ -286,7 +288,6 @@ class Consumer:
                     return state
             if deadline_s is None:
                 return None
-            self._raise_errors(states)
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return None
@@ -310,7 +311,7 @@ class Consumer:
 
     def _raise_errors(self, states: list[PartitionState]) -> None:
         for state in states:
-            if state.error is not None:
+            if state.error is not None and not state.has_records():
                 error, state.error = state.error, None
                 raise error.with_traceback(None)
         unknown = self._fetcher.unknown_topic(time.monotonic())

@@ -318,6 +318,17 @@ def test_out_of_range_is_reset_or_raised(node: FakeNode) -> None:
         assert records[0].offset == 3
 
 
+def test_an_error_of_one_partition_is_not_hidden_by_a_busy_one(node: FakeNode) -> None:
+    fill(node, 2000)
+    with Consumer(bootstrap_servers=node.bootstrap, auto_offset_reset="none") as consumer:
+        consumer.assign([T0, TopicPartition("t", 1)])
+        consumer.seek(T0, 0)
+        with pytest.raises(OffsetOutOfRangeError, match="t-1"):
+            consumer.poll(timeout_ms=1000)
+        consumer.seek(TopicPartition("t", 1), 0)
+        assert sum(map(len, consumer.poll(timeout_ms=5000, max_records=10).values())) == 10
+
+
 def test_a_consumer_waits_for_records_and_gets_them_soon(node: FakeNode) -> None:
     with Consumer("t", bootstrap_servers=node.bootstrap) as consumer, Producer(node.bootstrap) as producer:
         for place in consumer.assignment():
