@@ -14,8 +14,8 @@ from collections.abc import Callable
 from raftlog.protocol.raft import RaftMessage
 from raftlog.simulator.events import Events
 
-_BYTES_PER_S = 200e6
 _MESSAGE_OVERHEAD_S = 10e-6
+_LATE_S = 2.0  # what an old connection still had under way may arrive this much later
 _QUEUE_S = 5.0  # a link whose backlog is longer drops, as a socket at its high-water mark does
 
 Deliver = Callable[[int, RaftMessage, bytes | None], None]
@@ -39,6 +39,7 @@ class Network:
         self.delay_s = 0.0003
         self.jitter_s = 0.0003
         self.loss = 0.0
+        self.bytes_per_s = 200e6
         self.sent = 0
 
     def send(self, source: int, target: int, message: RaftMessage, payload: bytes | None) -> None:
@@ -55,7 +56,7 @@ class Network:
         if link.last_arrival_s > now_s + _QUEUE_S:
             return
         arrival_s = now_s + self.delay_s + self._rng.random() * self.jitter_s
-        arrival_s = max(arrival_s, link.last_arrival_s) + size / _BYTES_PER_S + _MESSAGE_OVERHEAD_S
+        arrival_s = max(arrival_s, link.last_arrival_s) + size / self.bytes_per_s + _MESSAGE_OVERHEAD_S
         link.last_arrival_s = arrival_s
         self._events.at(arrival_s, lambda: self._deliver(target, message, payload))
 
@@ -70,7 +71,12 @@ class Network:
         link.last_arrival_s = 0.0  # a new connection does not wait for the old one
         for message, payload in list(link.recent):
             if self._rng.random() < 0.3:
-                self._transmit(link, target, message, payload)
+                late_s = self._rng.random() * _LATE_S
+
+                def arrive(message: RaftMessage = message, payload: bytes | None = payload) -> None:
+                    self._deliver(target, message, payload)
+
+                self._events.after(late_s, arrive)
 
     def heal_all(self) -> None:
         self.loss, self.delay_s, self.jitter_s = 0.0, 0.0003, 0.0003

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.world import World
@@ -83,6 +84,55 @@ def returning_node(world: World) -> None:
     world.heal()
 
 
+def restless_voter(world: World) -> None:
+    """Two candidates cannot hear each other; the voter between them restarts while votes travel slowly."""
+    _begin(world)
+    for _ in range(20):
+        between = next((node for node in world.node_ids if _leads(world, node)), world.rng.choice(world.node_ids))
+        others = [node_id for node_id in world.node_ids if node_id != between]
+        for a in others:
+            for b in others:
+                if a != b:
+                    world.network.cut(a, b)
+        world.network.delay_s = world.rng.uniform(0.02, 0.1)
+        for _ in range(world.rng.randint(2, 6)):
+            world.crash(between, power=world.rng.random() < 0.5, why="restless")
+            world.events.after(0.001, partial(world.start, between))
+            world.run_until(time_s=world.events.now_s + world.rng.uniform(0.15, 0.6))
+        world.network.heal_all()
+        world.run_until(time_s=world.events.now_s + 2.0)
+    world.heal()
+
+
+def moving_leader(world: World) -> None:
+    """Whoever leads is cut off while it goes on appending; answers of an older leadership arrive during a newer one."""
+    _begin(world)
+    for _ in range(25):
+        for node_id in world.node_ids:
+            if _leads(world, node_id):
+                _cut_off(world, {node_id})
+        world.run_until(time_s=world.events.now_s + world.rng.uniform(1.0, 2.5))
+        world.network.heal_all()
+        world.run_until(time_s=world.events.now_s + world.rng.uniform(0.2, 1.5))
+    world.heal()
+
+
+def narrow_links(world: World) -> None:
+    """Slow, narrow links under a load that they can just carry: a node that was away still catches up."""
+    world.add_clients(2, think_s=0.02, depth=4)
+    for node_id in world.node_ids:
+        world.start(node_id)
+    world.network.bytes_per_s = 600_000.0
+    world.run_until(time_s=5.0)
+    away = world.rng.choice(world.node_ids)
+    _cut_off(world, {away})
+    world.run_until(time_s=15.0)
+    world.network.heal_all()
+    world.network.delay_s = 0.15
+    world.run_until(time_s=25.0)
+    world.heal()
+
+
 def behind_horizon(world: World) -> None:
     """A node is away while retention moves the head beyond its log: it starts over at the horizon."""
     config = TopicConfig(segment_bytes=4096, retention_bytes=20_000)
@@ -108,4 +158,7 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "whole-cluster-power": whole_cluster_power,
     "returning-node": returning_node,
     "behind-horizon": behind_horizon,
+    "restless-voter": restless_voter,
+    "moving-leader": moving_leader,
+    "narrow-links": narrow_links,
 }
