@@ -1,0 +1,159 @@
+"""Scripted messages against real members of a group: what each guard refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from raftlog.protocol import raft as r
+from raftlog.types import Doubt, Role
+from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, produce
+
+
+def head(cluster: Cluster, source: int, target: int, term: int) -> tuple[Any, ...]:
+    nodes = cluster.nodes
+    return (TOPIC_ID, 0, source, nodes[source].boot_id, nodes[target].boot_id, term)
+
+
+def sent_to(cluster: Cluster, target: int, kind: type) -> list[Any]:
+    return [message for _, to, message, _ in cluster.queue if to == target and isinstance(message, kind)]
+
+
+def cluster_with_leader() -> tuple[Cluster, Node, Node]:
+    """Three nodes, the leader, and a follower; nothing under way."""
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    cluster.queue.clear()
+    return cluster, leader, follower
+
+
+def test_g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    cluster.away = set(cluster.nodes) - {leader.node_id}
+    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    cluster.settle()
+    group = leader.replica._group
+    for source in cluster.away:
+        stale = head(cluster, source, leader.node_id, group.term - 1)
+        leader.replica.on_raft(r.AppendResponse(*stale, 10**6, True, leader.log.last_index, 0, 0), None)
+    leader.replica.turn()
+    assert leader.results() == []
+    for source in cluster.away:
+        fresh = head(cluster, source, leader.node_id, group.term)
+        leader.replica.on_raft(r.AppendResponse(*fresh, 10**6, True, leader.log.last_index, 0, 0), None)
+    leader.replica.turn()
+    assert [result.error_code for result in leader.results()] == [0]
+
+
+def test_g3_a_leader_of_an_older_term_is_answered_with_ours() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    term = follower.log.term
+    stale = r.AppendEntries(*head(cluster, leader.node_id, follower.node_id, term - 1), 9, 1, 0, 1, 0, [], 0, 1, 0)
+    follower.replica.on_raft(stale, None)
+    follower.replica.turn()
+    [answer] = sent_to(cluster, leader.node_id, r.AppendResponse)
+    assert (answer.success, answer.term, answer.sequence) == (False, term, 9)
+
+
+def test_g3_a_higher_term_makes_a_leader_step_down() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    higher = head(cluster, follower.node_id, leader.node_id, leader.log.term + 1)
+    leader.replica.on_raft(r.AppendResponse(*higher, 1, False, 0, 0, 0), None)
+    leader.replica.turn()
+    assert not leader.replica.is_leader
+
+
+def test_g1_a_duplicate_does_not_cut_what_came_after_it() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    for number in range(3):
+        leader.replica.on_request("c", produce(number), [batch(b"%d" % number)])
+        cluster.settle()
+    before = follower.log.last_index
+    first = leader.log.read_entries(3, 10)
+    old = r.AppendEntries(
+        *head(cluster, leader.node_id, follower.node_id, leader.log.term), 1, 2, leader.log.term, 2,
+        first.count, first.epoch_starts, 0, before, 0,
+    )  # fmt: skip
+    follower.replica.on_raft(old, bytes(first.payload))
+    follower.replica.turn()
+    assert follower.log.last_index == before
+    assert follower.log.truncations == 0
+
+
+def test_g2_the_commit_index_is_capped_at_what_the_message_showed() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    cluster.away = set(cluster.nodes) - {follower.node_id}
+    group = follower.replica._group
+    before = group.commit_index
+    heartbeat = r.AppendEntries(
+        *head(cluster, leader.node_id, follower.node_id, leader.log.term), 50, 1, 0, 1000, 0, [], 0, 1000, 0
+    )
+    follower.replica.on_raft(heartbeat, None)
+    follower.replica.turn()
+    assert group.commit_index == before
+
+
+def test_g7_a_second_answer_of_one_voter_is_one_vote() -> None:
+    cluster = Cluster(5)
+    node = cluster.nodes[1]
+    cluster.away = {2, 3, 4, 5}
+    group = node.replica._group
+    group._elections.expire()
+    node.replica.turn()
+    assert group.role is Role.CANDIDATE
+    answer = r.VoteResponse(*head(cluster, 2, 1, group.term), True, int(Doubt.NONE), 1)
+    for _ in range(5):
+        node.replica.on_raft(msgspec.structs.replace(answer), None)
+    assert group.role is Role.CANDIDATE
+    node.replica.on_raft(r.VoteResponse(*head(cluster, 3, 1, group.term), True, int(Doubt.NONE), 1), None)
+    assert group.role is Role.LEADER
+
+
+def test_g11_followers_of_a_living_leader_refuse_a_prevote_and_ignore_a_vote() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    other = next(n for n in cluster.nodes.values() if n not in (leader, follower))
+    term = follower.log.term
+    cluster.settle(0.4)
+    cluster.queue.clear()
+    last = (other.log.last_index, other.log.last_term)
+    asked = r.PreVoteRequest(*head(cluster, other.node_id, follower.node_id, term), term + 1, *last)
+    follower.replica.on_raft(asked, None)
+    follower.replica.on_raft(r.VoteRequest(*head(cluster, other.node_id, follower.node_id, term + 1), *last, False), None)
+    follower.replica.turn()
+    [answer] = sent_to(cluster, other.node_id, r.PreVoteResponse)
+    assert not answer.granted
+    assert sent_to(cluster, other.node_id, r.VoteResponse) == []
+    assert follower.log.term == term
+
+
+def test_messages_of_another_boot_or_topic_are_dropped() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    fields = list(head(cluster, leader.node_id, follower.node_id, leader.log.term + 5))
+    for place, value in ((0, b"another-topic-id"), (1, 7), (2, 99), (3, 123), (4, 456)):
+        forged = [*fields[:place], value, *fields[place + 1 :]]
+        follower.replica.on_raft(r.VoteRequest(*forged, 10**6, 10**6, True), None)
+    follower.replica.turn()
+    assert follower.log.term == leader.log.term
+    assert cluster.queue == []
+
+
+def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    cluster.away = {follower.node_id}
+    leader.replica.on_request("c", produce(1), [batch(b"good")])
+    cluster.settle()
+    entries = leader.log.read_entries(3, 1 << 20)
+    damaged = bytearray(entries.payload)
+    damaged[-1] ^= 1
+    cluster.queue.clear()
+    message = r.AppendEntries(
+        *head(cluster, leader.node_id, follower.node_id, leader.log.term), 99, 2, leader.log.term, 2,
+        entries.count, entries.epoch_starts, 0, leader.log.last_index, 0,
+    )  # fmt: skip
+    follower.replica.on_raft(message, bytes(damaged))
+    follower.replica.turn()
+    assert follower.log.log_end_offset == 0
+    assert sent_to(cluster, leader.node_id, r.AppendResponse) == []
+    assert follower.replica._group.refused_batches == 1
