@@ -100,9 +100,7 @@ class Member:
         self._match_index = 0
         self._votes = {}
 
-    def _answer(
-        self, node_id: int, sequence: int, *, success: bool, match_index: int = 0, hint_index: int = 0
-    ) -> None:
+    def _answer(self, node_id: int, sequence: int, *, success: bool, match_index: int = 0, hint_index: int = 0) -> None:
         self._hold(node_id, r.AppendResponse, sequence, success, match_index, hint_index, int(self.log.doubt))
 
     def _hold(self, node_id: int, kind: Callable[..., r.RaftMessage], *fields: Any) -> None:

@@ -55,9 +55,7 @@ class Progress:
         """Whether entries (REPLICATE) or a probe may leave now."""
         if self.mode is Mode.PROBE:
             return self._probe_s < 0 or now_s - self._probe_s >= limits.HEARTBEAT_S
-        return (
-            len(self._in_flight) < limits.APPEND_WINDOW_MESSAGES and self._bytes < limits.APPEND_WINDOW_BYTES
-        )
+        return len(self._in_flight) < limits.APPEND_WINDOW_MESSAGES and self._bytes < limits.APPEND_WINDOW_BYTES
 
     def note_sent(self, sequence: int, last_index: int, size_bytes: int, now_s: float) -> None:
         """A message that carries entries up to `last_index` left, or a probe or heartbeat with none."""
@@ -87,9 +85,7 @@ class Progress:
             self._moved_s = now_s
         self.next_index = max(self.next_index, self.match_index + 1)
 
-    def on_refusal(
-        self, sequence: int, hint_index: int, last_index: int, now_s: float, next_sequence: int
-    ) -> bool:
+    def on_refusal(self, sequence: int, hint_index: int, last_index: int, now_s: float, next_sequence: int) -> bool:
         """The logs do not agree at the asked place. False when the answer is older than this window (G3)."""
         self.replied_s = now_s
         if sequence < self._floor:

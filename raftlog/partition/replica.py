@@ -235,9 +235,7 @@ class Replica:
         produce = Produce(None, 0, -1, now_s + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
         self._take_produce(produce, batch, now_s)
 
-    def _on_produce(
-        self, client: Hashable, request: m.ProduceRequest, payload: list[bytes], code: ErrorCode
-    ) -> None:
+    def _on_produce(self, client: Hashable, request: m.ProduceRequest, payload: list[bytes], code: ErrorCode) -> None:
         now_s = self._clock.monotonic_s()
         timeout_ms = min(max(request.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
         size_bytes = len(payload[0]) if payload else 0

@@ -59,9 +59,7 @@ def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> 
     except Exception:  # noqa: BLE001 - whatever escapes the product's code is the finding
         kind, text = "crashed", traceback.format_exc()
     acked = sum(client.acked_count for client in world.clients.values())
-    return Verdict(
-        seed, acked, world.steps, world.events.now_s, world.trace_hash, kind, text, list(world.trace)
-    )
+    return Verdict(seed, acked, world.steps, world.events.now_s, world.trace_hash, kind, text, list(world.trace))
 
 
 def _mixed(world: World, steps: int) -> None:

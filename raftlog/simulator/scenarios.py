@@ -46,8 +46,10 @@ def stale_majority(world: World) -> None:
     world.start(amnesiac)
     before = world.invariants.commit_index
     world.run_until(time_s=46.0)
-    if world.invariants.commit_index != before and len(minority) + 1 > len(world.node_ids) // 2 and amnesiac in (
-        world.invariants.damaged
+    if (
+        world.invariants.commit_index != before
+        and len(minority) + 1 > len(world.node_ids) // 2
+        and amnesiac in (world.invariants.damaged)
     ):
         raise Broken("lost", "stale nodes and an amnesiac committed without the ones who know")
     world.heal()

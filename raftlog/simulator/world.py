@@ -179,9 +179,7 @@ class World:
         self.note(f"n{machine.node_id} {group.role.name} t{group.term} c{group.commit_index} l{machine.log.last_index}")
         self.invariants.after_turn(machine)
         synced = machine.disk.syncs - syncs
-        machine.busy_until_s = (
-            self.events.now_s + _TURN_S + taken * _INPUT_S + synced * _SYNC_S * machine.disk_slowness
-        )
+        machine.busy_until_s = self.events.now_s + _TURN_S + taken * _INPUT_S + synced * _SYNC_S * machine.disk_slowness
         due_s = machine.clock.virtual_s(replica.next_wakeup_s())
         self._schedule_turn(machine, self.events.now_s if machine.backlog else due_s + 1e-6)
 
@@ -228,9 +226,7 @@ class World:
         assert isinstance(client, str)
         if isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
             self.invariants.on_watermark(response.leader_epoch, response.offset)
-        self.events.after(
-            self.rng.uniform(0.0002, 0.001), lambda: self.clients[client].on_response(response)
-        )
+        self.events.after(self.rng.uniform(0.0002, 0.001), lambda: self.clients[client].on_response(response))
 
     # --- the run -------------------------------------------------------------------------------
     def add_clients(self, count: int, *, think_s: float | None = None, depth: int | None = None) -> None:

@@ -30,7 +30,7 @@ def cluster_with_leader() -> tuple[Cluster, Node, Node]:
 
 
 def test_g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
-    cluster, leader, follower = cluster_with_leader()
+    cluster, leader, _ = cluster_with_leader()
     cluster.away = set(cluster.nodes) - {leader.node_id}
     leader.replica.on_request("c", produce(1), [batch(b"a")])
     cluster.settle()
@@ -120,7 +120,8 @@ def test_g11_followers_of_a_living_leader_refuse_a_prevote_and_ignore_a_vote() -
     last = (other.log.last_index, other.log.last_term)
     asked = r.PreVoteRequest(*head(cluster, other.node_id, follower.node_id, term), term + 1, *last)
     follower.replica.on_raft(asked, None)
-    follower.replica.on_raft(r.VoteRequest(*head(cluster, other.node_id, follower.node_id, term + 1), *last, False), None)
+    vote = r.VoteRequest(*head(cluster, other.node_id, follower.node_id, term + 1), *last, False)
+    follower.replica.on_raft(vote, None)
     follower.replica.turn()
     [answer] = sent_to(cluster, other.node_id, r.PreVoteResponse)
     assert not answer.granted

@@ -65,7 +65,8 @@ class Node:
 
     def results(self) -> list[m.ProduceResult]:
         """All produce results so far, in order."""
-        return [r for _, response, _ in self.answers if isinstance(response, m.ProduceResponse) for r in response.results]
+        responses = [response for _, response, _ in self.answers if isinstance(response, m.ProduceResponse)]
+        return [result for response in responses for result in response.results]
 
 
 class Cluster:
