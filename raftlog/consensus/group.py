@@ -37,6 +37,8 @@ class RaftGroup(Leading):
         if self._boots.get(node_id) == boot_id or node_id not in self._boots:
             return
         self._boots[node_id] = boot_id
+        if self._is_founder:
+            self._elections.hasten(now_s)
         if boot_id == 0 and node_id == self.leader_id:
             # Its supervisor, or a broken connection, says so: no need to sit the time-out out.
             self._heard_leader_s = -1e9

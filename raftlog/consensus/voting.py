@@ -18,6 +18,8 @@ class Voting(Member):
     def _start_prevote(self, now_s: float) -> None:
         """G11: ask whether an election could be won before disturbing anybody with a new term."""
         self._elections.postpone(now_s)
+        if self._is_founder:
+            self._elections.hasten(now_s)  # the others may not know this process yet: ask again soon
         if self._rejoin.mute:
             return
         self.leader_id = -1
@@ -25,6 +27,11 @@ class Voting(Member):
         self._prevotes = {self.node_id: self._own_vote()}
         self._ask_prevotes(self._asked_term)
         self._count_prevotes()
+
+    @property
+    def _is_founder(self) -> bool:
+        """Of a group that never had a leader, the preferred one stands first."""
+        return self.term == 0 and self.node_id == self.replicas[0]
 
     def _ask_prevotes(self, asked_term: int) -> None:
         for other in self._others:
