@@ -23,6 +23,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from raftlog.errors import ConfigError, RequestTimedOutError
 from raftlog.node.running import LEASH_VARIABLE
 from raftlog.types import Endpoint, Flush
@@ -30,6 +32,7 @@ from raftlog.types import Endpoint, Flush
 _HOST = "127.0.0.1"
 _PORTS = range(16_000, 32_000)
 _STOP_WAIT_S = 15.0  # above what a node allows its workers
+_KILL_WAIT_S = 5.0  # the kernel ends the workers when their parent ends
 _LOG_TAIL_LINES = 5
 
 
@@ -85,9 +88,15 @@ class LocalCluster:
         return node_id
 
     def kill(self, node_id: int) -> None:
-        """SIGKILL to the node; its workers die with it."""
-        self._processes[node_id].kill()
+        """SIGKILL to the node; its workers die with it, and are gone when this returns."""
+        process = self._processes[node_id]
+        try:
+            workers = psutil.Process(process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            workers = []
+        process.kill()
         self._forget(node_id)
+        psutil.wait_procs(workers, timeout=_KILL_WAIT_S)
 
     def stop(self, node_id: int) -> int:
         """SIGTERM; returns the exit code."""

@@ -164,8 +164,10 @@ class SimulatedDisk:
         assert parent is target_parent, "renames stay within a directory"
         if name not in parent.entries:
             raise StorageError(f"cannot rename {source}: No such file or directory")
-        replaced = parent.entries.get(target_name)
-        if isinstance(replaced, _Directory) and replaced.entries:
+        replaced, moved = parent.entries.get(target_name), parent.entries[name]
+        if replaced is not None and replaced is not moved and type(replaced) is not type(moved):
+            raise StorageError(f"cannot rename {source}: a file and a directory do not replace each other")
+        if isinstance(replaced, _Directory) and replaced.entries and replaced is not moved:
             raise StorageError(f"cannot rename {source}: Directory not empty")
         parent.rename(name, target_name)
         self._measure()
