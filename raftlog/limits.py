@@ -29,9 +29,9 @@ WAITING_FETCHES_MAX = 10_000  # each holds memory and is looked at when the high
 PRODUCE_TIMEOUT_MAX_MS = 300_000  # a client that waits longer has long retried
 
 # --- replication ---------------------------------------------------------------------------
-HEARTBEAT_S = 0.3  # idle cost against the time to notice a silent leader; a dead one is noticed by its connection
-ELECTION_TIMEOUT_MIN_S = 0.95  # three lost heartbeats
-ELECTION_TIMEOUT_MAX_S = 1.5  # failover stays under 2.5 s even after one split vote
+HEARTBEAT_S = 0.4  # idle cost against the time to notice a silent leader; a dead one is noticed by its connection
+ELECTION_TIMEOUT_MIN_S = 1.25  # three lost heartbeats
+ELECTION_TIMEOUT_MAX_S = 1.8  # failover from a leader that hangs stays under 2.5 s
 LEADER_GONE_S = 0.15  # when the leader is known to be gone, candidates still spread over this
 LEADER_FALLBACK_S = 1.5  # a leader without a majority steps down; consensus.md asks for about 2
 APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
@@ -41,7 +41,7 @@ APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: ba
 TAIL_CACHE_BYTES = 40 * 1024 * 1024  # recent batches kept for followers (consensus.md)
 
 FOLLOWER_TAIL_BYTES = 4 * 1024 * 1024  # a follower serves nobody; enough to map an index to an offset
-IN_SYNC_SILENT_S = 0.5  # a follower without a reply for this long leaves the ISR
+IN_SYNC_SILENT_S = 1.0  # a follower without a reply for this long, two lost heartbeats, leaves the ISR
 IN_SYNC_LAG_S = 10.0  # likewise one behind for this long (Kafka's replica.lag.time.max.ms is 30 s)
 
 # --- storage -------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from raftlog.consensus.leading import Leading
 from raftlog.consensus.member import Payload, Send
 from raftlog.consensus.progress import Progress
 from raftlog.protocol import raft as r
-from raftlog.types import Role
+from raftlog.types import Doubt, Role
 
 __all__ = ["Payload", "RaftGroup", "Send"]
 
@@ -31,6 +31,19 @@ class RaftGroup(Leading):
         if self.is_leader:
             return self._elections.heartbeat_s if self._others else float("inf")
         return self._elections.deadline_s
+
+    def is_settled(self, now_s: float) -> bool:
+        """Everything here is durable and committed, nothing is held back, and no timer is due."""
+        log = self.log
+        return (
+            not self._held
+            and self.commit_index == log.last_index == log.synced_index
+            and log.doubt is Doubt.NONE
+            and not log.is_state_dirty
+            and now_s < self.next_wakeup_s()
+            and not (self._alone_at_start and not self.is_leader)
+            and all(progress.match_index == log.last_index for progress in self._progress.values())
+        )
 
     def set_peer(self, node_id: int, boot_id: int, now_s: float) -> None:
         """The boot id of another replica's process; 0: it is gone. A new boot may have lost what was unsynced."""

@@ -24,6 +24,11 @@ class Housekeeping:
             return float("inf")
         return max(self._bound_due_s, now_s + 0.001)
 
+    def is_due(self, now_s: float) -> bool:
+        """Whether `keep` has something to do. (A look at ages wakes nobody: it waits for the next turn.)"""
+        bound_due = now_s >= self._bound_due_s and self._bound() != self._bound_written
+        return bound_due or now_s >= self._look_due_s
+
     def keep(self, now_s: float, *, leading: bool) -> None:
         """Raises DiskFullError when the bound could not be written; it is tried again."""
         if now_s >= self._look_due_s:

@@ -37,6 +37,12 @@ class Reads:
         self._clock = clock
         self._outbox = outbox
         self._fetches = WaitingFetches()
+        self._unserved = False
+
+    @property
+    def has_unserved(self) -> bool:
+        """A fetch came since the last turn: it may find records at once."""
+        return self._unserved
 
     @property
     def next_deadline_s(self) -> float:
@@ -54,6 +60,7 @@ class Reads:
             self._answer_fetch(waiting, code)
         else:
             self._fetches.add(waiting)
+            self._unserved = True
 
     def on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
         code = code or self.why_not()
@@ -86,6 +93,7 @@ class Reads:
 
     def serve(self, now_s: float) -> None:
         """Step 8."""
+        self._unserved = False
         if not len(self._fetches):
             return
         code = self.why_not()

@@ -281,6 +281,8 @@ class Replica:
     def turn(self) -> None:
         """Steps 2 to 9 for everything that was received. Raises StorageError when this worker must end."""
         now_s = self._clock.monotonic_s()
+        if self._nothing_to_do(now_s):
+            return
         self._fail_point("turn: received")
         self._group.tick(now_s)
         self._notice_role()
@@ -311,6 +313,20 @@ class Replica:
             self._house.keep(now_s, leading=self.leader_ready)
         except DiskFullError as error:
             self._refuse_writes(error)
+
+    def _nothing_to_do(self, now_s: float) -> bool:
+        """Most turns of an idle leader: a heartbeat was answered, and nothing follows from it."""
+        return (
+            self._group.is_settled(now_s)
+            and not self._to_append
+            and not self._waiting.count
+            and not self._answers.by_client
+            and not self._handover_to
+            and self._watermark_index == self._group.commit_index
+            and now_s < self._reads.next_deadline_s
+            and not self._reads.has_unserved
+            and not self._house.is_due(now_s)
+        )
 
     def _notice_role(self) -> None:
         """Leadership of one term ended: what waits for it has an unknown outcome."""

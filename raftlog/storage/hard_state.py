@@ -48,6 +48,11 @@ class HardState:
         return self._state.truncations
 
     @property
+    def is_state_dirty(self) -> bool:
+        """Something of `state` was set and is not durable yet."""
+        return self._state_dirty
+
+    @property
     def topic_id(self) -> bytes:
         return self._state.topic_id
 

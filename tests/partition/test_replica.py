@@ -9,7 +9,9 @@ import pytest
 from raftlog.errors import ErrorCode
 from raftlog.protocol import messages as m
 from raftlog.record.batch import HEADER_BYTES, decode
-from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
+from raftlog.storage.index import MemoryIndex
+from raftlog.storage.log import PartitionLog
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Flush
 from tests.partition.harness import TOPIC_ID, Cluster, batch, fetch, produce
 
 
@@ -233,3 +235,26 @@ def test_a_leader_without_a_majority_stops_serving_within_two_seconds() -> None:
     cluster.away = set(cluster.nodes) - {leader.node_id}
     cluster.settle(2.0)
     assert not leader.replica.is_leader
+
+
+def test_the_commit_bound_is_written_within_a_second_also_when_load_stops() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    cluster.settle(1.0)
+    on_disk = PartitionLog.open(
+        disk=leader.disk, directory="orders-0", topic_id=TOPIC_ID, config=cluster.spec.config,
+        flush=Flush.ALWAYS, clock=cluster.clock, index=lambda path: MemoryIndex(),
+    )  # fmt: skip
+    assert on_disk.commit_bound == leader.log.last_index
+
+
+def test_an_idle_single_replica_still_looks_after_retention() -> None:
+    cluster = Cluster(segment_bytes=1024, retention_ms=1000)
+    leader = cluster.leader()
+    for number in range(20):
+        leader.replica.on_request("c", produce(number), [batch(b"x" * 200)])
+        cluster.settle()
+    cluster.clock.advance(10.0)
+    leader.replica.turn()
+    assert leader.log.log_start_offset > 0
