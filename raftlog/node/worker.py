@@ -90,7 +90,8 @@ class Worker:
         self._stopping = False
         self._reported: tuple[object, ...] = ()
         self._last_status: ReplicaStatus | None = None
-        self._turned = False  # since the last report
+        self._mark: tuple[object, ...] = ()
+        self._turned = False  # something moved since the last report
         self._report_due_s = 0.0
 
     def _controller_host(self) -> ControllerHost:
@@ -148,7 +149,10 @@ class Worker:
         self._replica.turn()
         if self._host is not None:
             self._host.after_turn()
-        self._turned = True
+        mark = self._replica.mark()
+        if mark != self._mark:
+            self._mark = mark
+            self._turned = True
         self._report()
 
     def _receive(self) -> None:
@@ -223,7 +227,8 @@ class Worker:
         replica = self._replica
         reported = (replica.is_leader, replica.leader_id, replica.leader_epoch)
         now_s = time.monotonic()
-        if reported == self._reported and now_s < self._report_due_s:
+        self._door.log_refused(now_s)
+        if reported == self._reported and (now_s < self._report_due_s or not self._turned):
             return
         self._reported = reported
         self._turned = False
@@ -235,7 +240,6 @@ class Worker:
                 log.info("%s in epoch %d", Role(status.role).name.lower(), status.leader_epoch)
             self._last_status = status
             self._channel.send(ch.Report(status=status))
-        self._door.log_refused(now_s)
 
     def _hand_over(self) -> None:
         """A leader lets another lead first, and says so to its clients, so that they see hardly a gap."""
