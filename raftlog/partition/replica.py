@@ -27,13 +27,14 @@ from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import DiskFullError, ErrorCode, RaftlogError
 from raftlog.partition.housekeeping import Housekeeping
+from raftlog.partition.in_sync import in_sync_replicas
 from raftlog.partition.reads import Reads
 from raftlog.partition.waiting import Answers, Done, Produce, WaitingProduces
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import BatchHeader, check_batch
 from raftlog.storage.log import PartitionLog
-from raftlog.types import Doubt, ReplicaSpec, ReplicaStatus
+from raftlog.types import ReplicaSpec, ReplicaStatus
 
 FAIL_POINTS = (
     "turn: received",
@@ -198,21 +199,7 @@ class Replica:
         )
 
     def _in_sync(self) -> tuple[int, ...]:
-        if not self.is_leader:
-            return ()
-        now_s = self._clock.monotonic_s()
-        members = []
-        for node_id in self.spec.replicas:
-            progress = self._group.match_of(node_id)
-            if node_id == self.node_id or (
-                progress is not None
-                and progress.doubt is Doubt.NONE
-                and progress.match_index > 0
-                and now_s - progress.replied_s < limits.IN_SYNC_SILENT_S
-                and now_s - progress.caught_up_s < limits.IN_SYNC_LAG_S
-            ):
-                members.append(node_id)
-        return tuple(members)
+        return in_sync_replicas(self._group, self.spec.replicas, self._clock.monotonic_s())
 
     # --- 1 receive -----------------------------------------------------------------------------
     def on_raft(self, message: RaftMessage, payload: Payload | None) -> None:
