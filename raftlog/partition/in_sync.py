@@ -1,4 +1,7 @@
-"""Which replicas keep up (the ISR), as their leader sees them. Shown, and not yet waited for: acks=all is Raft's commit."""
+"""Which replicas keep up (the ISR), as their leader sees them.
+
+Shown, and not waited for yet: acks=all is Raft's commit.
+"""
 
 from __future__ import annotations
 
