@@ -77,6 +77,9 @@ class Invariants:
             self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.synced_index))
         elif log.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
             self.damaged.discard(node_id)
+        self._note_durable(node_id, log)
+
+    def _note_durable(self, node_id: int, log: PartitionLog) -> None:
         # The terms of what is synced: by epoch start, behind the one that the horizon cut through.
         epochs = [(log.horizon_prev_term, 0), *((start.term, start.index) for start in log.epoch_starts)]
         self.durable[node_id] = (log.synced_index, epochs)
@@ -85,6 +88,7 @@ class Invariants:
         """A turn that a fail point ended may have committed and answered before."""
         replica = machine.replica
         assert replica is not None
+        self._note_durable(machine.node_id, machine.log)  # a follower may have answered in this turn
         if replica._group.commit_index > self.checked[machine.node_id] and replica.is_leader:
             self.after_turn(machine)
 

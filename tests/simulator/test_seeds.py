@@ -18,6 +18,7 @@ FIRST_SEED = int(os.environ.get("RAFTLOG_SEED", random.SystemRandom().randrange(
 REGRESSIONS = {
     17: "a start that failed for want of room made the lost directory anew, and the replica forgot that it had one",
     123: "a leader whose two followers had torn tails could commit nothing for ever",
+    500128: "a follower that answered in the turn that a fail point ended counted for nothing (of the simulator)",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
 
