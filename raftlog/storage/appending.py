@@ -176,12 +176,13 @@ class AppendingLog(HardState):
         except StorageError as error:
             self._fail(error)
             if isinstance(error, DiskFullError):
+                # What was written in part and put back is unsynced like any write. It has to be synced BEFORE a
+                # later segment is acknowledged, or a power failure may bring half a batch back below it.
+                self._mark_dirty(segment)
                 self._forget_empty(segment)
             raise
         self._fail_point("append.written")
-        if not segment.dirty:
-            segment.dirty = True
-            self._dirty.append(segment)
+        self._mark_dirty(segment)
         self._add_index_entries(segment, pieces, shapes, headers)
         runs = []
         for data, (base_offsets, positions, next_offset) in zip(pieces, shapes, strict=True):
@@ -225,9 +226,15 @@ class AppendingLog(HardState):
         self._roll_next = False
         return segment
 
+    def _mark_dirty(self, segment: Segment) -> None:
+        if not segment.dirty:
+            segment.dirty = True
+            self._dirty.append(segment)
+
     def _forget_empty(self, segment: Segment) -> None:
         if segment.size == 0:
             self._segments.remove(segment)
+            self._dirty.remove(segment)
             segment.close()
             self._disk.remove(segment.path)
 

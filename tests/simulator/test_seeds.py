@@ -19,6 +19,7 @@ REGRESSIONS = {
     17: "a start that failed for want of room made the lost directory anew, and the replica forgot that it had one",
     123: "a leader whose two followers had torn tails could commit nothing for ever",
     500128: "a follower that answered in the turn that a fail point ended counted for nothing (of the simulator)",
+    600072: "a write that was put back for want of room came back with the power, under segments synced since",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
 

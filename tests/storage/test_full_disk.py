@@ -42,6 +42,26 @@ def test_an_append_without_room_leaves_the_log_as_it_was_and_resumes() -> None:
     assert {index: entry for index, entry in contents(log).items() if index <= 7} == held
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_write_that_was_put_back_does_not_come_back_under_a_later_segment(seed: int) -> None:
+    """The short write and its removal are unsynced, too: were they left so, a power failure could bring half a
+    batch back into a closed segment, and everything synced behind it would be cut."""
+    machine = Machine(segment_bytes=1024)
+    log = _begun(machine)
+    machine.disk.full = True
+    with pytest.raises(DiskFullError):
+        append(log, 1)
+    assert log.segment_count == 1, "the failed write has to fit the open segment"
+    machine.disk.full = False
+    append(log, 4, size=300)
+    log.persist()
+    assert log.segment_count == 2
+    held = contents(log)
+    machine.crash(random.Random(seed))
+    log = machine.open()
+    assert (log.doubt, contents(log)) == (0, held)
+
+
 def test_no_room_for_a_new_segment_leaves_no_empty_one() -> None:
     machine = Machine(segment_bytes=1024)
     log = _begun(machine)
