@@ -54,6 +54,7 @@ INDEX_PENDING_MAX = 16_384  # entries kept in memory when the index cannot be wr
 OPEN_SEGMENTS_MAX = 16  # descriptors that old segments of one replica may hold
 READER_PLACES_MAX = 64  # readers of one replica that go on where they stopped, without a lookup
 DOUBT_REASON_CHARS_MAX = 1000  # a replica that is cut again and again must not grow its state
+WITNESS_EPOCHS_MAX = 64  # a witness writes all of them at each change; the older ones are committed
 COMMIT_BOUND_S = 0.9  # the design asks for "within a second of any advance"
 SEGMENT_BYTES_MIN = 1024  # small, so that tests can roll often
 HOUSE_S = 1.0  # how often a replica looks at the age of its segments

@@ -43,6 +43,7 @@ class Role(enum.IntEnum):
     FOLLOWER = 0
     CANDIDATE = 1
     LEADER = 2
+    WITNESS = 3  # votes and counts entries, holds no records, never stands
 
 
 class Flush(enum.StrEnum):
@@ -76,15 +77,20 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a worker has to know of the one replica that it hosts.
 
-    `replicas` are node ids, the preferred leader first, and are the voters of the Raft group.
-    `doubt` is what the node already knows when it starts the replica (LOST_DISK, or NONE).
+    `replicas` are the nodes that hold the records, the preferred leader first; with the `witnesses` they are the voters
+    of the Raft group. `doubt` is what the node already knows when it starts the replica (LOST_DISK, or NONE).
     """
 
     topic: str
     topic_id: bytes
     partition: int
     replicas: tuple[int, ...]
+    witnesses: tuple[int, ...] = ()
     config: TopicConfig = TopicConfig()
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        return self.replicas + self.witnesses
 
     @property
     def name(self) -> str:
@@ -113,3 +119,5 @@ class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
     fsyncs: int = 0
     truncations: int = 0  # cuts of the tail since this directory was made
     worker_pid: int = 0  # the process that hosts this replica, and no other
+    last_index: int = 0  # Raft index and term of its last entry: who may lead, and who may not
+    last_term: int = 0

@@ -23,7 +23,7 @@ from raftlog.types import Role
 
 _NO_OP = b"\x01"
 _NOBODY = -1
-_ROLES = tuple(Role)  # by pysyncobj's numbers, which Role repeats
+_ROLES = (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER)  # by pysyncobj's numbers
 
 
 class HardState(Protocol):

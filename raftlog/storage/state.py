@@ -57,6 +57,7 @@ class State(msgspec.Struct, kw_only=True):
     horizon_offset: int = 0  # base offset of the first record at or after the horizon
     epoch_starts: list[EpochStart] = []
     truncations: int = 0
+    last_index: int = 1  # of a witness; where records are kept, they say where the log ends
 
 
 class _Version(msgspec.Struct):

@@ -1,0 +1,168 @@
+"""The log of a witness: the (index, term) of each entry and not one record, all of it in `state`.
+
+    epoch starts   [(term, first index of that term)], as a log of records has them
+    last index     how far the last of them reaches
+
+Entries of one term have consecutive indexes, so a term costs a few bytes however many entries it has. What was
+appended or truncated is in memory until `persist()` writes both copies of `state`, each replaced whole: a crash
+finds all of a turn's change or none, so a tail can neither be torn nor shorter than its commit bound. What is left to
+doubt is a lost directory. The order is that of any log: `persist()` BEFORE an answer or a vote that relies on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from raftlog.errors import CorruptLogError
+from raftlog.limits import WITNESS_EPOCHS_MAX
+from raftlog.storage.disk import Disk
+from raftlog.storage.epochs import Epochs
+from raftlog.storage.fail_points import FailPoint, no_fail_point
+from raftlog.storage.hard_state import HardState
+from raftlog.storage.opening import load_state
+from raftlog.storage.state import EpochStart, State, StateFile
+from raftlog.types import Doubt
+
+_NO_OFFSET = -1  # a witness knows no offsets
+
+
+class WitnessLog(HardState):
+    """Made by `open`. One per worker, used by one thread. Its methods are those of PartitionLog that a voter needs."""
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        disk: Disk,
+        directory: str,
+        topic_id: bytes,
+        existed: Doubt = Doubt.NONE,
+        fail_point: FailPoint = no_fail_point,
+    ) -> Self:
+        """`existed` = LOST_DISK when the node knows of a witness whose directory is empty.
+
+        Raises InconsistentTopicIdError, CorruptLogError (no intact state), ConfigError (a newer format), DiskFullError.
+        """
+        state_file = StateFile(disk, directory, fail_point)
+        state = load_state(disk, directory, topic_id, existed, state_file)
+        fail_point("open.state-created")
+        return cls(disk, state, state_file)
+
+    def __init__(self, disk: Disk, state: State, state_file: StateFile) -> None:
+        super().__init__(state, state_file)
+        self._disk = disk
+        self._epochs = Epochs(state)
+        self.last_term = self._epochs.term_at(state.last_index)
+        self.synced_index = state.last_index
+
+    # --- what the log holds ----------------------------------------------------------------
+
+    @property
+    def last_index(self) -> int:
+        return self._state.last_index
+
+    @property
+    def epoch_starts(self) -> list[EpochStart]:
+        return self._epochs.starts
+
+    @property
+    def syncs(self) -> int:
+        """fsync calls of this log's disk."""
+        return self._disk.syncs
+
+    @property
+    def is_bound_due(self) -> bool:
+        """The commit bound on disk is an older one."""
+        return self._bound != self._state.commit_bound
+
+    def term_at(self, index: int) -> int | None:
+        """None outside [horizon_index - 1, last_index]."""
+        if not self._state.horizon_index - 1 <= index <= self._state.last_index:
+            return None
+        return self._epochs.term_at(index)
+
+    def first_index_of_term(self, index: int) -> int:
+        """The first index whose term is that of `index`, not below the horizon."""
+        return self._epochs.first_index_of_term(index)
+
+    # --- what changes it -------------------------------------------------------------------
+
+    def append(self, last_index: int, epoch_starts: Sequence[tuple[int, int]]) -> None:
+        """Entries up to `last_index`: of the last term here, until an (index, term) among them begins another."""
+        self._check_usable()
+        assert last_index > self._state.last_index
+        for index, term in epoch_starts:
+            assert self._state.last_index < index <= last_index and self.last_term < term <= self._state.term
+            self._epochs.append(EpochStart(term, index, _NO_OFFSET))
+            self.last_term = term
+        self._set_end(last_index)
+
+    def truncate_from(self, index: int) -> None:
+        """Drops `index` and everything behind it. Nothing to do above the end.
+
+        At or below the commit bound it raises CorruptLogError and the log has failed, as with a log of records.
+        """
+        self._check_usable()
+        if index > self._state.last_index:
+            return
+        if index <= max(self._bound, self._state.horizon_index - 1):
+            error = CorruptLogError(
+                f"asked to cut Raft index {index}, though everything up to {self._bound} is committed"
+            )
+            self._fail(error)
+            raise error
+        self._state.epoch_starts = self._epochs.below(index)
+        self._state.truncations += 1
+        self._epochs = Epochs(self._state)
+        self._set_end(index - 1)
+
+    def reset_to(self, horizon_index: int, prev_term: int, base_offset: int) -> None:
+        """Begins anew, empty, behind Raft index horizon_index - 1 of prev_term.
+
+        Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
+        """
+        self._check_usable()
+        held = self.term_at(horizon_index - 1)
+        if horizon_index - 1 <= self._bound and held is not None and held != prev_term:
+            error = CorruptLogError(
+                f"asked to begin anew behind Raft index {horizon_index - 1} of term {prev_term}, "
+                f"which is committed here with term {held}"
+            )
+            self._fail(error)
+            raise error
+        self._move_horizon(horizon_index, prev_term, [])
+        self._set_end(horizon_index - 1)
+
+    def persist(self) -> None:
+        """All of it is durable when this returns. DiskFullError: nothing that depends on it may leave; try again."""
+        self._check_usable()
+        if self._state_dirty:
+            if len(self._epochs.starts) > WITNESS_EPOCHS_MAX:
+                self._forget_old_epochs()
+            self._write_state()
+        self.synced_index = self._state.last_index
+
+    def close(self) -> None:
+        """Persists everything, unless the log has failed. Idempotent."""
+        if self.failed is None:
+            self.persist()
+            self.write_commit_bound()
+
+    def _set_end(self, last_index: int) -> None:
+        self._state.last_index = last_index
+        self._state.epoch_starts = self._epochs.starts
+        self.last_term = self._epochs.term_at(last_index)
+        self.synced_index = min(self.synced_index, last_index)
+        self._state_dirty = True
+
+    def _forget_old_epochs(self) -> None:
+        """The horizon moves to the start of the term of the commit bound: nobody asks for what lies below."""
+        first = self._epochs.first_index_of_term(self._bound)
+        if first > self._state.horizon_index:
+            self._move_horizon(first, self._epochs.term_at(first - 1), self._epochs.from_index(first))
+
+    def _move_horizon(self, index: int, prev_term: int, epoch_starts: list[EpochStart]) -> None:
+        self._state.horizon_index, self._state.horizon_prev_term = index, prev_term
+        self._state.epoch_starts = epoch_starts
+        self._epochs = Epochs(self._state)
