@@ -122,7 +122,7 @@ def _partitions(bootstrap: str, topics: Iterable[str], numbers: tuple[int, ...])
 def _seek(consumer: Consumer, partitions: list[TopicPartition], start: str) -> dict[TopicPartition, int]:
     """Sets every position explicitly and returns the ends as they are now."""
     consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions)
+    ends = consumer.end_offsets(partitions, linearizable=True)
     beginnings = ends if start == "end" else consumer.beginning_offsets(partitions)
     for partition in partitions:
         offset = beginnings[partition]

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from raftlog.errors import InvalidConfigError, InvalidTopicError
-from raftlog.limits import RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_NAME_MAX_CHARS
+from raftlog.limits import NODES_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_NAME_MAX_CHARS
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, TopicConfig
 
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -19,6 +19,7 @@ _BOUNDS = {
     "retention_ms": (-1, 2**62),
     "retention_bytes": (-1, 2**62),
     "max_record_bytes": (1, RECORD_BYTES_MAX),
+    "min_insync_replicas": (1, NODES_MAX),
 }
 
 

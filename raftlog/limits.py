@@ -34,6 +34,9 @@ ELECTION_TIMEOUT_MIN_S = 1.25  # three lost heartbeats
 ELECTION_TIMEOUT_MAX_S = 1.8  # failover from a leader that hangs stays under 2.5 s
 LEADER_GONE_S = 0.15  # when the leader is known to be gone, candidates still spread over this
 LEADER_FALLBACK_S = 1.5  # a leader without a majority steps down; consensus.md asks for about 2
+PREFERRED_LEADER_S = 5.0  # a preferred replica in sync for so long leads again; a node that flaps does not
+PREFERRED_LEADER_AGAIN_S = 30.0  # after a move that failed
+MOVE_S = 0.1  # a move of the leadership pauses appends for no longer
 APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
 APPEND_WINDOW_BYTES = 16 * 1024 * 1024  # what a stalled follower may pin in the send queue
 APPEND_MESSAGE_BYTES = 1024 * 1024  # one AppendEntries, unless a single batch is larger
@@ -41,8 +44,11 @@ APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: ba
 TAIL_CACHE_BYTES = 40 * 1024 * 1024  # recent batches kept for followers (consensus.md)
 
 FOLLOWER_TAIL_BYTES = 4 * 1024 * 1024  # a follower serves nobody; enough to map an index to an offset
-IN_SYNC_SILENT_S = 1.0  # a follower without a reply for this long, two lost heartbeats, leaves the ISR
+IN_SYNC_SILENT_S = 0.5  # a follower that owes its leader a success for this long leaves the ISR
+IN_SYNC_FIRST_S = 0.3  # likewise one that a new leader has never heard
+IN_SYNC_FOUND_S = 1.0  # likewise one that has not reached a new leader's first entry by then
 IN_SYNC_LAG_S = 10.0  # likewise one behind for this long (Kafka's replica.lag.time.max.ms is 30 s)
+IN_SYNC_JOIN_S = 0.5  # one that held all of the log so lately is waited for, to become a member again
 
 # --- storage -------------------------------------------------------------------------------
 INDEX_INTERVAL_BYTES = 16 * 1024  # one index entry per so many bytes of log

@@ -72,6 +72,7 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     retention_ms: int = 7 * 24 * 3600 * 1000  # -1: for ever
     retention_bytes: int = -1  # per partition; -1: without limit
     max_record_bytes: int = 1024 * 1024  # the largest batch that a producer may send
+    min_insync_replicas: int = 1  # acks=all is refused while fewer are in sync, the leader among them
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):

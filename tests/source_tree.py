@@ -61,9 +61,7 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 yield node.lineno, alias.name
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(
-                [*package[: len(package) - node.level + 1], *([node.module] if node.module else [])]
-            )
+            base = ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
             base = base if node.level else node.module or ""
             for alias in node.names:
                 # `from raftlog import types` imports raftlog.types, not raftlog.

@@ -60,9 +60,7 @@ def test_a_module_imports_its_own_package_and_lower_layers_only(module: Module) 
         if LAYER_OF[target] == LAYER_OF[module.package] == 0:
             continue
         if LAYER_OF[target] >= LAYER_OF[module.package]:
-            wrong.append(
-                f"{module.shown}:{line} ({module.package}, layer {LAYER_OF[module.package]}) imports {name}"
-            )
+            wrong.append(f"{module.shown}:{line} ({module.package}, layer {LAYER_OF[module.package]}) imports {name}")
     assert not wrong
 
 
@@ -89,23 +87,15 @@ def test_what_decides_never_reaches_for_a_clock_a_socket_or_a_thread(package: st
     for module in SOURCES:
         if module.package != package:
             continue
-        wrong += [
-            f"{module.shown}:{n} {name}"
-            for n, name in imports(module)
-            if name.split(".")[0] in IMPURE_MODULES
-        ]
+        wrong += [f"{module.shown}:{n} {name}" for n, name in imports(module) if name.split(".")[0] in IMPURE_MODULES]
         wrong += [f"{module.shown}:{n} {text}" for n, text in _global_random(module)]
     assert not wrong
 
 
 def test_the_table_is_the_one_of_the_architecture_page() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text().partition("\n## 6. Layout\n")[2].partition("\n## ")[0]
-    rows = [
-        line for line in page.splitlines() if line.startswith("| ") and line.split("|")[1].strip().isdigit()
-    ]
-    written = {
-        (int(row.split("|")[1]), package) for row in rows for package in _packages_in(row.split("|")[2])
-    }
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line.split("|")[1].strip().isdigit()]
+    written = {(int(row.split("|")[1]), package) for row in rows for package in _packages_in(row.split("|")[2])}
     assert written == {(number, package) for package, number in LAYER_OF.items()}
 
 

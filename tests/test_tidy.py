@@ -69,11 +69,7 @@ def test_nothing_is_left_for_later_in_a_comment(module: Module) -> None:
 
 @pytest.mark.parametrize("module", ALL, ids=_ids)
 def test_no_except_hides_what_it_catches(module: Module) -> None:
-    bare = [
-        node.lineno
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.ExceptHandler) and node.type is None
-    ]
+    bare = [node.lineno for node in ast.walk(module.tree) if isinstance(node, ast.ExceptHandler) and node.type is None]
     assert not bare, f"{module.shown}: bare except in lines {bare}"
 
 
@@ -144,9 +140,7 @@ def test_every_request_is_in_the_protocol_page() -> None:
     from raftlog.protocol import messages
 
     page = (ROOT / "docs" / "protocol.md").read_text()
-    names = [
-        name.removesuffix("Request") for name in vars(messages) if name.endswith("Request") and name[0] != "_"
-    ]
+    names = [name.removesuffix("Request") for name in vars(messages) if name.endswith("Request") and name[0] != "_"]
     assert names
     assert not [name for name in names if f"`{name}`" not in page]
 
@@ -171,9 +165,7 @@ def test_setup_cfg_ships_every_package_there_is() -> None:
     there = {m.name for m in PRODUCT if m.path.name == "__init__.py"}
     assert shipped == there
     # Every folder with code is a package.
-    assert {m.path.parent for m in PRODUCT} == {
-        m.path.parent for m in PRODUCT if m.path.name == "__init__.py"
-    }
+    assert {m.path.parent for m in PRODUCT} == {m.path.parent for m in PRODUCT if m.path.name == "__init__.py"}
 
 
 def test_every_dependency_is_used_and_bounded() -> None:
@@ -192,9 +184,7 @@ def test_every_dependency_is_used_and_bounded() -> None:
 @pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda p: p.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
-    missing = [
-        t for t in targets if not t.startswith(("http://", "https://")) and not (page.parent / t).exists()
-    ]
+    missing = [t for t in targets if not t.startswith(("http://", "https://")) and not (page.parent / t).exists()]
     assert not missing
 
 

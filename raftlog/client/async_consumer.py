@@ -76,8 +76,10 @@ class AsyncConsumer:
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return await asyncio.to_thread(self.consumer.beginning_offsets, partitions)
 
-    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return await asyncio.to_thread(self.consumer.end_offsets, partitions)
+    async def end_offsets(
+        self, partitions: Iterable[TopicPartition], *, linearizable: bool = False
+    ) -> dict[TopicPartition, int]:
+        return await asyncio.to_thread(self.consumer.end_offsets, partitions, linearizable=linearizable)
 
     async def stop(self) -> None:
         if self._consumer is not None:

@@ -211,9 +211,15 @@ class Consumer:
         found = self._list_offsets(dict.fromkeys(partitions, EARLIEST_TIMESTAMP))
         return {place: answer.offset for place, answer in found.items()}
 
-    def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """One past the last offset of each that can be read. Raises as `beginning_offsets`."""
-        found = self._list_offsets(dict.fromkeys(partitions, LATEST_TIMESTAMP))
+    def end_offsets(
+        self, partitions: Iterable[TopicPartition], *, linearizable: bool = False
+    ) -> dict[TopicPartition, int]:
+        """One past the last offset of each that can be read. Raises as `beginning_offsets`.
+
+        A leader that was deposed a moment ago and does not know it may answer too low. With `linearizable` each leader
+        asks its followers first, so that everything acknowledged before the call is counted.
+        """
+        found = self._list_offsets(dict.fromkeys(partitions, LATEST_TIMESTAMP), linearizable=linearizable)
         return {place: answer.offset for place, answer in found.items()}
 
     def offsets_for_times(
@@ -228,14 +234,16 @@ class Consumer:
             for place, answer in found.items()
         }
 
-    def _list_offsets(self, timestamps_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, ListOffsetsResponse]:
+    def _list_offsets(
+        self, timestamps_ms: Mapping[TopicPartition, int], *, linearizable: bool = False
+    ) -> dict[TopicPartition, ListOffsetsResponse]:
         deadline_s = time.monotonic() + self._timeout_s
         calls: dict[TopicPartition, Future[Any]] = {}
         for place, timestamp_ms in timestamps_ms.items():
             call = Call(
                 f"offsets of {TopicPartition(*place)}",
                 TopicPartition(*place),
-                _list_offsets_request(place[1], timestamp_ms),
+                _list_offsets_request(place[1], timestamp_ms, linearizable),
                 _read_offsets,
                 deadline_s=deadline_s,
                 attempt_s=OFFSETS_ATTEMPT_S,
@@ -364,10 +372,14 @@ class Consumer:
         self.close()
 
 
-def _list_offsets_request(partition: int, timestamp_ms: int) -> Callable[[int, bytes], Request]:
+def _list_offsets_request(partition: int, timestamp_ms: int, linearizable: bool) -> Callable[[int, bytes], Request]:
     def request(correlation_id: int, topic_id: bytes) -> Request:
         return ListOffsetsRequest(
-            correlation_id=correlation_id, topic_id=topic_id, partition=partition, timestamp_ms=timestamp_ms
+            correlation_id=correlation_id,
+            topic_id=topic_id,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            linearizable=linearizable,
         )
 
     return request

@@ -29,7 +29,9 @@ class RaftGroup(Leading):
     def next_wakeup_s(self) -> float:
         """When `tick` is due even if nothing arrives."""
         if self.is_leader:
-            return self._elections.heartbeat_s if self._others else float("inf")
+            if not self._others or self._in_sync is None:
+                return float("inf")
+            return min(self._elections.heartbeat_s, self._in_sync.due_s(self._progress))
         return self._elections.deadline_s
 
     def is_settled(self, now_s: float) -> bool:
@@ -56,8 +58,9 @@ class RaftGroup(Leading):
             # Its supervisor, or a broken connection, says so: no need to sit the time-out out.
             self._heard_leader_s = -1e9
             self._elections.hasten(now_s)
-        if self.is_leader:
+        if self._in_sync is not None:
             self._progress[node_id] = Progress(self.log.last_index + 1, now_s)
+            self._in_sync.leave(node_id)
 
     def receive(self, message: r.RaftMessage, payload: Payload | None, now_s: float) -> None:
         """Take one message of another replica. Anything not from its current boot to ours is dropped."""
@@ -110,6 +113,7 @@ class RaftGroup(Leading):
         """All that was appended, and term and vote, are durable: count, commit, and let go what was held."""
         if self.is_leader:
             self._advance_commit()
+            self._advance_acked(now_s)
         self.log.note_commit(self.commit_index)
         self._end_doubt()
         held, self._held = self._held, []

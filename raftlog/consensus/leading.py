@@ -22,6 +22,24 @@ class Leading(Following):
         """As leader: what is known of a follower."""
         return self._progress.get(node_id)
 
+    @property
+    def in_sync(self) -> tuple[int, ...]:
+        """The in-sync replicas, this leader among them; empty on a follower."""
+        return self._in_sync.members if self._in_sync is not None else ()
+
+    def ask_confirmation(self) -> int:
+        """A round of heartbeats leaves with the next `replicate`. Returns what `confirmed` wants to know."""
+        self._confirm = True
+        return self._sequence + 1
+
+    def confirmed(self, asked: int) -> bool:
+        """Since `asked` a majority has answered in this term: nobody led a newer one when it was asked.
+
+        Raft's ReadIndex (Ongaro, "Consensus: Bridging Theory and Practice", 6.4), over the sequence numbers of G3.
+        """
+        answered = sum(progress.answered_sequence >= asked for progress in self._progress.values())
+        return self.is_leader and answered + 1 >= majority(len(self.replicas))
+
     def transfer_to(self, node_id: int) -> bool:
         """Ask a follower that holds the whole log to stand at once. The caller has paused appends."""
         progress = self._progress.get(node_id)
@@ -33,7 +51,8 @@ class Leading(Following):
 
     def replicate(self, now_s: float) -> None:
         """As leader: send what each follower's window allows, and heartbeats when due."""
-        heartbeat = self._elections.take_heartbeat()
+        heartbeat = self._elections.take_heartbeat() or self._confirm
+        self._confirm = False
         if not self.is_leader:
             return
         for node_id in self._others:
@@ -104,8 +123,7 @@ class Leading(Following):
                     f"replica {m.sender_id} holds index {m.match_index} of term {m.term}, beyond its leader's end"
                 )
             progress.on_success(m.sequence, m.match_index, now_s, self._sequence + 1)
-            if progress.match_index >= self.commit_index:
-                progress.caught_up_s = now_s
+            progress.note_log_end(self.log.last_index, now_s)
         else:
             progress.on_refusal(m.sequence, m.hint_index, self.log.last_index, now_s, self._sequence + 1)
 
@@ -121,6 +139,13 @@ class Leading(Following):
         index = held[needed - 1]
         if index > self.commit_index and self.log.term_at(index) == self.term:
             self.commit_index = index
+
+    def _advance_acked(self, now_s: float) -> None:
+        """What acks=all promises: committed, and durable on every in-sync replica. Never goes back."""
+        assert self._in_sync is not None
+        self._in_sync.update(self._progress, self.acked_index, now_s)
+        held_index = self._in_sync.lowest_match(self._progress, self.commit_index)
+        self.acked_index = max(self.acked_index, held_index)
 
     def _yield_to_all_votes(self, now_s: float) -> None:
         """With a majority in doubt nothing can commit, and so no doubt can end: only an election by all helps.

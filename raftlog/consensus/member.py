@@ -12,6 +12,7 @@ from typing import Any
 
 from raftlog.consensus.doubt import Rejoin
 from raftlog.consensus.elections import Elections
+from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.progress import Progress
 from raftlog.consensus.votes import Vote
 from raftlog.protocol import raft as r
@@ -58,7 +59,10 @@ class Member:
         self._match_index = 0  # as follower: up to where this log is known to equal the leader's
         self._heard_leader_s = -1e9
         self._progress: dict[int, Progress] = {}
+        self._in_sync: InSync | None = None
+        self.acked_index = 0  # as leader: what acks=all may be answered for
         self._sequence = 0
+        self._confirm = False
         self._heard_sequence: tuple[int, int] = (0, 0)  # (leader's term, newest reset taken)
         self._asked_term = 0
         self._prevotes: dict[int, Vote] = {}
@@ -84,6 +88,7 @@ class Member:
     def _lose_leadership(self) -> None:
         self.leader_id = -1
         self._progress = {}
+        self._in_sync = None
         self._match_index = 0
 
     def _follow_nobody(self, now_s: float) -> None:

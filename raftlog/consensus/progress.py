@@ -15,6 +15,8 @@ from collections import deque
 from raftlog import limits
 from raftlog.types import Doubt
 
+NEVER_S = float("-inf")
+
 
 class Mode(enum.Enum):
     PROBE = "probe"
@@ -28,23 +30,35 @@ class Progress:
         "_bytes",
         "_floor",
         "_in_flight",
+        "_last_sequence",
+        "_mark_index",
+        "_mark_s",
         "_moved_s",
+        "_owed_index",
         "_probe_s",
+        "answered_sequence",
         "caught_up_s",
         "doubt",
         "match_index",
         "mode",
         "next_index",
         "replied_s",
+        "waiting_since_s",
     )
 
-    def __init__(self, next_index: int, now_s: float) -> None:
+    def __init__(self, next_index: int, now_s: float, *, caught_up_s: float = NEVER_S) -> None:
         self.mode = Mode.PROBE
         self.next_index = next_index
         self.match_index = 0
         self.doubt = Doubt.NONE
         self.replied_s = now_s
-        self.caught_up_s = now_s
+        self.caught_up_s = caught_up_s  # the last time at which it is known to have held all of the leader's log
+        self.waiting_since_s = float("inf")  # since then it owes the leader a success
+        self.answered_sequence = 0  # the last message that it answered in this term
+        self._last_sequence = 0
+        self._owed_index = 0
+        self._mark_index = next_index - 1  # holding this, it held all that the leader had at _mark_s
+        self._mark_s = now_s
         self._in_flight: deque[tuple[int, int]] = deque()  # (sequence, bytes)
         self._bytes = 0
         self._moved_s = now_s
@@ -59,6 +73,10 @@ class Progress:
 
     def note_sent(self, sequence: int, last_index: int, size_bytes: int, now_s: float) -> None:
         """A message that carries entries up to `last_index` left, or a probe or heartbeat with none."""
+        self._last_sequence = sequence
+        if self.waiting_since_s > now_s:
+            self.waiting_since_s = now_s
+            self._owed_index = last_index
         if self.mode is Mode.PROBE:
             self._probe_s = now_s
             return
@@ -72,7 +90,12 @@ class Progress:
 
     def on_success(self, sequence: int, match_index: int, now_s: float, next_sequence: int) -> None:
         """The follower holds everything up to `match_index`, durably."""
-        self.replied_s = now_s
+        self._hear(sequence, now_s)
+        if match_index >= self._owed_index and sequence >= self._last_sequence:
+            self.waiting_since_s = float("inf")
+        elif match_index >= self._owed_index or match_index > self.match_index:
+            self.waiting_since_s = now_s
+            self._owed_index = max(self.next_index - 1, match_index)
         while self._in_flight and self._in_flight[0][0] <= sequence:
             self._bytes -= self._in_flight.popleft()[1]
             self._moved_s = now_s
@@ -87,7 +110,7 @@ class Progress:
 
     def on_refusal(self, sequence: int, hint_index: int, last_index: int, now_s: float, next_sequence: int) -> bool:
         """The logs do not agree at the asked place. False when the answer is older than this window (G3)."""
-        self.replied_s = now_s
+        self._hear(sequence, now_s)
         if sequence < self._floor:
             return False
         # Everything sent so far belongs to the window that is given up: each of its messages will be
@@ -95,6 +118,25 @@ class Progress:
         self._to_probe(next_sequence)
         self.next_index = max(self.match_index + 1, min(hint_index, last_index + 1))
         return True
+
+    def note_log_end(self, last_index: int, now_s: float) -> None:
+        """The leader's log ends at `last_index` now. One that is always a little behind held all of it a little ago."""
+        if self.match_index >= last_index:
+            self.caught_up_s = now_s
+        elif self.match_index >= self._mark_index:
+            self.caught_up_s = self._mark_s
+        else:
+            return
+        self._mark_index, self._mark_s = last_index, now_s
+
+    @property
+    def was_heard(self) -> bool:
+        """It has answered in this term."""
+        return self.answered_sequence > 0
+
+    def _hear(self, sequence: int, now_s: float) -> None:
+        self.replied_s = now_s
+        self.answered_sequence = max(self.answered_sequence, sequence)
 
     def on_time(self, now_s: float, next_sequence: int) -> None:
         """A window that has not moved for a bounded time is lost."""

@@ -6,6 +6,7 @@ pysyncobj runs the timers, terms and candidacies (elections.py); who is elected 
 from __future__ import annotations
 
 from raftlog import limits
+from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.member import NOBODY, Member
 from raftlog.consensus.progress import Progress
 from raftlog.consensus.votes import Outcome, Vote, majority, outcome
@@ -72,7 +73,9 @@ class Voting(Member):
         self.leader_id = self.node_id
         self._all_votes_index = self.epoch_index if by_all else 0
         self._rejoin.on_append(self.term, self.epoch_index, self._all_votes_index)
-        self._progress = {other: Progress(self.epoch_index, now_s) for other in self._others}
+        self._progress = {other: Progress(self.epoch_index, now_s, caught_up_s=now_s) for other in self._others}
+        self._in_sync = InSync(self.node_id, self._others, self.epoch_index, now_s)
+        self.acked_index = 0
 
     def _own_vote(self) -> Vote:
         return Vote(self.log.doubt, self.log.commit_bound)

@@ -245,9 +245,9 @@ class Worker:
         """A leader lets another lead first, and says so to its clients, so that they see hardly a gap."""
         if len(self._config.spec.replicas) == 1 or not self._replica.is_leader:
             return
-        self._replica.hand_over()
         deadline_s = time.monotonic() + _HANDOVER_S
         while time.monotonic() < deadline_s and not self._channel.closed:
+            self._replica.hand_over()
             self._step()
             if self._replica.leader_id not in (-1, self._config.node_id):
                 # Stay a moment longer: an answer that names the new leader is faster than a broken connection.

@@ -37,12 +37,13 @@ class Reads:
         self._clock = clock
         self._outbox = outbox
         self._fetches = WaitingFetches()
+        self._confirming: list[tuple[int, Hashable, m.ListOffsetsRequest]] = []
         self._unserved = False
 
     @property
     def has_unserved(self) -> bool:
-        """A fetch came since the last turn: it may find records at once."""
-        return self._unserved
+        """Something came since the last turn and may be answered at once, or waits for an answer of the followers."""
+        return self._unserved or bool(self._confirming)
 
     @property
     def next_deadline_s(self) -> float:
@@ -64,6 +65,16 @@ class Reads:
 
     def on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
         code = code or self.why_not()
+        if code is ErrorCode.NONE and request.linearizable:
+            if len(self._confirming) >= limits.WAITING_FETCHES_MAX:
+                code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+            else:
+                # Ends by itself: a leader whose majority does not answer steps down, and refuses what waits.
+                self._confirming.append((self._group.ask_confirmation(), client, request))
+                return
+        self._answer_offsets(client, request, code)
+
+    def _answer_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
         offset, timestamp_ms = -1, -1
         if code is ErrorCode.NONE:
             if request.timestamp_ms == LATEST_TIMESTAMP:
@@ -94,6 +105,8 @@ class Reads:
     def serve(self, now_s: float) -> None:
         """Step 8."""
         self._unserved = False
+        if self._confirming:
+            self._answer_confirmed()
         if not len(self._fetches):
             return
         code = self.why_not()
@@ -119,8 +132,19 @@ class Reads:
                 continue
             self._answer_fetch(waiting, ErrorCode.NONE, data)
 
+    def _answer_confirmed(self) -> None:
+        waiting, self._confirming = self._confirming, []
+        for asked, client, request in waiting:
+            if self._group.confirmed(asked):
+                self._answer_offsets(client, request, self.why_not())
+            else:
+                self._confirming.append((asked, client, request))
+
     def refuse_all(self, code: ErrorCode) -> None:
-        """Answer every waiting fetch with an error."""
+        """Answer everything that waits with an error."""
+        confirming, self._confirming = self._confirming, []
+        for _, client, request in confirming:
+            self._answer_offsets(client, request, code)
         for waiting in self._fetches.take_all():
             self._answer_fetch(waiting, code)
 

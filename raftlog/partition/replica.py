@@ -8,7 +8,7 @@ One turn, in this order, each step BEFORE the next (docs/durability.md):
     4 replicate   AppendEntries leave; the leader does not count itself yet
     5 persist     one fdatasync for all that was appended, and `state` when it changed
     6 commit      count what is durable; held votes and success replies leave
-    7 answer      acks=1 is durable here, acks=all is committed
+    7 answer      acks=1 is durable here, acks=all is committed and on every in-sync replica
     8 serve       fetches, below the high watermark only
     9 keep house  commit bound, roll by age, retention
 
@@ -27,7 +27,7 @@ from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import DiskFullError, ErrorCode, RaftlogError
 from raftlog.partition.housekeeping import Housekeeping
-from raftlog.partition.in_sync import in_sync_replicas
+from raftlog.partition.moving import Moving
 from raftlog.partition.reads import Reads
 from raftlog.partition.waiting import Answers, Done, Produce, WaitingProduces
 from raftlog.protocol import messages as m
@@ -104,8 +104,7 @@ class Replica:
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
         self._watermark_index = self._group.commit_index
         self._batch_bytes_max = spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES
-        self._paused_until_s = 0.0
-        self._handover_to = 0
+        self._moving = Moving(self._group, spec.replicas[0])
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
 
@@ -149,9 +148,9 @@ class Replica:
         self._log.set_config(spec.config)
 
     def hand_over(self) -> None:
-        """Pause appends and ask the most complete in-sync follower to lead. Call before a clean stop."""
-        self._paused_until_s = self._clock.monotonic_s() + 0.1
-        self._handover_to = -1
+        """Pause appends and ask an in-sync follower to lead. Call before a clean stop, again when it did not work."""
+        if self.is_leader and not self._moving.under_way:
+            self._moving.begin(self._clock.monotonic_s())
 
     def stop(self) -> None:
         """A clean end: what is appended becomes durable and the commit bound is written."""
@@ -161,8 +160,10 @@ class Replica:
     def next_wakeup_s(self) -> float:
         """Monotonic time at which a turn is due even without input."""
         now_s = self._clock.monotonic_s()
-        due_s = min(self._group.next_wakeup_s(), self._reads.next_deadline_s, self._house.next_due_s(now_s))
-        if self._to_append or self._handover_to:
+        due_s = min(
+            self._group.next_wakeup_s(), self._reads.next_deadline_s, self._house.next_due_s(now_s), self._moving.ends_s
+        )
+        if self._to_append and not self._moving.under_way:
             return now_s
         if self._waiting.count:
             due_s = min(due_s, now_s + 0.05)
@@ -173,7 +174,7 @@ class Replica:
         log = self._log
         reads = self._reads
         return (reads.high_watermark, log.last_index, log.log_start_offset, log.doubt, log.syncs, self._refusal,
-                self._in_sync())  # fmt: skip
+                self._group.in_sync)  # fmt: skip
 
     def status(self) -> ReplicaStatus:
         log, spec = self._log, self.spec
@@ -192,14 +193,11 @@ class Replica:
             segments=log.segment_count,
             doubt=log.doubt,
             doubt_reason=log.doubt_reason,
-            in_sync=self._in_sync(),
+            in_sync=self._group.in_sync,
             error=self._refusal,
             fsyncs=log.syncs,
             truncations=log.truncations,
         )
-
-    def _in_sync(self) -> tuple[int, ...]:
-        return in_sync_replicas(self._group, self.spec.replicas, self._clock.monotonic_s())
 
     # --- 1 receive -----------------------------------------------------------------------------
     def on_raft(self, message: RaftMessage, payload: Payload | None) -> None:
@@ -247,8 +245,7 @@ class Replica:
 
     def _take_produce(self, produce: Produce, frame: bytes, now_s: float) -> None:
         """Check one batch and put it into this turn's append, or refuse it."""
-        # While leadership is moving nothing is appended, so the client may ask the next leader.
-        if not self._led_term or now_s < self._paused_until_s:
+        if not self._led_term:
             self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
         elif len(frame) > self._batch_bytes_max:
             text = f"a batch of {len(frame)} bytes; max_record_bytes is {self.spec.config.max_record_bytes}"
@@ -258,6 +255,8 @@ class Replica:
             or self._waiting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
         ):
             self._refuse(produce, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
+        elif produce.acks < 0 and (text := self._too_few()):
+            self._refuse(produce, ErrorCode.NOT_ENOUGH_REPLICAS, text)
         elif self._refusal and now_s < self._retry_disk_s:
             self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
         else:
@@ -267,6 +266,11 @@ class Replica:
                 self._refuse(produce, error.code, str(error))
                 return
             self._to_append.append((produce, frame, header))
+
+    def _too_few(self) -> str:
+        """Why acks=all is not to be had now; empty while enough replicas are in sync."""
+        members, needed = self._group.in_sync, self.spec.config.min_insync_replicas
+        return "" if len(members) >= needed else f"{len(members)} in sync, min_insync_replicas is {needed}"
 
     def _refuse(self, produce: Produce, code: ErrorCode, text: str = "") -> None:
         self._answers.put(produce, code, -1, text, self.leader_id, self.leader_epoch)
@@ -281,10 +285,10 @@ class Replica:
         self._group.tick(now_s)
         self._notice_role()
         self._fail_point("turn: ticked")
-        if self._to_append:
+        if self._moving.under_way:
+            self._moving.step(now_s)
+        if self._to_append and not self._moving.under_way:
             self._append()
-        if self._handover_to:
-            self._try_handover(now_s)
         self._fail_point("turn: appended")
         self._group.replicate(now_s)
         self._fail_point("turn: replicated")
@@ -303,6 +307,8 @@ class Replica:
         self._fail_point("turn: answered")
         self._reads.serve(now_s)
         self._fail_point("turn: served")
+        if self.leader_ready:
+            self._moving.look(now_s)
         try:
             self._house.keep(now_s, leading=self.leader_ready)
         except DiskFullError as error:
@@ -315,7 +321,7 @@ class Replica:
             and not self._to_append
             and not self._waiting.count
             and not self._answers.by_client
-            and not self._handover_to
+            and not self._moving.under_way
             and self._watermark_index == self._group.commit_index
             and now_s < self._reads.next_deadline_s
             and not self._reads.has_unserved
@@ -335,7 +341,7 @@ class Replica:
             for produce, _, _ in self._to_append:
                 self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._to_append.clear()
-            self._handover_to = 0
+            self._moving.end()
             self._reads.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._led_term = term
         self._log.tail_cache_bytes = limits.TAIL_CACHE_BYTES if term else limits.FOLLOWER_TAIL_BYTES
@@ -376,18 +382,12 @@ class Replica:
         for produce, base_offset in self._synced_next:
             self._answers.put(produce, ErrorCode.NONE, base_offset)
         self._synced_next.clear()
-        self._waiting.commit(self._group.commit_index, self._answers)
+        if self._waiting.count and (text := self._too_few()):
+            self._waiting.refuse_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND, text, self._answers)
+        self._waiting.acknowledge(self._group.acked_index, self._answers)
         self._waiting.time_out(now_s, self._answers)
         self._send_answers()
 
     def _send_answers(self) -> None:
         for client, results in self._answers.take().items():
             self._outbox.answer(client, m.ProduceResponse(results=results), None)
-
-    def _try_handover(self, now_s: float) -> None:
-        if not self.is_leader or now_s >= self._paused_until_s:
-            self._handover_to = 0  # resume: it did not work, or is done
-            return
-        followers = [node_id for node_id in self._in_sync() if node_id != self.node_id]
-        if self._handover_to < 0 and any(self._group.transfer_to(node_id) for node_id in followers):
-            self._handover_to = 1

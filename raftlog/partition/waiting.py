@@ -68,7 +68,7 @@ class Answers:
 
 
 class WaitingProduces:
-    """acks=all, in index order, until committed, timed out, or leadership ends."""
+    """acks=all, in index order, until acknowledged, timed out, or leadership ends."""
 
     def __init__(self) -> None:
         self._appended: deque[Appended] = deque()
@@ -84,11 +84,11 @@ class WaitingProduces:
         self.count += len(kept)
         self.size_bytes += sum([produce.size_bytes for produce in kept])
 
-    def commit(self, commit_index: int, answers: Answers) -> None:
-        """Everything up to `commit_index` is committed; those that wait for it succeed."""
+    def acknowledge(self, acked_index: int, answers: Answers) -> None:
+        """Everything up to `acked_index` is committed and on every in-sync replica: those that wait for it succeed."""
         while self._appended:
             group = self._appended[0]
-            ready = commit_index - group.first_index + 1
+            ready = acked_index - group.first_index + 1
             if ready <= 0:
                 return
             done, offsets = group.produces[:ready], group.base_offsets[:ready]
@@ -117,21 +117,32 @@ class WaitingProduces:
         if not self._appended or now_s < self._next_check_s:
             return
         self._next_check_s = now_s + 0.05
+        text = "not acknowledged in time; the outcome is open"
         for position, group in enumerate(self._appended):
-            if group.first_deadline_s > now_s:
-                continue
-            kept: list[Produce] = []
-            first_deadline_s = float("inf")
-            for produce in group.produces:
-                if produce.acks == 0 or produce.deadline_s > now_s:
-                    kept.append(produce)
-                    if produce.acks:
-                        first_deadline_s = min(first_deadline_s, produce.deadline_s)
-                    continue
-                answers.put(produce, ErrorCode.REQUEST_TIMED_OUT, -1, "not committed in time; the outcome is open")
+            if group.first_deadline_s <= now_s:
+                self._answer_some(position, now_s, ErrorCode.REQUEST_TIMED_OUT, text, answers)
+
+    def refuse_all(self, code: ErrorCode, text: str, answers: Answers) -> None:
+        """Answer everything that waits with an error. The entries stay in the log."""
+        for position in range(len(self._appended)):
+            self._answer_some(position, float("inf"), code, text, answers)
+
+    def _answer_some(self, position: int, deadline_s: float, code: ErrorCode, text: str, answers: Answers) -> None:
+        """In one group: answer those whose time is up by `deadline_s`."""
+        group = self._appended[position]
+        kept: list[Produce] = []
+        first_deadline_s = float("inf")
+        for produce in group.produces:
+            if produce.acks == 0:
+                kept.append(produce)
+            elif produce.deadline_s > deadline_s:
+                kept.append(produce)
+                first_deadline_s = min(first_deadline_s, produce.deadline_s)
+            else:
+                answers.put(produce, code, -1, text)
                 # The place in the group stays taken, as the index is; nobody is told again.
                 kept.append(produce._replace(acks=0, done=None))
-            self._appended[position] = group._replace(produces=kept, first_deadline_s=first_deadline_s)
+        self._appended[position] = group._replace(produces=kept, first_deadline_s=first_deadline_s)
 
     def _forget(self, produces: list[Produce]) -> None:
         self.count -= len(produces)

@@ -191,11 +191,16 @@ class FetchResponse(_Response, tag="FetchR"):
 
 
 class ListOffsetsRequest(_Request, tag="ListOffsets"):
-    """timestamp_ms: LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, or a time: first record at or after it."""
+    """timestamp_ms: LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, or a time: first record at or after it.
+
+    linearizable: the leader first makes sure, by a round of heartbeats, that it still leads, so that the
+    answer covers everything acknowledged before the request.
+    """
 
     topic_id: bytes
     partition: int
     timestamp_ms: int
+    linearizable: bool = False
 
 
 class ListOffsetsResponse(_Response, tag="ListOffsetsR"):

@@ -98,6 +98,10 @@ class Client:
             self._leader = self._rng.choice(self._spec.replicas)
             self._next()
 
+    def waits_for_all(self, correlation_id: int) -> bool:
+        """Whether this is an acks=all append that is not given up yet."""
+        return self._in_flight.get(correlation_id, (0,))[0] == -1
+
     def on_response(self, response: ClientResponse) -> None:
         match response:
             case m.ProduceResponse():

@@ -59,7 +59,7 @@ class Invariants:
         self.durable: dict[int, tuple[int, list[tuple[int, int]]]] = dict.fromkeys(nodes, (1, []))
         self.damaged: set[int] = set()  # disks that lost synced bytes and are not whole again
         self.watermarks: dict[int, int] = {}  # leader epoch -> highest watermark served
-        self.elections = 0
+        self._answered: list[tuple[int, int, tuple[int, ...]]] = []
 
     # --- after every turn ----------------------------------------------------------------------
     def after_turn(self, machine: Machine) -> None:
@@ -78,8 +78,11 @@ class Invariants:
         elif log.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
             self.damaged.discard(node_id)
         self._note_durable(node_id, log)
+        self._judge_answers()
 
     def _note_durable(self, node_id: int, log: PartitionLog) -> None:
+        if node_id in self.damaged:
+            return  # what it held when its disk was damaged counts: acknowledgements may come later (seed 901243)
         # The terms of what is synced: by epoch start, behind the one that the horizon cut through.
         epochs = [(log.horizon_prev_term, 0), *((start.term, start.index) for start in log.epoch_starts)]
         self.durable[node_id] = (log.synced_index, epochs)
@@ -141,13 +144,30 @@ class Invariants:
         index = self.index_at.get(base_offset)
         if index is None:
             raise Broken("lost", f"offset {base_offset} was acknowledged and is not committed anywhere")
-        term = self.committed[index][0]
-        holders = 0
-        for synced_index, starts in self.durable.values():
-            at = max((t for t, i in starts if i <= index), default=-1)
-            holders += synced_index >= index and at == term
+        holders = sum(self._holds(node_id, index) for node_id in self._nodes)
         if holders < self._majority:
             raise Broken("lost", f"index {index} was acknowledged with {holders} durable copies")
+
+    def note_answer(self, leader_id: int, base_offset: int, in_sync: tuple[int, ...]) -> None:
+        """acks=all leaves in this turn, at whose end it is judged."""
+        self._answered.append((leader_id, base_offset, in_sync))
+
+    def _judge_answers(self) -> None:
+        """Every in-sync replica whose disk is whole held the entry when its leader answered."""
+        answered, self._answered = self._answered, []
+        for leader_id, base_offset, in_sync in answered:
+            index = self.index_at.get(base_offset)
+            for node_id in in_sync:
+                if node_id not in self.damaged and (index is None or not self._holds(node_id, index)):
+                    raise Broken(
+                        "lost", f"node {leader_id} answered acks=all for {index}; {node_id}, in sync, lacks it"
+                    )
+
+    def _holds(self, node_id: int, index: int) -> bool:
+        """Entry `index` as it is committed is durable there."""
+        synced_index, starts = self.durable[node_id]
+        term = max((term for term, start in starts if start <= index), default=-1)
+        return synced_index >= index and term == self.committed[index][0]
 
     def on_watermark(self, leader_epoch: int, high_watermark: int) -> None:
         """Within an epoch and from epoch to epoch, what clients see never goes back."""

@@ -11,7 +11,7 @@ import msgspec
 
 from raftlog.errors import ErrorCode, StorageError
 from raftlog.partition.replica import ClientRequest, ClientResponse
-from raftlog.protocol.messages import ListOffsetsResponse
+from raftlog.protocol.messages import ListOffsetsResponse, ProduceResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import decode
 from raftlog.simulator.clients import Client
@@ -226,6 +226,12 @@ class World:
         assert isinstance(client, str)
         if isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
             self.invariants.on_watermark(response.leader_epoch, response.offset)
+        if isinstance(response, ProduceResponse):
+            replica = self.machines[node_id].replica
+            assert replica is not None
+            for result in response.results:
+                if result.error_code == ErrorCode.NONE and self.clients[client].waits_for_all(result.correlation_id):
+                    self.invariants.note_answer(node_id, result.base_offset, replica._group.in_sync)
         self.events.after(self.rng.uniform(0.0002, 0.001), lambda: self.clients[client].on_response(response))
 
     # --- the run -------------------------------------------------------------------------------

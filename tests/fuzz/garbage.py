@@ -29,9 +29,7 @@ REQUESTS = st.one_of(
         m.MetadataRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(max_size=300), max_size=3)
     ),
     st.builds(m.DescribeReplicasRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(), max_size=3)),
-    st.builds(
-        m.DeleteTopicsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3), timeout_ms=ANY_INT
-    ),
+    st.builds(m.DeleteTopicsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3), timeout_ms=ANY_INT),
     st.builds(
         m.ProduceRequest,
         correlation_id=ANY_INT,
@@ -158,9 +156,7 @@ RAFT_MESSAGES = st.sampled_from(get_args(RaftMessage)).flatmap(
 
 ENDPOINTS = st.builds(
     Endpoint,
-    st.one_of(
-        st.text(max_size=10), st.sampled_from(["127.0.0.1", "", "*", "host:7", "::1", "a b", "\x00", "x" * 300])
-    ),
+    st.one_of(st.text(max_size=10), st.sampled_from(["127.0.0.1", "", "*", "host:7", "::1", "a b", "\x00", "x" * 300])),
     st.one_of(st.integers(-1, 70_000), ANY_INT),
 )
 STATUSES = st.builds(

@@ -212,8 +212,10 @@ def test_a_follower_without_room_does_not_acknowledge_and_catches_up_later() -> 
     follower = next(node for node in cluster.nodes.values() if node is not leader)
     follower.disk.full = True
     leader.replica.on_request("c", produce(1), [batch(b"a")])
-    cluster.settle()
-    assert leader.results()[-1].error_code == 0  # the other two are a majority
+    cluster.settle(1.0)
+    # The other two are a majority, and one that takes nothing is not in sync.
+    assert leader.results()[-1].error_code == 0
+    assert follower.node_id not in leader.replica.status().in_sync
     assert follower.log.log_end_offset == 0
     follower.disk.full = False
     cluster.settle(3.0)
