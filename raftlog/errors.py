@@ -39,7 +39,11 @@ class ErrorCode(enum.IntEnum):
     NOT_CONTROLLER = 41
     INVALID_REQUEST = 42
     UNSUPPORTED_FOR_MESSAGE_FORMAT = 43
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+    DUPLICATE_SEQUENCE_NUMBER = 46
+    INVALID_PRODUCER_EPOCH = 47
     KAFKA_STORAGE_ERROR = 56
+    UNKNOWN_PRODUCER_ID = 59
     THROTTLING_QUOTA_EXCEEDED = 89
     FENCED_LEADER_EPOCH = 74
     OFFSET_NOT_AVAILABLE = 78
@@ -147,11 +151,35 @@ class UnsupportedForMessageFormatError(RaftlogError):
     code = ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
 
 
+class OutOfOrderSequenceNumberError(RaftlogError):
+    """A batch of an idempotent producer that does not follow the last one in the log; it was not written."""
+
+    code = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+class DuplicateSequenceNumberError(RaftlogError):
+    """A batch that was written so long ago that its offset is forgotten; it was not written again."""
+
+    code = ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+
+
+class InvalidProducerEpochError(RaftlogError):
+    """A newer epoch of the same producer has written already; this batch was not written."""
+
+    code = ErrorCode.INVALID_PRODUCER_EPOCH
+
+
 class BrokerStorageError(RaftlogError):
     """The partition's disk refuses writes; what was acknowledged is safe."""
 
     code = ErrorCode.KAFKA_STORAGE_ERROR
     retriable = invalid_metadata = True
+
+
+class UnknownProducerIdError(RaftlogError):
+    """The partition remembers nothing of this producer, whose batch is not its first; it was not written."""
+
+    code = ErrorCode.UNKNOWN_PRODUCER_ID
 
 
 class ThrottlingQuotaExceededError(RaftlogError):

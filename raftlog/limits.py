@@ -61,6 +61,12 @@ OPEN_SEGMENTS_MAX = 16  # descriptors that old segments of one replica may hold
 READER_PLACES_MAX = 64  # readers of one replica that go on where they stopped, without a lookup
 DOUBT_REASON_CHARS_MAX = 1000  # a replica that is cut again and again must not grow its state
 WITNESS_EPOCHS_MAX = 64  # a witness writes all of them at each change; the older ones are committed
+PRODUCER_BATCHES_MAX = 5  # of one producer, whose repetition is answered with their offset: Kafka's
+PRODUCERS_MAX = 10_000  # remembered by one partition: 10 MB of memory, 2 MB of each snapshot
+PRODUCER_IDLE_MS = 7 * 24 * 3600 * 1000  # a producer that wrote nothing for so long is forgotten; its retries are over
+PRODUCER_CROWDED_IDLE_MS = 3600 * 1000  # likewise where there are too many; longer than any client retries
+PRODUCER_SNAPSHOT_BYTES = 16 * 1024 * 1024  # log whose headers a start reads again: 60,000 small batches in 0.1 s
+PRODUCER_SNAPSHOTS_MAX = 4  # kept between two segment starts, for truncations; older ones go
 COMMIT_BOUND_S = 0.9  # the design asks for "within a second of any advance"
 SEGMENT_BYTES_MIN = 1024  # small, so that tests can roll often
 HOUSE_S = 1.0  # how often a replica looks at the age of its segments
@@ -68,6 +74,7 @@ DISK_RETRY_S = 1.0  # a partition without room looks again this often
 
 # --- controller ----------------------------------------------------------------------------
 TOPICS_PER_REQUEST_MAX = 100  # one request is one record batch, which has to fit a segment and a turn
+PRODUCER_ID_BLOCK = 1_000  # ids that one metadata record gives to a controller; int64 has no end
 WAITING_ADMIN_REQUESTS_MAX = 1_000  # decided one at a time; more would wait longer than their time-out
 
 # --- supervisor ----------------------------------------------------------------------------

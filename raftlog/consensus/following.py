@@ -9,6 +9,7 @@ from raftlog.consensus.voting import Voting
 from raftlog.errors import CorruptLogError, CorruptMessageError, DiskFullError
 from raftlog.protocol import raft as r
 from raftlog.record.batch import BatchHeader, check_crc, split
+from raftlog.storage.snapshots import decode_snapshot
 from raftlog.types import Doubt, Role
 
 
@@ -114,13 +115,18 @@ class Following(Voting):
             )
         self.log.truncate_from(index)
 
-    def _on_reset(self, m: r.ResetRequest, now_s: float) -> None:
+    def _on_reset(self, m: r.ResetRequest, payload: Payload, now_s: float) -> None:
         if m.term < self.term:
             self._answer(m.sender_id, m.sequence, success=False)
             return
         self._accept_leader(m.sender_id, m.term, now_s)
         if (m.term, m.sequence) <= self._heard_sequence:
             return  # G3: a reset older than the last one taken
+        try:
+            snapshot = decode_snapshot(payload)
+        except CorruptMessageError:
+            self.refused_batches += 1
+            return  # not answered: the leader comes again
         self._heard_sequence = (m.term, m.sequence)
         log = self.log
         last_kept = m.horizon_index - 1
@@ -132,7 +138,7 @@ class Following(Voting):
                 f"the leader of term {m.term} asks to start over at index {m.horizon_index}, "
                 f"which contradicts what is committed here (up to {self.commit_index})"
             )
-        log.reset_to(m.horizon_index, m.prev_term, m.base_offset)
+        log.reset_to(m.horizon_index, m.prev_term, m.base_offset, snapshot.producers())
         self._match_index = last_kept
         self._commit_up_to(last_kept, last_kept)
         self._answer(m.sender_id, m.sequence, success=True, match_index=last_kept)

@@ -87,7 +87,7 @@ class RaftGroup(Leading):
             case r.VoteResponse():
                 self._on_vote_response(message, now_s)
             case r.ResetRequest():
-                self._on_reset(message, now_s)
+                self._on_reset(message, payload or b"", now_s)
             case r.TimeoutNow():
                 self._on_timeout_now(message)
 

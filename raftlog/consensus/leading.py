@@ -106,7 +106,7 @@ class Leading(Following):
             self._sequence, log.horizon_index, log.horizon_prev_term, log.offset_after(log.horizon_index - 1),
         )  # fmt: skip
         progress.note_sent(self._sequence, 0, 0, now_s)
-        self._send_now(node_id, message, None)
+        self._send_now(node_id, message, log.snapshot_at_horizon())
 
     def _on_append_response(self, m: r.AppendResponse, now_s: float) -> None:
         if m.term > self.term:

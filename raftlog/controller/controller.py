@@ -5,6 +5,9 @@ answered once that batch is committed and in the image: whoever was told "create
 The controller works only while its replica leads and the image has reached the high watermark;
 on loss of leadership all that waits is answered NOT_CONTROLLER, and what was proposed
 REQUEST_TIMED_OUT, since its outcome is open.
+
+Producer ids are given out from a block that one record has taken from the metadata log. A block is this process's
+own once its record is committed; whoever is controller next begins with a new one, so no id is given out twice.
 """
 
 from __future__ import annotations
@@ -21,10 +24,15 @@ from raftlog.controller.decisions import (
     found_cluster,
 )
 from raftlog.controller.image import Image
-from raftlog.controller.records import MetadataRecord
+from raftlog.controller.records import MetadataRecord, ProducerIdsRecord
 from raftlog.errors import ErrorCode
-from raftlog.limits import ADMIN_TIMEOUT_MS, WAITING_ADMIN_REQUESTS_MAX
-from raftlog.protocol.messages import CreateTopicsRequest, ErrorResponse
+from raftlog.limits import ADMIN_TIMEOUT_MS, PRODUCER_ID_BLOCK, WAITING_ADMIN_REQUESTS_MAX
+from raftlog.protocol.messages import (
+    CreateTopicsRequest,
+    ErrorResponse,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
+)
 
 
 class Answer(NamedTuple):
@@ -48,10 +56,11 @@ class _Waiting(NamedTuple):
 
 
 class _Proposed(NamedTuple):
-    """`answer` None: the founding of the cluster, which nobody asked for."""
+    """`answer` None: the founding of the cluster, which nobody asked for. `producer_ids`: the rest of a block."""
 
     answer: Answer | None
     correlation_id: int
+    producer_ids: range = range(0)
 
 
 class Controller:
@@ -70,6 +79,7 @@ class Controller:
         self._waiting: deque[_Waiting] = deque()
         self._proposed: _Proposed | None = None
         self._committed_end: int | None = None  # the image must reach this before the answer leaves
+        self._producer_ids = range(0)
 
     def on_request(self, client: Hashable, request: ControllerRequest, now_s: float) -> list[Action]:
         if len(self._waiting) >= WAITING_ADMIN_REQUESTS_MAX:
@@ -110,8 +120,11 @@ class Controller:
         if self._proposed is not None:
             if self._committed_end is None or image.end_offset < self._committed_end:
                 return []
-            answer, self._proposed, self._committed_end = self._proposed.answer, None, None
-            return [answer] if answer is not None else []
+            proposed, self._proposed, self._committed_end = self._proposed, None, None
+            if proposed.producer_ids:
+                self._producer_ids = proposed.producer_ids
+            if proposed.answer is not None:
+                return [proposed.answer]
         if not leads:
             return self._refuse_all()
         if not image.cluster_id:
@@ -125,12 +138,26 @@ class Controller:
         if now_s >= waiting.deadline_s:
             text = "the controller had too much else to do"
             return [_error(waiting.client, waiting.request.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
+        if isinstance(waiting.request, InitProducerIdRequest):
+            return self._give_producer_id(image, waiting)
         decision = decide(image, waiting.request, live=live, mint_id=self._mint_id)
         answer = Answer(waiting.client, decision.response)
         if not decision.records:
             return [answer]
         self._proposed = _Proposed(answer, waiting.request.correlation_id)
         return [Propose(decision.records)]
+
+    def _give_producer_id(self, image: Image, waiting: _Waiting) -> list[Action]:
+        first = image.next_producer_id
+        block = self._producer_ids or range(first, first + PRODUCER_ID_BLOCK)
+        correlation_id = waiting.request.correlation_id
+        response = InitProducerIdResponse(correlation_id=correlation_id, producer_id=block[0], producer_epoch=0)
+        answer = Answer(waiting.client, response)
+        if self._producer_ids:
+            self._producer_ids = block[1:]
+            return [answer]
+        self._proposed = _Proposed(answer, correlation_id, block[1:])
+        return [Propose([ProducerIdsRecord(next_producer_id=block.stop)])]
 
     def _refuse_all(self) -> list[Action]:
         refused: list[Action] = [

@@ -34,6 +34,8 @@ from raftlog.limits import NODE_ID_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQ
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
     NewTopic,
     TopicResult,
     TopicsResponse,
@@ -44,8 +46,9 @@ from raftlog.types import Endpoint
 DEFAULT_PARTITIONS = 1
 DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as there are
 
-ControllerRequest = CreateTopicsRequest | DeleteTopicsRequest | RegisterNodeRequest
-ControllerResponse = TopicsResponse | RegisterNodeResponse
+DecidedRequest = CreateTopicsRequest | DeleteTopicsRequest | RegisterNodeRequest
+ControllerRequest = DecidedRequest | InitProducerIdRequest
+ControllerResponse = TopicsResponse | RegisterNodeResponse | InitProducerIdResponse
 
 
 class Founder(NamedTuple):
@@ -59,9 +62,7 @@ class Decision(NamedTuple):
     records: list[MetadataRecord]
 
 
-def decide(
-    image: Image, request: ControllerRequest, *, live: Collection[int], mint_id: Callable[[], bytes]
-) -> Decision:
+def decide(image: Image, request: DecidedRequest, *, live: Collection[int], mint_id: Callable[[], bytes]) -> Decision:
     """`live`: the nodes heard from of late. `mint_id` gives a new topic id."""
     match request:
         case CreateTopicsRequest():

@@ -12,6 +12,7 @@ from raftlog.controller.records import (
     ClusterRecord,
     MetadataRecord,
     NodeRecord,
+    ProducerIdsRecord,
     TopicDeletedRecord,
     TopicRecord,
 )
@@ -57,6 +58,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     voters: tuple[int, ...] = ()
     nodes: dict[int, NodeInfo] = {}
     topics: dict[str, TopicInfo] = {}
+    next_producer_id: int = 0
 
     def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
         """The (topic, partition) that have a replica on the node."""
@@ -106,6 +108,10 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             if gone is None or gone.topic_id != record.topic_id:
                 raise CorruptLogError(f"the metadata log deletes topic {record.name}, which is not there")
             return msgspec.structs.replace(image, end_offset=end_offset, topics=topics)
+        case ProducerIdsRecord():
+            if record.next_producer_id <= image.next_producer_id:
+                raise CorruptLogError("the metadata log gives producer ids away twice")
+            return msgspec.structs.replace(image, end_offset=end_offset, next_producer_id=record.next_producer_id)
 
 
 _decoder = msgspec.msgpack.Decoder(Image, strict=True)

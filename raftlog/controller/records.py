@@ -53,7 +53,13 @@ class TopicDeletedRecord(_Record, tag="TopicDeleted", frozen=True, kw_only=True)
     topic_id: bytes
 
 
-MetadataRecord = ClusterRecord | NodeRecord | TopicRecord | TopicDeletedRecord
+class ProducerIdsRecord(_Record, tag="ProducerIds", frozen=True, kw_only=True):
+    """All producer ids below `next_producer_id` are given away, to the controller that wrote this."""
+
+    next_producer_id: int
+
+
+MetadataRecord = ClusterRecord | NodeRecord | TopicRecord | TopicDeletedRecord | ProducerIdsRecord
 
 _decoder: msgspec.msgpack.Decoder[MetadataRecord] = msgspec.msgpack.Decoder(MetadataRecord)
 

@@ -183,7 +183,9 @@ class Worker:
         match message:
             case m.HandshakeRequest():
                 self._door.handshake(client, message, self._config.cluster_id)
-            case m.CreateTopicsRequest() | m.DeleteTopicsRequest() | RegisterNodeRequest() if self._host:
+            case (
+                m.CreateTopicsRequest() | m.DeleteTopicsRequest() | m.InitProducerIdRequest() | RegisterNodeRequest()
+            ) if self._host:
                 self._host.on_request(client, message)
             case m.ProduceRequest(correlation_id=correlation_id):
                 # Only the controller writes here: what it did not write, it could not replay.

@@ -34,6 +34,7 @@ class Housekeeping:
         if now_s >= self._look_due_s:
             self._look_due_s = now_s + limits.HOUSE_S
             self._log.maybe_roll(self._clock.wall_ms())
+            self._log.producers.expire(self._clock.wall_ms())
             if leading:
                 start = self._log.retention_start(self._clock.wall_ms())
                 if start > self._log.log_start_offset:

@@ -29,10 +29,11 @@ from raftlog.errors import DiskFullError, ErrorCode, RaftlogError
 from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.moving import Moving
 from raftlog.partition.reads import Reads
-from raftlog.partition.waiting import Answers, Done, Produce, WaitingProduces
+from raftlog.partition.repeats import Taken, WaitingForAcks, admit
+from raftlog.partition.waiting import Answers, Done, Produce
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import RaftMessage
-from raftlog.record.batch import BatchHeader, check_batch
+from raftlog.record.batch import check_batch
 from raftlog.storage.log import PartitionLog
 from raftlog.types import ReplicaSpec, ReplicaStatus
 
@@ -95,9 +96,8 @@ class Replica:
             send=outbox.send_raft,
             now_s=clock.monotonic_s(),
         )
-        self._to_append: list[tuple[Produce, bytes, BatchHeader]] = []
-        self._synced_next: list[tuple[Produce, int]] = []  # acks=1, waiting for this turn's sync
-        self._waiting = WaitingProduces()
+        self._to_append: list[Taken] = []
+        self._waiting = WaitingForAcks()
         self._reads = Reads(log, self._group, clock, outbox)
         self._house = Housekeeping(log, self._group, clock)
         self._answers = Answers()
@@ -335,9 +335,6 @@ class Replica:
             return
         if self._led_term:
             self._waiting.end_all(self._answers)
-            for produce, _ in self._synced_next:
-                self._answers.put(produce, ErrorCode.REQUEST_TIMED_OUT, -1, "leadership was lost")
-            self._synced_next.clear()
             for produce, _, _ in self._to_append:
                 self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._to_append.clear()
@@ -349,6 +346,17 @@ class Replica:
     def _append(self) -> None:
         """Step 3. One write for all; a full disk refuses all of them and leaves the log as it was."""
         taken, self._to_append = self._to_append, []
+        end_index = self._log.last_index
+        taken, repeats = admit(taken, self._log, self._clock, self._refuse)
+        appended = not taken or self._append_new(taken)
+        for repeat in repeats:
+            if repeat.batch.raft_index > end_index and not appended:
+                self._refuse(repeat.produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
+            else:
+                self._waiting.add_repeat(repeat)
+
+    def _append_new(self, taken: list[Taken]) -> bool:
+        """False: no room, and all are refused."""
         produces = [produce for produce, _, _ in taken]
         try:
             run = self._log.append_as_leader(
@@ -358,13 +366,10 @@ class Replica:
             self._refuse_writes(error)
             for produce in produces:
                 self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
-            return
+            return False
         self._refusal = ""
-        base_offsets = list(run.base_offsets)
-        self._waiting.add(run.first_index, self._group.term, produces, base_offsets)
-        for produce, base_offset in zip(produces, base_offsets, strict=True):
-            if produce.acks == 1:
-                self._synced_next.append((produce, base_offset))
+        self._waiting.add(run.first_index, self._group.term, produces, list(run.base_offsets))
+        return True
 
     def _refuse_writes(self, error: DiskFullError) -> None:
         self._refusal = f"no room on the disk, writes are refused: {error}"
@@ -379,9 +384,7 @@ class Replica:
 
     def _answer_produces(self, now_s: float) -> None:
         """Step 7."""
-        for produce, base_offset in self._synced_next:
-            self._answers.put(produce, ErrorCode.NONE, base_offset)
-        self._synced_next.clear()
+        self._waiting.synced(self._answers)
         if self._waiting.count and (text := self._too_few()):
             self._waiting.refuse_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND, text, self._answers)
         self._waiting.acknowledge(self._group.acked_index, self._answers)

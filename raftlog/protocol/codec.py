@@ -16,6 +16,7 @@ Request = (
     | m.DescribeReplicasRequest
     | m.CreateTopicsRequest
     | m.DeleteTopicsRequest
+    | m.InitProducerIdRequest
     | m.ProduceRequest
     | m.FetchRequest
     | m.ListOffsetsRequest
@@ -29,6 +30,7 @@ Response = (
     | m.MetadataResponse
     | m.DescribeReplicasResponse
     | m.TopicsResponse
+    | m.InitProducerIdResponse
     | m.ProduceResponse
     | m.FetchResponse
     | m.ListOffsetsResponse

@@ -90,7 +90,7 @@ class NodeMetadata(msgspec.Struct, array_like=True, kw_only=True):
 class MetadataResponse(_Response, tag="MetadataR"):
     cluster_id: str = ""
     controller_id: int = -1
-    controller: Endpoint | None = None  # the worker that takes CreateTopics, DeleteTopics
+    controller: Endpoint | None = None  # the worker that takes CreateTopics, DeleteTopics, InitProducerId
     nodes: list[NodeMetadata] = []
     topics: list[TopicMetadata] = []
     flush: str = ""
@@ -124,6 +124,15 @@ class CreateTopicsRequest(_Request, tag="CreateTopics"):
 class DeleteTopicsRequest(_Request, tag="DeleteTopics"):
     names: list[str]
     timeout_ms: int = 30_000
+
+
+class InitProducerIdRequest(_Request, tag="InitProducerId"):
+    """A producer id that nobody had before, for an idempotent producer. Its epochs are its own to count."""
+
+
+class InitProducerIdResponse(_Response, tag="InitProducerIdR"):
+    producer_id: int = -1
+    producer_epoch: int = -1
 
 
 class TopicResult(msgspec.Struct, array_like=True, kw_only=True):

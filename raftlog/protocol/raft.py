@@ -83,7 +83,8 @@ class AppendResponse(_RaftMessage, tag="rAR"):
 class ResetRequest(_RaftMessage, tag="rR"):
     """The follower is behind the horizon: start over at (horizon_index - 1, prev_term).
 
-    base_offset is the offset of the first record at or after the horizon.
+    base_offset is the offset of the first record at or after the horizon. The payload is a snapshot of what the
+    leader knew of producers there (storage/snapshots.py), never of what came later.
     """
 
     sequence: int

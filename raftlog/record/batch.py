@@ -67,6 +67,8 @@ _STAMP = struct.Struct(">qii")
 _LENGTH = struct.Struct(">i")
 _CRC = struct.Struct(">I")
 _ATTRIBUTES = struct.Struct(">h")
+_NUMBERS = struct.Struct(">qhi")  # producer id, producer epoch, base sequence
+_NUMBERS_START = 43
 _COMPRESSION_MASK = 0x07
 _TRANSACTIONAL_OR_CONTROL = 0x30
 _CONTROL = 0x20
@@ -185,6 +187,13 @@ def stamp(batch: Buffer, base_offset: int, leader_epoch: int) -> bytes:
     return b"".join((stamp_bytes(base_offset, len(batch) - PREFIX_BYTES, leader_epoch), batch[STAMPED_BYTES:]))
 
 
+def numbered(batch: Buffer, producer_id: int, producer_epoch: int, base_sequence: int) -> bytes:
+    """The batch as another producer epoch sends it: these fields lie under the CRC, which is computed anew."""
+    numbers = _NUMBERS.pack(producer_id, producer_epoch, base_sequence)
+    covered = b"".join((batch[_CRC_START:_NUMBERS_START], numbers, batch[_NUMBERS_START + _NUMBERS.size :]))
+    return b"".join((batch[: _CRC_START - _CRC.size], _CRC.pack(_crc32c(covered)), covered))
+
+
 class BatchBuilder:
     """Collects records for one batch; base offset 0 and epoch -1 until a leader stamps them."""
 
@@ -211,6 +220,10 @@ class BatchBuilder:
             return False
         self.count = count + 1
         return True
+
+    def number(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        """For idempotent producers; BEFORE `build`."""
+        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
 
     @property
     def size_bytes(self) -> int:

@@ -8,10 +8,17 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import chain
 
 from raftlog.clock import Clock
 from raftlog.errors import CorruptMessageError, DiskFullError, StorageError
-from raftlog.limits import INDEX_COMMIT_BYTES, INDEX_INTERVAL_BYTES, INDEX_PENDING_MAX, TAIL_CACHE_BYTES
+from raftlog.limits import (
+    INDEX_COMMIT_BYTES,
+    INDEX_INTERVAL_BYTES,
+    INDEX_PENDING_MAX,
+    PRODUCER_SNAPSHOT_BYTES,
+    TAIL_CACHE_BYTES,
+)
 from raftlog.record.batch import PREFIX_BYTES, STAMPED_BYTES, BatchHeader, stamp_bytes
 from raftlog.storage.disk import Buffer, Disk
 from raftlog.storage.epochs import Epochs
@@ -20,8 +27,10 @@ from raftlog.storage.hard_state import HardState
 from raftlog.storage.index import IndexEntry, OffsetIndex
 from raftlog.storage.lookup import Lookup
 from raftlog.storage.opening import generation_directory, remove_generations_but
+from raftlog.storage.producers import Producers
 from raftlog.storage.reader import LogReader
 from raftlog.storage.segment import Segment, SegmentName
+from raftlog.storage.snapshots import Snapshots
 from raftlog.storage.state import EpochStart, State, StateFile
 from raftlog.storage.tail import Run, TailCache
 from raftlog.types import Doubt, Flush, TopicConfig
@@ -37,6 +46,7 @@ class AppendingLog(HardState):
     last_term: int
     log_end_offset: int  # exclusive
     synced_end_offset: int
+    producers: Producers  # as the log's end has them
 
     def __init__(
         self,
@@ -79,6 +89,9 @@ class AppendingLog(HardState):
         self._epochs = Epochs(state)
         self._lookup = Lookup(self._segments, self._index, self._tail, self._epochs)
         self._reader = LogReader(self._lookup, self._tail)
+        self._snapshots = Snapshots(self._disk, self._log_directory, self._fail_point)
+        self.producers = Producers()
+        self._snapshot_due_bytes = 0  # appended since a snapshot of the producers was written
         self.last_index = state.horizon_index - 1
         self.log_end_offset = state.horizon_offset
         self.last_term = state.horizon_prev_term
@@ -184,6 +197,7 @@ class AppendingLog(HardState):
         self._fail_point("append.written")
         self._mark_dirty(segment)
         self._add_index_entries(segment, pieces, shapes, headers)
+        self._note_producers(shapes, headers)
         runs = []
         for data, (base_offsets, positions, next_offset) in zip(pieces, shapes, strict=True):
             run = Run(
@@ -202,6 +216,7 @@ class AppendingLog(HardState):
             self._tail.add(run)
             runs.append(run)
         self._index_due_bytes += position - segment.size
+        self._snapshot_due_bytes += position - segment.size
         segment.size = position
         return runs
 
@@ -213,6 +228,7 @@ class AppendingLog(HardState):
                 return active
         if self._segments:
             self.write_commit_bound()
+            self._write_snapshot()
         name = SegmentName(self.log_end_offset, self.last_index + 1)
         segment = Segment(self._disk, self._log_directory, name, 0, self._clock.wall_ms())
         try:
@@ -237,6 +253,27 @@ class AppendingLog(HardState):
             self._dirty.remove(segment)
             segment.close()
             self._disk.remove(segment.path)
+
+    def _note_producers(self, shapes: list[_Shape], headers: Sequence[BatchHeader]) -> None:
+        for header in headers:
+            if header[9] >= 0:
+                base_offsets = chain.from_iterable(shape[0] for shape in shapes)
+                self.producers.note_all(headers, base_offsets, self.last_index + 1, self._clock.wall_ms())
+                return
+
+    def _write_snapshot(self) -> None:
+        """Of the producers as the log's end has them. Only saves reading, so a full disk may go without."""
+        self._snapshot_due_bytes = 0
+        try:
+            self._snapshots.write(self.last_index, self.last_term, self.log_end_offset, self.producers)
+            kept = {SegmentName(segment.base_offset, segment.first_index) for segment in self._segments}
+            kept.add(SegmentName(self._state.horizon_offset, self._state.horizon_index))
+            self._snapshots.thin_out(kept)
+        except DiskFullError:
+            return
+        except StorageError as error:
+            self._fail(error)
+            raise
 
     def _add_index_entries(
         self, segment: Segment, pieces: list[Buffer], shapes: list[_Shape], headers: Sequence[BatchHeader]
@@ -283,6 +320,8 @@ class AppendingLog(HardState):
         self._mark_synced()
         if self._index_due_bytes >= INDEX_COMMIT_BYTES:
             self._commit_index()
+        if self._snapshot_due_bytes >= PRODUCER_SNAPSHOT_BYTES:
+            self._write_snapshot()
 
     def _mark_synced(self) -> None:
         self.synced_index = self.last_index

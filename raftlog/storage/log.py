@@ -7,7 +7,7 @@ every fail point:
     append          the segment's bytes, then its name in the directory; BEFORE `state` that relies on them
     a new epoch     the batches in front of it BEFORE `state`; `state` BEFORE the batches of that epoch
     a truncation    index BEFORE segments; whole segments, newest first, BEFORE the cut; the cut BEFORE `state`
-    the head        `state` (log start, horizon) BEFORE segments are removed
+    the head        the snapshot of producers there BEFORE `state` (log start, horizon) BEFORE segments are removed
     a reset         the new generation's directory BEFORE `state` that names it; `state` BEFORE the old one goes
     recovery        doubt and its reason in `state` BEFORE anything is cut        (opening.py)
 
@@ -25,7 +25,6 @@ from typing import Self
 
 from raftlog.clock import Clock
 from raftlog.errors import CorruptLogError, DiskFullError, OffsetOutOfRangeError, StorageError
-from raftlog.storage.appending import AppendingLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import OffsetIndex
@@ -36,13 +35,15 @@ from raftlog.storage.opening import (
     open_generation,
     remove_generations_but,
 )
+from raftlog.storage.producers import Producers
 from raftlog.storage.reader import Entries
+from raftlog.storage.recalling import RecallingLog
 from raftlog.storage.segment import Segment
 from raftlog.storage.state import EpochStart, StateFile
 from raftlog.types import Doubt, Flush, TopicConfig
 
 
-class PartitionLog(AppendingLog):
+class PartitionLog(RecallingLog):
     """Made by `open`. One per worker, used by one thread."""
 
     @classmethod
@@ -104,6 +105,7 @@ class PartitionLog(AppendingLog):
         self._names_dirty = bool(self._dirty)
         if self._segments:
             self._indexed_position = self._segments[-1].size
+        self._recall()
         self.persist()
         self._commit_index()
 
@@ -208,7 +210,9 @@ class PartitionLog(AppendingLog):
         end_offset = self.offset_after(index - 1)
         batch_index = self._epochs.next_batch_index(index)
         place = self._lookup.of_index(batch_index) if batch_index <= self.last_index else None
-        # The index BEFORE the segments, or it would speak of batches that are gone.
+        # Index and snapshots BEFORE the segments, or they would speak of batches that are gone.
+        self._snapshots.remove_outside(self._state.horizon_index, index - 1)
+        self._fail_point("truncate.snapshots-removed")
         self._index.truncate(end_offset)
         self._tail.truncate(index)
         self._lookup.forget()
@@ -227,6 +231,8 @@ class PartitionLog(AppendingLog):
             self.last_term = self._epochs.term_at(self.last_index)
             self._durable_end_offset = min(self._durable_end_offset, end_offset)
             self._state_dirty = True
+            if self.producers.last_index >= index:
+                self._recall()
         except StorageError as error:
             # Half a truncation in memory is no log to go on with; the disk is recovered at the next start.
             self.failed = error
@@ -272,9 +278,11 @@ class PartitionLog(AppendingLog):
         log_start_offset = min(log_start_offset, self.synced_end_offset)
         if log_start_offset <= self._state.log_start_offset:
             return
-        count = 0
+        count = 0  # of the segments that go
         while count + 1 < len(self._segments) and self._segments[count + 1].base_offset <= log_start_offset:
             count += 1
+        if count:
+            self._keep_snapshot_at(self._segments[count])
         state = self._state
         before = (state.horizon_index, state.horizon_prev_term, state.horizon_offset, state.epoch_starts)
         old_start, state.log_start_offset = state.log_start_offset, log_start_offset
@@ -304,15 +312,17 @@ class PartitionLog(AppendingLog):
             for segment in self._segments[:count]:
                 self._drop(segment)
             del self._segments[:count]
+            self._snapshots.remove_outside(self._state.horizon_index, self.last_index)
             self._fail_point("head.segments-removed")
             self._disk.sync_dir(self._log_directory)
         except StorageError as error:
             self.failed = error
             raise
 
-    def reset_to(self, horizon_index: int, prev_term: int, base_offset: int) -> None:
+    def reset_to(self, horizon_index: int, prev_term: int, base_offset: int, producers: Producers) -> None:
         """Begins anew, empty, behind Raft index horizon_index - 1 of prev_term, in a new generation directory.
 
+        `producers` are what was known of them there.
         Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
         """
         self._check_usable()
@@ -332,6 +342,7 @@ class PartitionLog(AppendingLog):
         # The directory BEFORE `state` that names it, `state` BEFORE the old one goes.
         self._disk.make_dir(new_directory)
         self._fail_point("reset.generation-made")
+        self._keep_snapshot_in(new_directory, horizon_index - 1, prev_term, base_offset, producers)
         self._index.clear()
         old = (state.generation, state.horizon_index, state.horizon_prev_term, state.horizon_offset)
         old_start, old_epochs = state.log_start_offset, state.epoch_starts
@@ -348,6 +359,7 @@ class PartitionLog(AppendingLog):
         for segment in self._segments:
             segment.close()
         self._begin_generation()
+        self.producers = producers
         remove_generations_but(self._disk, self._directory, state)
         self._fail_point("reset.old-removed")
 
@@ -381,6 +393,7 @@ class PartitionLog(AppendingLog):
             self._sync_segments(also_active=True)
             self.persist()
             self.write_commit_bound()
+            self._write_snapshot()
             self._commit_index()
         self._index.close()
         for segment in self._segments:

@@ -9,12 +9,15 @@ import pytest
 from raftlog.controller.controller import Action, Answer, Controller, Propose
 from raftlog.controller.decisions import ControllerRequest, Founder
 from raftlog.controller.image import Image, apply
+from raftlog.controller.records import ProducerIdsRecord
 from raftlog.errors import ErrorCode
-from raftlog.limits import PARTITIONS_PER_TOPIC_MAX, WAITING_ADMIN_REQUESTS_MAX
+from raftlog.limits import PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, WAITING_ADMIN_REQUESTS_MAX
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
     ErrorResponse,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
     NewTopic,
     TopicResult,
     TopicsResponse,
@@ -265,3 +268,40 @@ def test_a_node_of_another_cluster_is_refused(log: Log) -> None:
     log.run()
     assert log.answers[-1].response.error_code == ErrorCode.INCONSISTENT_CLUSTER_ID
     assert 4 not in log.image.nodes
+
+
+def _producer_ids(log: Log, count: int) -> list[int]:
+    given = []
+    for number in range(count):
+        log.request(InitProducerIdRequest(correlation_id=number))
+        log.run()
+        response = log.answers.pop().response
+        assert isinstance(response, InitProducerIdResponse) and response.correlation_id == number
+        given.append(response.producer_id)
+    return given
+
+
+def test_producer_ids_come_from_blocks_of_the_log_and_are_given_once(log: Log) -> None:
+    offset = log.image.end_offset
+    assert _producer_ids(log, PRODUCER_ID_BLOCK + 1) == list(range(PRODUCER_ID_BLOCK + 1))
+    assert log.image.end_offset == offset + 2
+    log.controller = Log().controller  # another node leads, or the same one after a restart
+    assert _producer_ids(log, 1) == [2 * PRODUCER_ID_BLOCK]
+
+
+def test_a_block_of_open_outcome_gives_no_ids(log: Log) -> None:
+    log.request(InitProducerIdRequest(correlation_id=1))
+    log.step()
+    log.fail(ErrorCode.REQUEST_TIMED_OUT)
+    answer = log.answers.pop().response
+    assert isinstance(answer, ErrorResponse) and answer.error_code == ErrorCode.REQUEST_TIMED_OUT
+    log.image = apply(log.image, log.image.end_offset, ProducerIdsRecord(next_producer_id=PRODUCER_ID_BLOCK))
+    assert _producer_ids(log, 1) == [PRODUCER_ID_BLOCK]
+
+
+def test_a_log_without_room_for_a_block_says_so(log: Log) -> None:
+    log.request(InitProducerIdRequest(correlation_id=1))
+    log.step()
+    log.fail(ErrorCode.KAFKA_STORAGE_ERROR)
+    assert log.answers.pop().response.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert _producer_ids(log, 1) == [0]

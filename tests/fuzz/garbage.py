@@ -30,6 +30,7 @@ REQUESTS = st.one_of(
     ),
     st.builds(m.DescribeReplicasRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(), max_size=3)),
     st.builds(m.DeleteTopicsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3), timeout_ms=ANY_INT),
+    st.builds(m.InitProducerIdRequest, correlation_id=ANY_INT),
     st.builds(
         m.ProduceRequest,
         correlation_id=ANY_INT,
@@ -58,6 +59,7 @@ REQUEST_TAGS = [
     "DescribeReplicas",
     "CreateTopics",
     "DeleteTopics",
+    "InitProducerId",
     "Produce",
     "Fetch",
     "ListOffsets",

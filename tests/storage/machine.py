@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable
 
 from raftlog.clock import ManualClock
-from raftlog.record.batch import BatchHeader, check_batch, encode, split
+from raftlog.record.batch import BatchHeader, check_batch, encode, numbered, split
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.producers import KnownBatch, Producers
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.types import Doubt, Flush, TopicConfig
 
@@ -24,6 +25,18 @@ class PowerFailureError(Exception):
 def batch_of(values: list[bytes], timestamp_ms: int = 1000) -> tuple[bytes, BatchHeader]:
     frame = encode([(timestamp_ms, None, value) for value in values])
     return frame, check_batch(frame)
+
+
+def numbered_batch(
+    values: list[bytes], producer_id: int, sequence: int, epoch: int = 0, timestamp_ms: int = 1000
+) -> tuple[bytes, BatchHeader]:
+    frame = numbered(batch_of(values, timestamp_ms)[0], producer_id, epoch, sequence)
+    return frame, check_batch(frame)
+
+
+def known(producers: Producers) -> list[tuple[int, int, tuple[KnownBatch, ...]]]:
+    """What is known of each, in the order that decides who is forgotten first."""
+    return [(number, state.epoch, state.batches) for number, state in producers.states.items()]
 
 
 class Machine:
@@ -62,10 +75,12 @@ class Machine:
 
     def segments(self, generation: int = 1) -> dict[str, bytes]:
         prefix = f"{DIRECTORY.lstrip('/')}/log.{generation}/"
-        return {path: data for path, data in self.disk.files().items() if path.startswith(prefix)}
+        return {
+            path: data for path, data in self.disk.files().items() if path.startswith(prefix) and path.endswith(".log")
+        }
 
     def segment_bytes_on_disk(self) -> int:
-        return sum(len(data) for path, data in self.disk.files().items() if "/log." in path)
+        return sum(len(data) for path, data in self.disk.files().items() if path.endswith(".log"))
 
 
 def lead(log: PartitionLog, term: int) -> None:
@@ -135,6 +150,9 @@ class CrashScript:
         self.attempted_votes = {(0, -1)}
         self.horizons = {2}
         self.counter = 0
+        self.sequences = dict.fromkeys(range(1, 4), 0)  # of producers 1 to 3; the log does not judge them
+        self.noted: dict[int, tuple[BatchHeader, int]] = {}  # Raft index -> header and base offset of their batches
+        self.given: dict[int, list[tuple[BatchHeader, int, int]]] = {2: []}  # horizon -> what its snapshot was made of
         self.log: PartitionLog | None = None
 
     # --- doing -----------------------------------------------------------------------------
@@ -163,13 +181,21 @@ class CrashScript:
         pairs = []
         for _ in range(self.rng.randrange(1, 4)):
             self.counter += 1
-            value = b"%d:" % self.counter + bytes(self.rng.randrange(300))
-            pairs.append(batch_of([value] * self.rng.randrange(1, 3)))
+            values = [b"%d:" % self.counter + bytes(self.rng.randrange(300))] * self.rng.randrange(1, 3)
+            producer_id = self.rng.randrange(5)
+            if producer_id in self.sequences:
+                pairs.append(numbered_batch(values, producer_id, self.sequences[producer_id]))
+                self.sequences[producer_id] += len(values)
+            else:
+                pairs.append(batch_of(values))
         offset, index = log.log_end_offset, log.last_index
         for frame, header in pairs:
             index += 1
             stamped = offset.to_bytes(8, "big") + frame[8:12] + log.last_term.to_bytes(4, "big") + frame[16:]
             self.entries[index] = (log.last_term, stamped)
+            self.noted.pop(index, None)
+            if header.producer_id >= 0:
+                self.noted[index] = (header, offset)
             offset += header.last_offset_delta + 1
         log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
         return None
@@ -205,6 +231,7 @@ class CrashScript:
         log.truncate_from(index)
         for each in [each for each in self.entries if each >= index]:
             del self.entries[each]
+            self.noted.pop(each, None)
         self._covered(log)
 
     def _head(self, log: PartitionLog) -> None:
@@ -228,10 +255,22 @@ class CrashScript:
         horizon = log.last_index + self.rng.randrange(2, 50)
         self.horizons = {log.horizon_index, horizon}
         self.durable_last = max(log.commit_bound, 1)  # it only resets what a leader no longer has
-        log.reset_to(horizon, log.term, log.log_end_offset + 1000)
+        self.given[horizon] = [(numbered_batch([b""], 4, number)[1], number, number + 2) for number in range(7)]
+        log.reset_to(horizon, log.term, log.log_end_offset + 1000, self._expected(horizon, horizon - 1))
         self.horizons = {horizon}
         self.entries = {}
         self._covered(log)
+
+    def _expected(self, horizon_index: int, last_index: int) -> Producers:
+        """What the log has to know of producers, from the first entry on; a reset began at one of `given`."""
+        producers = Producers()
+        begun = max(index for index in self.given if index <= horizon_index)
+        for header, offset, index in self.given[begun]:
+            producers.note(header, offset, index, 0)
+        for index, (header, offset) in sorted(self.noted.items()):
+            if begun <= index <= last_index:
+                producers.note(header, offset, index, 0)
+        return producers
 
     # --- judging ---------------------------------------------------------------------------
 
@@ -245,6 +284,8 @@ class CrashScript:
             assert log.last_index >= min(self.durable_last, max(self.entries, default=log.last_index)), (
                 f"Raft index {self.durable_last} was durable, the log ends at {log.last_index}"
             )
+        assert known(log.producers) == known(self._expected(log.horizon_index, log.last_index))
+        assert log.producers.complete
         for index, entry in found.items():
             assert self.entries[index] == entry, f"Raft index {index} changed"
         assert (log.term, log.voted_for) in self.attempted_votes

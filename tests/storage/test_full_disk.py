@@ -11,6 +11,7 @@ from raftlog.errors import DiskFullError
 from raftlog.limits import INDEX_COMMIT_BYTES, INDEX_PENDING_MAX
 from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.producers import Producers
 from tests.storage.machine import Machine, append, batch_of, contents, lead
 
 
@@ -83,7 +84,7 @@ def test_no_room_for_a_new_segment_leaves_no_empty_one() -> None:
     [
         lambda log: log.append_epoch_start(log.term),
         lambda log: log.delete_head(3),
-        lambda log: log.reset_to(100, 1, 50),
+        lambda log: log.reset_to(100, 1, 50, Producers()),
     ],
 )
 def test_no_room_for_the_state_leaves_the_log_as_it_was(change: Callable[[PartitionLog], object]) -> None:

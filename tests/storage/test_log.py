@@ -9,6 +9,7 @@ import pytest
 from raftlog.errors import CorruptLogError, CorruptMessageError, DiskFullError, StorageError
 from raftlog.limits import INDEX_COMMIT_BYTES
 from raftlog.record.batch import decode, split
+from raftlog.storage.producers import Producers
 from raftlog.storage.simulated_disk import SimulatedFile
 from raftlog.types import Flush, TopicConfig
 from tests.storage.machine import Machine, append, batch_of, contents, lead, mixed
@@ -265,7 +266,7 @@ def test_a_reset_begins_anew_behind_the_horizon() -> None:
     machine = Machine()
     log = mixed(machine, random.Random(4))
     log.set_term(50, 2)
-    log.reset_to(1000, 40, 7000)
+    log.reset_to(1000, 40, 7000, Producers())
     assert (log.horizon_index, log.last_index, log.last_term) == (1000, 999, 40)
     assert (log.log_start_offset, log.log_end_offset, log.segment_count) == (7000, 7000, 0)
     assert log.term_at(999) == 40 and log.offset_after(999) == 7000
@@ -287,7 +288,7 @@ def test_a_reset_that_contradicts_what_is_committed_fails_the_log() -> None:
     log.persist()
     log.note_commit(6)
     with pytest.raises(CorruptLogError):
-        log.reset_to(5, 9, 100)
+        log.reset_to(5, 9, 100, Producers())
     with pytest.raises(StorageError):
         append(log)
 

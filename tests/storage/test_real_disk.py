@@ -10,6 +10,7 @@ from raftlog.clock import SystemClock
 from raftlog.storage.disk import OsDisk
 from raftlog.storage.lmdb_index import LmdbIndex
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.producers import Producers
 from raftlog.types import Flush, TopicConfig
 from tests.storage.machine import TOPIC_ID, append, batch_of, contents, lead
 
@@ -38,7 +39,7 @@ def test_a_log_lives_on_the_real_disk(tmp_path: Path) -> None:
     log.close()
     log = _open(tmp_path, segment_bytes=20_000)
     assert contents(log) == held and log.doubt == 0
-    log.reset_to(1000, 1, 5000)
+    log.reset_to(1000, 1, 5000, Producers())
     log.close()
     assert sorted(os.listdir(tmp_path / "orders-0")) == ["index.lmdb", "log.2", "state.a", "state.b"]
 

@@ -9,6 +9,7 @@ import pytest
 from raftlog.errors import ConfigError, CorruptLogError, DiskFullError, InconsistentTopicIdError
 from raftlog.storage.index import IndexEntry
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.producers import Producers
 from raftlog.storage.recovery import worse_doubt
 from raftlog.storage.state import StateFile, decode_state
 from raftlog.types import Doubt, Flush
@@ -283,7 +284,7 @@ def test_a_lost_state_keeps_its_segments_aside_until_the_doubt_ends() -> None:
     log = machine.open()
     assert log.doubt == Doubt.LOST_STATE and log.last_index == 1 and log.term == 0
     assert machine.segments(1) == before
-    log.reset_to(20, 3, 15)
+    log.reset_to(20, 3, 15, Producers())
     lead(log, 9)
     log.close()
     assert machine.segments(1) == before
