@@ -25,7 +25,8 @@ def status(bootstrap: str, as_json: bool) -> None:
     """Show the nodes, and whatever is wrong.
 
     A node that does not answer, a partition that has no leader, that lacks replicas, or whose worker
-    cannot start, is listed with the reason.
+    cannot start, is listed with the reason. Counted for each node: replicas that are doubtful now, damaged
+    ends of logs that were cut, and damage that was found; these two are for ever, also when all is mended.
 
     \b
     Examples:
@@ -34,7 +35,7 @@ def status(bootstrap: str, as_json: bool) -> None:
     """
     from raftlog import Admin
 
-    from .health import view_nodes, view_topic
+    from .health import replica_problems, view_nodes, view_topic
 
     with Admin(bootstrap_servers=bootstrap) as admin:
         found = admin.describe_cluster()
@@ -49,8 +50,8 @@ def status(bootstrap: str, as_json: bool) -> None:
         for partition in view_topic(topic, replicas).partitions:
             problems += [f"{topic.name}-{partition.partition}: {text}" for text in partition.problems]
     for replica in replicas:
-        if replica.topic not in described and replica.error:
-            problems.append(f"{replica.topic}-{replica.partition}: node {replica.node_id}: {replica.error}")
+        if replica.topic not in described:
+            problems += [f"{replica.topic}-{replica.partition}: {text}" for text in replica_problems(replica)]
     if as_json:
         print_json(
             {
@@ -68,7 +69,7 @@ def status(bootstrap: str, as_json: bool) -> None:
     controller = f"node {found.controller_id}" if found.controller_id >= 0 else "none"
     click.echo(f"cluster {found.cluster_id}, controller {controller}, flush {found.flush}")
     print_table(
-        ("node", "address", "state", "voter", "leads", "replicas", "size"),
+        ("node", "address", "state", "voter", "leads", "replicas", "size", "doubtful", "cuts", "corruptions"),
         [
             (
                 node.node,
@@ -78,6 +79,9 @@ def status(bootstrap: str, as_json: bool) -> None:
                 node.leads,
                 node.replicas,
                 size_text(node.size_bytes),
+                node.doubtful,
+                node.cuts,
+                node.corruptions,
             )
             for node in nodes
         ],

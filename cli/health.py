@@ -22,7 +22,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """`leader` None: there is none. `survives_failures` None: the partition does not work now.
 
     Offsets and size are the leader's, or the furthest that any replica last reported. `cuts` counts
-    the truncations of all replicas.
+    the truncations of all replicas, `corruptions` how often they found damage.
     """
 
     partition: int
@@ -35,6 +35,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     survives_failures: int | None
     cuts: int
+    corruptions: int
     problems: list[str]
 
 
@@ -82,6 +83,7 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
         size_bytes=best.size_bytes if best else 0,
         survives_failures=_survives(found, statuses) if leader is not None else None,
         cuts=sum(status.truncations for status in statuses),
+        corruptions=sum(status.corruptions for status in statuses),
         problems=_problems(found, statuses),
     )
 
@@ -98,19 +100,27 @@ def _problems(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> li
     problems = ["no leader"] if found.leader_id < 0 else []
     for node_id in found.replicas:
         status = by_node.get(node_id)
-        if status is not None and status.error:
-            named = status.error.startswith(f"node {node_id} ")
-            problems.append(status.error if named else f"node {node_id}: {status.error}")
-        elif status is not None and status.doubt:
-            reason = f" ({status.doubt_reason})" if status.doubt_reason else ""
-            problems.append(f"node {node_id} is doubtful: it {_DOUBT_TEXTS[status.doubt]}{reason}")
+        if status is not None and replica_problems(status):
+            problems += replica_problems(status)
         elif found.leader_id >= 0 and node_id not in found.in_sync:
             problems.append(f"node {node_id} is not in sync")
     return problems
 
 
+def replica_problems(status: ReplicaStatus) -> list[str]:
+    """What a replica says is wrong with itself. A doubtful one that is silent or cannot start is both."""
+    problems = []
+    if status.error:
+        named = status.error.startswith(f"node {status.node_id} ")
+        problems.append(status.error if named else f"node {status.node_id}: {status.error}")
+    if status.doubt:
+        reason = f" ({status.doubt_reason})" if status.doubt_reason else ""
+        problems.append(f"node {status.node_id} is doubtful: it {_DOUBT_TEXTS[status.doubt]}{reason}")
+    return problems
+
+
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """`leads` and `replicas` count partitions of users' topics."""
+    """`leads` and `replicas` count partitions of users' topics; `doubtful`, `cuts` and `corruptions` are of all."""
 
     node: int
     address: str
@@ -119,12 +129,18 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     leads: int
     replicas: int
     size_bytes: int
+    doubtful: int
+    cuts: int
+    corruptions: int
 
 
 def view_nodes(
-    nodes: Iterable[NodeMetadata], topics: Sequence[TopicMetadata], statuses: Sequence[ReplicaStatus]
+    nodes: Sequence[NodeMetadata], topics: Sequence[TopicMetadata], statuses: Sequence[ReplicaStatus]
 ) -> list[NodeView]:
     partitions = [partition for topic in topics for partition in topic.partitions]
+    own: dict[int, list[ReplicaStatus]] = {node.node_id: [] for node in nodes}
+    for status in statuses:
+        own.setdefault(status.node_id, []).append(status)
     return [
         NodeView(
             node=node.node_id,
@@ -133,7 +149,10 @@ def view_nodes(
             voter=node.voter,
             leads=sum(partition.leader_id == node.node_id for partition in partitions),
             replicas=sum(node.node_id in partition.replicas for partition in partitions),
-            size_bytes=sum(status.size_bytes for status in statuses if status.node_id == node.node_id),
+            size_bytes=sum(status.size_bytes for status in own[node.node_id]),
+            doubtful=sum(status.doubt != Doubt.NONE for status in own[node.node_id]),
+            cuts=sum(status.truncations for status in own[node.node_id]),
+            corruptions=sum(status.corruptions for status in own[node.node_id]),
         )
         for node in sorted(nodes, key=lambda node: node.node_id)
     ]

@@ -122,3 +122,4 @@ class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
     worker_pid: int = 0  # the process that hosts this replica, and no other
     last_index: int = 0  # Raft index and term of its last entry: who may lead, and who may not
     last_term: int = 0
+    corruptions: int = 0  # how often damage was found since this directory was made

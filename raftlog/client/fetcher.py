@@ -215,6 +215,7 @@ class Fetcher:
                 max_bytes=most,
                 min_bytes=self._min_bytes,
                 max_wait_ms=self._max_wait_ms,
+                verify=state.corrupt_fetches > 0,
             )
         sent = self._exchange.ask(
             leader.endpoint,
@@ -302,7 +303,7 @@ class Fetcher:
         self._on_data()
 
     def corrupt(self, state: PartitionState, error: CorruptMessageError) -> None:
-        """Bytes that do not decode: fetched again, until it is clear that they stay so."""
+        """Bytes that do not decode: fetched again, checked by their leader, until it is clear that they stay so."""
         state.corrupt_fetches += 1
         again = state.corrupt_fetches
         position = state.position

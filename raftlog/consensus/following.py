@@ -52,10 +52,15 @@ class Following(Voting):
         if m.entries:
             try:
                 self._store(m, payload)
-            except (CorruptMessageError, DiskFullError) as error:
-                # Not answered: the leader's window runs out and it comes again. A full disk shows in the status.
-                if isinstance(error, CorruptMessageError):
-                    self.refused_batches += 1
+            except CorruptMessageError:
+                self.refused_batches += 1
+                last = m.prev_index + m.entries
+                self._answer(
+                    m.sender_id, m.sequence, success=False, hint_index=m.prev_index + 1, match_index=last, damaged=True
+                )
+                return
+            except DiskFullError:
+                # Not answered: the leader's window runs out and it comes again. The status says why.
                 return
         last_new = m.prev_index + m.entries
         self._match_index = max(self._match_index, last_new)

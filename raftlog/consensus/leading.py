@@ -124,8 +124,20 @@ class Leading(Following):
                 )
             progress.on_success(m.sequence, m.match_index, now_s, self._sequence + 1)
             progress.note_log_end(self.log.last_index, now_s)
+        elif m.damaged:
+            # Not sent again before the window is lost: a follower that can read nothing must not keep both busy.
+            self._verify_own_copy(m.hint_index, m.match_index, now_s)
         else:
             progress.on_refusal(m.sequence, m.hint_index, self.log.last_index, now_s, self._sequence + 1)
+
+    def _verify_own_copy(self, first_index: int, last_index: int, now_s: float) -> None:
+        """Tells a bad disk from a bad wire. Raises CorruptLogError when this replica's own copy is damaged."""
+        log = self.log
+        if now_s - self._verified_s < limits.APPEND_LOST_AFTER_S:
+            return
+        self._verified_s = now_s
+        if log.horizon_index <= first_index <= last_index <= log.last_index:
+            log.verify_entries(first_index, last_index)
 
     def _advance_commit(self) -> None:
         """G5: the highest index of this term that a majority holds durably, ourselves up to the synced index."""

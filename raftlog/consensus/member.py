@@ -71,6 +71,7 @@ class Member:
         self._asked_terms_s = -1e9
         self._transferred = False
         self._blocked_since_s = now_s
+        self._verified_s = -1e9  # when this leader last read again what a follower could not read
         self._alone_at_start = not self._others  # nobody to wait for: the first tick may stand
 
     @property
@@ -105,8 +106,17 @@ class Member:
         self._match_index = 0
         self._votes = {}
 
-    def _answer(self, node_id: int, sequence: int, *, success: bool, match_index: int = 0, hint_index: int = 0) -> None:
-        self._hold(node_id, r.AppendResponse, sequence, success, match_index, hint_index, int(self.log.doubt))
+    def _answer(
+        self,
+        node_id: int,
+        sequence: int,
+        *,
+        success: bool,
+        match_index: int = 0,
+        hint_index: int = 0,
+        damaged: bool = False,
+    ) -> None:
+        self._hold(node_id, r.AppendResponse, sequence, success, match_index, hint_index, int(self.log.doubt), damaged)
 
     def _hold(self, node_id: int, kind: Callable[..., r.RaftMessage], *fields: Any) -> None:
         """A message that claims something durable: it leaves after the sync."""

@@ -1,4 +1,4 @@
-"""What a replica does beside its turn: the commit bound within a second, the roll by age, retention."""
+"""What a replica does beside its turn: the commit bound within a second, the roll by age, retention, the scrub."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Housekeeping:
         self._bound_written = 0
         self._look_due_s = 0.0
 
+        self._scrub_due_s = 0.0
+
     def next_due_s(self, now_s: float) -> float:
         """When the commit bound has to be written; never, while what was written still holds."""
         if self._bound() == self._bound_written:
@@ -30,7 +32,7 @@ class Housekeeping:
         return bound_due or now_s >= self._look_due_s
 
     def keep(self, now_s: float, *, leading: bool) -> None:
-        """Raises DiskFullError when the bound could not be written; it is tried again."""
+        """Raises DiskFullError when the bound could not be written; it is tried again. CorruptLogError: log.scrub."""
         if now_s >= self._look_due_s:
             self._look_due_s = now_s + limits.HOUSE_S
             self._log.maybe_roll(self._clock.wall_ms())
@@ -39,6 +41,9 @@ class Housekeeping:
                 start = self._log.retention_start(self._clock.wall_ms())
                 if start > self._log.log_start_offset:
                     self._group.delete_head(start)
+            if now_s >= self._scrub_due_s:
+                self._scrub_due_s = now_s + limits.SCRUB_S
+                self._log.scrub(limits.SCRUB_BYTES)
         bound = self._bound()
         if bound == self._bound_written:
             self._bound_due_s = now_s + limits.COMMIT_BOUND_S

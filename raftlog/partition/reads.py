@@ -12,7 +12,7 @@ from typing import Protocol
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
-from raftlog.errors import CorruptLogError, ErrorCode, OffsetOutOfRangeError
+from raftlog.errors import CorruptLogError, CorruptMessageError, ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.fetches import WaitingFetch, WaitingFetches
 from raftlog.protocol import messages as m
 from raftlog.storage.log import PartitionLog
@@ -84,8 +84,11 @@ class Reads:
             elif request.timestamp_ms < 0:
                 code = ErrorCode.INVALID_REQUEST
             else:
-                found = self._log.offset_for_time(request.timestamp_ms, self.high_watermark)
-                offset, timestamp_ms = found or (-1, -1)
+                try:
+                    found = self._log.offset_for_time(request.timestamp_ms, self.high_watermark)
+                    offset, timestamp_ms = found or (-1, -1)
+                except (CorruptLogError, CorruptMessageError):
+                    code = self._damaged()  # on the way there; the scrub finds where
         response = m.ListOffsetsResponse(
             correlation_id=request.correlation_id,
             error_code=int(code),
@@ -102,8 +105,12 @@ class Reads:
         # Until its own no-op is committed a new leader's high watermark may be behind its predecessor's.
         return ErrorCode.NONE if self._group.leader_ready else ErrorCode.OFFSET_NOT_AVAILABLE
 
+    def _damaged(self) -> ErrorCode:
+        """To be asked again, of whoever leads once this replica refetches; unless nobody else holds the record."""
+        return ErrorCode.CORRUPT_MESSAGE if self._log.damage is not None else ErrorCode.KAFKA_STORAGE_ERROR
+
     def serve(self, now_s: float) -> None:
-        """Step 8."""
+        """Step 8. Raises CorruptLogError, with the fetch answered, when a record is damaged and can be refetched."""
         self._unserved = False
         if self._confirming:
             self._answer_confirmed()
@@ -120,12 +127,14 @@ class Reads:
                 continue
             max_bytes = min(max(request.max_bytes, 1), limits.FETCH_BYTES_MAX)
             try:
-                data = self._log.read(request.offset, max_bytes, self.high_watermark)
+                data = self._log.read(request.offset, max_bytes, self.high_watermark, verify=request.verify)
             except OffsetOutOfRangeError:
                 self._answer_fetch(waiting, ErrorCode.OFFSET_OUT_OF_RANGE)
                 continue
             except CorruptLogError as error:
-                self._answer_fetch(waiting, ErrorCode.KAFKA_STORAGE_ERROR, text=str(error))
+                self._answer_fetch(waiting, self._damaged(), text=str(error))
+                if self._log.damage is None:
+                    self._log.verify_offset(request.offset)
                 continue
             if len(data) < min(request.min_bytes, max_bytes) and waiting.deadline_s > now_s:
                 self._fetches.add(waiting)

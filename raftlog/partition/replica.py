@@ -82,6 +82,7 @@ class Replica:
         self._topic_id = spec.topic_id
         self._partition = spec.partition
         self._log = log
+        log.can_refetch = len(spec.replicas) > 1
         self._clock = clock
         self._outbox = outbox
         self._fail_point = fail_point
@@ -174,7 +175,7 @@ class Replica:
         log = self._log
         reads = self._reads
         return (reads.high_watermark, log.last_index, log.log_start_offset, log.doubt, log.syncs, self._refusal,
-                self._group.in_sync)  # fmt: skip
+                log.damage, self._group.in_sync)  # fmt: skip
 
     def status(self) -> ReplicaStatus:
         log, spec = self._log, self.spec
@@ -194,9 +195,10 @@ class Replica:
             doubt=log.doubt,
             doubt_reason=log.doubt_reason,
             in_sync=self._group.in_sync,
-            error=self._refusal,
+            error=self._refusal or (f"{log.damage}; no other replica has it" if log.damage else ""),
             fsyncs=log.syncs,
             truncations=log.truncations,
+            corruptions=log.corruptions,
         )
 
     # --- 1 receive -----------------------------------------------------------------------------

@@ -182,6 +182,7 @@ class FetchRequest(_Request, tag="Fetch"):
 
     The payload holds whole batches from the one that contains `offset`, at least one even if it is
     larger than max_bytes, all below the high watermark. The first batch may begin below `offset`.
+    `verify`: the last answer did not match its checksum; the leader reads again and checks what it sends.
     """
 
     topic_id: bytes
@@ -190,6 +191,7 @@ class FetchRequest(_Request, tag="Fetch"):
     max_bytes: int
     min_bytes: int = 1
     max_wait_ms: int = 500
+    verify: bool = False
 
 
 class FetchResponse(_Response, tag="FetchR"):

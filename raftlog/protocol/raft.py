@@ -70,7 +70,8 @@ class AppendResponse(_RaftMessage, tag="rAR"):
     """success: everything up to match_index equals the leader's log and is durable here.
 
     Otherwise hint_index is where the leader should try next (the start of the conflicting term, or
-    one past this replica's end).
+    one past this replica's end). `damaged`: the entries [hint_index, match_index] did not arrive as they were
+    written; the leader looks whether they are whole on its own disk.
     """
 
     sequence: int
@@ -78,6 +79,7 @@ class AppendResponse(_RaftMessage, tag="rAR"):
     match_index: int
     hint_index: int
     doubt: int
+    damaged: bool = False
 
 
 class ResetRequest(_RaftMessage, tag="rR"):

@@ -319,6 +319,7 @@ class World:
             and len({(log.last_index, log.log_start_offset) for log in logs}) == 1
             and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
             and all(log.doubt is Doubt.NONE for log in logs)
+            and not self.invariants.latent
         )
 
     def _judge_records(self) -> None:

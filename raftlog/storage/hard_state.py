@@ -7,7 +7,7 @@ other than DiskFullError the log has failed: what the disk holds is not known, s
 from __future__ import annotations
 
 from raftlog.errors import DiskFullError, StorageError
-from raftlog.storage.state import State, StateFile, add_reason
+from raftlog.storage.state import State, StateFile, add_reason, note_damage
 from raftlog.types import Doubt
 
 _DOUBTS = tuple(Doubt)
@@ -48,6 +48,11 @@ class HardState:
         return self._state.truncations
 
     @property
+    def corruptions(self) -> int:
+        """How often damage was found here since this directory was made."""
+        return self._state.corruptions
+
+    @property
     def is_state_dirty(self) -> bool:
         """Something of `state` was set and is not durable yet."""
         return self._state_dirty
@@ -82,6 +87,14 @@ class HardState:
         state.doubt_reason = "" if doubt == Doubt.NONE else add_reason(state.doubt_reason, reason)
         state.doubt = int(doubt)
         self._state_dirty = True
+
+    def note_damage(self, index: int, reason: str) -> None:
+        """Doubt, reason and the first damaged Raft index, durably: BEFORE anything is cut or refetched.
+
+        The next start reads the whole log again and cuts at `index` at the latest.
+        """
+        note_damage(self._state, index, reason)
+        self._write_state()
 
     def note_commit(self, index: int) -> None:
         """`index` is committed. What of it is synced here becomes the bound that is to be written."""

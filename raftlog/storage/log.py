@@ -15,7 +15,7 @@ DiskFullError leaves the log as it was. After any other StorageError the log has
 is not known any more, so every later write raises, and the worker ends.
 
 Raft indexes: 1 is a sentinel of term 0 that is always there; the horizon is at least 2.
-Here are opening, reading and cutting; appending.py appends, hard_state.py holds term, vote and doubt.
+Here are opening and cutting; checked.py reads, appending.py appends, hard_state.py holds term, vote and doubt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from collections.abc import Callable
 from typing import Self
 
 from raftlog.clock import Clock
-from raftlog.errors import CorruptLogError, DiskFullError, OffsetOutOfRangeError, StorageError
+from raftlog.errors import CorruptLogError, DiskFullError, StorageError
+from raftlog.storage.checked import CheckedLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import OffsetIndex
@@ -36,14 +37,12 @@ from raftlog.storage.opening import (
     remove_generations_but,
 )
 from raftlog.storage.producers import Producers
-from raftlog.storage.reader import Entries
-from raftlog.storage.recalling import RecallingLog
 from raftlog.storage.segment import Segment
 from raftlog.storage.state import EpochStart, StateFile
 from raftlog.types import Doubt, Flush, TopicConfig
 
 
-class PartitionLog(RecallingLog):
+class PartitionLog(CheckedLog):
     """Made by `open`. One per worker, used by one thread."""
 
     @classmethod
@@ -158,31 +157,7 @@ class PartitionLog(RecallingLog):
             return run.offset_after(index - run.first_index)
         if self._epochs.is_start(index):
             return self._epochs.start_at(index).base_offset
-        segment, position = self._lookup.of_index(index)
-        self._lookup.remember_index(index, Place(segment, position))
-        header = segment.header_at(position)
-        if header is None:
-            raise CorruptLogError(f"no batch at {position} of {segment.path}")
-        return header.next_offset
-
-    def read_entries(self, first_index: int, max_bytes: int) -> Entries:
-        """Entries from first_index on, which lies in [horizon_index, last_index]; at least one."""
-        assert self._state.horizon_index <= first_index <= self.last_index
-        return self._reader.entries(first_index, self.last_index, max_bytes)
-
-    def read(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
-        """Whole batches from the one that holds `offset` on, all below end_offset; at least one if there is one.
-
-        Ends where a segment ends. Raises OffsetOutOfRangeError outside [log start offset, log end offset].
-        """
-        if not self._state.log_start_offset <= offset <= self.log_end_offset:
-            raise OffsetOutOfRangeError(
-                f"offset {offset} is not in [{self._state.log_start_offset}, {self.log_end_offset}]"
-            )
-        end_offset = min(end_offset, self.log_end_offset)
-        if offset >= end_offset:
-            return b""
-        return self._reader.records(offset, max_bytes, end_offset)
+        return self._batch_end(index)
 
     def offset_for_time(self, timestamp_ms: int, end_offset: int) -> tuple[int, int] | None:
         """(offset, timestamp_ms) of the first record that is not older than timestamp_ms, below end_offset."""

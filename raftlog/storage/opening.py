@@ -10,8 +10,8 @@ from raftlog.errors import InconsistentTopicIdError
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint
 from raftlog.storage.index import OffsetIndex
-from raftlog.storage.recovery import Findings, examine, worse_doubt
-from raftlog.storage.state import State, StateFile, add_reason
+from raftlog.storage.recovery import Findings, examine
+from raftlog.storage.state import State, StateFile, add_reason, worse_doubt
 from raftlog.types import Doubt
 
 _GENERATION = "log."
@@ -52,6 +52,7 @@ def load_state(disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file
         return state
     state = State(topic_id=topic_id, doubt=int(existed))
     if existed != Doubt.NONE:
+        state.corruptions = 1
         state.doubt_reason = "the replica's directory was empty, though the replica had existed"
     old = generations(disk, directory)
     if old:
@@ -59,6 +60,7 @@ def load_state(disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file
         # of its batches cannot be known: the log begins anew, in a generation of its own.
         state.generation = old[-1] + 1
         state.doubt = int(Doubt.LOST_STATE)
+        state.corruptions = 1
         state.doubt_reason = f"both copies of the state are gone; its segments stay in log.{old[-1]}"
     file.write(state)
     return state
@@ -72,7 +74,9 @@ def open_generation(
     disk.make_dir(log_directory)
     findings = examine(disk, log_directory, state, index, now_ms)
     if findings.doubt != Doubt.NONE:
-        state.doubt = int(worse_doubt(Doubt(state.doubt), findings.doubt))
+        before, state.doubt = state.doubt, int(worse_doubt(Doubt(state.doubt), findings.doubt))
+        if state.doubt != before and findings.doubt != Doubt.CUT_TAIL and not state.damaged_index:
+            state.corruptions += 1  # a torn tail is what any power failure leaves; the rest is damage
         for reason in findings.reasons:
             state.doubt_reason = add_reason(state.doubt_reason, reason)
         state.truncations += 1 if findings.cut or findings.dropped_epochs else 0
@@ -84,6 +88,10 @@ def open_generation(
     # Index BEFORE segments, or it would speak of bytes that are gone.
     index.truncate(findings.end_offset)
     _cut(disk, log_directory, findings, fail_point)
+    if state.damaged_index:
+        # The cut BEFORE the note of where to cut goes: without it the next start would trust what the index knew.
+        state.damaged_index = 0
+        file.write(state)
     remove_generations_but(disk, directory, state)
     return findings
 

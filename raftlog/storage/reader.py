@@ -85,7 +85,7 @@ class LogReader:
                 break
             else:
                 end = cut + _unpack_extent(data, cut)[1] + PREFIX_BYTES
-                if end > len(data):
+                if end > len(data) or end <= cut:
                     break
                 cut = end
             index += 1

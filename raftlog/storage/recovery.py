@@ -3,7 +3,8 @@
 Segments are taken in order from the horizon on. Offsets have to be continuous, Raft indexes are counted,
 each batch's epoch has to be the one that the epoch starts give for its index, and from the last entry
 that the index had committed (its bytes were synced by then) every checksum has to match. The older part
-is read as far as its end of each segment can be known: one lookup and the headers behind it.
+is read as far as its end of each segment can be known: one lookup and the headers behind it. A flipped bit
+there is found by the scrub (checked.py); when damage was noted in `state`, everything is read again.
 
 The first byte that does not fit is where the log ends. What stands behind it is not a log any more.
 """
@@ -19,7 +20,7 @@ from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import IndexEntry, OffsetIndex
 from raftlog.storage.lookup import Lookup
 from raftlog.storage.segment import BadBatchError, Segment, parse_segment_name
-from raftlog.storage.state import EpochStart, State
+from raftlog.storage.state import EpochStart, State, worse_doubt
 from raftlog.storage.tail import TailCache
 from raftlog.types import Doubt
 
@@ -44,17 +45,17 @@ class Findings:
         self.reasons.append(reason)
 
 
-_SEVERITY = (Doubt.NONE, Doubt.CUT_TAIL, Doubt.CORRUPT, Doubt.SHORT, Doubt.LOST_DISK, Doubt.LOST_STATE)
-
-
-def worse_doubt(one: Doubt, other: Doubt) -> Doubt:
-    """Being short or lost weighs on how a vote counts, so it is not hidden behind corruption."""
-    return max(one, other, key=_SEVERITY.index)
-
-
 def examine(disk: Disk, directory: str, state: State, index: OffsetIndex, now_ms: int) -> Findings:
     """The findings on a generation's directory. Fills the index for what it had not committed."""
-    return _Examination(disk, directory, state, index, now_ms).run()
+    try:
+        return _Examination(disk, directory, state, index, now_ms).run()
+    except _DistrustError:
+        index.clear()
+        return _Examination(disk, directory, state, index, now_ms).run()
+
+
+class _DistrustError(Exception):
+    """The part of which only headers are read is damaged: every checksum has to be looked at to know from where on."""
 
 
 class _Examination:
@@ -76,6 +77,8 @@ class _Examination:
         segments = segments[len(found.below_head) :]
         found.segments = list(segments)
         lookup = Lookup(found.segments, self._index, TailCache(0), self._epochs)
+        if self._state.damaged_index:
+            self._index.clear()  # where there is one bad batch there may be more: all are read again
         anchor = self._anchor(lookup, segments)
         if anchor is None:
             self._index.clear()
@@ -91,7 +94,9 @@ class _Examination:
             try:
                 self._check_segment(segment, start, trusted)
             except BadBatchError as bad:
-                self._end_here(segments, number, bad, trusted)
+                if trusted:
+                    raise _DistrustError from bad
+                self._end_here(segments, number, bad)
                 break
             if not trusted:
                 found.unsynced.append(segment)
@@ -146,6 +151,7 @@ class _Examination:
         # Local names: this loop sees every batch of a log whose index is gone.
         index_due = indexed + INDEX_INTERVAL_BYTES
         newest, next_start, term = segment.max_timestamp_ms, -1, -1
+        damaged = self._state.damaged_index
         for place, header in segment.walk(position, whole=not trusted):
             if header[0] != self._offset:
                 raise BadBatchError(place, f"a batch at offset {header[0]} where {self._offset} was due")
@@ -156,6 +162,8 @@ class _Examination:
                     raise BadBatchError(place, f"a batch at Raft index {next_start}, where epoch {term} starts")
             if header[2] != term:
                 raise BadBatchError(place, f"a batch of epoch {header[2]} where the epoch starts say {term}")
+            if self._last_index + 1 == damaged:
+                raise BadBatchError(place, "the batch was found damaged before")
             self._last_index += 1
             if place >= index_due and not trusted:
                 index_due = place + INDEX_INTERVAL_BYTES
@@ -177,7 +185,7 @@ class _Examination:
                 return
             self._last_index += 1
 
-    def _end_here(self, segments: list[Segment], number: int, bad: BadBatchError, trusted: bool) -> None:
+    def _end_here(self, segments: list[Segment], number: int, bad: BadBatchError) -> None:
         found = self._found
         segment = segments[number]
         behind = segments[number + 1 :]
@@ -185,7 +193,7 @@ class _Examination:
         found.cut = (segment, bad.position)
         found.removed = behind
         found.segments = segments[: number + (bad.position > 0)]
-        good_behind = trusted or bool(behind) or _intact_behind(segment, bad.position)
+        good_behind = bool(behind) or _intact_behind(segment, bad.position)
         found.suspect(
             Doubt.CORRUPT if good_behind else Doubt.CUT_TAIL,
             f"cut {lost} bytes at position {bad.position} of {segment.path.rsplit('/', 1)[1]}: {bad.reason}",

@@ -92,17 +92,23 @@ class Segment:
             return None
         return header if header.magic == MAGIC else None
 
-    def walk(self, position: int = 0, *, whole: bool = False) -> Iterator[tuple[int, BatchHeader]]:
+    def walk(
+        self, position: int = 0, *, whole: bool = False, at_once: int = SCAN_BYTES
+    ) -> Iterator[tuple[int, BatchHeader]]:
         """(position, header) of each batch from `position` to the end; `whole` checks every checksum too.
+
+        `at_once`: how many bytes are read at a time where whole batches are.
 
         Raises BadBatchError at the first byte that cannot be part of a good batch.
         """
-        yield from walk_file(self.file, position, self.size, whole=whole)
+        yield from walk_file(self.file, position, self.size, whole=whole, at_once=at_once)
 
 
-def walk_file(file: File, position: int, size: int, *, whole: bool) -> Iterator[tuple[int, BatchHeader]]:
+def walk_file(
+    file: File, position: int, size: int, *, whole: bool, at_once: int = SCAN_BYTES
+) -> Iterator[tuple[int, BatchHeader]]:
     """Segment.walk on any file of `size` bytes."""
-    step = SCAN_BYTES if whole else WALK_BYTES
+    step = at_once if whole else WALK_BYTES
     buffer, start = b"", position
     while position < size:
         need = HEADER_BYTES

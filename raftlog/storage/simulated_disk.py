@@ -216,6 +216,13 @@ class SimulatedDisk:
         if position < len(content.synced):
             content.synced[position] ^= 1 << bit
 
+    def byte_at(self, path: str, position: int) -> int | None:
+        """None when there is no such file, or not so much of it."""
+        content = self._find(path)
+        if not isinstance(content, _Content) or position >= len(content.data):
+            return None
+        return content.data[position]
+
     def truncate_durable(self, path: str, size: int) -> None:
         """The file is shorter, without anyone having asked for it."""
         content = self._content(path)

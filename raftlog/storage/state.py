@@ -25,6 +25,7 @@ from raftlog.errors import ConfigError, CorruptLogError
 from raftlog.limits import DOUBT_REASON_CHARS_MAX
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
+from raftlog.types import Doubt
 
 FORMAT_VERSION = 1
 
@@ -58,6 +59,8 @@ class State(msgspec.Struct, kw_only=True):
     epoch_starts: list[EpochStart] = []
     truncations: int = 0
     last_index: int = 1  # of a witness; where records are kept, they say where the log ends
+    corruptions: int = 0  # how often damage was found here, whatever became of it
+    damaged_index: int = 0  # Raft index of the batch at which the next start cuts; 0: none
 
 
 class _Version(msgspec.Struct):
@@ -96,6 +99,22 @@ def add_reason(reason: str, more: str) -> str:
     if not reason or more in reason:
         return reason or more
     return f"{reason}; {more}"[:DOUBT_REASON_CHARS_MAX]
+
+
+_SEVERITY = (Doubt.NONE, Doubt.CUT_TAIL, Doubt.CORRUPT, Doubt.SHORT, Doubt.LOST_DISK, Doubt.LOST_STATE)
+
+
+def worse_doubt(one: Doubt, other: Doubt) -> Doubt:
+    """Being short or lost weighs on how a vote counts, so it is not hidden behind corruption."""
+    return max(one, other, key=_SEVERITY.index)
+
+
+def note_damage(state: State, index: int, reason: str) -> None:
+    """`state` as it has to be written BEFORE the damage at Raft index `index` may be cut."""
+    state.doubt = int(worse_doubt(Doubt(state.doubt), Doubt.CORRUPT))
+    state.doubt_reason = add_reason(state.doubt_reason, reason)
+    state.damaged_index = min(index, state.damaged_index or index)
+    state.corruptions += 1
 
 
 class StateFile:

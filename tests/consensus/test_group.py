@@ -156,5 +156,6 @@ def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() ->
     follower.replica.on_raft(message, bytes(damaged))
     follower.replica.turn()
     assert follower.log.log_end_offset == 0
-    assert sent_to(cluster, leader.node_id, r.AppendResponse) == []
+    (answer,) = sent_to(cluster, leader.node_id, r.AppendResponse)
+    assert (answer.success, answer.damaged, answer.hint_index, answer.match_index) == (False, True, 3, 3)
     assert follower.replica._group.refused_batches == 1

@@ -10,8 +10,7 @@ from raftlog.errors import ConfigError, CorruptLogError, DiskFullError, Inconsis
 from raftlog.storage.index import IndexEntry
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import Producers
-from raftlog.storage.recovery import worse_doubt
-from raftlog.storage.state import StateFile, decode_state
+from raftlog.storage.state import StateFile, decode_state, worse_doubt
 from raftlog.types import Doubt, Flush
 from tests.storage.machine import (
     DIRECTORY,

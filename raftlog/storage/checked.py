@@ -1,0 +1,216 @@
+"""Reading a log without trusting the disk: what does not read back as it was written is found, noted and given up.
+
+Damage comes to light where bytes are read: for a follower, for a consumer that found a bad checksum, or by the scrub,
+which slowly reads everything again. A suspicion is confirmed by reading the whole segment from its name on, so that a
+bad wire or a stale position is not taken for a bad disk. Then, when other replicas hold the same records:
+
+    doubt, its reason and the damaged Raft index in `state`, synced, BEFORE the log fails and its worker ends
+
+and the next start cuts there and refetches (opening.py). A log that nobody else holds (`can_refetch` False) goes on
+with what is whole; `damage` says what is not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
+
+from raftlog.errors import CorruptLogError, CorruptMessageError, OffsetOutOfRangeError
+from raftlog.record.batch import check_crc, split
+from raftlog.storage.epochs import Epochs
+from raftlog.storage.lookup import Place
+from raftlog.storage.reader import Entries
+from raftlog.storage.recalling import RecallingLog
+from raftlog.storage.segment import SCAN_BYTES, BadBatchError, Segment
+
+
+class Damage(NamedTuple):
+    """`raft_index` and `offset` of the first batch that is not as it was written."""
+
+    raft_index: int
+    offset: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"damaged from offset {self.offset} on: {self.reason}"
+
+
+class Cursor(NamedTuple):
+    """The next batch of a segment."""
+
+    position: int
+    offset: int
+    raft_index: int
+
+
+def check_batches(
+    segment: Segment, epochs: Epochs, cursor: Cursor | None = None, at_once: int = SCAN_BYTES
+) -> Iterator[Cursor]:
+    """What stands behind each batch from `cursor` (else the segment's beginning) on, all of it checked.
+
+    Raises BadBatchError at the first batch that is not as it was written.
+    """
+    position, offset, index = cursor or Cursor(0, segment.base_offset, segment.first_index)
+    for place, header in segment.walk(position, whole=True, at_once=at_once):
+        index = epochs.next_batch_index(index)
+        if header.base_offset != offset:
+            raise BadBatchError(place, f"a batch at offset {header.base_offset} where {offset} was due")
+        if header.leader_epoch != epochs.term_at(index):
+            raise BadBatchError(place, f"a batch of epoch {header.leader_epoch} where {epochs.term_at(index)} was due")
+        offset = header.next_offset
+        index += 1
+        yield Cursor(place + header.batch_bytes, offset, index)
+
+
+def inspect(segment: Segment, epochs: Epochs, end_offset: int) -> Damage | None:
+    """The first damage of a segment whose last record stands in front of `end_offset`."""
+    cursor = Cursor(0, segment.base_offset, segment.first_index)
+    try:
+        for behind in check_batches(segment, epochs):
+            cursor = behind
+        if cursor.offset != end_offset:
+            raise BadBatchError(cursor.position, f"the segment ends at offset {cursor.offset}, not {end_offset}")
+    except BadBatchError as bad:
+        name = segment.path.rsplit("/", 1)[1]
+        return Damage(
+            epochs.next_batch_index(cursor.raft_index), cursor.offset, f"{name} at {bad.position}: {bad.reason}"
+        )
+    return None
+
+
+class CheckedLog(RecallingLog):
+    can_refetch = False  # other replicas hold what this one holds: for its owner to say
+    damage: Damage | None = None  # found, and nobody to refetch it from
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def read_entries(self, first_index: int, max_bytes: int) -> Entries:
+        """Entries from first_index on, which lies in [horizon_index, last_index]; at least one.
+
+        Raises CorruptLogError when they do not read back.
+        """
+        assert self._state.horizon_index <= first_index <= self.last_index
+        try:
+            return self._reader.entries(first_index, self.last_index, max_bytes)
+        except (CorruptLogError, CorruptMessageError) as error:
+            self.verify_entries(first_index, first_index)
+            raise CorruptLogError(str(error)) from error
+
+    def read(self, offset: int, max_bytes: int, end_offset: int, *, verify: bool = False) -> bytes:
+        """Whole batches from the one that holds `offset` on, all below end_offset; at least one if there is one.
+
+        Ends where a segment ends; `verify` checks their checksums. Raises OffsetOutOfRangeError outside
+        [log start offset, log end offset], CorruptLogError when they do not read back: see `verify_offset` then.
+        """
+        if not self._state.log_start_offset <= offset <= self.log_end_offset:
+            raise OffsetOutOfRangeError(
+                f"offset {offset} is not in [{self._state.log_start_offset}, {self.log_end_offset}]"
+            )
+        end_offset = min(end_offset, self.log_end_offset)
+        if offset >= end_offset:
+            return b""
+        try:
+            data = self._reader.records(offset, max_bytes, end_offset)
+            if verify and not all(check_crc(data, position, header) for position, header in split(data)):
+                raise CorruptLogError(f"a batch from offset {offset} on does not match its checksum")
+        except CorruptMessageError as error:
+            raise CorruptLogError(str(error)) from error
+        return data
+
+    def _batch_end(self, index: int) -> int:
+        """The offset behind the batch at a Raft index that the log holds."""
+        try:
+            segment, position = self._lookup.of_index(index)
+            header = segment.header_at(position)
+            if header is None:
+                raise CorruptLogError(f"no batch at {position} of {segment.path}")
+        except CorruptLogError:
+            self.verify_entries(index, index)
+            raise
+        self._lookup.remember_index(index, Place(segment, position))
+        return header.next_offset
+
+    # --- damage ----------------------------------------------------------------------------
+
+    def verify_entries(self, first_index: int, last_index: int) -> None:
+        """Somebody could not read these entries: reads their segments again, from the disk.
+
+        Raises CorruptLogError, with the log failed, when they are damaged and can be refetched.
+        """
+        self._tail.clear()  # memory may be what is bad
+        first = max(0, bisect_right(self._segments, first_index, key=_first_index) - 1)
+        for segment in self._segments[first:]:
+            if segment.first_index > last_index or not self._is_whole(segment):
+                return
+
+    def verify_offset(self, offset: int) -> None:
+        """Likewise for the record at `offset`."""
+        self._tail.clear()
+        number = max(0, bisect_right(self._segments, offset, key=_base_offset) - 1)
+        for segment in self._segments[number : number + 1]:
+            self._is_whole(segment)
+
+    def _is_whole(self, segment: Segment) -> bool:
+        damage = inspect(segment, self._epochs, self._end_of(segment))
+        if damage is None:
+            return True
+        if self.can_refetch:
+            self._give_up(damage)
+        self.damage = damage
+        return False
+
+    def _end_of(self, segment: Segment) -> int:
+        following = bisect_right(self._segments, segment.base_offset, key=_base_offset)
+        return self._segments[following].base_offset if following < len(self._segments) else self.log_end_offset
+
+    def _give_up(self, damage: Damage) -> NoReturn:
+        self.note_damage(damage.raft_index, str(damage))
+        error = CorruptLogError(f"{damage}; at its next start this replica refetches it from the others")
+        self._fail(error)
+        raise error
+
+    # --- the scrub -------------------------------------------------------------------------
+
+    _scrub_segment = -1  # base offset of the segment that is being read
+    _scrub_cursor: Cursor | None = None
+    _scrub_mark: tuple[int, int] = (0, 0)
+
+    def scrub(self, max_bytes: int) -> None:
+        """Reads on through the log, about max_bytes of it, checking all; begins anew behind the end.
+
+        Raises CorruptLogError, with the log failed, for damage that can be refetched.
+        """
+        self._check_usable()
+        if not self._segments or self.damage is not None:
+            return
+        mark = (self._state.generation, self._state.truncations)
+        if mark != self._scrub_mark:
+            self._scrub_mark, self._scrub_cursor = mark, None  # positions may hold other batches now
+        segment = self._segments[max(0, bisect_right(self._segments, self._scrub_segment, key=_base_offset) - 1)]
+        if segment.base_offset != self._scrub_segment:
+            self._scrub_segment, self._scrub_cursor = segment.base_offset, None
+        start = self._scrub_cursor.position if self._scrub_cursor else 0
+        try:
+            for cursor in check_batches(segment, self._epochs, self._scrub_cursor, max_bytes):
+                self._scrub_cursor = cursor
+                if cursor.position - start >= max_bytes:
+                    return
+        except BadBatchError:
+            self._scrub_cursor = None
+            self._is_whole(segment)
+            return
+        following = bisect_right(self._segments, segment.base_offset, key=_base_offset)
+        if following < len(self._segments):
+            self._scrub_segment, self._scrub_cursor = self._segments[following].base_offset, None
+            self._lookup.close_idle()
+        else:
+            self._scrub_segment, self._scrub_cursor = -1, None
+
+
+def _base_offset(segment: Segment) -> int:
+    return segment.base_offset
+
+
+def _first_index(segment: Segment) -> int:
+    return segment.first_index

@@ -1,0 +1,130 @@
+"""A replica whose own copy is damaged learns of it, gives it up, and comes back whole from the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftlog.errors import CorruptLogError, ErrorCode
+from raftlog.protocol import messages as m
+from raftlog.record.batch import decode
+from raftlog.types import Doubt
+from tests.partition.harness import Cluster, Node, batch, fetch, produce
+
+_RECORDS = 120
+
+
+def _filled(nodes: int = 3) -> tuple[Cluster, Node]:
+    cluster = Cluster(nodes, segment_bytes=2048)
+    leader = cluster.leader()
+    for number in range(_RECORDS):
+        leader.replica.on_request("c", produce(number), [batch(b"%03d" % number + bytes(60))])
+        cluster.settle()
+    cluster.settle(2.0)  # the bounds are written, the index knows everything
+    for node in cluster.nodes.values():
+        node.log._commit_index()
+        node.log._tail.clear()
+    return cluster, leader
+
+
+def _flip(node: Node, segment: int, position: int = 90) -> None:
+    paths = sorted(path for path in node.disk.files() if path.endswith(".log"))
+    node.disk.flip_bit(paths[segment], position, 1)
+
+
+def _restart(cluster: Cluster, node: Node) -> None:
+    node.disk.restart()
+    node.start()
+    for other in cluster.nodes.values():
+        if other is not node:
+            node.replica.set_peer(other.node_id, other.boot_id)
+            other.replica.set_peer(node.node_id, node.boot_id)
+
+
+def _assert_whole(cluster: Cluster) -> None:
+    cluster.settle(8.0)
+    for node in cluster.nodes.values():
+        assert node.log.doubt is Doubt.NONE
+        assert node.replica.high_watermark == _RECORDS
+        values = [
+            record.value[:3] if record.value else b""
+            for offset in range(_RECORDS)
+            for record in decode(node.replica.read_committed(offset, 1))
+        ]
+        assert values == [b"%03d" % number for number in range(_RECORDS)]
+
+
+def _last_fetch(node: Node) -> m.FetchResponse:
+    return next(answer for _, answer, _ in reversed(node.answers) if isinstance(answer, m.FetchResponse))
+
+
+@pytest.mark.parametrize("segment", [0, 2, -1])
+def test_the_scrub_of_a_follower_finds_it_and_the_leader_has_it(segment: int) -> None:
+    cluster, leader = _filled()
+    victim = next(node for node in cluster.nodes.values() if node is not leader)
+    _flip(victim, segment)
+    with pytest.raises(CorruptLogError, match="damaged from offset"):
+        cluster.settle(60.0)
+    _restart(cluster, victim)
+    assert victim.log.doubt in (Doubt.SHORT, Doubt.CORRUPT)
+    _assert_whole(cluster)
+    assert (victim.replica.status().corruptions, victim.replica.status().truncations) == (1, 1)
+
+
+def test_a_follower_that_cannot_read_a_batch_makes_the_leader_look_at_its_disk() -> None:
+    cluster, leader = _filled()
+    victim = next(node for node in cluster.nodes.values() if node is not leader)
+    victim.disk.wipe("orders-0")
+    _flip(leader, 2)
+    with pytest.raises(CorruptLogError, match="checksum"):
+        _restart(cluster, victim)
+        cluster.settle(3.0)
+    assert leader.log.doubt is Doubt.CORRUPT
+    _restart(cluster, leader)
+    _assert_whole(cluster)
+
+
+def test_a_bad_wire_is_no_reason_to_doubt_a_good_disk() -> None:
+    cluster, leader = _filled()
+    leader.log.verify_entries(3, leader.log.last_index)
+    cluster.settle(5.0)
+    assert leader.log.doubt is Doubt.NONE
+
+
+def test_a_consumer_s_question_makes_the_leader_look_and_is_answered_first() -> None:
+    cluster, leader = _filled()
+    _flip(leader, 1)
+    offset = leader.log._segments[1].base_offset
+    leader.replica.on_request("c", fetch(offset), [])
+    leader.replica.turn()
+    assert _last_fetch(leader).error_code == ErrorCode.NONE  # never decoded on its way
+    leader.replica.on_request("c", fetch(offset, verify=True), [])
+    with pytest.raises(CorruptLogError):
+        leader.replica.turn()
+    answer = _last_fetch(leader)
+    assert answer.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert "checksum" in answer.error_text
+    _restart(cluster, leader)
+    _assert_whole(cluster)
+
+
+def test_the_only_replica_keeps_what_is_whole_and_says_what_is_not() -> None:
+    cluster, leader = _filled(1)
+    _flip(leader, 1)
+    offset = leader.log._segments[1].base_offset
+    for _ in range(2):
+        leader.replica.on_request("c", fetch(offset, verify=True), [])
+        leader.replica.turn()
+    assert _last_fetch(leader).error_code == ErrorCode.CORRUPT_MESSAGE
+    assert f"damaged from offset {offset}" in leader.replica.status().error
+    leader.replica.on_request("c", fetch(_RECORDS - 1, verify=True), [])
+    leader.replica.on_request("c", produce(1), [batch(b"more")])
+    cluster.settle()
+    assert leader.results()[-1].error_code == ErrorCode.NONE
+
+
+def test_a_time_that_leads_through_damage_is_an_error_and_ends_no_worker() -> None:
+    _, leader = _filled(1)
+    _flip(leader, 0, 9)
+    request = m.ListOffsetsRequest(correlation_id=1, topic_id=leader.log.topic_id, partition=0, timestamp_ms=5)
+    leader.replica.on_request("c", request, [])
+    assert leader.answers[-1][1].error_code == ErrorCode.KAFKA_STORAGE_ERROR
