@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 _ACKS = {"0": 0, "1": 1, "all": -1}
 
 
+_FLUSH = click.option(
+    "--flush",
+    type=click.Choice([str(mode) for mode in Flush]),
+    default=str(Flush.ALWAYS),
+    show_default=True,
+    help="Of nodes started here: sync before every acknowledgement, or leave that to the system.",
+)
+_DATA = click.option(
+    "--data",
+    metavar="DIR",
+    help="Of nodes started here: data goes under DIR and is removed afterwards.  [default: ./raftlog-data]",
+)
+
+
 @click.group()
 def bench() -> None:
     """Measure how fast a cluster takes and hands out records.
@@ -85,18 +99,8 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
             show_default=True,
             help="Measured time.",
         ),
-        click.option(
-            "--flush",
-            type=click.Choice([str(mode) for mode in Flush]),
-            default=str(Flush.ALWAYS),
-            show_default=True,
-            help="Of nodes started here: sync before every acknowledgement, or leave that to the system.",
-        ),
-        click.option(
-            "--data",
-            metavar="DIR",
-            help="Of nodes started here: data goes under DIR and is removed afterwards.  [default: ./raftlog-data]",
-        ),
+        _FLUSH,
+        _DATA,
         json_option,
     )
 
@@ -149,6 +153,41 @@ def consume(context: click.Context, /, as_json: bool, **options: Any) -> None:
     _measure(context, options, measure_consume, as_json)
 
 
+@bench.command()
+@click.option(
+    "--blows", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="How often the leader goes."
+)
+@click.option("--graceful", is_flag=True, help="Stop the leader's node with SIGTERM instead of killing it.")
+@click.option(
+    "--rate", type=click.IntRange(min=1), metavar="N", default=10_000, show_default=True, help="Records a second."
+)
+@_FLUSH
+@_DATA
+@json_option
+def failover(blows: int, graceful: bool, rate: int, flush: str, data: str | None, as_json: bool) -> None:
+    """Measure the gap that clients see when a leader goes.
+
+    Three nodes are started here, and a steady stream of records is sent with acks=all. The node that leads is killed
+    (kill -9) and started again, over and over; each gap is the longest time between two acknowledgements around a
+    blow. In the end all is read back: the exit code is 1 when a record was lost, duplicated or out of order.
+
+    \b
+    Examples:
+        raftlog bench failover
+        raftlog bench failover --graceful --blows 5 --json
+    """
+    from .failover_run import measure_failover
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        directory = stack.enter_context(temporary_directory("bench-", _parent(data)))
+        cluster = stack.enter_context(own_cluster(3, directory, Flush(flush)))
+        found = measure_failover(cluster, blows=blows, graceful=graceful, rate=rate)
+    _show(found.figures() | {"flush": flush, "graceful": graceful}, as_json)
+    if found.lost or found.duplicated or found.out_of_order or found.failed:
+        raise SystemExit(1)
+
+
 Measure = Callable[["Settings"], dict[str, object]]
 
 
@@ -169,10 +208,7 @@ def _measure(context: click.Context, options: dict[str, Any], measure: Measure, 
     with contextlib.ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         if bootstrap is None:
-            parent = Path(data) if data else None
-            if parent is not None:
-                parent.mkdir(parents=True, exist_ok=True)
-            directory = stack.enter_context(temporary_directory("bench-", parent))
+            directory = stack.enter_context(temporary_directory("bench-", _parent(data)))
             disk = {
                 "file_system": file_system_type(directory),
                 "fdatasync_p50_ms": round(fdatasync_p50_ms(directory), 3),
@@ -183,6 +219,18 @@ def _measure(context: click.Context, options: dict[str, Any], measure: Measure, 
         else:
             settings = msgspec.structs.replace(settings, bootstrap=bootstrap)
         figures = measure(settings) | disk
+    _show(figures, as_json)
+
+
+def _parent(data: str | None) -> Path | None:
+    """Where data of nodes started here goes; None: the default."""
+    if not data:
+        return None
+    Path(data).mkdir(parents=True, exist_ok=True)
+    return Path(data)
+
+
+def _show(figures: dict[str, object], as_json: bool) -> None:
     if as_json:
         print_json(figures)
     else:
@@ -192,4 +240,6 @@ def _measure(context: click.Context, options: dict[str, Any], measure: Measure, 
 def _text(value: object) -> str | int | None:
     if isinstance(value, float):
         return f"{value:,.3f}" if value < 100 else f"{value:,.0f}"
+    if isinstance(value, list):
+        return ", ".join(f"{each:,.0f}" for each in value)
     return value if isinstance(value, int) or value is None else str(value)

@@ -96,6 +96,8 @@ FOREIGN_WAIT_S = 2.0  # so long a starting node waits for one of its own cluster
 # --- client ---------------------------------------------------------------------------------
 METADATA_BACKOFF_MIN_S = 0.02  # the first look for a new leader comes at once: elections may be over
 METADATA_BACKOFF_MAX_S = 1.0  # a cluster that is down is not helped by more questions
+METADATA_ELECTION_S = 0.5  # so long a client asks at the least back-off: most elections are over by then
+METADATA_STREAK_ENDS_S = 0.3  # after so long without a wish the next one is another trouble, and starts anew
 METADATA_EAGER_S = 5.0  # as long as an election may be under way, the back-off stays small
 METADATA_EAGER_BACKOFF_S = 0.2  # what it then costs at most to learn of the new leader
 METADATA_ANSWER_S = 1.0  # a node that does not answer for so long is passed over for the next

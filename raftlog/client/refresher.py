@@ -20,8 +20,10 @@ from raftlog.limits import (
     METADATA_BACKOFF_MIN_S,
     METADATA_EAGER_BACKOFF_S,
     METADATA_EAGER_S,
+    METADATA_ELECTION_S,
     METADATA_MAX_AGE_S,
     METADATA_NODES_TRIED,
+    METADATA_STREAK_ENDS_S,
 )
 from raftlog.protocol.messages import MetadataRequest, MetadataResponse
 from raftlog.types import Endpoint
@@ -97,10 +99,10 @@ class Refresher:
         return float("inf")
 
     def _set_backoff(self, now_s: float) -> None:
-        if now_s - self._asked_s > 2 * METADATA_BACKOFF_MAX_S:
-            self._streak_s = now_s
+        if now_s - self._asked_s > self._backoff_s + METADATA_STREAK_ENDS_S:
+            self._streak_s = now_s  # for a while nobody wanted anything: this is another trouble
             self._backoff_s = METADATA_BACKOFF_MIN_S
-        else:
+        elif now_s - self._streak_s >= METADATA_ELECTION_S:
             eager = now_s - self._streak_s < METADATA_EAGER_S
             limit = METADATA_EAGER_BACKOFF_S if eager else METADATA_BACKOFF_MAX_S
             self._backoff_s = min(self._backoff_s * _BACKOFF_GROWTH, limit)

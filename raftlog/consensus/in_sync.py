@@ -49,16 +49,16 @@ class InSync:
             self._note_members()
 
     def update(self, progress: Mapping[int, Progress], told_index: int, now_s: float) -> None:
-        """`told_index`: a follower that lacks anything up to it is no member yet."""
+        """`told_index`: what this leader acknowledged; who lacks any of it, or of older terms, is no member yet."""
         changed = False
         for node_id, state in self._states.items():
             p = progress[node_id]
             if state is _State.OUT:
-                if self._keeps_up(p, now_s) and now_s - p.caught_up_s < limits.IN_SYNC_JOIN_S:
+                if p.was_heard and self._keeps_up(p, now_s) and now_s - p.caught_up_s < limits.IN_SYNC_JOIN_S:
                     state = _State.JOINING
             elif not self._keeps_up(p, now_s):
                 state = _State.OUT
-            if state is _State.JOINING and p.match_index >= told_index:
+            if state is _State.JOINING and p.match_index >= max(told_index, self._epoch_index):
                 state = _State.IN
             if state is not self._states[node_id]:
                 self._states[node_id] = state

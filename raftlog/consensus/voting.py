@@ -75,6 +75,9 @@ class Voting(Member):
         self._rejoin.on_append(self.term, self.epoch_index, self._all_votes_index)
         self._progress = {other: Progress(self.epoch_index, now_s, caught_up_s=now_s) for other in self._others}
         self._in_sync = InSync(self.node_id, self._others, self.epoch_index, now_s)
+        for other in self._others:
+            if not self._boots[other]:
+                self._in_sync.leave(other)  # known to be gone: nobody waits for it
         self.acked_index = 0
 
     def _own_vote(self) -> Vote:

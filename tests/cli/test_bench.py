@@ -16,13 +16,14 @@ from raftlog.node.local import LocalCluster
 from tests.cli.command import COMMAND, processes_with, run
 
 pytestmark = pytest.mark.cluster
-QUICK = ["--seconds", "1", "--json"]
+QUICK = ["--seconds", "1"]
 BENCH_S = 120.0
 
 
 def _figures(tmp_path: Path, *arguments: str) -> dict[str, object]:
+    how = [] if arguments[0] == "failover" else QUICK
     done = subprocess.run(
-        [*COMMAND, "bench", *arguments, *QUICK], cwd=tmp_path, capture_output=True, timeout=BENCH_S, check=False
+        [*COMMAND, "bench", *arguments, *how, "--json"], cwd=tmp_path, capture_output=True, timeout=BENCH_S, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.count(b"\n") == 1
@@ -95,3 +96,12 @@ def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
         assert time.monotonic() < deadline_s, left
         time.sleep(0.1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_leader_that_goes_is_measured_and_nothing_is_lost(tmp_path: Path) -> None:
+    figures = _figures(tmp_path, "failover", "--blows", "1", "--graceful", "--rate", "2000")
+    assert figures["lost"] == figures["failed"] == figures["duplicated"] == figures["out_of_order"] == 0
+    assert isinstance(figures["gaps_ms"], list)
+    assert len(figures["gaps_ms"]) == 1
+    assert 0 < float(str(figures["gap_max_ms"])) < 2500
+    assert int(str(figures["acked"])) > 2000

@@ -194,3 +194,19 @@ def test_a_single_replica_confirms_itself() -> None:
     latest(leader, linearizable=True)
     leader.replica.turn()
     assert offsets_answers(leader)[-1].error_code == 0
+
+
+def test_a_new_leader_does_not_wait_for_the_old_one_when_that_is_known_to_be_gone() -> None:
+    cluster = Cluster(3)
+    old = cluster.leader()
+    cluster.away = {old.node_id}
+    rest = followers_of(cluster, old)
+    for node in rest:
+        node.replica.set_peer(old.node_id, 0)
+    while not any(node.replica.is_leader for node in rest):
+        cluster.settle(0.01)
+    new = next(node for node in rest if node.replica.is_leader)
+    ask(new, 1)
+    cluster.settle(0.05)
+    assert answer_to(new, 1) is ErrorCode.NONE
+    assert old.node_id not in new.replica.status().in_sync
