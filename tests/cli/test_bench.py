@@ -63,7 +63,7 @@ def test_consuming_is_measured_raw_and_decoded(tmp_path: Path) -> None:
 
 
 def test_a_running_cluster_is_measured_and_its_topics_left_as_they_were(cluster: LocalCluster) -> None:
-    done = run(cluster, "bench", "produce", "--bootstrap", cluster.bootstrap, *QUICK)
+    done = run(cluster, "bench", "produce", "--bootstrap", cluster.bootstrap, *QUICK, "--json")
     figures = json.loads(done.stdout)
     assert figures["records_per_s"] > 0
     assert (figures["file_system"], figures["nodes_cpu_s"]) == (None, None)
