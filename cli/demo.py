@@ -195,7 +195,7 @@ class _Run:
         if not as_json:
             click.echo(
                 f"node {self._blow.victim}, which led partition 0, was killed in the middle and started again: "
-                f"nothing that was acknowledged is lost or out of order"
+                f"nothing that was acknowledged is lost, doubled or out of order"
             )
 
     def _failures(self, verdict: Verdict, failover_ms: int | None) -> list[str]:

@@ -4,7 +4,7 @@ Every record has an id, `file:line`, and with it an index: its place in the orde
 whole read of each partition, from offset 0 on, it is judged per id:
 
     lost           acknowledged, and never read with the bytes that were sent
-    duplicated     read again at another offset; an unknown outcome that was retried does that
+    duplicated     read again at another offset
     out of order   first read after a record of its partition that was sent later
     gap            an offset that does not follow the one before it, or an end that is not the end
     stranger       an id that was not sent, one in another partition, or other bytes under its id
@@ -39,9 +39,10 @@ class Verdict(NamedTuple):
     misplaced: int
 
     def failures(self) -> list[str]:
-        """Why this run may not pass; empty when it may. Duplicates alone are no failure."""
+        """Why this run may not pass; empty when it may."""
         counted = (
             (self.lost, "acknowledged records were lost"),
+            (self.duplicated, "records were written more than once"),
             (self.out_of_order, "records are out of order"),
             (self.gaps, "offsets do not follow the one before"),
             (self.strangers, "records are not what was sent"),

@@ -188,8 +188,10 @@ class Accumulator:
             return 0.0
         return batch.created_s + self._linger_s
 
-    def take(self, lane: Lane, now_s: float) -> PendingBatch | None:
-        """The next batch of the lane, encoded, if one is ready."""
+    def take(
+        self, lane: Lane, now_s: float, number: Callable[[PendingBatch], None] | None = None
+    ) -> PendingBatch | None:
+        """The next batch of the lane, numbered if it has to be, and encoded, if one is ready."""
         with self.lock:
             if self.ready_at_s(lane) > now_s:
                 return None
@@ -200,6 +202,8 @@ class Accumulator:
                 batch, lane.open = lane.open, None
             if lane.open is None and not lane.sealed:
                 self._filled.pop(lane, None)
+        if number is not None:
+            number(batch)
         if batch.builder is not None:
             unused = batch.reserved_bytes - len(batch.encode())
             if unused > 0:
@@ -213,6 +217,11 @@ class Accumulator:
             lane.sealed.extendleft(sorted(batches, key=lambda batch: batch.sequence, reverse=True))
             if lane.sealed:
                 self._filled[lane] = None
+
+    def has_maybe_written(self, lane: Lane) -> bool:
+        """Whether a batch of unknown outcome waits to be sent again."""
+        with self.lock:
+            return any(batch.maybe_written for batch in lane.sealed)
 
     def take_created_before(self, lane: Lane, created_s: float) -> list[PendingBatch]:
         """Removes what has waited since before `created_s`, for the sender to fail."""

@@ -24,6 +24,8 @@ from raftlog.protocol.messages import (
     FetchResponse,
     HandshakeRequest,
     HandshakeResponse,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
     ListOffsetsRequest,
     ListOffsetsResponse,
     MetadataRequest,
@@ -42,6 +44,7 @@ Request = (
     | DescribeReplicasRequest
     | CreateTopicsRequest
     | DeleteTopicsRequest
+    | InitProducerIdRequest
     | ProduceRequest
     | FetchRequest
     | ListOffsetsRequest
@@ -51,6 +54,7 @@ Answer = (
     | MetadataResponse
     | DescribeReplicasResponse
     | TopicsResponse
+    | InitProducerIdResponse
     | FetchResponse
     | ListOffsetsResponse
     | ProduceResult

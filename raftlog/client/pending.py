@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from raftlog.errors import RaftlogError
-from raftlog.record.batch import BatchBuilder, Headers
+from raftlog.record.batch import BatchBuilder, Headers, numbered
 
 LOGGER = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class PendingBatch:
     `append_at` is its builder's, kept at hand because it runs once per record.
 
     `maybe_written`: an attempt ended without an answer, so it may be in the log although it is not
-    acknowledged. `sequence` counts the batches of the partition, in the order of `send`.
+    acknowledged. `sequence` counts the batches of the partition, in the order of `send`. What partitions know it by
+    are the numbers of `number`, -1 while it has none.
     """
 
     __slots__ = (
@@ -62,6 +63,8 @@ class PendingBatch:
         "error",
         "maybe_written",
         "partition",
+        "producer_epoch",
+        "producer_id",
         "reserved_bytes",
         "retries",
         "sequence",
@@ -88,6 +91,7 @@ class PendingBatch:
         self.data = b""
         self.retries = 0
         self.maybe_written = False
+        self.producer_id = self.producer_epoch = -1
         self.done = False
         self.base_offset = -1
         self.error: RaftlogError | None = None
@@ -117,6 +121,15 @@ class PendingBatch:
             self.data = self.builder.build()
             self._drop_builder()
         return self.data
+
+    def number(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        """From now on it is sent as this; only BEFORE the first attempt that may have written it."""
+        assert not self.maybe_written
+        self.producer_id, self.producer_epoch = producer_id, producer_epoch
+        if self.builder is not None:
+            self.builder.number(producer_id, producer_epoch, base_sequence)
+        else:
+            self.data = numbered(self.data, producer_id, producer_epoch, base_sequence)
 
     def _drop_builder(self) -> None:
         self.builder = None

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from raftlog.client.accumulator import Accumulator, Lane
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.numbering import ProducerIds
 from raftlog.client.partitioners import Partitioner, PartitionFunction, partitioner_named
 from raftlog.client.pending import PendingBatch, RecordFuture
 from raftlog.client.sender import Sender
@@ -20,7 +21,7 @@ from raftlog.errors import (
     NoBrokersAvailableError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import RECORD_BYTES_MAX, TOPIC_UNKNOWN_S
+from raftlog.limits import PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_UNKNOWN_S
 from raftlog.record.batch import HEADER_BYTES, Headers
 from raftlog.record.compression import COMPRESSIONS
 
@@ -70,12 +71,17 @@ class Producer:
     delivery_timeout_ms  after which a record fails, however often it was tried; one that was sent may have been
                          written all the same, which the error's `outcome_unknown` tells
     request_timeout_ms   how long one attempt waits for its answer
-    max_in_flight        batches of one partition on their way at the same time
+    max_in_flight        batches of one partition on their way at the same time; with idempotence at most 5
+    enable_idempotence   each record is written once and in the order of `send`, however often it is sent; needs
+                         acks="all". None: on with acks="all"
 
-    Records of one partition keep the order of `send`, also when they are sent again. A batch whose outcome is
-    unknown is sent again and may then be in the log twice. As in Kafka without idempotence, a batch that is
-    refused for a moment (throttled, too few replicas in sync, disk full) while one behind it in flight is
-    accepted comes after that one: max_in_flight=1 excludes it.
+    Records of one partition keep the order of `send`, also when they are sent again. With idempotence a record is in
+    the log at most once, whatever becomes of it; one that was written, but so long ago that its offset is forgotten,
+    has offset -1. The first record waits for a producer id of the controller.
+
+    Without idempotence a batch whose outcome is unknown is sent again and may then be in the log twice, and, as in
+    Kafka, a batch that is refused for a moment (throttled, too few replicas in sync, disk full) while one behind it in
+    flight is accepted comes after that one: max_in_flight=1 excludes it.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Producer:
         delivery_timeout_ms: float = 120_000,
         request_timeout_ms: float = 30_000,
         max_in_flight: int = 5,
+        enable_idempotence: bool | None = None,
         bootstrap_timeout_ms: float = 10_000,
         client_id: str = "raftlog-producer",
     ) -> None:
@@ -104,6 +111,11 @@ class Producer:
             raise ValueError(f"unknown compression {compression!r}; known are {', '.join(COMPRESSIONS)}")
         if batch_bytes < 1 or buffer_bytes < 1 or max_in_flight < 1:
             raise ValueError("batch_bytes, buffer_bytes and max_in_flight are at least 1")
+        idempotent = _ACKS[acks] == -1 if enable_idempotence is None else enable_idempotence
+        if idempotent and _ACKS[acks] != -1:
+            raise ValueError(f"idempotence needs acks='all', not {acks!r}")
+        if idempotent and max_in_flight > PRODUCER_BATCHES_MAX:
+            raise ValueError(f"max_in_flight is at most {PRODUCER_BATCHES_MAX} with idempotence, not {max_in_flight}")
         partitioner_named(partitioner)  # a wrong name is an error now, not at the first send
         self._partitioner = partitioner
         self._compression = compression
@@ -127,6 +139,7 @@ class Producer:
             engine.refresher,
             self._accumulator,
             acks=_ACKS[acks],
+            ids=ProducerIds(engine.calls) if idempotent else None,
             max_in_flight=max_in_flight,
             retries=retries,
             request_timeout_s=request_timeout_ms / 1000,

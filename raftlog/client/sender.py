@@ -2,11 +2,13 @@
 
 Order within a partition: after a batch failed, nothing more is sent for the partition until every
 other batch in flight has its outcome; then all that failed goes again, in the order of `send`, BEFORE
-anything younger. A leader that has not acknowledged anything yet gets one batch alone: if it refuses, none
-behind it can have been accepted by a leader elected a moment later.
+anything younger.
 
-A batch whose outcome is unknown is sent again and may then be in the log twice; one that was refused,
-or never left, is not.
+With idempotence (numbering.py) each batch is written once, however often it is sent, and the partition refuses what
+comes out of order. What it does not take any more fails if it may have been written: it is never sent under other
+numbers. Without, a leader that has not acknowledged anything yet gets one batch alone: if it refuses, none behind it
+can have been accepted by a leader elected a moment later; and a batch whose outcome is unknown is sent again and may
+then be in the log twice.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from functools import partial
 from raftlog.client.accumulator import Accumulator, Lane
 from raftlog.client.exchange import Answer, Exchange
 from raftlog.client.metadata import Leader, MetadataCache
+from raftlog.client.numbering import Numbering, ProducerIds
 from raftlog.client.pending import PendingBatch
 from raftlog.client.refresher import Refresher
 from raftlog.errors import (
@@ -41,6 +44,15 @@ from raftlog.limits import (
 )
 from raftlog.protocol.messages import ProduceRequest, ProduceResult
 
+# What a partition answers to a batch of an idempotent producer that it does not take with these numbers.
+_NOT_TAKEN = frozenset(
+    (
+        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        ErrorCode.INVALID_PRODUCER_EPOCH,
+        ErrorCode.UNKNOWN_PRODUCER_ID,
+    )
+)
+
 
 class Flow:
     """What is in flight for one partition. `returned` waits to be put back once nothing is in flight."""
@@ -52,6 +64,7 @@ class Flow:
         "last_error",
         "leader",
         "moved_s",
+        "numbering",
         "proven",
         "retry_s",
         "returned",
@@ -67,6 +80,7 @@ class Flow:
         self.connecting_s: float | None = None
         self.moved_s: float | None = None  # since when another leader is known than the one asked
         self.last_error: RaftlogError | None = None
+        self.numbering = Numbering()  # used with idempotence
 
 
 class Sender:
@@ -78,16 +92,19 @@ class Sender:
         accumulator: Accumulator,
         *,
         acks: int,
+        ids: ProducerIds | None = None,
         max_in_flight: int,
         retries: int | None,
         request_timeout_s: float,
         delivery_timeout_s: float,
     ) -> None:
+        """`ids`: with idempotence, whose numbers come from it."""
         self._exchange = exchange
         self._cache = cache
         self._refresher = refresher
         self._accumulator = accumulator
         self._acks = acks
+        self._ids = ids
         self._max_in_flight = max_in_flight
         self._retries = retries
         self._request_timeout_s = request_timeout_s
@@ -124,7 +141,7 @@ class Sender:
             ready_s = self._accumulator.ready_at_s(lane)
             if max(ready_s, flow.retry_s) > now_s:
                 return max(ready_s, flow.retry_s)
-            if len(flow.in_flight) >= (self._max_in_flight if flow.proven else 1):
+            if len(flow.in_flight) >= (self._max_in_flight if flow.proven or self._ids else 1):
                 break
             leader = self._cache.leader(lane.topic, lane.partition)
             if leader is None:
@@ -140,7 +157,9 @@ class Sender:
             if not self._exchange.connect(leader.endpoint):
                 return self._not_connected(flow, now_s)
             flow.connecting_s = None
-            batch = self._accumulator.take(lane, now_s)
+            if self._ids is not None and not self._may_number(self._ids, lane, flow, now_s):
+                return now_s + RETRY_BACKOFF_MAX_S
+            batch = self._accumulator.take(lane, now_s, flow.numbering.number if self._ids else None)
             if batch is None:
                 break
             if not self._send(lane, flow, leader, batch, now_s):
@@ -148,6 +167,22 @@ class Sender:
                 flow.retry_s = now_s + METADATA_BACKOFF_MIN_S / 4
                 return flow.retry_s
         return float("inf")
+
+    def _may_number(self, ids: ProducerIds, lane: Lane, flow: Flow, now_s: float) -> bool:
+        """Whether the lane's next batch may be sent with the numbers that it has, or that it would be given."""
+        numbering = flow.numbering
+        if numbering.burnt and not self._accumulator.has_maybe_written(lane):
+            # What may have been written goes first, with the numbers that it had; then nothing of them is left open.
+            if flow.in_flight:
+                return False
+            numbering.begin_next_epoch(ids)
+        if numbering.producer_id < 0:
+            producer_id = ids.get(now_s)
+            if producer_id is None:
+                flow.last_error = ids.error
+                return False
+            numbering.begin(producer_id)
+        return True
 
     def _not_connected(self, flow: Flow, now_s: float) -> float:
         if flow.connecting_s is None:
@@ -200,7 +235,9 @@ class Sender:
     ) -> None:
         batch = flow.in_flight.pop(correlation_id)
         code = ErrorCode.REQUEST_TIMED_OUT if answer is None else answer.error_code
-        if code == ErrorCode.NONE and isinstance(answer, ProduceResult):
+        # A batch that was written long before was so by an attempt of which nothing was heard.
+        written_before = code == ErrorCode.DUPLICATE_SEQUENCE_NUMBER and batch.maybe_written
+        if (code == ErrorCode.NONE or written_before) and isinstance(answer, ProduceResult):
             flow.proven = True
             flow.backoff_s = RETRY_BACKOFF_MIN_S
             flow.last_error = None
@@ -224,19 +261,30 @@ class Sender:
         if error.invalid_metadata or error.outcome_unknown:
             self._cache.refused(lane.topic, lane.partition, leader, hint, now_s)
             self._refresher.want()
-        if not error.retriable or (self._retries is not None and batch.retries >= self._retries):
+        renumbered = error.code in _NOT_TAKEN and self._is_sent_again(flow, batch)
+        retriable = error.retriable and (self._retries is None or batch.retries < self._retries)
+        if not retriable and not renumbered:
             error.outcome_unknown = batch.maybe_written
-            self._give_up(batch, error)
+            self._give_up(flow, batch, error)
         elif now_s >= batch.created_s + self._delivery_timeout_s:
-            self._give_up(batch, self._too_late(lane, flow, batch))
+            self._give_up(flow, batch, self._too_late(lane, flow, batch))
         else:
-            batch.retries += 1
+            batch.retries += not renumbered
             if not flow.returned:
                 # Once for all that fails together; the first retry comes soon: often only the leader moved.
                 flow.retry_s = now_s + flow.backoff_s
                 flow.backoff_s = min(flow.backoff_s * 2, RETRY_BACKOFF_MAX_S)
             flow.returned.append(batch)
             flow.proven = False
+
+    def _is_sent_again(self, flow: Flow, batch: PendingBatch) -> bool:
+        """The partition does not take the batch with its numbers: it was not written by this attempt."""
+        unresolved = (*flow.in_flight.values(), *flow.returned)
+        if not flow.numbering.burnt and any(other.sequence < batch.sequence for other in unresolved):
+            return True  # one before it has to be sent again, and then it follows
+        # Its predecessor is acknowledged or given up: with these numbers it will never be taken.
+        flow.numbering.burnt = True
+        return not batch.maybe_written
 
     def _too_late(self, lane: Lane, flow: Flow, batch: PendingBatch) -> DeliveryTimeoutError:
         outcome = "it may have been written" if batch.maybe_written else "it was not written"
@@ -247,7 +295,9 @@ class Sender:
         error.outcome_unknown = batch.maybe_written
         return error
 
-    def _give_up(self, batch: PendingBatch, error: RaftlogError) -> None:
+    def _give_up(self, flow: Flow | None, batch: PendingBatch, error: RaftlogError) -> None:
+        if flow is not None:
+            flow.numbering.gave_up(batch)
         self._accumulator.completed(batch)
         batch.fail(error)
 
@@ -259,14 +309,14 @@ class Sender:
         for lane in self._accumulator.filled():
             waiting = self._flows.setdefault(lane, Flow())
             for batch in self._accumulator.take_created_before(lane, now_s - self._delivery_timeout_s):
-                self._give_up(batch, self._too_late(lane, waiting, batch))
+                self._give_up(waiting, batch, self._too_late(lane, waiting, batch))
             unknown_s = now_s - self._cache.unknown_since_s.get(lane.topic, now_s)
             missing = lane.topic in self._cache.topics and self._partition_is_gone(lane)
             if unknown_s >= TOPIC_UNKNOWN_S or missing:
                 for batch in self._accumulator.take_created_before(lane, float("inf")):
                     error = UnknownTopicOrPartitionError(f"{lane.topic}-{lane.partition} does not exist")
                     error.outcome_unknown = batch.maybe_written
-                    self._give_up(batch, error)
+                    self._give_up(waiting, batch, error)
 
     def _partition_is_gone(self, lane: Lane) -> bool:
         return lane.partition >= len(self._cache.topics[lane.topic].leaders)
@@ -276,8 +326,8 @@ class Sender:
         if not flow.in_flight or leader is None or leader == flow.leader:
             flow.moved_s = None
         elif flow.moved_s is None:
-            flow.moved_s = now_s  # its last answers may be on their way
-        elif now_s - flow.moved_s >= LEADER_MOVED_S:
+            flow.moved_s = now_s  # its last answers may be on their way; to ask again costs nothing with idempotence
+        elif self._ids is not None or now_s - flow.moved_s >= LEADER_MOVED_S:
             assert flow.leader is not None, "something was sent to it"
             for correlation_id in list(flow.in_flight):
                 self._exchange.abandon(flow.leader.endpoint, correlation_id)
@@ -289,7 +339,7 @@ class Sender:
             sent = any(batch in flow.in_flight.values() for flow in self._busy.values())
             error = ClosedError("the producer was closed before it was acknowledged")
             error.outcome_unknown = batch.maybe_written or sent
-            self._give_up(batch, error)
+            self._give_up(None, batch, error)
         for flow in self._flows.values():
             flow.in_flight.clear()
             flow.returned.clear()

@@ -73,18 +73,19 @@ def test_a_record_that_was_not_acknowledged_may_be_there() -> None:
     assert _judge(_whole(), unacknowledged=frozenset({4})).verdict().failures() == []
 
 
-def test_a_duplicate_is_counted_and_is_no_failure() -> None:
+def test_duplicates_are_counted_and_fail() -> None:
     log = _whole()
     log[0] = [2, 5, 2, 5, 8, 11]
     verdict = _judge(log).verdict()
     assert (verdict.duplicated, verdict.out_of_order, verdict.lost, verdict.consumed) == (2, 0, 0, RECORDS + 2)
-    assert verdict.failures() == []
+    assert verdict.failures() == ["2 records were written more than once"]
 
 
 def test_a_retried_record_may_be_acknowledged_where_it_stands_again() -> None:
     log = _whole()
     log[0] = [2, 5, 5, 8, 11]
-    assert _judge(log, acked_offsets={5: 2}).verdict().failures() == []
+    verdict = _judge(log, acked_offsets={5: 2}).verdict()
+    assert (verdict.duplicated, verdict.misplaced, verdict.lost) == (1, 0, 0)
 
 
 def test_records_out_of_order_are_found() -> None:

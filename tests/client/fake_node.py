@@ -19,6 +19,8 @@ from raftlog.protocol.messages import (
     FetchResponse,
     HandshakeRequest,
     HandshakeResponse,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
     ListOffsetsRequest,
     ListOffsetsResponse,
     MetadataRequest,
@@ -47,6 +49,7 @@ class FakeNode:
         self.silent = False
         self.topic = "t"
         self.known = True
+        self.producer_ids = 0
         self._waiting: list[tuple[bytes, FetchRequest, float]] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -76,6 +79,12 @@ class FakeNode:
                 self._answer(identity, HandshakeResponse(correlation_id=request.correlation_id, version=1))
             case MetadataRequest():
                 self._answer(identity, self._metadata(request))
+            case InitProducerIdRequest():
+                self.producer_ids += 1
+                response = InitProducerIdResponse(
+                    correlation_id=request.correlation_id, producer_id=self.producer_ids, producer_epoch=0
+                )
+                self._answer(identity, response)
             case ProduceRequest():
                 result = self._produce(request, payload[0])
                 if request.acks:
@@ -110,7 +119,13 @@ class FakeNode:
                 )
             )
         node = NodeMetadata(node_id=1, endpoint=self.endpoint, alive=True, voter=True)
-        return MetadataResponse(correlation_id=request.correlation_id, cluster_id="c", nodes=[node], topics=topics)
+        return MetadataResponse(
+            correlation_id=request.correlation_id,
+            cluster_id="c",
+            nodes=[node],
+            topics=topics,
+            controller=self.endpoint,
+        )
 
     def end(self, partition: int) -> int:
         log = self.batches[partition]

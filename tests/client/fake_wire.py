@@ -13,6 +13,7 @@ from raftlog.protocol.messages import (
     ErrorResponse,
     FetchResponse,
     HandshakeRequest,
+    InitProducerIdResponse,
     ListOffsetsResponse,
     MetadataResponse,
     NodeMetadata,
@@ -116,6 +117,12 @@ class Cluster:
         response = ListOffsetsResponse(correlation_id=sent.request.correlation_id, offset=offset)
         self.exchange.answered(sent.endpoint, [codec.encode(response)])
 
+    def answer_producer_id(self, sent: Sent, producer_id: int) -> None:
+        response = InitProducerIdResponse(
+            correlation_id=sent.request.correlation_id, producer_id=producer_id, producer_epoch=0
+        )
+        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+
     def answer_error(self, sent: Sent, code: ErrorCode) -> None:
         response = ErrorResponse(correlation_id=sent.request.correlation_id, error_code=code, error_text="no")
         self.exchange.answered(sent.endpoint, [codec.encode(response)])
@@ -132,6 +139,7 @@ def metadata(
     return MetadataResponse(
         correlation_id=correlation_id,
         cluster_id="c",
+        controller=NODE,
         nodes=[NodeMetadata(node_id=1, endpoint=NODE, alive=True, voter=True)],
         topics=[
             TopicMetadata(

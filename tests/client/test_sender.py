@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from raftlog.client.accumulator import Accumulator, Lane
+from raftlog.client.calls import Calls
+from raftlog.client.numbering import ProducerIds
 from raftlog.client.pending import RecordFuture
 from raftlog.client.sender import Sender
 from raftlog.clock import ManualClock
@@ -20,7 +22,7 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import CONNECT_PATIENCE_S, LEADER_MOVED_S, TOPIC_UNKNOWN_S
-from raftlog.protocol.messages import MetadataRequest, ProduceRequest
+from raftlog.protocol.messages import InitProducerIdRequest, MetadataRequest, ProduceRequest
 from raftlog.record.batch import decode
 from tests.client.fake_wire import WORKER_A, WORKER_B, Cluster, Sent
 
@@ -28,8 +30,11 @@ from tests.client.fake_wire import WORKER_A, WORKER_B, Cluster, Sent
 class Producing(Cluster):
     """One record per batch, so that a batch is named by its value."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, *, idempotent: bool = False, **changes: Any) -> None:
         super().__init__()
+        self.calls = Calls(self.exchange, self.cache, self.refresher)
+        if idempotent:
+            changes["ids"] = ProducerIds(self.calls)
         self.clock = ManualClock(self.now_s)
         options: dict[str, Any] = {
             "acks": -1,
@@ -52,12 +57,18 @@ class Producing(Cluster):
         self.clock.advance(seconds)
         self.now_s += seconds
         self.exchange.expire(self.now_s)
-        return self.sender.step(self.now_s)
+        next_s = self.sender.step(self.now_s)
+        return min(next_s, self.calls.step(self.now_s))
 
     def produced(self, seconds: float = 0.0) -> list[Sent]:
         """What was sent after so many seconds."""
         self.step(seconds)
         return self.wire.take(ProduceRequest)
+
+    def identify(self, producer_id: int = 7) -> None:
+        """The controller gives a producer id."""
+        (asked,) = self.wire.take(InitProducerIdRequest)
+        self.answer_producer_id(asked, producer_id)
 
     def prove(self) -> None:
         """The leader acknowledges something, after which several may be in flight."""
