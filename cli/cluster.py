@@ -69,7 +69,19 @@ def status(bootstrap: str, as_json: bool) -> None:
     controller = f"node {found.controller_id}" if found.controller_id >= 0 else "none"
     click.echo(f"cluster {found.cluster_id}, controller {controller}, flush {found.flush}")
     print_table(
-        ("node", "address", "state", "voter", "leads", "replicas", "size", "doubtful", "cuts", "corruptions"),
+        (
+            "node",
+            "address",
+            "state",
+            "voter",
+            "leads",
+            "replicas",
+            "witnesses",
+            "size",
+            "doubtful",
+            "cuts",
+            "corruptions",
+        ),
         [
             (
                 node.node,
@@ -78,6 +90,7 @@ def status(bootstrap: str, as_json: bool) -> None:
                 "yes" if node.voter else "no",
                 node.leads,
                 node.replicas,
+                node.witnesses,
                 size_text(node.size_bytes),
                 node.doubtful,
                 node.cuts,

@@ -29,6 +29,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     leader: int | None
     leader_epoch: int
     replicas: list[int]
+    witnesses: list[int]
     isr: list[int]
     log_start_offset: int
     high_watermark: int
@@ -43,6 +44,7 @@ class TopicView(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     topic_id: str
     replication_factor: int
+    witnesses: int
     config: dict[str, int]
     partitions: list[PartitionView]
 
@@ -62,6 +64,7 @@ def view_topic(
         topic=topic.name,
         topic_id=topic.topic_id.hex(),
         replication_factor=max((len(view.replicas) for view in views), default=0),
+        witnesses=max((len(view.witnesses) for view in views), default=0),
         config=topic.config,
         partitions=views,
     )
@@ -77,6 +80,7 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
         leader=leader,
         leader_epoch=found.leader_epoch,
         replicas=list(found.replicas),
+        witnesses=list(found.witnesses),
         isr=list(found.in_sync) if leader is not None else [],
         log_start_offset=start,
         high_watermark=high_watermark,
@@ -89,20 +93,23 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
 
 
 def _survives(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> int:
-    """Raft needs a majority of all replicas; a doubtful one does not count towards it."""
+    """A majority of the voters is needed, and one in-sync replica among them; a doubtful voter counts for nothing."""
     doubtful = {status.node_id for status in statuses if status.doubt}
-    sound = [node_id for node_id in found.in_sync if node_id not in doubtful]
-    return max(0, len(sound) - (len(found.replicas) // 2 + 1))
+    failed = doubtful | {status.node_id for status in statuses if status.error}
+    sound = sum(node_id not in doubtful for node_id in found.in_sync)
+    witnesses = sum(node_id not in failed for node_id in found.witnesses)
+    majority = (len(found.replicas) + len(found.witnesses)) // 2 + 1
+    return max(0, min(sound + witnesses - majority, sound - 1))
 
 
 def _problems(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> list[str]:
     by_node = {status.node_id: status for status in statuses}
-    problems = ["no leader"] if found.leader_id < 0 else []
-    for node_id in found.replicas:
+    problems = [_why_no_leader(found, statuses)] if found.leader_id < 0 else []
+    for node_id in found.replicas + found.witnesses:
         status = by_node.get(node_id)
         if status is not None and replica_problems(status):
             problems += replica_problems(status)
-        elif found.leader_id >= 0 and node_id not in found.in_sync:
+        elif found.leader_id >= 0 and node_id not in found.in_sync and node_id not in found.witnesses:
             problems.append(f"node {node_id} is not in sync")
     return problems
 
@@ -119,8 +126,24 @@ def replica_problems(status: ReplicaStatus) -> list[str]:
     return problems
 
 
+def _why_no_leader(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> str:
+    """A witness that counted more than any running replica holds lets none of them lead."""
+    running = [status for status in statuses if not status.error]
+    seen = max(
+        ((each.last_term, each.last_index) for each in running if each.node_id in found.witnesses), default=(0, 0)
+    )
+    held = max(
+        ((each.last_term, each.last_index) for each in running if each.node_id in found.replicas), default=(0, 0)
+    )
+    missing = sorted(set(found.replicas) - {each.node_id for each in running})
+    if seen <= held or not missing:
+        return "no leader"
+    nodes = " or ".join(f"node {node_id}" for node_id in missing)
+    return f"no leader: the running replicas lack what was in sync last, so it waits for {nodes}"
+
+
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """`leads` and `replicas` count partitions of users' topics; `doubtful`, `cuts` and `corruptions` are of all."""
+    """`leads`, `replicas` and `witnesses` count partitions of users' topics; the last three are of all."""
 
     node: int
     address: str
@@ -128,6 +151,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     voter: bool
     leads: int
     replicas: int
+    witnesses: int
     size_bytes: int
     doubtful: int
     cuts: int
@@ -149,6 +173,7 @@ def view_nodes(
             voter=node.voter,
             leads=sum(partition.leader_id == node.node_id for partition in partitions),
             replicas=sum(node.node_id in partition.replicas for partition in partitions),
+            witnesses=sum(node.node_id in partition.witnesses for partition in partitions),
             size_bytes=sum(status.size_bytes for status in own[node.node_id]),
             doubtful=sum(status.doubt != Doubt.NONE for status in own[node.node_id]),
             cuts=sum(status.truncations for status in own[node.node_id]),

@@ -75,10 +75,10 @@ def create(
     created = result.error_code == ErrorCode.NONE
     if not created and not (if_not_exists and result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS):
         raise error_for(result.error_code, result.error_text)
-    if created and result.replication_factor == 2:
+    if created and result.replication_factor == 2 and not result.witnesses:
         warn(
-            "with replication factor 2 a partition survives no failure, since both replicas are needed for a "
-            "majority; it does when there are witnesses, which raftlog does not have yet. Use 3"
+            "with replication factor 2 on two nodes a partition survives no failure, since both replicas are needed "
+            "for a majority; a third node would be its witness"
         )
     if as_json:
         shown: dict[str, object] = {"topic": name, "created": created}
@@ -87,12 +87,13 @@ def create(
                 "topic_id": result.topic_id.hex(),
                 "partitions": result.partitions,
                 "replication_factor": result.replication_factor,
+                "witnesses": result.witnesses,
             }
         print_json(shown)
     elif created:
         click.echo(
             f"created topic {name}: {result.partitions} partition{'s' * (result.partitions > 1)}, "
-            f"replication factor {result.replication_factor}"
+            f"replication factor {result.replication_factor}{_witnesses_text(result.witnesses)}"
         )
     else:
         click.echo(f"topic {name} exists already")
@@ -191,6 +192,10 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
         click.echo(f"deleted topic {name}")
 
 
+def _witnesses_text(count: int) -> str:
+    return f", {count} witness{'es' * (count > 1)} each" if count else ""
+
+
 def _print_description(view: TopicView) -> None:
     settings = ", ".join(f"{name}={value}" for name, value in sorted(view.config.items()))
     click.echo(f"topic {view.topic} (id {view.topic_id}): {settings}")
@@ -199,6 +204,7 @@ def _print_description(view: TopicView) -> None:
         "leader",
         "epoch",
         "replicas",
+        "witnesses",
         "isr",
         "log start",
         "high watermark",
@@ -213,6 +219,7 @@ def _print_description(view: TopicView) -> None:
                 found.leader,
                 found.leader_epoch,
                 ids_text(found.replicas),
+                ids_text(found.witnesses),
                 ids_text(found.isr),
                 found.log_start_offset,
                 found.high_watermark,

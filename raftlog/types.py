@@ -93,6 +93,10 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     def voters(self) -> tuple[int, ...]:
         return self.replicas + self.witnesses
 
+    def role_at_rest(self, node_id: int) -> Role:
+        """What a voter is while nobody knows better."""
+        return Role.WITNESS if node_id in self.witnesses else Role.FOLLOWER
+
     @property
     def name(self) -> str:
         return f"{self.topic}-{self.partition}"

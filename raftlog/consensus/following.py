@@ -9,6 +9,7 @@ from raftlog.consensus.voting import Voting
 from raftlog.errors import CorruptLogError, CorruptMessageError, DiskFullError
 from raftlog.protocol import raft as r
 from raftlog.record.batch import BatchHeader, check_crc, split
+from raftlog.storage.producers import Producers
 from raftlog.storage.snapshots import decode_snapshot
 from raftlog.types import Doubt, Role
 
@@ -128,7 +129,7 @@ class Following(Voting):
         if (m.term, m.sequence) <= self._heard_sequence:
             return  # G3: a reset older than the last one taken
         try:
-            snapshot = decode_snapshot(payload)
+            producers = self._producers_in(payload)
         except CorruptMessageError:
             self.refused_batches += 1
             return  # not answered: the leader comes again
@@ -143,10 +144,13 @@ class Following(Voting):
                 f"the leader of term {m.term} asks to start over at index {m.horizon_index}, "
                 f"which contradicts what is committed here (up to {self.commit_index})"
             )
-        log.reset_to(m.horizon_index, m.prev_term, m.base_offset, snapshot.producers())
+        log.reset_to(m.horizon_index, m.prev_term, m.base_offset, producers)
         self._match_index = last_kept
         self._commit_up_to(last_kept, last_kept)
         self._answer(m.sender_id, m.sequence, success=True, match_index=last_kept)
+
+    def _producers_in(self, payload: Payload) -> Producers:
+        return decode_snapshot(payload).producers()
 
     def _end_doubt(self) -> None:
         log = self.log

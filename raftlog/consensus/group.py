@@ -24,14 +24,15 @@ __all__ = ["Payload", "RaftGroup", "Send"]
 
 
 class RaftGroup(Leading):
-    """The member `node_id` of the group of `replicas`, over `log`. Raises StorageError from the log only."""
+    """The member `node_id` of the group of `replicas` and `witnesses`. Raises StorageError from the log only."""
 
     def next_wakeup_s(self) -> float:
         """When `tick` is due even if nothing arrives."""
         if self.is_leader:
             if not self._others or self._in_sync is None:
                 return float("inf")
-            return min(self._elections.heartbeat_s, self._in_sync.due_s(self._progress))
+            in_sync_due_s = self._in_sync.due_s(self._progress)
+            return min(self._elections.heartbeat_s, in_sync_due_s, self._feed.next_due_s)
         return self._elections.deadline_s
 
     def is_settled(self, now_s: float) -> bool:
@@ -114,6 +115,8 @@ class RaftGroup(Leading):
         if self.is_leader:
             self._advance_commit()
             self._advance_acked(now_s)
+            if self.witnesses:
+                self._feed_witnesses(now_s)
         self.log.note_commit(self.commit_index)
         self._end_doubt()
         held, self._held = self._held, []

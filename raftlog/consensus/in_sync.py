@@ -44,7 +44,7 @@ class InSync:
 
     def leave(self, node_id: int) -> None:
         """Its process is gone, or another one took its place."""
-        if self._states[node_id] is not _State.OUT:
+        if self._states.get(node_id, _State.OUT) is not _State.OUT:
             self._states[node_id] = _State.OUT
             self._note_members()
 

@@ -27,6 +27,13 @@ class Leading(Following):
         """The in-sync replicas, this leader among them; empty on a follower."""
         return self._in_sync.members if self._in_sync is not None else ()
 
+    @property
+    def is_held_elsewhere(self) -> bool:
+        """What is committed here can be fetched again. Not by a leader that is alone in sync, with witnesses."""
+        if self.is_leader and self.witnesses:
+            return len(self.in_sync) > 1
+        return len(self.replicas) > 1
+
     def ask_confirmation(self) -> int:
         """A round of heartbeats leaves with the next `replicate`. Returns what `confirmed` wants to know."""
         self._confirm = True
@@ -38,7 +45,7 @@ class Leading(Following):
         Raft's ReadIndex (Ongaro, "Consensus: Bridging Theory and Practice", 6.4), over the sequence numbers of G3.
         """
         answered = sum(progress.answered_sequence >= asked for progress in self._progress.values())
-        return self.is_leader and answered + 1 >= majority(len(self.replicas))
+        return self.is_leader and answered + 1 >= majority(len(self.voters))
 
     def transfer_to(self, node_id: int) -> bool:
         """Ask a follower that holds the whole log to stand at once. The caller has paused appends."""
@@ -65,24 +72,44 @@ class Leading(Following):
                     self._send_append(node_id, progress, now_s, with_entries=False)
                 continue
             sent = False
-            while progress.next_index <= self.log.last_index and progress.may_send(now_s):
+            last_index = 0 if node_id in self.witnesses else self.log.last_index  # those are fed after the sync
+            while progress.next_index <= last_index and progress.may_send(now_s):
                 if not self._send_append(node_id, progress, now_s, with_entries=True):
                     break
                 sent = True
             if heartbeat and not sent:
                 self._send_append(node_id, progress, now_s, with_entries=False)
 
+    def _feed_witnesses(self, now_s: float) -> None:
+        """Index and term of what every in-sync replica holds, AFTER this turn's sync and answers counted."""
+        assert self._in_sync is not None
+        held_index = self._in_sync.lowest_match(self._progress, self.log.synced_index)
+        awaited = len(self._in_sync.members) < majority(len(self.voters))
+        self._feed.advance(held_index, awaited=awaited, now_s=now_s)
+        for node_id in self.witnesses:
+            progress = self._progress[node_id]
+            behind = progress.mode is Mode.REPLICATE and progress.next_index <= self._feed.last_index
+            if behind and self._boots[node_id] and progress.may_send(now_s):
+                self._send_append(node_id, progress, now_s, with_entries=True)
+
     def _send_append(self, node_id: int, progress: Progress, now_s: float, *, with_entries: bool) -> bool:
         """One AppendEntries. False when nothing left (the follower is behind the horizon: a reset went instead)."""
         log = self.log
         prev_index = progress.next_index - 1
         if prev_index < log.horizon_index - 1:
+            if node_id in self.witnesses and log.horizon_index > self._feed.last_index + 1:
+                return False  # what lies below the horizon is committed, but not held by all in-sync replicas
             self._send_reset(node_id, progress, now_s)
             return False
         prev_term = log.term_at(prev_index)
         assert prev_term is not None
         count, epoch_starts, payload = 0, [], None
-        if with_entries:
+        if with_entries and node_id in self.witnesses:
+            # No bytes: the first entries have the term in front of them, and each further term begins with its no-op.
+            count = self._feed.last_index - prev_index
+            starts = log.epoch_starts_from(progress.next_index)
+            epoch_starts = [(start.index, start.term) for start in starts if start.index <= self._feed.last_index]
+        elif with_entries:
             entries = log.read_entries(progress.next_index, limits.APPEND_MESSAGE_BYTES)
             count, epoch_starts, payload = entries.count, entries.epoch_starts, entries.payload
         self._sequence += 1
@@ -106,7 +133,7 @@ class Leading(Following):
             self._sequence, log.horizon_index, log.horizon_prev_term, log.offset_after(log.horizon_index - 1),
         )  # fmt: skip
         progress.note_sent(self._sequence, 0, 0, now_s)
-        self._send_now(node_id, message, log.snapshot_at_horizon())
+        self._send_now(node_id, message, None if node_id in self.witnesses else log.snapshot_at_horizon())
 
     def _on_append_response(self, m: r.AppendResponse, now_s: float) -> None:
         if m.term > self.term:
@@ -144,7 +171,7 @@ class Leading(Following):
         held = [p.match_index for p in self._progress.values() if p.doubt is Doubt.NONE]
         if self.log.doubt is Doubt.NONE:
             held.append(self.log.synced_index)
-        needed = majority(len(self.replicas))
+        needed = majority(len(self.voters))
         if len(held) < needed:
             return
         held.sort(reverse=True)
@@ -155,7 +182,7 @@ class Leading(Following):
     def _advance_acked(self, now_s: float) -> None:
         """What acks=all promises: committed, and durable on every in-sync replica. Never goes back."""
         assert self._in_sync is not None
-        self._in_sync.update(self._progress, self.acked_index, now_s)
+        self._in_sync.update(self._progress, max(self.acked_index, self._feed.fed_index), now_s)
         held_index = self._in_sync.lowest_match(self._progress, self.commit_index)
         self.acked_index = max(self.acked_index, held_index)
 
@@ -166,7 +193,7 @@ class Leading(Following):
         """
         sure = sum(p.doubt is Doubt.NONE for p in self._progress.values()) + (self.log.doubt is Doubt.NONE)
         reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
-        if sure >= majority(len(self.replicas)) or not reachable or self.commit_index >= self.log.last_index:
+        if sure >= majority(len(self.voters)) or not reachable or self.commit_index >= self.log.last_index:
             self._blocked_since_s = now_s
         elif now_s - self._blocked_since_s >= limits.ELECTION_TIMEOUT_MAX_S:
             self._follow_nobody(now_s)

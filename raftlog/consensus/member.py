@@ -12,12 +12,13 @@ from typing import Any
 
 from raftlog.consensus.doubt import Rejoin
 from raftlog.consensus.elections import Elections
+from raftlog.consensus.feeding import WitnessFeed
 from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.progress import Progress
 from raftlog.consensus.votes import Vote
 from raftlog.protocol import raft as r
 from raftlog.storage.log import PartitionLog
-from raftlog.types import Role
+from raftlog.types import ReplicaSpec, Role
 
 Payload = bytes | bytearray | memoryview
 Send = Callable[[int, r.RaftMessage, Payload | None], None]
@@ -30,23 +31,23 @@ class Member:
         *,
         node_id: int,
         boot_id: int,
-        replicas: tuple[int, ...],
-        topic_id: bytes,
-        partition: int,
+        spec: ReplicaSpec,
         log: PartitionLog,
         rng: random.Random,
         send: Send,
         now_s: float,
     ) -> None:
-        assert node_id in replicas
+        self.replicas = spec.replicas  # with records; the preferred leader first
+        self.witnesses = spec.witnesses
+        self.voters = spec.voters
+        assert node_id in self.voters
         self.node_id = node_id
-        self.replicas = replicas
         self.log = log
         self._boot_id = boot_id
-        self._topic_id = topic_id
-        self._partition = partition
+        self._topic_id = spec.topic_id
+        self._partition = spec.partition
         self._send_now = send
-        self._others = tuple(other for other in replicas if other != node_id)
+        self._others = tuple(other for other in self.voters if other != node_id)
         self._boots: dict[int, int] = dict.fromkeys(self._others, 0)
         self._elections = Elections(node_id, self._others, log, rng, now_s)
         # The bound was written as min(committed, synced), so whatever of it is here is committed.
@@ -60,6 +61,7 @@ class Member:
         self._heard_leader_s = -1e9
         self._progress: dict[int, Progress] = {}
         self._in_sync: InSync | None = None
+        self._feed = WitnessFeed(0)  # as leader
         self.acked_index = 0  # as leader: what acks=all may be answered for
         self._sequence = 0
         self._confirm = False

@@ -6,6 +6,7 @@ pysyncobj runs the timers, terms and candidacies (elections.py); who is elected 
 from __future__ import annotations
 
 from raftlog import limits
+from raftlog.consensus.feeding import WitnessFeed
 from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.member import NOBODY, Member
 from raftlog.consensus.progress import Progress
@@ -39,7 +40,7 @@ class Voting(Member):
             self._hold(other, r.PreVoteRequest, asked_term, self.log.last_index, self.log.last_term)
 
     def _count_prevotes(self) -> None:
-        if outcome(self._prevotes, self.replicas, self.log.last_index) in (Outcome.MAJORITY, Outcome.ALL):
+        if outcome(self._prevotes, self.voters, self.log.last_index) in (Outcome.MAJORITY, Outcome.ALL):
             self._elections.expire()
 
     def _stand(self, now_s: float) -> None:
@@ -55,7 +56,7 @@ class Voting(Member):
         self._count_votes(now_s)
 
     def _count_votes(self, now_s: float) -> None:
-        result = outcome(self._votes, self.replicas, self.log.last_index)
+        result = outcome(self._votes, self.voters, self.log.last_index)
         if result in (Outcome.MAJORITY, Outcome.ALL):
             self._lead(result is Outcome.ALL, now_s)
 
@@ -74,7 +75,9 @@ class Voting(Member):
         self._all_votes_index = self.epoch_index if by_all else 0
         self._rejoin.on_append(self.term, self.epoch_index, self._all_votes_index)
         self._progress = {other: Progress(self.epoch_index, now_s, caught_up_s=now_s) for other in self._others}
-        self._in_sync = InSync(self.node_id, self._others, self.epoch_index, now_s)
+        followers = [node_id for node_id in self.replicas if node_id != self.node_id]
+        self._in_sync = InSync(self.node_id, followers, self.epoch_index, now_s)
+        self._feed = WitnessFeed(self.epoch_index if self.witnesses else 0)
         for other in self._others:
             if not self._boots[other]:
                 self._in_sync.leave(other)  # known to be gone: nobody waits for it
@@ -90,7 +93,7 @@ class Voting(Member):
         """G11, stickiness: a leader was heard within the shortest time-out, or is this replica itself."""
         if self.is_leader:
             heard = sum(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
-            return heard + 1 >= majority(len(self.replicas))
+            return heard + 1 >= majority(len(self.voters))
         return now_s - self._heard_leader_s < limits.ELECTION_TIMEOUT_MIN_S
 
     def _on_prevote_request(self, m: r.PreVoteRequest, now_s: float) -> None:

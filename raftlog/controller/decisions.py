@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from raftlog.config import check_topic_name, parse_topic_config
 from raftlog.controller.image import Image, apply
-from raftlog.controller.placement import place
+from raftlog.controller.placement import place, place_witnesses
 from raftlog.controller.records import (
     ClusterRecord,
     MetadataRecord,
@@ -111,6 +111,7 @@ def _create_topics(
                 topic_id=record.topic_id,
                 partitions=len(record.replicas),
                 replication_factor=len(record.replicas[0]),
+                witnesses=len(record.witnesses[0]) if record.witnesses else 0,
             )
         )
     return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
@@ -134,11 +135,13 @@ def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Call
             else f"a replication factor is 1 or more, not {factor}"
         )
     config = parse_topic_config(new.config)
+    replicas = place(image, live=live, partitions=partitions, replication_factor=factor)
     return TopicRecord(
         name=new.name,
         topic_id=mint_id(),
-        replicas=place(image, live=live, partitions=partitions, replication_factor=factor),
+        replicas=replicas,
         config=config,
+        witnesses=place_witnesses(image, live=live, replicas=replicas),
     )
 
 

@@ -39,6 +39,13 @@ class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     config: TopicConfig
     replicas: tuple[tuple[int, ...], ...]
     created_offset: int
+    witnesses: tuple[tuple[int, ...], ...] = ()  # per partition; empty: none anywhere
+
+    def witnesses_of(self, partition: int) -> tuple[int, ...]:
+        return self.witnesses[partition] if self.witnesses else ()
+
+    def voters_of(self, partition: int) -> tuple[int, ...]:
+        return self.replicas[partition] + self.witnesses_of(partition)
 
     def spec(self, partition: int) -> ReplicaSpec:
         return ReplicaSpec(
@@ -46,6 +53,7 @@ class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             topic_id=self.topic_id,
             partition=partition,
             replicas=self.replicas[partition],
+            witnesses=self.witnesses_of(partition),
             config=self.config,
         )
 
@@ -61,12 +69,12 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     next_producer_id: int = 0
 
     def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
-        """The (topic, partition) that have a replica on the node."""
+        """The (topic, partition) that have a replica or a witness on the node."""
         return [
             (topic, partition)
             for topic in self.topics.values()
-            for partition, replicas in enumerate(topic.replicas)
-            if node_id in replicas
+            for partition in range(len(topic.replicas))
+            if node_id in topic.voters_of(partition)
         ]
 
 
@@ -100,6 +108,7 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
                 config=record.config,
                 replicas=record.replicas,
                 created_offset=offset,
+                witnesses=record.witnesses,
             )
             return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
         case TopicDeletedRecord():

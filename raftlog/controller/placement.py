@@ -6,11 +6,15 @@ topic comes before the total so that a node which joined empty does not get the 
 topic; the total decides the rest so that many topics of one partition spread as well. Ties go round
 robin from the leader, shifted after each round, so that the followers of one leader differ and its
 load is shared out when it fails (as Kafka's placement does).
+
+Witnesses last: R replicas get up to R - 1 of them, so that R - 1 nodes may fail, where there are that many more nodes
+and where the voters are then of an odd number (one more would not help a majority). They weigh next to nothing, so
+they are spread by their own count, over the nodes that hold no records of the partition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from raftlog.controller.image import Image
 
@@ -65,21 +69,55 @@ def place(image: Image, *, live: Collection[int], partitions: int, replication_f
             replicas_in_all[follower] += 1
             replicas.append(follower)
         assignment.append(replicas)
-    _even_out(assignment, holds)
+    _even_out(assignment, holds, [replicas[:1] for replicas in assignment])
     return tuple(tuple(replicas) for replicas in assignment)
 
 
-def _even_out(assignment: list[list[int]], holds: dict[int, int]) -> None:
-    """Moves followers until no move helps: the last ones had to take what their leader left them.
+def witness_count(replication_factor: int, nodes: int) -> int:
+    """How many witnesses a partition gets: f for f + 1 replicas on 2 f + 1 nodes."""
+    most = max(0, min(replication_factor - 1, nodes - replication_factor))
+    return next((count for count in range(most, 0, -1) if (replication_factor + count) % 2), 0)
+
+
+def place_witnesses(image: Image, *, live: Collection[int], replicas: Assignment) -> Assignment:
+    """The witnesses of each partition of a topic that was placed so; empty where it gets none."""
+    registered = sorted(image.nodes)
+    count = witness_count(len(replicas[0]), len(registered))
+    if not count:
+        return ()
+    alive = [node for node in registered if node in live]
+    candidates = alive if len(alive) >= len(replicas[0]) + count else registered
+    in_all = _count(
+        candidates, (node for topic in image.topics.values() for nodes in topic.witnesses for node in nodes)
+    )
+    holds = dict.fromkeys(candidates, 0)
+    position = {node: index for index, node in enumerate(candidates)}
+    assignment: list[list[int]] = []
+    for partition, holders in enumerate(replicas):
+        free = [node for node in candidates if node not in holders]
+        free.sort(key=lambda node: (holds[node], in_all[node], (position[node] - partition) % len(candidates)))
+        assignment.append(free[:count])
+        for node in free[:count]:
+            holds[node] += 1
+            in_all[node] += 1
+    _even_out(assignment, holds, replicas)
+    return tuple(tuple(witnesses) for witnesses in assignment)
+
+
+def _even_out(assignment: list[list[int]], holds: dict[int, int], fixed: Sequence[Sequence[int]]) -> None:
+    """Moves what is not `fixed` until no move helps: the last ones had to take what was left to them.
 
     Every move lowers the sum of the squares of `holds`, so it ends.
     """
     moved = True
     while moved:
         moved = False
-        for replicas in assignment:
-            for index in range(1, len(replicas)):
-                lightest = min((node for node in holds if node not in replicas), key=holds.__getitem__, default=None)
+        for replicas, stay in zip(assignment, fixed, strict=True):
+            for index in range(len(replicas)):
+                if replicas[index] in stay:
+                    continue
+                others = [node for node in holds if node not in replicas and node not in stay]
+                lightest = min(others, key=holds.__getitem__, default=None)
                 if lightest is not None and holds[lightest] + 2 <= holds[replicas[index]]:
                     holds[replicas[index]] -= 1
                     holds[lightest] += 1

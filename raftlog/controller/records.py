@@ -3,7 +3,7 @@
 Each record is the value of one Kafka record in a batch of `__cluster_metadata-0`. It is msgpack of an
 array whose first element names the type and whose second is the version of that type:
 
-    ["Topic", 1, name, topic_id, replicas, config]
+    ["Topic", 1, name, topic_id, replicas, config, witnesses]
 
 All records of one mutation travel in one batch, hence in one Raft entry: they are committed together
 or not at all. A type or version that is not known here stops the replay with CorruptLogError: to
@@ -40,12 +40,16 @@ class NodeRecord(_Record, tag="Node", frozen=True, kw_only=True):
 
 
 class TopicRecord(_Record, tag="Topic", frozen=True, kw_only=True):
-    """A new topic. `replicas[p]` are the nodes of partition p, the preferred leader first."""
+    """A new topic. `replicas[p]` are the nodes of partition p, the preferred leader first.
+
+    `witnesses[p]` are its voters without records. Empty: no partition has any, as before there were witnesses.
+    """
 
     name: str
     topic_id: bytes
     replicas: tuple[tuple[int, ...], ...]
     config: TopicConfig
+    witnesses: tuple[tuple[int, ...], ...] = ()
 
 
 class TopicDeletedRecord(_Record, tag="TopicDeleted", frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from raftlog.protocol.messages import (
     PartitionMetadata,
     TopicMetadata,
 )
-from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, ReplicaStatus, Role
+from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, ReplicaSpec, ReplicaStatus
 
 
 def metadata_response(
@@ -66,6 +66,7 @@ def _topic(name: str, topic: TopicInfo | None, gossip: Gossip, now_s: float) -> 
                 endpoint=leader.worker.endpoint if leader else None,
                 replicas=list(replicas),
                 in_sync=list(leader.worker.status.in_sync) if leader else [],
+                witnesses=list(topic.witnesses_of(partition)),
             )
         )
     return TopicMetadata(
@@ -80,23 +81,22 @@ def _topic(name: str, topic: TopicInfo | None, gossip: Gossip, now_s: float) -> 
 def describe_replicas_response(
     request: DescribeReplicasRequest, *, image: Image, gossip: Gossip, now_s: float
 ) -> DescribeReplicasResponse:
-    """One status per assigned replica; where there is no fresh one, `error` says why."""
-    wanted = [(METADATA_TOPIC, METADATA_TOPIC_ID, 0, image.voters)] + [
-        (topic.name, topic.topic_id, partition, replicas)
-        for _, topic in sorted(image.topics.items())
-        for partition, replicas in enumerate(topic.replicas)
+    """One status per assigned replica or witness; where there is no fresh one, `error` says why."""
+    wanted = [ReplicaSpec(topic=METADATA_TOPIC, topic_id=METADATA_TOPIC_ID, partition=0, replicas=image.voters)] + [
+        topic.spec(partition) for _, topic in sorted(image.topics.items()) for partition in range(len(topic.replicas))
     ]
     statuses = [
-        _status(name, topic_id, partition, node_id, gossip, now_s)
-        for name, topic_id, partition, replicas in wanted
-        if request.topics is None or name in request.topics
-        for node_id in replicas
+        _status(spec, node_id, gossip, now_s)
+        for spec in wanted
+        if request.topics is None or spec.topic in request.topics
+        for node_id in spec.voters
     ]
     return DescribeReplicasResponse(correlation_id=request.correlation_id, replicas=statuses)
 
 
-def _status(topic: str, topic_id: bytes, partition: int, node_id: int, gossip: Gossip, now_s: float) -> ReplicaStatus:
-    worker = gossip.worker_of(node_id, (topic_id, partition))
+def _status(spec: ReplicaSpec, node_id: int, gossip: Gossip, now_s: float) -> ReplicaStatus:
+    worker = gossip.worker_of(node_id, (spec.topic_id, spec.partition))
+    role = spec.role_at_rest(node_id)
     if gossip.is_live(node_id, now_s):
         if worker is not None:
             return worker.status
@@ -111,6 +111,8 @@ def _status(topic: str, topic_id: bytes, partition: int, node_id: int, gossip: G
         else:
             error = f"node {node_id} has not been heard from"
     if worker is None:
-        return ReplicaStatus(topic=topic, topic_id=topic_id, partition=partition, node_id=node_id, error=error)
+        return ReplicaStatus(
+            topic=spec.topic, topic_id=spec.topic_id, partition=spec.partition, node_id=node_id, role=role, error=error
+        )
     # The last figures of a silent node still help to judge what it holds; its role does not.
-    return msgspec.structs.replace(worker.status, role=Role.FOLLOWER, in_sync=(), error=error, worker_pid=0)
+    return msgspec.structs.replace(worker.status, role=role, in_sync=(), error=error, worker_pid=0)

@@ -150,7 +150,7 @@ class ReplicaHost:
 
     def _peers_of(self, key: ReplicaKey, spec: ReplicaSpec, gossip: Gossip) -> Peers:
         peers: Peers = []
-        for node_id in spec.replicas:
+        for node_id in spec.voters:
             if node_id != self._settings.node_id:
                 worker = gossip.worker_of(node_id, key)
                 peers.append((node_id, worker.endpoint, worker.boot_id) if worker else (node_id, None, 0))

@@ -31,6 +31,7 @@ from raftlog.node.incoming import FrontDoor
 from raftlog.node.log_lines import configure_log_lines
 from raftlog.node.processes import die_with_parent
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
+from raftlog.partition.witness import Witness
 from raftlog.protocol import messages as m
 from raftlog.protocol.codec import Request, encode
 from raftlog.protocol.nodes import RegisterNodeRequest
@@ -38,6 +39,7 @@ from raftlog.protocol.raft import RaftMessage, _RaftMessage
 from raftlog.storage.disk import OsDisk
 from raftlog.storage.lmdb_index import LmdbIndex
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import METADATA_TOPIC, Endpoint, ReplicaStatus, Role
 
 log = logging.getLogger(__name__)
@@ -62,28 +64,10 @@ class Worker:
         self._directory_lock = _lock_directory(config.directory)
         self._context = Context()
         self._server = Server(self._context, config.host, range(*config.ports) if config.ports else None)
-        partition_log = PartitionLog.open(
-            disk=disk,
-            directory=config.directory,
-            topic_id=config.spec.topic_id,
-            config=config.spec.config,
-            flush=config.flush,
-            clock=self._clock,
-            index=LmdbIndex,
-            existed=config.doubt,
-        )
         self._door = FrontDoor(self._server, config.node_id)
         self._links: dict[int, Link] = {}
-        self._replica = Replica(
-            node_id=config.node_id,
-            boot_id=self._boot_id,
-            spec=config.spec,
-            log=partition_log,
-            clock=self._clock,
-            rng=random.Random(self._boot_id),
-            outbox=self,
-        )
-        self._host = self._controller_host() if config.spec.topic == METADATA_TOPIC else None
+        self._host: ControllerHost | None = None
+        self._replica = self._open_witness(disk) if self._is_witness else self._open_replica(disk)
         self._poller = Poller()
         self._poller.register(self._server)
         self._poller.register(channel.fileno())
@@ -94,9 +78,52 @@ class Worker:
         self._turned = False  # something moved since the last report
         self._report_due_s = 0.0
 
-    def _controller_host(self) -> ControllerHost:
+    @property
+    def _is_witness(self) -> bool:
+        return self._config.node_id in self._config.spec.witnesses
+
+    def _open_witness(self, disk: OsDisk) -> Replica | Witness:
+        config = self._config
+        log = WitnessLog.open(
+            disk=disk, directory=config.directory, topic_id=config.spec.topic_id, existed=config.doubt
+        )
+        return Witness(
+            node_id=config.node_id,
+            boot_id=self._boot_id,
+            spec=config.spec,
+            log=log,
+            clock=self._clock,
+            rng=random.Random(self._boot_id),
+            outbox=self,
+        )
+
+    def _open_replica(self, disk: OsDisk) -> Replica | Witness:
+        config = self._config
+        replica = Replica(
+            node_id=config.node_id,
+            boot_id=self._boot_id,
+            spec=config.spec,
+            log=PartitionLog.open(
+                disk=disk,
+                directory=config.directory,
+                topic_id=config.spec.topic_id,
+                config=config.spec.config,
+                flush=config.flush,
+                clock=self._clock,
+                index=LmdbIndex,
+                existed=config.doubt,
+            ),
+            clock=self._clock,
+            rng=random.Random(self._boot_id),
+            outbox=self,
+        )
+        if config.spec.topic == METADATA_TOPIC:
+            self._host = self._controller_host(replica)
+        return replica
+
+    def _controller_host(self, replica: Replica) -> ControllerHost:
         return ControllerHost(
-            replica=self._replica,
+            replica=replica,
             founders=[Founder(*founder) for founder in self._config.founders],
             clock=self._clock,
             answer=self._answer_admin,

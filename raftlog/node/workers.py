@@ -19,7 +19,7 @@ from raftlog.node.gossip import ReplicaKey
 from raftlog.node.meta import HostedReplica
 from raftlog.node.processes import Child
 from raftlog.protocol.nodes import WorkerState
-from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus, Role
+from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus
 
 NEVER_S = float("inf")
 _STARTS_PER_TICK = 4  # each takes some milliseconds, in which the node hears nothing
@@ -93,6 +93,7 @@ class Workers:
             topic_id=spec.topic_id,
             partition=spec.partition,
             node_id=self._node_id,
+            role=spec.role_at_rest(self._node_id),
             error="starting",
         )
         worker = _Worker(spec=spec, status=status, announced=hosted.created)
@@ -260,7 +261,8 @@ class Workers:
         worker.failures = min(worker.failures + 1, 16)
         worker.start_due_s = now_s + delay_s
         worker.kill_due_s = NEVER_S
-        worker.status = msgspec.structs.replace(worker.status, role=Role.FOLLOWER, in_sync=(), error=text, worker_pid=0)
+        role = worker.spec.role_at_rest(self._node_id)
+        worker.status = msgspec.structs.replace(worker.status, role=role, in_sync=(), error=text, worker_pid=0)
         self.changed = True
         if not worker.stopping:
             events.append(Failure(worker.spec.name, text, delay_s))

@@ -82,16 +82,13 @@ class Replica:
         self._topic_id = spec.topic_id
         self._partition = spec.partition
         self._log = log
-        log.can_refetch = len(spec.replicas) > 1
         self._clock = clock
         self._outbox = outbox
         self._fail_point = fail_point
         self._group = RaftGroup(
             node_id=node_id,
             boot_id=boot_id,
-            replicas=spec.replicas,
-            topic_id=spec.topic_id,
-            partition=spec.partition,
+            spec=spec,
             log=log,
             rng=rng,
             send=outbox.send_raft,
@@ -199,6 +196,8 @@ class Replica:
             fsyncs=log.syncs,
             truncations=log.truncations,
             corruptions=log.corruptions,
+            last_index=log.last_index,
+            last_term=log.last_term,
         )
 
     # --- 1 receive -----------------------------------------------------------------------------
@@ -303,6 +302,7 @@ class Replica:
             return
         self._fail_point("turn: persisted")
         self._group.after_persist(now_s)
+        self._log.can_refetch = self._group.is_held_elsewhere
         self._advance_watermark()
         self._fail_point("turn: committed")
         self._answer_produces(now_s)

@@ -66,6 +66,7 @@ class PartitionMetadata(msgspec.Struct, array_like=True, kw_only=True):
     endpoint: Endpoint | None
     replicas: list[int]
     in_sync: list[int]
+    witnesses: list[int] = []  # voters without records
 
 
 class TopicMetadata(msgspec.Struct, array_like=True, kw_only=True):
@@ -142,6 +143,7 @@ class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
     topic_id: bytes = b""
     partitions: int = 0
     replication_factor: int = 0
+    witnesses: int = 0  # of each partition
 
 
 class TopicsResponse(_Response, tag="TopicsR"):

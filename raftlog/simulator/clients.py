@@ -44,7 +44,7 @@ class Client:
         self._invariants = invariants
         self._acked = acked
         self._think_s = think_s
-        self._leader = rng.choice(spec.replicas)
+        self._leader = rng.choice(spec.voters)
         self._next_id = 0
         self._in_flight: dict[int, tuple[int, bytes, int]] = {}  # correlation id -> (acks, value, records)
         for _ in range(depth):
@@ -95,7 +95,7 @@ class Client:
 
     def _give_up(self, correlation_id: int) -> None:
         if self._in_flight.pop(correlation_id, None) is not None:
-            self._leader = self._rng.choice(self._spec.replicas)
+            self._leader = self._rng.choice(self._spec.voters)
             self._next()
 
     def waits_for_all(self, correlation_id: int) -> bool:
@@ -128,7 +128,7 @@ class Client:
     def _after(self, error_code: int, leader_id: int) -> None:
         think_s = self._rng.expovariate(1 / self._think_s)
         if error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
-            self._leader = leader_id if leader_id > 0 else self._rng.choice(self._spec.replicas)
+            self._leader = leader_id if leader_id > 0 else self._rng.choice(self._spec.voters)
             think_s += 0.05
         elif error_code != ErrorCode.NONE:
             think_s += 0.1

@@ -166,10 +166,22 @@ class Faults:
             return None
         if self._world.machines[node_id].running and self._world.machines[node_id].log.doubt:
             return None
+        if not self._is_kept_elsewhere(node_id, damaged):
+            return None
         invariants.damaged.add(node_id)
         self._world.crash(node_id, power=self._rng.random() < 0.5, why="damage")
         self._world.restart_later(node_id)
         return node_id
+
+    def _is_kept_elsewhere(self, node_id: int, damaged: set[int]) -> bool:
+        """With witnesses a replica alone in sync holds the only copy: losing that is beyond what is promised."""
+        spec, invariants = self._world.spec, self._world.invariants
+        if not spec.witnesses or node_id in spec.witnesses:
+            return True
+        durable = {other: invariants.durable_end(other) for other in self._world.node_ids}
+        running = [machine.log for machine in self._world.machines.values() if machine.running]
+        known = max(*durable.values(), *((log.last_term, log.last_index) for log in running))
+        return any(durable[other] >= known for other in spec.replicas if other not in damaged)
 
     def _segments(self, node_id: int) -> list[tuple[str, bytes]]:
         files = self._world.machines[node_id].disk.files()

@@ -1,7 +1,7 @@
 """What must hold after every step, whatever the faults. A breach raises Broken with the kind that is counted.
 
 The simulator sees everything, so it keeps the one true history: which entry was committed at which index, and which
-record was acknowledged at which offset. Entries are known by (term, checksum, base offset).
+record was acknowledged at which offset. Entries are known by (term, checksum, base offset); on a witness by term alone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from raftlog.protocol import raft as r
 from raftlog.record.batch import split
+from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt, Role
 
 if TYPE_CHECKING:
     from raftlog.simulator.machine import Machine
     from raftlog.storage.log import PartitionLog
+
+    Log = PartitionLog | WitnessLog
 
 _NO_OP = -1
 Identity = tuple[int, int, int]
@@ -92,7 +95,7 @@ class Invariants:
             del self.latent[machine.node_id]
         return machine.node_id in self.latent
 
-    def _note_durable(self, node_id: int, log: PartitionLog) -> None:
+    def _note_durable(self, node_id: int, log: Log) -> None:
         if node_id in self.damaged:
             return  # what it held when its disk was damaged counts: acknowledgements may come later (seed 901243)
         # The terms of what is synced: by epoch start, behind the one that the horizon cut through.
@@ -107,7 +110,7 @@ class Invariants:
         if replica._group.commit_index > self.checked[machine.node_id] and replica.is_leader:
             self.after_turn(machine)
 
-    def _check_leader(self, node_id: int, term: int, log: PartitionLog) -> None:
+    def _check_leader(self, node_id: int, term: int, log: Log) -> None:
         known = self.leaders.setdefault(term, node_id)
         if known != node_id:
             raise Broken("two_leaders", f"nodes {known} and {node_id} both lead term {term}")
@@ -115,7 +118,7 @@ class Invariants:
         if term == max(self.leaders):
             self._check_holds(node_id, log, self.commit_index, f"was elected in term {term}")
 
-    def _check_holds(self, node_id: int, log: PartitionLog, index: int, what: str) -> None:
+    def _check_holds(self, node_id: int, log: Log, index: int, what: str) -> None:
         if index <= 1:
             return
         if log.last_index < index:
@@ -123,8 +126,12 @@ class Invariants:
         if index >= log.horizon_index and log.term_at(index) != self.committed[index][0]:
             raise Broken("lost", f"node {node_id} {what} and holds another entry at committed index {index}")
 
-    def _check_committed(self, node_id: int, log: PartitionLog, first: int, end: int) -> None:
+    def _check_committed(self, node_id: int, log: Log, first: int, end: int) -> None:
         first = max(first, log.horizon_index)
+        if isinstance(log, WitnessLog):
+            for index in range(first, end):
+                self._check_holds(node_id, log, index, "is a witness")
+            return
         for index, identity in enumerate(entries_between(log, first, end), first):
             known = self.committed.setdefault(index, identity)
             self.index_at.setdefault(identity[2], index)
@@ -181,6 +188,11 @@ class Invariants:
         synced_index, starts = self.durable[node_id]
         term = max((term for term, start in starts if start <= index), default=-1)
         return synced_index >= index and term == self.committed[index][0]
+
+    def durable_end(self, node_id: int) -> tuple[int, int]:
+        """(term, index) of the last entry that is durable there."""
+        synced_index, starts = self.durable[node_id]
+        return max((term for term, start in starts if start <= synced_index), default=-1), synced_index
 
     def on_watermark(self, leader_epoch: int, high_watermark: int) -> None:
         """Within an epoch and from epoch to epoch, what clients see never goes back."""

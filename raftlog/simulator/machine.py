@@ -10,12 +10,14 @@ from typing import Any
 from raftlog.errors import StorageError
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
 from raftlog.partition.replica import ClientResponse, Replica
+from raftlog.partition.witness import Witness
 from raftlog.protocol.raft import RaftMessage
 from raftlog.simulator.events import DriftingClock
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
 from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
+from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt, Flush, ReplicaSpec
 
 FAIL_POINTS = TURN_FAIL_POINTS + LOG_FAIL_POINTS
@@ -46,7 +48,7 @@ class Machine:
         self.clock = clock
         self.disk = SimulatedDisk()
         self.index_store = MemoryIndexStore()  # LMDB does its own I/O; its twin loses what LMDB may lose
-        self.replica: Replica | None = None
+        self.replica: Replica | Witness | None = None
         self.boot_id = 0
         self.paused = False
         self.stopped_because = ""
@@ -76,7 +78,11 @@ class Machine:
         return self.replica is not None
 
     @property
-    def log(self) -> PartitionLog:
+    def is_witness(self) -> bool:
+        return self.node_id in self.spec.witnesses
+
+    @property
+    def log(self) -> PartitionLog | WitnessLog:
         assert self.replica is not None
         return self.replica._log
 
@@ -88,17 +94,7 @@ class Machine:
         # Whether the directory is there says nothing: a start that failed may have made it anew.
         existed = Doubt.LOST_DISK if self._hosted else Doubt.NONE
         try:
-            log = PartitionLog.open(
-                disk=self.disk,
-                directory=DIRECTORY,
-                topic_id=self.spec.topic_id,
-                config=self.spec.config,
-                flush=self._flush,
-                clock=self.clock,
-                index=self.index_store.open,
-                existed=existed,
-                fail_point=self._on_fail_point,
-            )
+            log = self._open_log(existed)
         except SimulatedCrash as crash:
             self.stopped_because = f"crashed while opening, at {crash}"
             self.lose_power(self._rng)
@@ -111,6 +107,18 @@ class Machine:
         self._hosted = True
         self.boot_id = self._rng.randrange(1, 2**62)
         self.stopped_because = ""
+        if isinstance(log, WitnessLog):
+            self.replica = Witness(
+                node_id=self.node_id,
+                boot_id=self.boot_id,
+                spec=self.spec,
+                log=log,
+                clock=self.clock,
+                rng=self._rng,
+                outbox=self,
+                fail_point=self._on_fail_point,
+            )
+            return
         self.replica = Replica(
             node_id=self.node_id,
             boot_id=self.boot_id,
@@ -119,6 +127,27 @@ class Machine:
             clock=self.clock,
             rng=self._rng,
             outbox=self,
+            fail_point=self._on_fail_point,
+        )
+
+    def _open_log(self, existed: Doubt) -> PartitionLog | WitnessLog:
+        if self.is_witness:
+            return WitnessLog.open(
+                disk=self.disk,
+                directory=DIRECTORY,
+                topic_id=self.spec.topic_id,
+                existed=existed,
+                fail_point=self._on_fail_point,
+            )
+        return PartitionLog.open(
+            disk=self.disk,
+            directory=DIRECTORY,
+            topic_id=self.spec.topic_id,
+            config=self.spec.config,
+            flush=self._flush,
+            clock=self.clock,
+            index=self.index_store.open,
+            existed=existed,
             fail_point=self._on_fail_point,
         )
 

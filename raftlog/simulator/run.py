@@ -16,7 +16,7 @@ import msgspec
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.sabotage import GUARDS, without
-from raftlog.simulator.scenarios import SCENARIOS
+from raftlog.simulator.scenarios import SCENARIOS, WITH_WITNESSES
 from raftlog.simulator.world import World
 
 _STEPS = 2500
@@ -45,7 +45,7 @@ def run_seed(
 
 
 def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> Verdict:
-    world = World(seed, nodes=nodes)
+    world = World(seed, nodes=nodes, witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else None)
     world.keep_trace = trace
     kind = text = ""
     try:

@@ -9,6 +9,8 @@ from raftlog.simulator.invariants import Broken
 from raftlog.simulator.world import World
 from raftlog.types import TopicConfig
 
+_PROGRESS_S = 20.0  # virtual seconds within which a story goes on
+
 
 def _begin(world: World) -> None:
     world.add_clients(2, think_s=0.05, depth=1)  # long stories, so a slow pace
@@ -34,7 +36,9 @@ def stale_majority(world: World) -> None:
     world.run_until(time_s=36.0)
     amnesiac = world.rng.choice(rest)
     world.crash(amnesiac, power=True, why="amnesiac")
-    if world.rng.random() < 0.5:
+    # With witnesses, one that was in sync alone holds the only copy: losing that is beyond what is promised.
+    kept = amnesiac in world.spec.witnesses or set(rest) - {amnesiac, *world.spec.witnesses}
+    if world.rng.random() < 0.5 and kept:
         world.invariants.damaged.add(amnesiac)
         world.machines[amnesiac].disk.wipe("data")
         world.machines[amnesiac].forget_index()
@@ -143,11 +147,88 @@ def behind_horizon(world: World) -> None:
     away = world.rng.choice(world.node_ids)
     _cut_off(world, {away})
     world.run_until(time_s=world.events.now_s + 15.0)
-    starts = [machine.log.log_start_offset for machine in world.machines.values() if machine.running]
-    stale_end = world.machines[away].log.log_end_offset
-    if max(starts) <= stale_end:
-        raise Broken("stuck", f"retention did not pass the absent node: log starts {starts}, its end {stale_end}")
+    horizons = [machine.log.horizon_index for machine in world.machines.values() if machine.running]
+    stale_index = world.machines[away].log.last_index
+    if max(horizons) <= stale_index:
+        raise Broken("stuck", f"retention did not pass the absent node: horizons {horizons}, its end {stale_index}")
     world.heal()
+
+
+def any_minority(world: World) -> None:
+    """Again and again as many nodes as may fail are gone, at once or one by one, and writes go on without them.
+
+    A node that is about to fail may hear nothing any more while it still counts as in sync.
+    """
+    _begin(world)
+    for _ in range(6):
+        _wait(world, "not all replicas were in sync", lambda: _in_sync(world) == world.spec.replicas)
+        leader = _leader(world)
+        away = set(world.rng.sample(world.node_ids, (len(world.node_ids) - 1) // 2))
+        if leader and world.rng.random() < 0.7:
+            away = {leader, *list(away)[1:]}
+        if leader and world.rng.random() < 0.7:
+            for node_id in world.node_ids:
+                if node_id != leader and world.rng.random() < 0.5:
+                    world.network.cut(leader, node_id)
+            world.run_until(time_s=world.events.now_s + world.rng.uniform(0.02, 0.3))
+        at_once = world.rng.random() < 0.5
+        for node_id in away:
+            world.crash(node_id, power=world.rng.random() < 0.5, why="one of a minority")
+            world.network.heal_all()
+            if not at_once:
+                world.run_until(time_s=world.events.now_s + world.rng.uniform(0.1, 4.0))
+        _wait_for_writes(world, 1, f"no write was acknowledged without {sorted(away)}")
+        for node_id in away:
+            world.start(node_id)
+    world.heal()
+
+
+def alone_in_sync(world: World) -> None:
+    """All replicas but the leader are away, a witness makes the majority; then the leader dies and the others are back.
+
+    They lack what was acknowledged: the partition waits for the leader, and goes on with it.
+    """
+    _begin(world)
+    _wait(world, "not all replicas were in sync", lambda: _in_sync(world) == world.spec.replicas)
+    leader = _leader(world)
+    others = [node_id for node_id in world.spec.replicas if node_id != leader]
+    for node_id in others:
+        world.crash(node_id, power=world.rng.random() < 0.5, why="away")
+    _wait_for_writes(world, 4, "the witnesses made no majority")
+    world.crash(leader, power=world.rng.random() < 0.5, why="alone in sync")
+    for node_id in others:
+        world.start(node_id)
+    term, before = max(world.invariants.leaders), world.invariants.commit_index
+    world.run_until(time_s=world.events.now_s + 20.0)
+    if max(world.invariants.leaders) != term or world.invariants.commit_index != before:
+        raise Broken("lost", "a replica led that lacks what was acknowledged")
+    world.heal()
+
+
+def _leader(world: World) -> int:
+    return next((node_id for node_id in world.node_ids if _leads(world, node_id)), 0)
+
+
+def _in_sync(world: World) -> tuple[int, ...]:
+    replica = world.machines[_leader(world)].replica if _leader(world) else None
+    return replica._group.in_sync if replica is not None else ()
+
+
+def _acked(world: World) -> int:
+    return sum(client.acked_count for client in world.clients.values())
+
+
+def _wait_for_writes(world: World, count: int, complaint: str) -> None:
+    enough = _acked(world) + count
+    _wait(world, complaint, lambda: _acked(world) >= enough)
+
+
+def _wait(world: World, complaint: str, condition: Callable[[], bool]) -> None:
+    deadline_s = world.events.now_s + _PROGRESS_S
+    while not condition():
+        if world.events.now_s > deadline_s:
+            raise Broken("stuck", f"{complaint} within {_PROGRESS_S:.0f} s")
+        world.run_until(time_s=world.events.now_s + 0.05)
 
 
 def _leads(world: World, node_id: int) -> bool:
@@ -163,4 +244,8 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "restless-voter": restless_voter,
     "moving-leader": moving_leader,
     "narrow-links": narrow_links,
+    "any-minority": any_minority,
+    "alone-in-sync": alone_in_sync,
 }
+# Stories about witnesses, whatever the seed.
+WITH_WITNESSES = ("any-minority", "alone-in-sync")

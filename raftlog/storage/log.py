@@ -114,6 +114,9 @@ class PartitionLog(CheckedLog):
     def epoch_starts(self) -> list[EpochStart]:
         return self._epochs.starts
 
+    def epoch_starts_from(self, index: int) -> list[EpochStart]:
+        return self._epochs.from_index(index)
+
     @property
     def size_bytes(self) -> int:
         return sum(segment.size for segment in self._segments)

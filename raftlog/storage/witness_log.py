@@ -21,6 +21,7 @@ from raftlog.storage.epochs import Epochs
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.hard_state import HardState
 from raftlog.storage.opening import load_state
+from raftlog.storage.producers import Producers
 from raftlog.storage.state import EpochStart, State, StateFile
 from raftlog.types import Doubt
 
@@ -117,8 +118,8 @@ class WitnessLog(HardState):
         self._epochs = Epochs(self._state)
         self._set_end(index - 1)
 
-    def reset_to(self, horizon_index: int, prev_term: int, base_offset: int) -> None:
-        """Begins anew, empty, behind Raft index horizon_index - 1 of prev_term.
+    def reset_to(self, horizon_index: int, prev_term: int, base_offset: int, producers: Producers) -> None:
+        """Begins anew behind Raft index horizon_index - 1 of prev_term. Offsets and producers are not kept here.
 
         Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
         """

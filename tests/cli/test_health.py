@@ -9,7 +9,7 @@ from raftlog_cli.health import PartitionView, view_nodes, view_topic
 TOPIC_ID = b"0123456789abcdef"
 
 
-def _topic(leader_id: int, in_sync: list[int], replicas: list[int]) -> TopicMetadata:
+def _topic(leader_id: int, in_sync: list[int], replicas: list[int], witnesses: tuple[int, ...] = ()) -> TopicMetadata:
     partition = PartitionMetadata(
         partition=0,
         leader_id=leader_id,
@@ -17,6 +17,7 @@ def _topic(leader_id: int, in_sync: list[int], replicas: list[int]) -> TopicMeta
         endpoint=Endpoint("h", 1) if leader_id >= 0 else None,
         replicas=replicas,
         in_sync=in_sync,
+        witnesses=list(witnesses),
     )
     return TopicMetadata(name="orders", topic_id=TOPIC_ID, error_code=0, partitions=[partition], config={})
 
@@ -26,9 +27,13 @@ def _status(node_id: int, **values: object) -> ReplicaStatus:
 
 
 def _view(
-    leader_id: int, in_sync: list[int], statuses: list[ReplicaStatus], replicas: list[int] | None = None
+    leader_id: int,
+    in_sync: list[int],
+    statuses: list[ReplicaStatus],
+    replicas: list[int] | None = None,
+    witnesses: tuple[int, ...] = (),
 ) -> PartitionView:
-    (view,) = view_topic(_topic(leader_id, in_sync, replicas or [1, 2, 3]), statuses).partitions
+    (view,) = view_topic(_topic(leader_id, in_sync, replicas or [1, 2, 3], witnesses), statuses).partitions
     return view
 
 
@@ -87,3 +92,27 @@ def test_nodes_are_shown_with_what_they_lead_and_hold() -> None:
     first, second = view_nodes(nodes, [_topic(1, [1], [1, 2])], [_status(1, size_bytes=10)])
     assert (first.node, first.address, first.leads, first.replicas, first.size_bytes) == (1, "a:1", 1, 1, 10)
     assert (second.node, second.alive, second.leads, second.replicas) == (2, False, 0, 1)
+
+
+def test_witnesses_count_for_the_majority_and_hold_no_copy() -> None:
+    assert _view(1, [1, 2], [], replicas=[1, 2], witnesses=(3,)).survives_failures == 1
+    assert _view(1, [1, 2, 3], [], replicas=[1, 2, 3], witnesses=(4, 5)).survives_failures == 2
+    # The last copy may not fail, however many witnesses there are.
+    assert _view(1, [1], [], replicas=[1, 2], witnesses=(3,)).survives_failures == 0
+    assert _view(1, [1, 2], [], replicas=[1, 2, 3], witnesses=(4, 5)).survives_failures == 1
+
+
+def test_a_witness_that_is_gone_or_doubtful_counts_for_nothing_and_is_named() -> None:
+    silent = _view(1, [1, 2], [_status(3, error="node 3 has been silent for 9 s")], replicas=[1, 2], witnesses=(3,))
+    assert (silent.survives_failures, silent.problems) == (0, ["node 3 has been silent for 9 s"])
+    lost = _view(1, [1, 2], [_status(3, role=Role.WITNESS, doubt=Doubt.LOST_DISK)], replicas=[1, 2], witnesses=(3,))
+    assert (lost.survives_failures, lost.problems) == (0, ["node 3 is doubtful: it lost its disk"])
+
+
+def test_a_partition_that_waits_for_a_replica_says_for_which() -> None:
+    witness = _status(3, role=Role.WITNESS, last_index=90, last_term=4)
+    gone = _status(1, error="node 1 has been silent for 9 s", last_index=90, last_term=4)
+    behind = _view(-1, [], [gone, _status(2, last_index=99, last_term=3), witness], replicas=[1, 2], witnesses=(3,))
+    assert behind.problems[0] == ("no leader: the running replicas lack what was in sync last, so it waits for node 1")
+    level = _view(-1, [], [gone, _status(2, last_index=90, last_term=4), witness], replicas=[1, 2], witnesses=(3,))
+    assert level.problems[0] == "no leader"

@@ -97,13 +97,27 @@ def test_what_cannot_be_is_refused_with_the_standard_error(
     assert done.stdout == b""
 
 
-def test_two_replicas_are_warned_about(cluster: LocalCluster) -> None:
+def test_two_replicas_on_three_nodes_get_a_witness_and_survive_a_failure(cluster: LocalCluster) -> None:
     name = unique("two")
     done = run(cluster, "topic", "create", name, "--replication-factor", "2")
+    assert done.stderr == b""
+    assert done.stdout.endswith(b"replication factor 2, 1 witness each\n")
+    [partition] = _described(cluster, name)["partitions"]
+    assert sorted(partition["replicas"] + partition["witnesses"]) == [1, 2, 3]
+    assert (len(partition["witnesses"]), partition["survives_failures"]) == (1, 1)
+    text = run(cluster, "topic", "describe", name).stdout.decode()
+    assert "witnesses" in text
+    witness = partition["witnesses"][0]
+    nodes = {node["node"]: node for node in _json(cluster, "cluster", "status")["nodes"]}
+    assert nodes[witness]["witnesses"] >= 1
+
+
+def test_two_replicas_on_two_nodes_are_warned_about(fresh_cluster: Callable[..., LocalCluster]) -> None:
+    cluster = fresh_cluster(nodes=2)
+    done = run(cluster, "topic", "create", "two", "--replication-factor", "2")
     assert b"survives no failure" in done.stderr
     assert done.stdout.startswith(b"created topic")
-    shown = _described(cluster, name)
-    assert shown["partitions"][0]["survives_failures"] == 0
+    assert _described(cluster, "two")["partitions"][0]["survives_failures"] == 0
 
 
 def test_the_status_of_a_healthy_cluster(cluster: LocalCluster) -> None:

@@ -23,6 +23,9 @@ CLUSTER = ClusterRecord(cluster_id="c1", voters=(1, 2, 3))
 ORDERS = TopicRecord(
     name="orders", topic_id=b"o" * 16, replicas=((1, 2), (2, 3)), config=TopicConfig(retention_ms=5000)
 )
+PAIRS = TopicRecord(
+    name="pairs", topic_id=b"p" * 16, replicas=((1, 2), (2, 3)), config=TopicConfig(), witnesses=((3,), (1,))
+)
 ORDERS_GONE = TopicDeletedRecord(name="orders", topic_id=ORDERS.topic_id)
 
 
@@ -41,7 +44,7 @@ def replay(*records: MetadataRecord, image: Image | None = None) -> Image:
     return image
 
 
-@pytest.mark.parametrize("record", [CLUSTER, node(4), ORDERS, ORDERS_GONE], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("record", [CLUSTER, node(4), ORDERS, PAIRS, ORDERS_GONE], ids=lambda r: type(r).__name__)
 def test_a_record_survives_its_bytes(record: MetadataRecord) -> None:
     assert decode_record(encode_record(record)) == record
 
@@ -119,3 +122,20 @@ def test_hosted_by_lists_the_replicas_of_a_node() -> None:
     assert [(topic.name, partition) for topic, partition in image.hosted_by(2)] == [("orders", 0), ("orders", 1)]
     assert [partition for _, partition in image.hosted_by(3)] == [1]
     assert image.topics["orders"].spec(1).replicas == (2, 3)
+
+
+def test_a_topic_of_an_older_log_has_no_witnesses() -> None:
+    fields = msgspec.msgpack.decode(encode_record(ORDERS))
+    old = msgspec.msgpack.encode(fields[:6])
+    assert decode_record(old) == ORDERS
+    image = replay(CLUSTER, decode_record(old))
+    assert image.topics["orders"].spec(1).witnesses == ()
+    assert decode_image(encode_image(image)) == image
+
+
+def test_a_witness_is_hosted_and_votes_without_being_a_replica() -> None:
+    image = replay(CLUSTER, PAIRS)
+    pairs = image.topics["pairs"]
+    assert [(topic.name, partition) for topic, partition in image.hosted_by(3)] == [("pairs", 0), ("pairs", 1)]
+    assert (pairs.spec(0).replicas, pairs.spec(0).witnesses, pairs.spec(0).voters) == ((1, 2), (3,), (1, 2, 3))
+    assert decode_image(encode_image(image)) == image

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raftlog.controller.image import Image, apply
-from raftlog.controller.placement import place
+from raftlog.controller.placement import place, place_witnesses, witness_count
 from raftlog.controller.records import NodeRecord, TopicRecord
 from raftlog.types import Endpoint, TopicConfig
 
@@ -21,8 +22,12 @@ def image_of(nodes: int) -> Image:
     return image
 
 
-def with_topic(image: Image, replicas: tuple[tuple[int, ...], ...]) -> Image:
-    record = TopicRecord(name=f"t{len(image.topics)}", topic_id=bytes(16), replicas=replicas, config=TopicConfig())
+def with_topic(
+    image: Image, replicas: tuple[tuple[int, ...], ...], witnesses: tuple[tuple[int, ...], ...] = ()
+) -> Image:
+    record = TopicRecord(
+        name=f"t{len(image.topics)}", topic_id=bytes(16), replicas=replicas, config=TopicConfig(), witnesses=witnesses
+    )
     return apply(image, image.end_offset, record)
 
 
@@ -97,3 +102,51 @@ def test_a_node_that_joined_empty_does_not_get_all_of_a_new_topic() -> None:
     image = apply(image, image.end_offset, joined)
     replicas = place(image, live=[1, 2, 3, 4], partitions=8, replication_factor=1)
     assert spread(holders(replicas), [1, 2, 3, 4]) == 0
+
+
+@pytest.mark.parametrize(
+    ("factor", "nodes", "count"),
+    [(1, 1, 0), (1, 9, 0), (2, 2, 0), (2, 3, 1), (2, 9, 1), (3, 3, 0), (3, 4, 0), (3, 5, 2), (4, 5, 1), (4, 7, 3)],
+)
+def test_f_plus_one_replicas_get_f_witnesses_where_there_are_nodes_for_them(
+    factor: int, nodes: int, count: int
+) -> None:
+    assert witness_count(factor, nodes) == count
+
+
+@given(
+    nodes=st.integers(1, 9),
+    factor=st.integers(1, 9),
+    dead=st.sets(st.integers(1, 9), max_size=3),
+    topics=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+)
+def test_witnesses_are_spread_over_the_nodes_that_hold_no_records(
+    nodes: int, factor: int, dead: set[int], topics: list[int]
+) -> None:
+    factor = min(factor, nodes)
+    live = [node for node in range(1, nodes + 1) if node not in dead]
+    image = image_of(nodes)
+    for partitions in topics:
+        replicas = place(image, live=live, partitions=partitions, replication_factor=factor)
+        witnesses = place_witnesses(image, live=live, replicas=replicas)
+        count = witness_count(factor, nodes)
+        assert len(witnesses) == (partitions if count else 0)
+        for holders, voters in zip(replicas, witnesses, strict=bool(count)):
+            assert len(set(voters)) == len(voters) == count
+            assert not set(holders) & set(voters)
+            assert (len(holders) + len(voters)) % 2
+        if count and len(live) >= factor + count:
+            counted = Counter(node for voters in witnesses for node in voters)
+            assert set(counted) <= set(live)
+            assert spread(counted, live) <= 2
+        image = with_topic(image, replicas, witnesses)
+
+
+def test_the_witnesses_of_many_small_topics_spread_as_well() -> None:
+    image = image_of(5)
+    everyone = [1, 2, 3, 4, 5]
+    for _ in range(40):
+        replicas = place(image, live=everyone, partitions=1, replication_factor=2)
+        image = with_topic(image, replicas, place_witnesses(image, live=everyone, replicas=replicas))
+    counted = Counter(node for topic in image.topics.values() for voters in topic.witnesses for node in voters)
+    assert spread(counted, everyone) <= 2

@@ -8,11 +8,13 @@ from typing import Any
 
 from raftlog.clock import ManualClock
 from raftlog.partition.replica import Replica
+from raftlog.partition.witness import Witness
 from raftlog.protocol import messages as m
 from raftlog.record.batch import BatchBuilder
 from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
+from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"sixteen-bytes-id"
@@ -36,6 +38,10 @@ class Node:
         self.start()
 
     def start(self) -> None:
+        self.boot_id = self.cluster.rng.randrange(1, 2**60)
+        if self.node_id in self.cluster.spec.witnesses:
+            self._start_witness()
+            return
         log = PartitionLog.open(
             disk=self.disk,
             directory="orders-0",
@@ -45,13 +51,24 @@ class Node:
             clock=self.cluster.clock,
             index=lambda path: MemoryIndex(),
         )
-        self.log = log
-        self.boot_id = self.cluster.rng.randrange(1, 2**60)
-        self.replica = Replica(
+        self.log: Any = log
+        self.replica: Any = Replica(
             node_id=self.node_id,
             boot_id=self.boot_id,
             spec=self.cluster.spec,
             log=log,
+            clock=self.cluster.clock,
+            rng=self.cluster.rng,
+            outbox=self,
+        )
+
+    def _start_witness(self) -> None:
+        self.log = WitnessLog.open(disk=self.disk, directory="orders-0", topic_id=TOPIC_ID)
+        self.replica = Witness(
+            node_id=self.node_id,
+            boot_id=self.boot_id,
+            spec=self.cluster.spec,
+            log=self.log,
             clock=self.cluster.clock,
             rng=self.cluster.rng,
             outbox=self,
@@ -70,7 +87,9 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, nodes: int = 1, **config: int) -> None:
+    """The last `witnesses` of the `nodes` hold no records."""
+
+    def __init__(self, nodes: int = 1, *, witnesses: int = 0, **config: int) -> None:
         self.clock = ManualClock()
         self.rng = random.Random(7)
         self.queue: list[tuple[int, int, Any, bytes | None]] = []
@@ -79,10 +98,11 @@ class Cluster:
             topic="orders",
             topic_id=TOPIC_ID,
             partition=0,
-            replicas=tuple(range(1, nodes + 1)),
+            replicas=tuple(range(1, nodes + 1 - witnesses)),
+            witnesses=tuple(range(nodes + 1 - witnesses, nodes + 1)),
             config=TopicConfig(**config),
         )
-        self.nodes = {node_id: Node(self, node_id) for node_id in self.spec.replicas}
+        self.nodes = {node_id: Node(self, node_id) for node_id in self.spec.voters}
         for node in self.nodes.values():
             for other in self.nodes.values():
                 if other is not node:

@@ -14,10 +14,18 @@ from raftlog.simulator.invariants import Broken
 from raftlog.simulator.machine import SimulatedCrash
 from raftlog.simulator.sabotage import without
 from raftlog.simulator.world import World
+from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
 
 APPEND_PATH = ("append.segment-created", "append.written", "persist.data-synced", "persist.names-synced")
 STATE_PATH = ("state.a.written", "state.a.renamed", "state.b.written", "state.b.renamed", "epoch.batches-durable")
 POINTS = (*TURN_FAIL_POINTS, *APPEND_PATH, *STATE_PATH)
+WITNESS_POINTS = (
+    "turn: received",
+    "turn: ticked",
+    "turn: persisted",
+    "turn: committed",
+    *(point for point in LOG_FAIL_POINTS if point.startswith("state.")),
+)
 WHO = ("one", "some", "all")
 
 
@@ -40,9 +48,9 @@ class CrashingWorld(World):
             self.restart_later(other)
 
 
-def run(point: str, who: str, seed: int) -> int:
-    """Three crashes at `point`, each under load; returns how many were hit."""
-    world = CrashingWorld(seed)
+def run(point: str, who: str, seed: int, witnesses: int = 0) -> int:
+    """Three crashes at `point`, each under load; returns how many were hit. On witnesses only, where there are any."""
+    world = CrashingWorld(seed, witnesses=witnesses)
     world.who = who
     world.add_clients(2, think_s=0.04, depth=3)
     for node_id in world.node_ids:
@@ -50,6 +58,8 @@ def run(point: str, who: str, seed: int) -> int:
     for _ in range(3):
         world.run_until(time_s=world.events.now_s + world.rng.uniform(1.5, 2.5))
         for machine in world.machines.values():
+            if witnesses and not machine.is_witness:
+                continue
             machine.armed_fail_point = point
             if point in STATE_PATH and machine.replica is not None and machine.replica.is_leader:
                 world.pause(machine.node_id, 2.5)  # `state` changes with a term
@@ -63,6 +73,13 @@ def run(point: str, who: str, seed: int) -> int:
 @pytest.mark.parametrize("point", POINTS)
 def test_nothing_acknowledged_is_lost(point: str, who: str) -> None:
     assert run(point, who, seed=len(point) * 7 + len(who)) > 0, "the point was never reached: nothing was tested"
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("point", WITNESS_POINTS)
+def test_nothing_acknowledged_is_lost_when_a_witness_stops(point: str, who: str) -> None:
+    hits = run(point, who, seed=len(point) * 7 + len(who), witnesses=1)
+    assert hits > 0, "the point was never reached: nothing was tested"
 
 
 def test_without_the_sync_something_acknowledged_is_lost() -> None:

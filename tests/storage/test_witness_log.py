@@ -9,6 +9,7 @@ import pytest
 from raftlog.errors import CorruptLogError, DiskFullError
 from raftlog.limits import WITNESS_EPOCHS_MAX
 from raftlog.storage.fail_points import FAIL_POINTS, FailPoint, no_fail_point
+from raftlog.storage.producers import Producers
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt
@@ -86,14 +87,14 @@ def test_nothing_committed_is_cut() -> None:
     with pytest.raises(CorruptLogError):
         cut.truncate_from(6)
     with pytest.raises(CorruptLogError):
-        anew.reset_to(6, 2, 0)
+        anew.reset_to(6, 2, 0, Producers())
     assert cut.failed is not None and anew.failed is not None
 
 
 def test_a_reset_begins_anew_behind_the_horizon() -> None:
     disk = SimulatedDisk()
     log = with_three_terms(disk)
-    log.reset_to(20, 4, 700)
+    log.reset_to(20, 4, 700, Producers())
     log.persist()
     disk.crash(None)
     again = opened(disk)
