@@ -46,7 +46,7 @@ MAGIC = 2
 HEADER_BYTES = 61
 PREFIX_BYTES = 12  # base offset and length, which Length does not count
 STAMPED_BYTES = 16  # base offset, length, leader epoch: all that a leader writes
-_CRC_START = 21  # the CRC covers everything from the attributes on
+CRC_START = 21  # the CRC covers everything from the attributes on
 
 _HEADER = struct.Struct(
     ">q"  # base offset
@@ -139,7 +139,7 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
 
 def check_crc(buffer: Buffer, position: int, header: BatchHeader) -> bool:
     """Whether the batch at `position`, which must lie in the buffer as a whole, is what was sent."""
-    body = buffer[position + _CRC_START : position + header.batch_bytes]
+    body = buffer[position + CRC_START : position + header.batch_bytes]
     return bool(_crc32c(body if type(body) is bytes else bytes(body)) == header.crc)
 
 
@@ -154,7 +154,7 @@ def check_batch(buffer: Buffer) -> BatchHeader:
     header = read_header(buffer)
     if header[1] != len(buffer):
         raise CorruptMessageError(f"a batch of {header[1]} bytes came in {len(buffer)}")
-    body = buffer[_CRC_START:]
+    body = buffer[CRC_START:]
     if _crc32c(body if type(body) is bytes else bytes(body)) != header[4]:
         raise CorruptMessageError("the checksum of a batch does not match")
     if header[12] < 1 or header[6] != header[12] - 1:
@@ -190,8 +190,8 @@ def stamp(batch: Buffer, base_offset: int, leader_epoch: int) -> bytes:
 def numbered(batch: Buffer, producer_id: int, producer_epoch: int, base_sequence: int) -> bytes:
     """The batch as another producer epoch sends it: these fields lie under the CRC, which is computed anew."""
     numbers = _NUMBERS.pack(producer_id, producer_epoch, base_sequence)
-    covered = b"".join((batch[_CRC_START:_NUMBERS_START], numbers, batch[_NUMBERS_START + _NUMBERS.size :]))
-    return b"".join((batch[: _CRC_START - _CRC.size], _CRC.pack(_crc32c(covered)), covered))
+    covered = b"".join((batch[CRC_START:_NUMBERS_START], numbers, batch[_NUMBERS_START + _NUMBERS.size :]))
+    return b"".join((batch[: CRC_START - _CRC.size], _CRC.pack(_crc32c(covered)), covered))
 
 
 class BatchBuilder:
@@ -240,7 +240,7 @@ class BatchBuilder:
         if len(body) + HEADER_BYTES >= len(plain):
             return plain
         attributes = COMPRESSIONS.index(self._compression)
-        covered = b"".join((_ATTRIBUTES.pack(attributes), plain[_CRC_START + 2 : HEADER_BYTES], body))
+        covered = b"".join((_ATTRIBUTES.pack(attributes), plain[CRC_START + 2 : HEADER_BYTES], body))
         length = _LENGTH.pack(HEADER_BYTES - PREFIX_BYTES + len(body))
         return b"".join((plain[:8], length, plain[12:17], _CRC.pack(_crc32c(covered)), covered))
 
@@ -283,7 +283,7 @@ def decode_batch(
         # The codec reads plain records, so the header that it gets says "none".
         body = decompress(batch[HEADER_BYTES:], compression, DECOMPRESSED_BYTES_MAX)
         attributes = _ATTRIBUTES.pack(header.attributes & ~_COMPRESSION_MASK)
-        batch = b"".join((batch[:_CRC_START], attributes, batch[_CRC_START + 2 : HEADER_BYTES], body))
+        batch = b"".join((batch[:CRC_START], attributes, batch[CRC_START + 2 : HEADER_BYTES], body))
     try:
         return [make(r.offset, r.timestamp, r.key, r.value, r.headers) for r in DefaultRecordBatch(batch)]
     except (CorruptRecordException, ValueError, OverflowError, MemoryError) as error:

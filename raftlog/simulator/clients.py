@@ -8,12 +8,13 @@ from collections.abc import Callable
 from raftlog.errors import ErrorCode
 from raftlog.partition.replica import ClientRequest, ClientResponse
 from raftlog.protocol import messages as m
-from raftlog.record.batch import BatchBuilder
+from raftlog.record.batch import CRC_START, BatchBuilder
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken, Invariants
 from raftlog.types import LATEST_TIMESTAMP, ReplicaSpec
 
 _TIMEOUT_S = 2.0
+_REFUSED = b"no log may take this"
 
 SendRequest = Callable[[int, str, ClientRequest, list[bytes]], None]
 
@@ -46,6 +47,7 @@ class Client:
         self._think_s = think_s
         self._leader = rng.choice(spec.voters)
         self._next_id = 0
+        self._once: set[int] = set()  # of a burst: no append follows these
         self._in_flight: dict[int, tuple[int, bytes, int]] = {}  # correlation id -> (acks, value, records)
         for _ in range(depth):
             events.after(rng.random() * think_s, self._next)
@@ -68,30 +70,64 @@ class Client:
                 ),
                 [],
             )
+        elif self._rng.random() < 0.02:
+            self._append_what_is_refused(correlation_id)
         else:
-            self._append(correlation_id)
+            self._append(correlation_id, self._rng.choice((-1, -1, -1, -1, 1, 0)))
         self._events.after(_TIMEOUT_S, lambda: self._give_up(correlation_id))
 
-    def _append(self, correlation_id: int) -> None:
-        acks = self._rng.choice((-1, -1, -1, -1, 1, 0))
+    def burst(self, node_id: int, count: int) -> None:
+        """Beside its usual pace, `count` appends to one node at once, whether it leads or not."""
+        for _ in range(count):
+            self._next_id += 1
+            self._once.add(self._next_id)
+            self._leader = node_id
+            self._append(self._next_id, -1)
+
+    def _append(self, correlation_id: int, acks: int) -> None:
         records = self._rng.choice((1, 1, 1, 2, 5))
         value = f"{self.name}:{correlation_id}:".encode()
         builder = BatchBuilder()
         for number in range(records):
             size = self._rng.choice((0, 10, 200, 3000))
             builder.append(1_700_000_000_000 + correlation_id, None, value + b"%d:" % number + bytes(size), [])
-        request = m.ProduceRequest(
+        request = self._produce(correlation_id, acks)
+        if acks == 0:
+            self._events.after(self._rng.expovariate(1 / self._think_s), self._next)
+        else:
+            self._in_flight[correlation_id] = (acks, value, records)
+        self._send(self._leader, self.name, request, [builder.build()])
+
+    def _produce(self, correlation_id: int, acks: int) -> m.ProduceRequest:
+        return m.ProduceRequest(
             correlation_id=correlation_id,
             topic_id=self._spec.topic_id,
             partition=self._spec.partition,
             acks=acks,
             timeout_ms=int(_TIMEOUT_S * 1000),
         )
-        if acks == 0:
-            self._events.after(self._rng.expovariate(1 / self._think_s), self._next)
-        else:
-            self._in_flight[correlation_id] = (acks, value, records)
-        self._send(self._leader, self.name, request, [builder.build()])
+
+    def _append_what_is_refused(self, correlation_id: int) -> None:
+        """A request that no log may take: it is answered with an error, whoever is asked."""
+        request = self._produce(correlation_id, -1)
+        builder = BatchBuilder()
+        size = self._rng.choice((0, self._spec.config.max_record_bytes * 2))
+        builder.append(1_700_000_000_000, None, _REFUSED + bytes(size), [])
+        payload = [builder.build()]
+        match self._rng.randrange(5) if size == 0 else -1:
+            case 0:
+                request.acks = 7
+            case 1:
+                request.topic_id = b"another topic!!!"
+            case 2:
+                request.partition += 1
+            case 3:
+                payload *= 2
+            case 4:
+                position = self._rng.randrange(CRC_START, len(payload[0]))
+                payload[0] = payload[0][:position] + bytes([payload[0][position] ^ 1]) + payload[0][position + 1 :]
+        self._in_flight[correlation_id] = (-1, _REFUSED, 0)
+        self._send(self._leader, self.name, request, payload)
 
     def _give_up(self, correlation_id: int) -> None:
         if self._in_flight.pop(correlation_id, None) is not None:
@@ -117,12 +153,17 @@ class Client:
         if sent is None:
             return
         acks, value, records = sent
+        if result.error_code == ErrorCode.NONE and value == _REFUSED:
+            raise Broken("diverged", f"a request that has to be refused was taken at offset {result.base_offset}")
         if result.error_code == ErrorCode.NONE and acks == -1:
             self._invariants.on_acknowledged(result.base_offset)
             taken = self._acked.setdefault(result.base_offset, (value, records))
             if taken != (value, records):
                 raise Broken("diverged", f"offset {result.base_offset} was given to {taken[0]!r} and {value!r}")
             self.acked_count += 1
+        if result.correlation_id in self._once:
+            self._once.discard(result.correlation_id)
+            return
         self._after(result.error_code, result.leader_id)
 
     def _after(self, error_code: int, leader_id: int) -> None:

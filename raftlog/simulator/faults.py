@@ -10,10 +10,11 @@ import random
 from collections.abc import Callable
 
 from raftlog.simulator.machine import DIRECTORY, FAIL_POINTS
-from raftlog.simulator.world import World
+from raftlog.simulator.world import MAX_RECORD_BYTES, World
+from raftlog.types import TopicConfig
 
 _EVERY_S = 0.8
-_BETWEEN_NODES = ("cut", "one_way", "isolate", "loss", "delay")
+_BETWEEN_NODES = ("cut", "one_way", "isolate", "loss", "delay", "garble")
 
 
 class Faults:
@@ -42,6 +43,9 @@ class Faults:
             "flip": self._flip,
             "truncate": self._truncate,
             "wipe": self._wipe,
+            "garble": self._garble,
+            "hand_over": self._hand_over,
+            "settings": self._settings,
         }
         if len(world.node_ids) == 1:
             known = {kind: action for kind, action in known.items() if kind not in _BETWEEN_NODES}
@@ -112,6 +116,11 @@ class Faults:
 
         self._later(0.2, 3.0, restore)
 
+    def _garble(self) -> None:
+        network = self._world.network
+        network.garbled = self._rng.uniform(0.01, 0.2)
+        self._later(0.1, 2.0, lambda: setattr(network, "garbled", 0.0))
+
     # --- processes -----------------------------------------------------------------------------
     def _kill(self) -> None:
         node_id = self._node()
@@ -141,6 +150,23 @@ class Faults:
     def _wall_jump(self) -> None:
         self._world.machines[self._node()].clock.jump_wall(self._rng.choice((-3_600_000, -1000, 1000, 86_400_000)))
 
+    def _hand_over(self) -> None:
+        for machine in self._world.machines.values():
+            if machine.replica is not None:
+                machine.replica.hand_over()  # a follower has nothing to hand over
+
+    def _settings(self) -> None:
+        config = TopicConfig(
+            segment_bytes=self._rng.choice((4096, 65536, 1 << 20)),
+            segment_ms=self._rng.choice((1000, 3_600_000)),
+            retention_bytes=self._rng.choice((-1, -1, 30_000)),
+            retention_ms=self._rng.choice((-1, -1, 5000)),
+            max_record_bytes=MAX_RECORD_BYTES,
+            min_insync_replicas=self._rng.choice((1, 1, self._tolerated + 1)),
+        )
+        self._world.configure(config)
+        self._world.note(f"settings {config}")
+
     # --- disks ---------------------------------------------------------------------------------
     def _fail_sync(self) -> None:
         disk = self._world.machines[self._node()].disk
@@ -149,8 +175,12 @@ class Faults:
 
     def _disk_full(self) -> None:
         disk = self._world.machines[self._node()].disk
-        disk.full = True
-        self._later(0.1, 3.0, lambda: setattr(disk, "full", False))
+        if self._rng.random() < 0.5:
+            disk.full = True
+            self._later(0.1, 3.0, lambda: setattr(disk, "full", False))
+        else:  # some room is left, so that it runs out anywhere
+            disk.capacity_bytes = disk.used_bytes + self._rng.randrange(20_000)
+            self._later(0.1, 3.0, lambda: setattr(disk, "capacity_bytes", None))
 
     def _slow_disk(self) -> None:
         machine = self._world.machines[self._node()]

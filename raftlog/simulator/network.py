@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from raftlog.protocol.raft import RaftMessage
+from raftlog.record.batch import CRC_START, split
 from raftlog.simulator.events import Events
 
 _MESSAGE_OVERHEAD_S = 10e-6
@@ -39,6 +40,7 @@ class Network:
         self.delay_s = 0.0003
         self.jitter_s = 0.0003
         self.loss = 0.0
+        self.garbled = 0.0  # the part of all batches under way that change a bit
         self.bytes_per_s = 200e6
         self.sent = 0
 
@@ -47,8 +49,17 @@ class Network:
         self.sent += 1
         if link.cut or (self.loss and self._rng.random() < self.loss):
             return
+        if payload and self.garbled and self._rng.random() < self.garbled:
+            payload = self._garble(payload)
         link.recent.append((message, payload))
         self._transmit(link, target, message, payload)
+
+    def _garble(self, payload: bytes) -> bytes:
+        """One bit of what the checksum of the first batch covers."""
+        first = next(split(payload))[1]
+        changed = bytearray(payload)
+        changed[self._rng.randrange(CRC_START, first.batch_bytes)] ^= 1 << self._rng.randrange(8)
+        return bytes(changed)
 
     def _transmit(self, link: _Link, target: int, message: RaftMessage, payload: bytes | None) -> None:
         size = 100 + (len(payload) if payload else 0)
@@ -79,6 +90,6 @@ class Network:
                 self._events.after(late_s, arrive)
 
     def heal_all(self) -> None:
-        self.loss, self.delay_s, self.jitter_s = 0.0, 0.0003, 0.0003
+        self.loss, self.garbled, self.delay_s, self.jitter_s = 0.0, 0.0, 0.0003, 0.0003
         for source, target in self._links:
             self.heal(source, target)

@@ -16,7 +16,7 @@ import msgspec
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.sabotage import GUARDS, without
-from raftlog.simulator.scenarios import SCENARIOS, WITH_WITNESSES
+from raftlog.simulator.scenarios import NODES, SCENARIOS, WITH_WITNESSES
 from raftlog.simulator.world import World
 
 _STEPS = 2500
@@ -37,14 +37,15 @@ class Verdict(msgspec.Struct):
 
 
 def run_seed(
-    seed: int, *, nodes: int = 3, steps: int = _STEPS, scenario: str = "", guard_off: str = "", trace: bool = False
+    seed: int, *, nodes: int = 0, steps: int = _STEPS, scenario: str = "", guard_off: str = "", trace: bool = False
 ) -> Verdict:
-    """One run, entirely fixed by its arguments."""
+    """One run, entirely fixed by its arguments. `nodes` 0: as many as the story needs."""
     with without(guard_off):
         return _run_seed(seed, nodes, steps, scenario, trace)
 
 
 def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> Verdict:
+    nodes = nodes or NODES.get(scenario, 3)
     world = World(seed, nodes=nodes, witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else None)
     world.keep_trace = trace
     kind = text = ""
@@ -64,6 +65,7 @@ def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> 
 
 def _mixed(world: World, steps: int) -> None:
     world.add_clients(world.rng.choice((1, 2, 3)))
+    world.add_readers(world.rng.choice((0, 0, 1, 2)))
     for node_id in world.node_ids:
         world.start(node_id)
     faults = Faults(world)
@@ -102,6 +104,7 @@ def summary(verdicts: list[Verdict]) -> dict[str, int]:
 
 
 def replay_command(verdict: Verdict, *, nodes: int, steps: int, scenario: str, guard_off: str) -> str:
+    nodes = nodes or NODES.get(scenario, 3)
     parts = [f"scripts/simulate --seeds {verdict.seed}-{verdict.seed}", f"--nodes {nodes}", f"--steps {steps}"]
     if scenario:
         parts.append(f"--scenario {scenario}")
@@ -120,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "  scripts/simulate --seeds 0-9 --scenario stale-majority --json",
     )
     parser.add_argument("--seeds", type=_parse_seeds, default=range(100), metavar="FROM-TO", help="the seeds (0-99)")
-    parser.add_argument("--nodes", type=int, default=3, choices=range(1, 10), metavar="N", help="replicas (3)")
+    parser.add_argument("--nodes", type=int, default=0, choices=range(1, 10), metavar="N", help="replicas (3, or 5)")
     parser.add_argument("--steps", type=int, default=_STEPS, metavar="S", help=f"turns before the healing ({_STEPS})")
     parser.add_argument("--scenario", default="", choices=["", *SCENARIOS], help="a named story instead of the mix")
     parser.add_argument(

@@ -91,20 +91,25 @@ def returning_node(world: World) -> None:
 
 
 def restless_voter(world: World) -> None:
-    """Two candidates cannot hear each other; the voter between them restarts while votes travel slowly."""
+    """The old leader and a new one cannot hear each other; the voter between them restarts just after its vote."""
     _begin(world)
-    for _ in range(20):
-        between = next((node for node in world.node_ids if _leads(world, node)), world.rng.choice(world.node_ids))
-        others = [node_id for node_id in world.node_ids if node_id != between]
+    for _ in range(10):
+        old = _leader(world) or world.rng.choice(world.node_ids)
+        voter = world.rng.choice([node_id for node_id in world.node_ids if node_id != old])
+        others = set(world.node_ids) - {voter}
         for a in others:
-            for b in others:
-                if a != b:
-                    world.network.cut(a, b)
+            for b in others - {a}:
+                world.network.cut(a, b)
         world.network.delay_s = world.rng.uniform(0.02, 0.1)
-        for _ in range(world.rng.randint(2, 6)):
-            world.crash(between, power=world.rng.random() < 0.5, why="restless")
-            world.events.after(0.001, partial(world.start, between))
-            world.run_until(time_s=world.events.now_s + world.rng.uniform(0.15, 0.6))
+        world.crash(old, power=False, why="away")
+        term, deadline_s = max(world.invariants.leaders, default=0), world.events.now_s + 4.0
+        while max(world.invariants.leaders, default=0) == term and world.events.now_s < deadline_s:
+            world.run_until(time_s=world.events.now_s + 0.005)
+        _cut_off(world, {world.invariants.leaders.get(max(world.invariants.leaders, default=0), old)})
+        world.crash(voter, power=world.rng.random() < 0.5, why="restless")
+        world.events.after(0.001, partial(world.start, voter))
+        world.start(old)
+        world.run_until(time_s=world.events.now_s + 3.0)
         world.network.heal_all()
         world.run_until(time_s=world.events.now_s + 2.0)
     world.heal()
@@ -121,6 +126,59 @@ def moving_leader(world: World) -> None:
         world.network.heal_all()
         world.run_until(time_s=world.events.now_s + world.rng.uniform(0.2, 1.5))
     world.heal()
+
+
+def late_answers(world: World) -> None:
+    """What a follower answered an older leadership arrives in a newer one of the same node, after both were cut.
+
+    A leader and one follower share a tail that nobody else has. Both are cut off, others lead, both are truncated.
+    The same leader, in the same boot, comes to lead again; a copy of the old answer arrives while the follower is out
+    of reach and the new entries stand at the same indexes.
+    """
+    world.add_clients(2, think_s=0.3, depth=1)
+    for node_id in world.node_ids:
+        world.start(node_id)
+    world.run_until(time_s=6.0)
+    for _ in range(6):
+        _late_answers_once(world)
+        world.network.heal_all()
+        world.run_until(time_s=world.events.now_s + 3.0)
+    world.heal()
+
+
+def _late_answers_once(world: World) -> None:
+    network, client = world.network, next(iter(world.clients.values()))
+    leader = _leader(world)
+    if not leader:
+        return
+    others = [node_id for node_id in world.node_ids if node_id != leader]
+    follower, only, *_ = world.rng.sample(others, len(others))
+    _cut_off(world, {leader, follower})
+    client.burst(leader, 60)
+    world.run_until(time_s=world.events.now_s + 0.2)
+    _cut_off(world, {follower})
+    world.run_until(time_s=world.events.now_s + 3.5)  # the rest elects a leader of its own
+    for node_id in world.node_ids:
+        if node_id not in (leader, follower):
+            for cut_off in (leader, follower):
+                network.heal(node_id, cut_off)
+                network.heal(cut_off, node_id)
+    network.heal(leader, follower)
+    world.run_until(time_s=world.events.now_s + 2.5)  # both are truncated; the old answers are still under way
+    for _ in range(200):
+        at_work = _leader(world)
+        replica = world.machines[at_work].replica if at_work else None
+        if replica is not None and at_work != leader:
+            replica._group.transfer_to(leader)
+        if at_work == leader:
+            break
+        world.run_until(time_s=world.events.now_s + 0.02)
+    for node_id in others:
+        if node_id != only:
+            network.cut(leader, node_id)
+    client.burst(leader, 60)
+    network.heal(follower, leader)
+    world.run_until(time_s=world.events.now_s + 2.5)
 
 
 def narrow_links(world: World) -> None:
@@ -206,7 +264,9 @@ def alone_in_sync(world: World) -> None:
 
 
 def _leader(world: World) -> int:
-    return next((node_id for node_id in world.node_ids if _leads(world, node_id)), 0)
+    """The leader of the newest term, once it is ready; 0 while there is none."""
+    newest = world.invariants.leaders.get(max(world.invariants.leaders, default=0), 0)
+    return newest if newest and _leads(world, newest) else 0
 
 
 def _in_sync(world: World) -> tuple[int, ...]:
@@ -246,6 +306,8 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "narrow-links": narrow_links,
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,
+    "late-answers": late_answers,
 }
 # Stories about witnesses, whatever the seed.
 WITH_WITNESSES = ("any-minority", "alone-in-sync")
+NODES = {"late-answers": 5}  # replicas that a story needs; 3 where it does not say

@@ -19,9 +19,11 @@ from raftlog.simulator.events import DriftingClock, Events
 from raftlog.simulator.invariants import Broken, Invariants
 from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
+from raftlog.simulator.readers import VALUE_BYTES, Reader
 from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"simulated-topic!"
+MAX_RECORD_BYTES = 50_000
 _TURN_S = 60e-6  # what a turn costs a core, and each input beyond the first
 _INPUT_S = 8e-6
 _SYNC_S = 300e-6
@@ -47,7 +49,9 @@ class World:
             partition=0,
             replicas=tuple(self.node_ids[: nodes - witnesses]),
             witnesses=tuple(self.node_ids[nodes - witnesses :]),
-            config=TopicConfig(segment_bytes=self.rng.choice((4096, 65536, 1 << 20))),
+            config=TopicConfig(
+                segment_bytes=self.rng.choice((4096, 65536, 1 << 20)), max_record_bytes=MAX_RECORD_BYTES
+            ),
         )
         self.invariants = Invariants(self.node_ids)
         self.network = Network(self.events, random.Random(seed ^ 0x5EED), self.node_ids, self._deliver)
@@ -65,6 +69,8 @@ class World:
         }
         self.acked: dict[int, tuple[bytes, int]] = {}
         self.clients: dict[str, Client] = {}
+        self.read: dict[int, bytes] = {}  # offset -> what a consumer was given
+        self.readers: dict[str, Reader] = {}
         self.steps = 0
         self.stops: dict[int, str] = {}  # node -> why it stopped by itself while its disk was whole
         self.trace: deque[str] = deque(maxlen=_TRACE_LINES)
@@ -143,7 +149,8 @@ class World:
     def _note_stop(self, machine: Machine) -> None:
         """A worker that stopped by itself: allowed where the disk had a fault, else a bug."""
         disk = machine.disk
-        faulty = disk.fail_sync or disk.full or machine.node_id in self.invariants.damaged
+        no_room = disk.full or disk.capacity_bytes is not None
+        faulty = disk.fail_sync or no_room or machine.node_id in self.invariants.damaged
         if not faulty and "crashed" not in machine.stopped_because:
             self.stops[machine.node_id] = machine.stopped_because
 
@@ -228,6 +235,10 @@ class World:
 
     def _answer(self, node_id: int, client: Hashable, response: ClientResponse, payload: bytes | None) -> None:
         assert isinstance(client, str)
+        if client in self.readers:
+            reader = self.readers[client]
+            self.events.after(self.rng.uniform(0.0002, 0.001), lambda: reader.on_response(response, payload))
+            return
         if isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
             self.invariants.on_watermark(response.leader_epoch, response.offset)
         if isinstance(response, ProduceResponse):
@@ -255,11 +266,26 @@ class World:
                 depth=depth or self.rng.choice((1, 3, 8)),
             )
 
+    def add_readers(self, count: int) -> None:
+        for number in range(count):
+            name = f"r{number}"
+            self.readers[name] = Reader(
+                name=name,
+                spec=self.spec,
+                events=self.events,
+                rng=random.Random(self.seed * 37 + number),
+                send=self.send_request,
+                read=self.read,
+                acked=self.acked,
+            )
+
     def configure(self, config: TopicConfig) -> None:
-        """Topic settings of this run; BEFORE the machines start."""
+        """Topic settings, before the machines start or while they run."""
         self.spec = msgspec.structs.replace(self.spec, config=config)
         for machine in self.machines.values():
             machine.spec = self.spec
+            if isinstance(machine.replica, Replica):
+                machine.replica.set_config(self.spec)
 
     def run_until(self, *, steps: int | None = None, time_s: float | None = None) -> None:
         while (steps is None or self.steps < steps) and (time_s is None or self.events.now_s < time_s):
@@ -293,6 +319,8 @@ class World:
             self._step_before(deadline_s, "no new write was acknowledged by every client")
         for client in self.clients.values():
             client.stopped = True
+        for reader in self.readers.values():
+            reader.stopped = True
         while not self._equal():
             self._step_before(deadline_s, "the replicas are not equal")
         self._judge_records()
@@ -338,6 +366,9 @@ class World:
             if content != contents[0]:
                 raise Broken("diverged", f"nodes {holders[0]} and {node_id} hold other records")
         start = min(contents[0], default=0)
+        for offset, value in self.read.items():
+            if offset >= start and contents[0].get(offset) != value:
+                raise Broken("lost", f"{value!r} was read at offset {offset} and is not there")
         if list(contents[0]) != list(range(start, start + len(contents[0]))):
             raise Broken("lost", "the offsets have a gap")
         for base_offset, (value, records) in self.acked.items():
@@ -355,6 +386,6 @@ def _read_all(machine: Machine) -> dict[int, bytes]:
     while data := replica.read_committed(offset, 1 << 20):
         for record in decode(data):
             if record.offset >= offset:
-                found[record.offset] = (record.value or b"")[:64]
+                found[record.offset] = (record.value or b"")[:VALUE_BYTES]
         offset = max(found) + 1
     return found

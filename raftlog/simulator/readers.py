@@ -1,0 +1,146 @@
+"""Consumers: long polls from offset to offset, and now and then a request that a log has to refuse.
+
+What a consumer was given once stays: every record that any of them read is remembered and compared, with what the
+others read and, at the end, with what every replica holds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from raftlog.errors import ErrorCode
+from raftlog.partition.replica import ClientRequest, ClientResponse
+from raftlog.protocol import messages as m
+from raftlog.record.batch import decode
+from raftlog.simulator.events import Events
+from raftlog.simulator.invariants import Broken
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, ReplicaSpec
+
+VALUE_BYTES = 64  # of each record that are kept to compare
+_TIMEOUT_S = 2.0
+_FAR = 1_000_000  # an offset that no run reaches
+_UNKNOWN_KIND = -7  # a timestamp that means nothing
+
+SendRequest = Callable[[int, str, ClientRequest, list[bytes]], None]
+
+
+class Reader:
+    """One request at a time. `read` is shared by all readers of a run: offset -> the value's beginning."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        spec: ReplicaSpec,
+        events: Events,
+        rng: random.Random,
+        send: SendRequest,
+        read: dict[int, bytes],
+        acked: dict[int, tuple[bytes, int]],
+    ) -> None:
+        self.name = name
+        self.stopped = False
+        self._spec = spec
+        self._events = events
+        self._rng = rng
+        self._send = send
+        self._read = read
+        self._acked = acked
+        self._leader = rng.choice(spec.voters)
+        self._epoch = 0
+        self._offset = 0
+        self._next_id = 0
+        self._asked: m.FetchRequest | m.ListOffsetsRequest | None = None
+        self._acked_before = 0
+        events.after(rng.random(), self._next)
+
+    def _next(self) -> None:
+        if self.stopped:
+            return
+        self._next_id += 1
+        draw = self._rng.random
+        odd = draw() < 0.1
+        topic_id, partition = self._spec.topic_id, self._spec.partition
+        if odd and draw() < 0.3:
+            topic_id, partition = (b"another topic!!!", partition) if draw() < 0.5 else (topic_id, partition + 1)
+        if draw() < 0.2:
+            known = (LATEST_TIMESTAMP, LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 1_700_000_000_000 + int(draw() * 3000))
+            self._acked_before = max(self._acked, default=-1)
+            self._asked = m.ListOffsetsRequest(
+                correlation_id=self._next_id,
+                topic_id=topic_id,
+                partition=partition,
+                timestamp_ms=_UNKNOWN_KIND if odd else self._rng.choice(known),
+                linearizable=draw() < 0.7,
+            )
+        else:
+            self._asked = m.FetchRequest(
+                correlation_id=self._next_id,
+                topic_id=topic_id,
+                partition=partition,
+                offset=self._rng.choice((0, _FAR, self._offset // 2)) if odd else self._offset,
+                max_bytes=self._rng.choice((1, 5000, 1 << 20)),
+                min_bytes=self._rng.choice((1, 1, 20_000)),
+                max_wait_ms=self._rng.choice((0, 100, 500)),
+            )
+        self._send(self._leader, self.name, self._asked, [])
+        correlation_id = self._next_id
+        self._events.after(_TIMEOUT_S, lambda: self._give_up(correlation_id))
+
+    def _give_up(self, correlation_id: int) -> None:
+        if self._asked is not None and self._asked.correlation_id == correlation_id:
+            self._leader = self._rng.choice(self._spec.voters)
+            self._next()
+
+    def on_response(self, response: ClientResponse, payload: bytes | None) -> None:
+        asked = self._asked
+        assert not isinstance(response, m.ProduceResponse)
+        if asked is None or response.correlation_id != asked.correlation_id:
+            return
+        self._asked = None
+        pause_s = self._rng.expovariate(1 / 0.05)
+        if response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            self._leader = response.leader_id if response.leader_id > 0 else self._rng.choice(self._spec.voters)
+        elif response.leader_epoch >= self._epoch:  # else it led once, and knows less than was read since
+            self._epoch = response.leader_epoch
+            if isinstance(response, m.FetchResponse):
+                assert isinstance(asked, m.FetchRequest)
+                self._on_fetched(asked, response, payload or b"")
+            else:
+                assert isinstance(asked, m.ListOffsetsRequest)
+                self._on_offset(asked, response)
+        self._events.after(pause_s, self._next)
+
+    def _on_fetched(self, asked: m.FetchRequest, response: m.FetchResponse, payload: bytes) -> None:
+        if response.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
+            if response.high_watermark < asked.offset < _FAR:
+                raise Broken(
+                    "lost", f"epoch {response.leader_epoch} does not know offset {asked.offset}, which was read"
+                )
+            self._offset = max(self._offset, response.log_start_offset)
+        if response.error_code != ErrorCode.NONE:
+            return
+        if (asked.topic_id, asked.partition) != (self._spec.topic_id, self._spec.partition) or asked.offset == _FAR:
+            raise Broken("diverged", f"a fetch of what is not there was answered: {asked}")
+        due = asked.offset
+        for record in decode(payload):
+            if record.offset < due:
+                continue
+            if record.offset != due or record.offset >= response.high_watermark:
+                raise Broken("lost", f"a fetch from {asked.offset} gave {record.offset} where {due} was due")
+            value = (record.value or b"")[:VALUE_BYTES]
+            if self._read.setdefault(due, value) != value:
+                raise Broken("diverged", f"offset {due} was read as {self._read[due]!r} and as {value!r}")
+            due += 1
+        self._offset = max(self._offset, due)
+
+    def _on_offset(self, asked: m.ListOffsetsRequest, response: m.ListOffsetsResponse) -> None:
+        if response.error_code != ErrorCode.NONE:
+            return
+        if asked.timestamp_ms == _UNKNOWN_KIND:
+            raise Broken("diverged", "a time that means nothing was found")
+        if asked.linearizable and asked.timestamp_ms == LATEST_TIMESTAMP and response.offset <= self._acked_before:
+            raise Broken(
+                "lost", f"the log ends at {response.offset}, though {self._acked_before} was acknowledged before"
+            )
