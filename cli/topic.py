@@ -34,7 +34,8 @@ def topic() -> None:
     "--replication-factor",
     type=click.IntRange(min=1),
     metavar="N",
-    help="On how many nodes each partition is kept.  [default: 3, or the number of nodes if that is less]",
+    help="On how many nodes each partition is kept; where there are more, some vote without keeping it.  "
+    "[default: 3, or the number of nodes if that is less]",
 )
 @click.option(
     "--config", "configs", multiple=True, metavar="NAME=VALUE", help="A setting of the topic; may be repeated."

@@ -7,6 +7,7 @@ dead process to its successor (consensus.md, "The Transport over pyzmq").
     AppendEntries payload: record batches back to back, in index order, as they stand in a segment.
     An index listed in `epoch_starts` is a no-op and has no bytes; every other index in
     [prev_index + 1, prev_index + 1 + entries) is one batch.
+    To a witness the payload is left out: prev_term and the epoch starts say the term of each entry.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.messages import PartitionMetadata
 from raftlog.types import Role
+from raftlog_cli.health import view_topic
 from tests.conftest import ClusterFactory
 from tests.node import asking
 
@@ -157,6 +158,37 @@ def test_three_replicas_and_two_witnesses_survive_any_two_of_five_nodes(fresh_cl
                 }[pick],
             )
     assert missing(cluster, topic, load.acknowledged) == {}
+
+
+@pytest.mark.timeout(200)
+def test_a_partition_waits_for_the_node_that_was_in_sync_alone_and_says_so(fresh_cluster: ClusterFactory) -> None:
+    cluster = fresh_cluster(nodes=3)
+    topic = "alone"
+    asking.create_topic(cluster.endpoints[1], topic, 1, 2)
+    [found] = asking.until(lambda: whole(cluster, topic), 30.0)
+    leader = found.leader_id
+    [follower] = set(found.replicas) - {leader}
+    cluster.kill(follower)
+    with Producer(bootstrap_servers=cluster.bootstrap) as producer:
+        stored = [producer.send(topic, b"%d" % number) for number in range(50)]
+        producer.flush(30.0)
+        acknowledged = {(each.result(0).partition, each.result(0).offset): b"%d" % n for n, each in enumerate(stored)}
+    cluster.kill(leader)
+    cluster.start(follower)
+
+    def problems() -> list[str]:
+        endpoint = cluster.endpoints[follower]
+        described = asking.metadata(endpoint, [topic])
+        if described is None:
+            return []
+        [partition] = view_topic(described.topics[0], asking.statuses(endpoint, topic)).partitions
+        return [text for text in partition.problems if "it waits for" in text]
+
+    [problem] = asking.until(problems, 60.0)
+    assert problem.endswith(f"so it waits for node {leader}")
+    cluster.start(leader)
+    asking.until(lambda: whole(cluster, topic), 60.0)
+    assert missing(cluster, topic, acknowledged) == {}
 
 
 def test_a_witness_writes_next_to_nothing_and_says_what_it_is(fresh_cluster: ClusterFactory) -> None:
