@@ -43,6 +43,7 @@ APPEND_MESSAGE_BYTES = 1024 * 1024  # one AppendEntries, unless a single batch i
 APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: back to probe
 WITNESS_FEED_S = 0.1  # as long as nothing waits for it; each time a witness writes its state
 TAIL_CACHE_BYTES = 40 * 1024 * 1024  # recent batches kept for followers (consensus.md)
+RECOVERY_S = 30.0  # so long an accepted loss holds: a few elections; then it has to be accepted again
 
 FOLLOWER_TAIL_BYTES = 4 * 1024 * 1024  # a follower serves nobody; enough to map an index to an offset
 IN_SYNC_SILENT_S = 0.5  # a follower that owes its leader a success for this long leaves the ISR

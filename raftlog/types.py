@@ -127,3 +127,4 @@ class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
     last_index: int = 0  # Raft index and term of its last entry: who may lead, and who may not
     last_term: int = 0
     corruptions: int = 0  # how often damage was found since this directory was made
+    commit_bound: int = 0  # Raft index up to which it has known entries to be committed and held them

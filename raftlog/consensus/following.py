@@ -42,6 +42,8 @@ class Following(Voting):
         self._accept_leader(m.sender_id, m.term, now_s)
         self._rejoin.on_append(m.term, m.last_index, m.all_votes_index)
         log = self.log
+        if log.doubt is not Doubt.NONE and m.last_index < log.commit_bound and not self._forget_bound(m.commit_index):
+            return
         if m.prev_index > log.last_index:
             self._answer(m.sender_id, m.sequence, success=False, hint_index=log.last_index + 1)
             return
@@ -69,6 +71,18 @@ class Following(Voting):
         if m.log_start_offset > log.log_start_offset:
             self.delete_head(m.log_start_offset)
         self._answer(m.sender_id, m.sequence, success=True, match_index=last_new)
+
+    def _forget_bound(self, commit_index: int) -> bool:
+        """A leader that ends below what this replica knew to be committed, and lost: the loss was accepted.
+
+        Durable BEFORE its entries are appended, or a start would take them for committed as far as the old bound.
+        """
+        self.log.lower_commit_bound(commit_index)
+        try:
+            self.log.persist()
+        except DiskFullError:
+            return False
+        return True
 
     def _commit_up_to(self, leader_commit_index: int, last_shown_index: int) -> None:
         """G2: never beyond what this message showed to be equal to the leader's log."""

@@ -189,11 +189,15 @@ class Leading(Following):
     def _yield_to_all_votes(self, now_s: float) -> None:
         """With a majority in doubt nothing can commit, and so no doubt can end: only an election by all helps.
 
-        A leader that reaches every replica and has been blocked like this for a while steps down for one.
+        A leader that reaches every replica and has been blocked like this for a while steps down for one; not while
+        followers come nearer, whose doubt ends under this leader when they voted for it.
         """
+        match = sum(p.match_index for p in self._progress.values())
         sure = sum(p.doubt is Doubt.NONE for p in self._progress.values()) + (self.log.doubt is Doubt.NONE)
         reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
         if sure >= majority(len(self.voters)) or not reachable or self.commit_index >= self.log.last_index:
             self._blocked_since_s = now_s
+        elif match != self._blocked_match:
+            self._blocked_since_s, self._blocked_match = now_s, match
         elif now_s - self._blocked_since_s >= limits.ELECTION_TIMEOUT_MAX_S:
             self._follow_nobody(now_s)

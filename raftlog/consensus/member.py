@@ -73,6 +73,8 @@ class Member:
         self._asked_terms_s = -1e9
         self._transferred = False
         self._blocked_since_s = now_s
+        self._blocked_match = 0
+        self._loss_accepted_until_s = 0.0
         self._verified_s = -1e9  # when this leader last read again what a follower could not read
         self._alone_at_start = not self._others  # nobody to wait for: the first tick may stand
 

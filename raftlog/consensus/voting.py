@@ -5,6 +5,8 @@ pysyncobj runs the timers, terms and candidacies (elections.py); who is elected 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from raftlog import limits
 from raftlog.consensus.feeding import WitnessFeed
 from raftlog.consensus.in_sync import InSync
@@ -28,7 +30,7 @@ class Voting(Member):
         self._asked_term = self.term + 1
         self._prevotes = {self.node_id: self._own_vote()}
         self._ask_prevotes(self._asked_term)
-        self._count_prevotes()
+        self._count_prevotes(now_s)
 
     @property
     def _is_founder(self) -> bool:
@@ -39,9 +41,27 @@ class Voting(Member):
         for other in self._others:
             self._hold(other, r.PreVoteRequest, asked_term, self.log.last_index, self.log.last_term)
 
-    def _count_prevotes(self) -> None:
-        if outcome(self._prevotes, self.voters, self.log.last_index) in (Outcome.MAJORITY, Outcome.ALL):
+    def _count_prevotes(self, now_s: float) -> None:
+        if self._outcome(self._prevotes, now_s) in (Outcome.MAJORITY, Outcome.ALL):
             self._elections.expire()
+
+    def _outcome(self, votes: Mapping[int, Vote], now_s: float) -> Outcome:
+        result = outcome(votes, self.voters, self.log.last_index)
+        if result is Outcome.CLOSED and now_s < self._loss_accepted_until_s:
+            return Outcome.ALL  # somebody has looked at what is lost and said that this replica is the truth
+        return result
+
+    def accept_loss(self, now_s: float) -> None:
+        """For RECOVERY_S an election by all votes is open for this replica, whatever is known to be lost.
+
+        All others have to vote, with empty disks or not, so that none is left that holds more. Kept in memory: a
+        permission that outlived its moment could undo in a year what was acknowledged since.
+        """
+        if self.is_leader and self.commit_index < self.epoch_index:
+            self._follow_nobody(now_s)  # one that can commit nothing; its followers' doubt needs another election
+        if not self.is_leader:
+            self._loss_accepted_until_s = now_s + limits.RECOVERY_S
+            self._elections.hasten(now_s)
 
     def _stand(self, now_s: float) -> None:
         """pysyncobj has just begun a new term with a vote for ourselves."""
@@ -56,13 +76,15 @@ class Voting(Member):
         self._count_votes(now_s)
 
     def _count_votes(self, now_s: float) -> None:
-        result = outcome(self._votes, self.voters, self.log.last_index)
+        result = self._outcome(self._votes, now_s)
         if result in (Outcome.MAJORITY, Outcome.ALL):
             self._lead(result is Outcome.ALL, now_s)
 
     def _lead(self, by_all: bool, now_s: float) -> None:
         if by_all and self.log.doubt is not Doubt.NONE:
             self.log.set_doubt(Doubt.NONE, "")
+            self.log.lower_commit_bound(self.log.last_index)  # matters when a loss was accepted
+        self._loss_accepted_until_s = 0.0
         try:
             # Syncs the batches before it, THEN `state` with term, vote and this epoch start. BEFORE any batch of it.
             self.epoch_index = self.log.append_epoch_start(self.term)
@@ -111,7 +133,7 @@ class Voting(Member):
             self._adopt_term(m.term, NOBODY, now_s)
         elif m.granted and m.asked_term == self._asked_term == self.term + 1 and not self.is_leader:
             self._prevotes[m.sender_id] = Vote(Doubt(m.doubt), m.bound)
-            self._count_prevotes()
+            self._count_prevotes(now_s)
 
     def _on_vote_request(self, m: r.VoteRequest, now_s: float) -> None:
         if self._rejoin.mute or (self._leader_is_alive(now_s) and not m.transfer and m.term > self.term):

@@ -57,6 +57,10 @@ class ClusterNamed(_Local, tag="ClusterNamed"):
     cluster_id: str
 
 
+class AcceptLoss(_Local, tag="AcceptLoss"):
+    """The operator has decided that this replica is the truth."""
+
+
 class Stop(_Local, tag="Stop"):
     pass
 
@@ -83,7 +87,7 @@ class Failed(_Local, tag="Failed"):
     text: str
 
 
-ToWorker = Reachable | Live | ClusterNamed | Stop
+ToWorker = Reachable | Live | ClusterNamed | AcceptLoss | Stop
 ToSupervisor = Opened | Report | ImageReport | Failed
 
 _Incoming = TypeVar("_Incoming")

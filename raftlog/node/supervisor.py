@@ -14,6 +14,7 @@ from raftlog import limits
 from raftlog.controller.image import decode_image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
+from raftlog.node import channel as ch
 from raftlog.node.answers import describe_replicas_response, metadata_response
 from raftlog.node.gossip import ReplicaKey
 from raftlog.node.incoming import FrontDoor
@@ -167,6 +168,8 @@ class Supervisor:
                     message, image=membership.image, gossip=membership.gossip, now_s=now_s
                 )
                 self._send(client, described)
+            case m.RecoverPartitionRequest():
+                self._recover(client, message)
             case m.HandshakeRequest():
                 self._door.handshake(client, message, self._membership.cluster_id)
             case n.ImageRequest():
@@ -176,6 +179,14 @@ class Supervisor:
                     self._server.send(client, [encode(response), encode_image(image)])
             case _:
                 self._door.refuse_message(client, message, "a node's address, but by a worker's")
+
+    def _recover(self, client: bytes, request: m.RecoverPartitionRequest) -> None:
+        key = (request.topic_id, request.partition)
+        if self._workers.tell(key, ch.AcceptLoss()):
+            self._send(client, m.RecoverPartitionResponse(correlation_id=request.correlation_id))
+        else:
+            text = f"node {self._settings.node_id} runs no replica of this partition"
+            self._door.refuse(client, request.correlation_id, text)
 
     def _send(self, client: bytes, response: Response) -> None:
         self._server.send(client, [encode(response)])

@@ -233,6 +233,9 @@ class Worker:
                         self._host.live = frozenset(message.nodes)
                 case ch.ClusterNamed():
                     self._config.cluster_id = message.cluster_id
+                case ch.AcceptLoss():
+                    log.warning("this replica is to be the truth, whatever others may have held")
+                    self._replica.accept_loss()
                 case ch.Stop():
                     self._stopping = True
         if self._channel.closed:

@@ -133,10 +133,13 @@ class Workers:
             if worker.opened is not None and worker.child is not None:
                 worker.child.channel.send(ch.Reachable(replicas=peers))
 
-    def tell(self, key: ReplicaKey, message: ch.ToWorker) -> None:
+    def tell(self, key: ReplicaKey, message: ch.ToWorker) -> bool:
+        """False when it does not run."""
         worker = self._workers.get(key)
-        if worker is not None and worker.child is not None:
-            worker.child.channel.send(message)
+        if worker is None or worker.child is None:
+            return False
+        worker.child.channel.send(message)
+        return True
 
     # --- what there is ---------------------------------------------------------------------------
     @property

@@ -30,6 +30,7 @@ from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.moving import Moving
 from raftlog.partition.reads import Reads
 from raftlog.partition.repeats import Taken, WaitingForAcks, admit
+from raftlog.partition.reporting import status_of
 from raftlog.partition.waiting import Answers, Done, Produce
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import RaftMessage
@@ -150,6 +151,9 @@ class Replica:
         if self.is_leader and not self._moving.under_way:
             self._moving.begin(self._clock.monotonic_s())
 
+    def accept_loss(self) -> None:
+        self._group.accept_loss(self._clock.monotonic_s())
+
     def stop(self) -> None:
         """A clean end: what is appended becomes durable and the commit bound is written."""
         self._log.note_commit(self._group.commit_index)
@@ -175,30 +179,7 @@ class Replica:
                 log.damage, self._group.in_sync)  # fmt: skip
 
     def status(self) -> ReplicaStatus:
-        log, spec = self._log, self.spec
-        return ReplicaStatus(
-            topic=spec.topic,
-            topic_id=spec.topic_id,
-            partition=spec.partition,
-            node_id=self.node_id,
-            role=self._group.role,
-            leader_id=self.leader_id,
-            leader_epoch=self.leader_epoch,
-            log_start_offset=log.log_start_offset,
-            high_watermark=self._reads.high_watermark,
-            log_end_offset=log.log_end_offset,
-            size_bytes=log.size_bytes,
-            segments=log.segment_count,
-            doubt=log.doubt,
-            doubt_reason=log.doubt_reason,
-            in_sync=self._group.in_sync,
-            error=self._refusal or (f"{log.damage}; no other replica has it" if log.damage else ""),
-            fsyncs=log.syncs,
-            truncations=log.truncations,
-            corruptions=log.corruptions,
-            last_index=log.last_index,
-            last_term=log.last_term,
-        )
+        return status_of(self.spec, self._group, self._log, self._reads.high_watermark, self._refusal)
 
     # --- 1 receive -----------------------------------------------------------------------------
     def on_raft(self, message: RaftMessage, payload: Payload | None) -> None:

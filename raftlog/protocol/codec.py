@@ -14,6 +14,7 @@ Request = (
     m.HandshakeRequest
     | m.MetadataRequest
     | m.DescribeReplicasRequest
+    | m.RecoverPartitionRequest
     | m.CreateTopicsRequest
     | m.DeleteTopicsRequest
     | m.InitProducerIdRequest
@@ -29,6 +30,7 @@ Response = (
     | m.ErrorResponse
     | m.MetadataResponse
     | m.DescribeReplicasResponse
+    | m.RecoverPartitionResponse
     | m.TopicsResponse
     | m.InitProducerIdResponse
     | m.ProduceResponse

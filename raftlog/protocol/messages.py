@@ -107,6 +107,17 @@ class DescribeReplicasResponse(_Response, tag="DescribeReplicasR"):
     replicas: list[ReplicaStatus] = []
 
 
+class RecoverPartitionRequest(_Request, tag="RecoverPartition"):
+    """To the node whose replica shall be the truth of a partition that lost a majority's records."""
+
+    topic_id: bytes
+    partition: int
+
+
+class RecoverPartitionResponse(_Response, tag="RecoverPartitionR"):
+    """The replica was told. Whether it is elected shows in the metadata."""
+
+
 # --- controller (the worker that leads __cluster_metadata-0) --------------------------------
 class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
     """partitions and replication_factor -1 ask for the defaults: 1, and min(3, nodes)."""

@@ -103,6 +103,12 @@ class HardState:
         if bound > self._bound:
             self._bound = bound
 
+    def lower_commit_bound(self, index: int) -> None:
+        """What was committed above `index` is gone for good. Durable after persist()."""
+        if index < self._bound:
+            self._bound = index
+            self._state_dirty = True
+
     def write_commit_bound(self) -> None:
         """Into one copy of `state`; nothing to do when that says it already."""
         state = self._state

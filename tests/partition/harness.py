@@ -15,7 +15,7 @@ from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Flush, ReplicaSpec, TopicConfig
+from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"sixteen-bytes-id"
 
@@ -37,7 +37,7 @@ class Node:
         self.answers: list[tuple[Hashable, Any, Any]] = []
         self.start()
 
-    def start(self) -> None:
+    def start(self, existed: Doubt = Doubt.NONE) -> None:
         self.boot_id = self.cluster.rng.randrange(1, 2**60)
         if self.node_id in self.cluster.spec.witnesses:
             self._start_witness()
@@ -50,6 +50,7 @@ class Node:
             flush=Flush.ALWAYS,
             clock=self.cluster.clock,
             index=lambda path: MemoryIndex(),
+            existed=existed,
         )
         self.log: Any = log
         self.replica: Any = Replica(

@@ -1,0 +1,37 @@
+"""What a replica says of itself, for the status."""
+
+from __future__ import annotations
+
+from raftlog.consensus.group import RaftGroup
+from raftlog.storage.log import PartitionLog
+from raftlog.types import ReplicaSpec, ReplicaStatus
+
+
+def status_of(
+    spec: ReplicaSpec, group: RaftGroup, log: PartitionLog, high_watermark: int, refusal: str
+) -> ReplicaStatus:
+    """`refusal`: why the disk takes no writes; empty when it does."""
+    return ReplicaStatus(
+        topic=spec.topic,
+        topic_id=spec.topic_id,
+        partition=spec.partition,
+        node_id=group.node_id,
+        role=group.role,
+        leader_id=group.leader_id,
+        leader_epoch=group.term,
+        log_start_offset=log.log_start_offset,
+        high_watermark=high_watermark,
+        log_end_offset=log.log_end_offset,
+        size_bytes=log.size_bytes,
+        segments=log.segment_count,
+        doubt=log.doubt,
+        doubt_reason=log.doubt_reason,
+        in_sync=group.in_sync,
+        error=refusal or (f"{log.damage}; no other replica has it" if log.damage else ""),
+        fsyncs=log.syncs,
+        truncations=log.truncations,
+        last_index=log.last_index,
+        last_term=log.last_term,
+        corruptions=log.corruptions,
+        commit_bound=log.commit_bound,
+    )
