@@ -27,6 +27,7 @@ NOUNS = {
     "produce": "Write records to a topic, one per line of a file or of stdin.",
     "consume": "Read the records of topics.",
     "cluster": "Look at the cluster as a whole.",
+    "doctor": "Say what is wrong with a cluster or a data directory, and what to do.",
     "log": "Look into the files of a log.",
     "bench": "Measure how fast a cluster takes and hands out records.",
 }

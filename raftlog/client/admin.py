@@ -19,6 +19,8 @@ from raftlog.protocol.messages import (
     MetadataRequest,
     MetadataResponse,
     NewTopic,
+    RecoverPartitionRequest,
+    RecoverPartitionResponse,
     TopicMetadata,
     TopicResult,
     TopicsResponse,
@@ -150,6 +152,18 @@ class Admin:
             return DescribeReplicasRequest(correlation_id=correlation_id, topics=wanted)
 
         return self._ask("describe replicas", None, request, _expect(DescribeReplicasResponse)).replicas
+
+    def recover_partition(self, topic_id: bytes, partition: int, node: Endpoint) -> None:
+        """Tells a node that its replica is the truth of a partition that lost a majority's records.
+
+        What others held beyond it is gone then. Whether it is elected shows in the metadata, within RECOVERY_S: every
+        other replica has to run, with an empty disk or not, and none may hold more. InvalidRequestError: it runs none.
+        """
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return RecoverPartitionRequest(correlation_id=correlation_id, topic_id=topic_id, partition=partition)
+
+        self._ask("recover a partition", node, request, _expect(RecoverPartitionResponse))
 
     def _change(self, what: str, request: Callable[[int, bytes], Request]) -> list[tuple[TopicResult, bool]]:
         def read(answer: Answer, _payload: bytes, maybe_done: bool) -> list[tuple[TopicResult, bool]]:

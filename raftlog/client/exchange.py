@@ -33,6 +33,8 @@ from raftlog.protocol.messages import (
     ProduceRequest,
     ProduceResponse,
     ProduceResult,
+    RecoverPartitionRequest,
+    RecoverPartitionResponse,
     TopicsResponse,
 )
 from raftlog.types import Endpoint
@@ -42,6 +44,7 @@ LOGGER = logging.getLogger(__name__)
 Request = (
     MetadataRequest
     | DescribeReplicasRequest
+    | RecoverPartitionRequest
     | CreateTopicsRequest
     | DeleteTopicsRequest
     | InitProducerIdRequest
@@ -53,6 +56,7 @@ Answer = (
     ErrorResponse
     | MetadataResponse
     | DescribeReplicasResponse
+    | RecoverPartitionResponse
     | TopicsResponse
     | InitProducerIdResponse
     | FetchResponse

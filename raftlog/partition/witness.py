@@ -76,6 +76,9 @@ class Witness:
     def hand_over(self) -> None:
         """There is nothing to hand over."""
 
+    def accept_loss(self) -> None:
+        """Never the truth of a partition: it holds no records."""
+
     def stop(self) -> None:
         """A clean end: what is known becomes durable, the commit bound with it."""
         self._log.note_commit(self._group.commit_index)
@@ -111,6 +114,7 @@ class Witness:
             corruptions=log.corruptions,
             last_index=log.last_index,
             last_term=log.last_term,
+            commit_bound=log.commit_bound,
         )
 
     # --- input -----------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ REQUEST_TAGS = [
     "Handshake",
     "Metadata",
     "DescribeReplicas",
+    "RecoverPartition",
     "CreateTopics",
     "DeleteTopics",
     "InitProducerId",

@@ -1,0 +1,242 @@
+"""`raftlog doctor`: what is wrong, what it means, and what to do about it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from raftlog.errors import ConfigError, NoBrokersAvailableError, RaftlogError, RequestTimedOutError
+
+from .explain import explain_raftlog_error
+from .options import bootstrap_option, json_option
+from .output import note, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raftlog import Admin
+    from raftlog.node.checkup import Problem
+    from raftlog.types import ReplicaStatus
+
+    from .diagnosis import Diagnosis, Loss
+
+_BLIND = 2  # the exit code when nothing could be looked at
+_ELECTED_S = 30.0
+
+
+class _BlindError(click.ClickException):
+    exit_code = _BLIND
+
+    def show(self, file: object = None) -> None:
+        click.echo(f"raftlog: error: {' '.join(self.format_message().split())}", err=True)
+
+
+@click.command()
+@click.option("--data", metavar="DIR", type=click.Path(), help="Look into the directory of a node that is stopped.")
+@click.option("--repair", is_flag=True, help="With --data: mend what can be mended without losing a record.")
+@click.option("--recover", metavar="TOPIC-PARTITION", help="Show what making one replica the truth would lose.")
+@click.option("--from", "source", metavar="NODE", type=int, help="With --recover: the node of that replica.")
+@click.option("--accept-data-loss", is_flag=True, help="With --recover: do it.")
+@bootstrap_option
+@json_option
+def doctor(
+    data: str | None,
+    repair: bool,
+    recover: str | None,
+    source: int | None,
+    accept_data_loss: bool,
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Say what is wrong with a cluster or a data directory, and what to do.
+
+    Without --data it asks the cluster: partitions without a leader and why, replicas that are doubtful, silent
+    or behind. With --data it reads the files of one node, which must not run: identity, both copies of each
+    replica's state, every batch of every segment, the index. Damage on a minority of replicas heals by itself;
+    the doctor tells where it does not.
+
+    \b
+    --repair mends a bad copy of a state from the other one, removes an index that does not fit, and notes
+    damage, so that the replica cuts it at its next start and fetches it again from the others. The records of
+    a replica that has no others are never touched.
+
+    \b
+    --recover is the way out when a majority of a partition's replicas lost records: no replica may lead then,
+    since none can know what the others had acknowledged. Every replica has to run, also with an empty disk
+    (a machine that is gone: start a node with its id on an empty directory). The partition
+    __cluster_metadata-0 comes first. Without --accept-data-loss it only shows what would be lost.
+
+    The exit code is 0 when all is well (or mended), 1 when something is wrong, 2 when it could not be looked at.
+
+    \b
+    Examples:
+        raftlog doctor
+        raftlog doctor --data raftlog-data/1
+        raftlog doctor --data raftlog-data/1 --repair
+        raftlog doctor --recover orders-0 --from 2
+        raftlog doctor --recover orders-0 --from 2 --accept-data-loss
+    """
+    if repair and data is None:
+        raise click.UsageError("--repair needs --data: it works on the files of a node that is stopped")
+    if (recover is None) != (source is None) or (accept_data_loss and recover is None):
+        raise click.UsageError("--recover TOPIC-PARTITION and --from NODE go together; --accept-data-loss needs both")
+    if data is not None and recover is not None:
+        raise click.UsageError("--data looks into files, --recover asks a running cluster: one at a time")
+    try:
+        if data is not None:
+            healthy = _check_directory(data, repair, as_json)
+        elif recover is not None and source is not None:
+            healthy = _recover(bootstrap, recover, source, accept_data_loss, as_json)
+        else:
+            healthy = _check_cluster(bootstrap, as_json)
+    except (ConfigError, NoBrokersAvailableError, RequestTimedOutError) as error:
+        raise _BlindError(explain_raftlog_error(error)) from None
+    raise click.exceptions.Exit(0 if healthy else 1)
+
+
+# --- the files of one node ---------------------------------------------------------------------
+def _check_directory(data: str, repair: bool, as_json: bool) -> bool:
+    from raftlog.node.checkup import Checkup
+
+    checkup = Checkup(data, repair=repair)
+    try:
+        problems = checkup.run()
+    finally:
+        checkup.close()
+    healthy = all(problem.repaired for problem in problems)
+    if as_json:
+        print_json(
+            {
+                "data": data,
+                "healthy": healthy,
+                "replicas": checkup.replicas,
+                "bytes": checkup.batches_bytes,
+                "problems": problems,
+            }
+        )
+        return healthy
+    _print_problems(problems)
+    click.echo(f"{len(checkup.replicas)} replicas, {checkup.batches_bytes} bytes of records read: {_summary(problems)}")
+    return healthy
+
+
+# --- a cluster ---------------------------------------------------------------------------------
+def _partitions(admin: Admin) -> list[tuple[str, bytes, int, int, list[int], list[ReplicaStatus]]]:
+    """(topic, topic id, partition, leader or -1, in sync, statuses) of each, the metadata first."""
+    from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID
+
+    cluster = admin.describe_cluster()
+    statuses = admin.describe_replicas()
+    own = [status for status in statuses if status.topic_id == METADATA_TOPIC_ID]
+    in_sync = next((list(s.in_sync) for s in own if s.node_id == cluster.controller_id), [])
+    found = [(METADATA_TOPIC, METADATA_TOPIC_ID, 0, cluster.controller_id, in_sync, own)]
+    for topic in admin.describe_topics():
+        for each in topic.partitions:
+            of_it = [s for s in statuses if (s.topic_id, s.partition) == (topic.topic_id, each.partition)]
+            found.append((topic.name, topic.topic_id, each.partition, each.leader_id, list(each.in_sync), of_it))
+    return found
+
+
+def _check_cluster(bootstrap: str, as_json: bool) -> bool:
+    from raftlog import Admin
+
+    from .diagnosis import Diagnosis, diagnose
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        nodes = admin.describe_cluster().nodes
+        partitions = _partitions(admin)
+    problems = [
+        Diagnosis(
+            place=f"node {node.node_id}",
+            what="it does not answer",
+            meaning="its replicas count as missing",
+            advice=f"start it; if its machine is gone, start one with id {node.node_id} on an empty directory",
+        )
+        for node in nodes
+        if not node.alive
+    ]
+    for topic, _, partition, leader_id, in_sync, statuses in partitions:
+        problems += diagnose(f"{topic}-{partition}", leader_id, in_sync, statuses)
+    if as_json:
+        print_json({"healthy": not problems, "partitions": len(partitions), "problems": problems})
+    else:
+        _print_problems(problems)
+        click.echo(f"{len(nodes)} nodes, {len(partitions)} partitions: {_summary(problems)}")
+    return not problems
+
+
+def _recover(bootstrap: str, place: str, node_id: int, accepted: bool, as_json: bool) -> bool:
+    from raftlog import Admin
+    from raftlog.types import Endpoint
+
+    from .diagnosis import weigh_recovery
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        known = {f"{found[0]}-{found[2]}": found for found in _partitions(admin)}
+        if place not in known:
+            raise click.UsageError(f"there is no partition {place}; known are {', '.join(known)}")
+        _, topic_id, partition, leader_id, _, statuses = known[place]
+        if node_id not in {status.node_id for status in statuses}:
+            raise click.UsageError(f"node {node_id} has no replica of {place}")
+        loss = weigh_recovery(place, node_id, leader_id, statuses)
+        done = False
+        if accepted and not loss.obstacles:
+            endpoint = next(node.endpoint for node in admin.describe_cluster().nodes if node.node_id == node_id)
+            admin.recover_partition(topic_id, partition, Endpoint(*endpoint))
+            done = _wait_elected(admin, place)
+    if as_json:
+        print_json({"recovered": done, "loss": loss})
+    else:
+        _print_loss(loss)
+        if done:
+            click.echo(f"{place} has a leader again; `raftlog doctor` tells when its replicas are whole")
+        elif loss.obstacles:
+            click.echo("not done")
+        elif accepted:
+            click.echo("it was told, and is not elected yet: `raftlog doctor` tells why; then try again")
+        else:
+            click.echo("nothing was done: --accept-data-loss does it")
+    return done
+
+
+def _wait_elected(admin: Admin, place: str) -> bool:
+    deadline_s = time.monotonic() + _ELECTED_S
+    while time.monotonic() < deadline_s:
+        try:
+            for topic, _, partition, leader_id, _, _ in _partitions(admin):
+                if f"{topic}-{partition}" == place and leader_id >= 0:
+                    return True
+        except RaftlogError as error:
+            note(str(error))  # while leadership moves; asked again until the deadline
+        time.sleep(0.2)
+    return False
+
+
+# --- words ---------------------------------------------------------------------------------------
+def _print_problems(problems: Sequence[Problem | Diagnosis]) -> None:
+    for problem in problems:
+        click.echo(f"{problem.place}: {problem.what}")
+        click.echo(f"    means: {problem.meaning}")
+        repaired = getattr(problem, "repaired", "")
+        click.echo(f"    done:  {repaired}" if repaired else f"    to do: {problem.advice}")
+
+
+def _print_loss(loss: Loss) -> None:
+    click.echo(f"{loss.partition}: node {loss.node} holds records up to offset {loss.log_end_offset} (exclusive)")
+    if loss.lost_offsets is not None:
+        start, end = loss.lost_offsets
+        click.echo(f"    lost: offsets {start} to {end - 1}, {end - start} records")
+    elif loss.lost_entries:
+        click.echo(f"    lost: from offset {loss.log_end_offset} on, in {loss.lost_entries} batches or more")
+    else:
+        click.echo("    lost: nothing that is known of; what only lost disks had acknowledged, nobody can know")
+    for obstacle in loss.obstacles:
+        click.echo(f"    it cannot be done: {obstacle}")
+
+
+def _summary(problems: Sequence[object]) -> str:
+    if not problems:
+        return "no problems"
+    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
