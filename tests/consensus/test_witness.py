@@ -8,6 +8,7 @@ import pytest
 
 from raftlog import limits
 from raftlog.consensus.feeding import WitnessFeed
+from raftlog.consensus.in_sync import InSync
 from raftlog.errors import ErrorCode
 from raftlog.protocol import raft as r
 from raftlog.types import Role
@@ -170,6 +171,28 @@ def test_a_replica_comes_back_in_sync_only_at_what_the_witness_holds() -> None:
         cluster.clock.advance(0.01)
     assert follower.node_id in leader.replica._group.in_sync
     assert follower.log.synced_index >= witness.log.last_index
+
+
+def test_what_a_witness_was_sent_and_nobody_acknowledged_is_asked_of_who_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    update = InSync.update
+
+    def note(self: InSync, progress: Any, told_index: int, now_s: float) -> None:
+        asked.append(told_index)
+        update(self, progress, told_index, now_s)
+
+    monkeypatch.setattr(InSync, "update", note)
+    cluster, leader, follower, witness = group_of_three()
+    gone(cluster, follower)
+    witness.replica._group._send_now = lambda *message: None  # its answers are lost
+    before = leader.replica._group.acked_index
+    append(leader, b"a", b"b")
+    cluster.settle()
+    leader.replica.turn()
+    assert witness.log.last_index == leader.log.last_index > before == leader.replica._group.acked_index
+    assert asked[-1] == witness.log.last_index
 
 
 def test_a_witness_never_stands() -> None:
