@@ -138,6 +138,9 @@ class Client:
         """Whether this is an acks=all append that is not given up yet."""
         return self._in_flight.get(correlation_id, (0,))[0] == -1
 
+    def judge(self, contents: dict[int, bytes]) -> None:
+        """What was acknowledged to it is judged by the world; what was not may be there, or not."""
+
     def on_response(self, response: ClientResponse) -> None:
         match response:
             case m.ProduceResponse():

@@ -1,7 +1,8 @@
 """What must hold after every step, whatever the faults. A breach raises Broken with the kind that is counted.
 
 The simulator sees everything, so it keeps the one true history: which entry was committed at which index, and which
-record was acknowledged at which offset. Entries are known by (term, checksum, base offset); on a witness by term alone.
+record was acknowledged at which offset. Entries are known by (term, checksum, base offset) and the numbers of their
+producer; on a witness by term alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     Log = PartitionLog | WitnessLog
 
 _NO_OP = -1
-Identity = tuple[int, int, int]
+_UNNUMBERED = (-1, -1, -1, 0)
+Numbers = tuple[int, int, int, int]  # producer id, producer epoch, base sequence, records
+Identity = tuple[int, int, int, Numbers]
 
 
 class Broken(Exception):
@@ -41,10 +44,10 @@ def entries_between(log: PartitionLog, first_index: int, end_index: int) -> list
         batches = split(entries.payload or b"")
         for at in range(index, index + entries.count):
             if at in starts:
-                found.append((starts[at], _NO_OP, _NO_OP))
+                found.append((starts[at], _NO_OP, _NO_OP, _UNNUMBERED))
             else:
                 header = next(batches)[1]
-                found.append((header.leader_epoch, header.crc, header.base_offset))
+                found.append((header.leader_epoch, header.crc, header.base_offset, tuple(header[9:13])))  # type: ignore[arg-type]
         index += entries.count
     return found[: end_index - first_index]
 
@@ -60,9 +63,11 @@ class Invariants:
         self.checked: dict[int, int] = dict.fromkeys(nodes, 1)  # commit index compared since its last start
         self.held: dict[int, int] = dict.fromkeys(nodes, 1)  # committed and synced here at some time
         self.durable: dict[int, tuple[int, list[tuple[int, int]]]] = dict.fromkeys(nodes, (1, []))
+        self.horizons: dict[int, int] = dict.fromkeys(nodes, 2)
         self.damaged: set[int] = set()  # disks that lost synced bytes and are not whole again
         # Of these, where a flipped bit still is: (path, position, the wrong byte).
         self.latent: dict[int, tuple[str, int, int | None]] = {}
+        self.numbered: dict[int, tuple[int, int]] = {}  # producer id -> epoch and the sequence that is due
         self.watermarks: dict[int, int] = {}  # leader epoch -> highest watermark served
         self._answered: list[tuple[int, int, tuple[int, ...]]] = []
 
@@ -101,6 +106,7 @@ class Invariants:
         # The terms of what is synced: by epoch start, behind the one that the horizon cut through.
         epochs = [(log.horizon_prev_term, 0), *((start.term, start.index) for start in log.epoch_starts)]
         self.durable[node_id] = (log.synced_index, epochs)
+        self.horizons[node_id] = log.horizon_index
 
     def before_crash(self, machine: Machine) -> None:
         """A turn that a fail point ended may have committed and answered before."""
@@ -133,11 +139,27 @@ class Invariants:
                 self._check_holds(node_id, log, index, "is a witness")
             return
         for index, identity in enumerate(entries_between(log, first, end), first):
+            if index not in self.committed:
+                self._check_once(index, identity[3])
             known = self.committed.setdefault(index, identity)
             self.index_at.setdefault(identity[2], index)
             if known != identity:
                 raise Broken("diverged", f"node {node_id} committed {identity} at index {index}, others {known}")
         self.commit_index = max(self.commit_index, end - 1)
+
+    def _check_once(self, index: int, numbers: Numbers) -> None:
+        """Each producer's sequences, without a gap and none twice, in the order of the log."""
+        producer_id, epoch, sequence, records = numbers
+        if producer_id < 0:
+            return
+        last_epoch, due = self.numbered.get(producer_id, (-1, 0))
+        if (epoch, sequence) != (last_epoch, due) and not (epoch > last_epoch and sequence == 0):
+            raise Broken(
+                "diverged",
+                f"producer {producer_id}: sequence {sequence} of epoch {epoch} is committed at index {index}, "
+                f"where {due} of epoch {last_epoch} was due",
+            )
+        self.numbered[producer_id] = (epoch, sequence + records)
 
     # --- at a start ------------------------------------------------------------------------------
     def after_start(self, machine: Machine) -> None:
@@ -184,7 +206,9 @@ class Invariants:
                     )
 
     def _holds(self, node_id: int, index: int) -> bool:
-        """Entry `index` as it is committed is durable there."""
+        """Entry `index` as it is committed is durable there, or was, until retention deleted it."""
+        if index < self.horizons[node_id]:
+            return True
         synced_index, starts = self.durable[node_id]
         term = max((term for term, start in starts if start <= index), default=-1)
         return synced_index >= index and term == self.committed[index][0]

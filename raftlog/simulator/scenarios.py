@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from raftlog.simulator.clients import Client
+from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
+from raftlog.simulator.producing import add_producers
 from raftlog.simulator.world import World
 from raftlog.types import TopicConfig
 
@@ -147,7 +150,8 @@ def late_answers(world: World) -> None:
 
 
 def _late_answers_once(world: World) -> None:
-    network, client = world.network, next(iter(world.clients.values()))
+    network = world.network
+    client = next(client for client in world.clients.values() if isinstance(client, Client))
     leader = _leader(world)
     if not leader:
         return
@@ -194,6 +198,19 @@ def narrow_links(world: World) -> None:
     world.network.heal_all()
     world.network.delay_s = 0.15
     world.run_until(time_s=25.0)
+    world.heal()
+
+
+def retries(world: World) -> None:
+    """Producers that ask again whatever they do not know the outcome of, under all faults; a short retention."""
+    world.configure(TopicConfig(segment_bytes=4096, retention_bytes=world.rng.choice((-1, 20_000))))
+    add_producers(world, 2, think_s=0.03)
+    world.add_clients(1, think_s=0.1, depth=1)
+    for node_id in world.node_ids:
+        world.start(node_id)
+    faults = Faults(world)
+    world.run_until(steps=2500)
+    faults.stop()
     world.heal()
 
 
@@ -301,6 +318,7 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "whole-cluster-power": whole_cluster_power,
     "returning-node": returning_node,
     "behind-horizon": behind_horizon,
+    "retries": retries,
     "restless-voter": restless_voter,
     "moving-leader": moving_leader,
     "narrow-links": narrow_links,

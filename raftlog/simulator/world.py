@@ -19,6 +19,7 @@ from raftlog.simulator.events import DriftingClock, Events
 from raftlog.simulator.invariants import Broken, Invariants
 from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
+from raftlog.simulator.producing import ProducingClient
 from raftlog.simulator.readers import VALUE_BYTES, Reader
 from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
 
@@ -68,7 +69,7 @@ class World:
             for node_id in self.node_ids
         }
         self.acked: dict[int, tuple[bytes, int]] = {}
-        self.clients: dict[str, Client] = {}
+        self.clients: dict[str, Client | ProducingClient] = {}
         self.read: dict[int, bytes] = {}  # offset -> what a consumer was given
         self.readers: dict[str, Reader] = {}
         self.steps = 0
@@ -365,6 +366,8 @@ class World:
         for node_id, content in zip(holders, contents, strict=True):
             if content != contents[0]:
                 raise Broken("diverged", f"nodes {holders[0]} and {node_id} hold other records")
+        for client in self.clients.values():
+            client.judge(contents[0])
         start = min(contents[0], default=0)
         for offset, value in self.read.items():
             if offset >= start and contents[0].get(offset) != value:

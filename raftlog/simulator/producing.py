@@ -1,0 +1,231 @@
+"""A producer of the simulator: the client's real Sender, with idempotence, over links that break when machines die.
+
+It sends numbered values, several batches in flight, and asks again whatever it does not know the outcome of. Some
+requests arrive a second time, late, as from an old connection.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from raftlog.client.accumulator import Accumulator
+from raftlog.client.calls import Calls
+from raftlog.client.exchange import Exchange
+from raftlog.client.metadata import MetadataCache
+from raftlog.client.numbering import ProducerIds
+from raftlog.client.pending import RecordFuture
+from raftlog.client.refresher import Refresher
+from raftlog.client.sender import Sender
+from raftlog.partition.replica import ClientResponse
+from raftlog.protocol import codec
+from raftlog.protocol import messages as m
+from raftlog.simulator.invariants import Broken
+from raftlog.types import Endpoint
+
+if TYPE_CHECKING:
+    from raftlog.simulator.world import World
+
+_LATE_COPIES = 0.02  # of the requests
+_UNSENT_MAX = 20
+_LOST_S = 0.05  # so often it looks whether a machine that it is connected to has died
+_HASTY_S = 2.0  # the delivery time-out of a client that gives up under faults; others never do
+_PATIENT_S = 1e6
+
+
+class _EventClock:
+    """The client's clock does not drift: its timers decide nothing that must hold."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self.monotonic_s = now_s
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + int(self.monotonic_s() * 1000)
+
+
+class ProducingClient:
+    """Is its own Wire: `Endpoint("node", n)` is node n, supervisor and worker in one."""
+
+    def __init__(self, name: str, producer_id: int, world: World, rng: random.Random, think_s: float) -> None:
+        self.name = name
+        self.stopped = False
+        self.acked_count = 0
+        self._producer_id = producer_id
+        self._world = world
+        self._events = world.events
+        self._rng = rng
+        self._think_s = think_s
+        self._sent = 0
+        self._open: dict[int, RecordFuture] = {}
+        self._denied: set[int] = set()  # values of which it was told that they were not written
+        self._boots: dict[Endpoint, int] = {}
+        self._asked: dict[int, Endpoint] = {}
+        self._due_s = float("inf")
+        self._delivery_s = rng.choice((_HASTY_S, _PATIENT_S))
+        cache = MetadataCache()
+        exchange = self._exchange = Exchange(self, name)
+        nodes = [Endpoint("node", node_id) for node_id in world.node_ids]
+        refresher = Refresher(exchange, cache, nodes, frozenset({world.spec.topic}), rng)
+        calls = Calls(exchange, cache, refresher)
+        accumulator = self._accumulator = Accumulator(
+            clock=_EventClock(lambda: self._events.now_s),
+            wake=lambda: self._wake(0.0),
+            batch_bytes=rng.choice((1, 500, 2000)),
+            buffer_bytes=1 << 20,
+            linger_s=rng.choice((0.0, 0.005)),
+            compression="none",
+        )
+        sender = Sender(
+            exchange, cache, refresher, accumulator, acks=-1, ids=ProducerIds(calls),
+            max_in_flight=rng.choice((1, 3, 5)), retries=None, request_timeout_s=3.0,
+            delivery_timeout_s=self._delivery_s,
+        )  # fmt: skip
+        self._refresher = refresher
+        self._parts = (sender, calls, refresher)
+        self._events.after(rng.random(), self._next)
+        self._events.after(_LOST_S, self._look)
+
+    # --- load ------------------------------------------------------------------------------------
+    def _next(self) -> None:
+        if self.stopped:
+            return
+        if len(self._accumulator.incomplete()) < _UNSENT_MAX:
+            for _ in range(self._rng.choice((1, 1, 3))):
+                number, self._sent = self._sent, self._sent + 1
+                value = b"%s:%d:0:" % (self.name.encode(), number) + bytes(self._rng.choice((0, 50, 400)))
+                lane = self._accumulator.lane(self._world.spec.topic, 0)
+                future = self._accumulator.append(lane, 0, None, value, [], max_batch_bytes=1 << 20, max_block_s=0.0)
+                self._open[number] = future
+        self._events.after(self._rng.expovariate(1 / self._think_s), self._next)
+
+    def _take_outcomes(self) -> None:
+        for number in [number for number, future in self._open.items() if future.done()]:
+            self._take_outcome(number, self._open.pop(number))
+
+    def _take_outcome(self, number: int, future: RecordFuture) -> None:
+        error = future.exception(0)
+        if error is not None:
+            if self._delivery_s > _HASTY_S:
+                # Nothing was given up before, so a partition that refuses it has forgotten what it knew.
+                raise Broken("lost", f"value {number} of {self.name}, which has time, failed: {error!r}")
+            if not error.outcome_unknown:
+                self._denied.add(number)
+            return
+        self.acked_count += 1
+        offset = future.result(0).offset
+        if offset < 0:
+            return
+        if future.index == 0:
+            self._world.invariants.on_acknowledged(offset)
+        mine = (b"%s:%d:" % (self.name.encode(), number), 1)
+        if self._world.acked.setdefault(offset, mine) != mine:
+            raise Broken("diverged", f"offset {offset} was given to {self._world.acked[offset][0]!r} and {mine[0]!r}")
+
+    def judge(self, contents: dict[int, bytes]) -> None:
+        """At most once, in the order of sending, and nothing that was said not to be there."""
+        prefix = self.name.encode() + b":"
+        found = [int(value.split(b":")[1]) for _, value in sorted(contents.items()) if value.startswith(prefix)]
+        if found != sorted(set(found)):
+            raise Broken("diverged", f"values of {self.name} are doubled or out of order")
+        if denied := self._denied.intersection(found):
+            raise Broken("diverged", f"{sorted(denied)} of {self.name} were said not to be written")
+
+    def waits_for_all(self, _correlation_id: int) -> bool:
+        """Whatever is answered with success has to be acknowledged by all, given up here or not."""
+        return True
+
+    # --- time ------------------------------------------------------------------------------------
+    def _wake(self, delay_s: float) -> None:
+        due_s = self._events.now_s + delay_s
+        if due_s < self._due_s:
+            self._due_s = due_s
+            self._events.at(due_s, partial(self._step, due_s))
+
+    def _step(self, due_s: float) -> None:
+        if due_s != self._due_s:
+            return
+        self._due_s = float("inf")
+        now_s = self._events.now_s
+        if self._exchange.expire(now_s):
+            self._refresher.want()
+        next_s = min([part.step(now_s) for part in self._parts] + [self._exchange.next_wakeup_s()])
+        self._take_outcomes()
+        self._wake(min(max(next_s - now_s, 0.001), 1.0))
+
+    def _look(self) -> None:
+        for endpoint, boot_id in list(self._boots.items()):
+            if self._world.machines[endpoint.port].boot_id != boot_id:
+                del self._boots[endpoint]
+                self._exchange.lost(endpoint)
+                self._take_outcomes()
+                self._wake(0.0)
+        self._events.after(_LOST_S, self._look)
+
+    # --- Wire ------------------------------------------------------------------------------------
+    def connect(self, endpoint: Endpoint) -> bool:
+        machine = self._world.machines[endpoint.port]
+        if not machine.running:
+            return False
+        return self._boots.setdefault(endpoint, machine.boot_id) == machine.boot_id
+
+    def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
+        if not self.connect(endpoint):
+            return False
+        request = codec.decode_incoming(frames[0])
+        if isinstance(request, m.ProduceRequest):
+            self._asked[request.correlation_id] = endpoint
+            send = partial(self._world.send_request, endpoint.port, self.name, request, frames[1:])
+            send()
+            if self._rng.random() < _LATE_COPIES:
+                self._events.after(self._rng.uniform(0.05, 4.0), send)
+        elif isinstance(request, m.MetadataRequest):
+            self._later(endpoint, self._metadata(request.correlation_id))
+        elif isinstance(request, m.InitProducerIdRequest):
+            response = m.InitProducerIdResponse(correlation_id=request.correlation_id, producer_id=self._producer_id)
+            self._later(endpoint, response)
+        return True
+
+    def _later(self, endpoint: Endpoint, response: codec.Response) -> None:
+        def arrive() -> None:
+            self._exchange.answered(endpoint, [codec.encode(response)])
+            self._wake(0.0)
+
+        self._events.after(self._rng.uniform(0.0005, 0.005), arrive)
+
+    def _metadata(self, correlation_id: int) -> m.MetadataResponse:
+        leading = [
+            (machine.replica.leader_epoch, node_id)
+            for node_id, machine in self._world.machines.items()
+            if machine.replica is not None and machine.replica.is_leader
+        ]
+        epoch, leader_id = max(leading, default=(0, -1))
+        leader = Endpoint("node", leader_id) if leader_id > 0 else None
+        replicas = list(self._world.node_ids)
+        partition = m.PartitionMetadata(
+            partition=0, leader_id=leader_id, leader_epoch=epoch, endpoint=leader, replicas=replicas, in_sync=replicas
+        )
+        spec = self._world.spec
+        topic = m.TopicMetadata(
+            name=spec.topic, topic_id=spec.topic_id, error_code=0, partitions=[partition], config={}
+        )
+        nodes = [m.NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
+        return m.MetadataResponse(
+            correlation_id=correlation_id, nodes=nodes, topics=[topic], controller=nodes[0].endpoint
+        )
+
+    def on_response(self, response: ClientResponse) -> None:
+        assert isinstance(response, m.ProduceResponse), "it asks for nothing else"
+        for result in response.results:
+            endpoint = self._asked[result.correlation_id]
+            self._exchange.answered(endpoint, [codec.encode(m.ProduceResponse(results=[result]))])
+        self._take_outcomes()
+        self._wake(0.0)
+
+
+def add_producers(world: World, count: int, *, think_s: float) -> None:
+    """Idempotent producers, with ids and random numbers of their own."""
+    for number in range(count):
+        name = f"p{number}"
+        world.clients[name] = ProducingClient(name, number, world, random.Random(world.seed * 41 + number), think_s)
