@@ -41,7 +41,7 @@ APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
 APPEND_WINDOW_BYTES = 16 * 1024 * 1024  # what a stalled follower may pin in the send queue
 APPEND_MESSAGE_BYTES = 1024 * 1024  # one AppendEntries, unless a single batch is larger
 APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: back to probe
-WITNESS_FEED_S = 0.1  # as long as nothing waits for it; each time a witness writes its state
+WITNESS_FEED_S = 1.0  # as long as nothing waits for it: each time a witness writes its state whole
 TAIL_CACHE_BYTES = 40 * 1024 * 1024  # recent batches kept for followers (consensus.md)
 RECOVERY_S = 30.0  # so long an accepted loss holds: a few elections; then it has to be accepted again
 
