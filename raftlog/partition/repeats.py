@@ -14,7 +14,7 @@ from raftlog.errors import ErrorCode
 from raftlog.partition.waiting import Answers, Produce, WaitingProduces
 from raftlog.record.batch import BatchHeader
 from raftlog.storage.log import PartitionLog
-from raftlog.storage.producers import KnownBatch, ProducerState, following, judge
+from raftlog.storage.producers import KnownBatch, Placed, ProducerState, following, judge, next_sequence
 
 Taken = tuple[Produce, bytes, BatchHeader]
 Refuse = Callable[[Produce, ErrorCode, str], None]
@@ -49,25 +49,33 @@ def admit(taken: list[Taken], log: PartitionLog, clock: Clock, refuse: Refuse) -
     repeats: list[Repeat] = []
     changed: dict[int, ProducerState] = {}
     begun = 0
+    run: list[Placed] = []  # batches of one producer that follow each other: most of a turn's do
+    run_id = run_epoch = due = -1
     for each in taken:
         produce, _, header = each
         producer_id = header[9]
         if producer_id >= 0:
-            state = changed.get(producer_id) or producers.get(producer_id)
-            verdict = judge(state, header)
-            if verdict is ErrorCode.NONE and state is None:
-                if producers.has_room(begun, now_ms):
-                    begun += 1
-                else:
-                    verdict = ErrorCode.THROTTLING_QUOTA_EXCEEDED
-            if isinstance(verdict, KnownBatch):
-                repeats.append(Repeat(produce, verdict))
-                continue
-            if verdict is not ErrorCode.NONE:
-                lost = verdict is ErrorCode.UNKNOWN_PRODUCER_ID and not producers.complete
-                refuse(produce, verdict, _WHY[verdict] + (_LOST if lost else ""))
-                continue
-            changed[producer_id] = following(state, header, next_offset, next_index, now_ms)
+            if producer_id != run_id or header[11] != due or header[10] != run_epoch:
+                if run:
+                    changed[run_id] = following(changed.get(run_id) or producers.get(run_id), run, now_ms)
+                    run, run_id = [], -1
+                state = changed.get(producer_id) or producers.get(producer_id)
+                verdict = judge(state, header)
+                if verdict is ErrorCode.NONE and state is None:
+                    if producers.has_room(begun, now_ms):
+                        begun += 1
+                    else:
+                        verdict = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+                if isinstance(verdict, KnownBatch):
+                    repeats.append(Repeat(produce, verdict))
+                    continue
+                if verdict is not ErrorCode.NONE:
+                    lost = verdict is ErrorCode.UNKNOWN_PRODUCER_ID and not producers.complete
+                    refuse(produce, verdict, _WHY[verdict] + (_LOST if lost else ""))
+                    continue
+                run_id, run_epoch = producer_id, header[10]
+            run.append((header, next_offset, next_index))
+            due = next_sequence(header)
         new.append(each)
         next_index += 1
         next_offset += header[6] + 1

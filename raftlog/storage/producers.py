@@ -27,6 +27,10 @@ from raftlog.limits import PRODUCER_BATCHES_MAX, PRODUCER_CROWDED_IDLE_MS, PRODU
 from raftlog.record.batch import BatchHeader
 
 _SEQUENCES = 2**31  # behind the last one comes 0
+_new = tuple.__new__
+
+Placed = tuple[BatchHeader, int, int]
+"""A batch with its base offset and Raft index."""
 
 
 class KnownBatch(NamedTuple):
@@ -70,14 +74,26 @@ def judge(state: ProducerState | None, header: BatchHeader) -> KnownBatch | Erro
     return ErrorCode.DUPLICATE_SEQUENCE_NUMBER if written else ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
-def following(
-    state: ProducerState | None, header: BatchHeader, base_offset: int, raft_index: int, now_ms: int
-) -> ProducerState:
-    """The state once this batch is in the log; whether it may be is judge's to say."""
-    batch = KnownBatch(header[11], _last_sequence(header), base_offset, raft_index)
-    if state is None or state[0] != header[10]:
-        return ProducerState(header[10], now_ms, (batch,))
-    return ProducerState(header[10], now_ms, (*state[2][1 - PRODUCER_BATCHES_MAX :], batch))
+def following(state: ProducerState | None, run: Sequence[Placed], now_ms: int) -> ProducerState:
+    """The state once these batches, consecutive ones of one producer and epoch, are in the log.
+
+    Whether they may be is judge's to say.
+    """
+    epoch = run[0][0][10]
+    newest = tuple(
+        [
+            _new(KnownBatch, (header[11], _last_sequence(header), base_offset, raft_index))
+            for header, base_offset, raft_index in run[-PRODUCER_BATCHES_MAX:]
+        ]
+    )
+    if state is not None and state[0] == epoch and len(newest) < PRODUCER_BATCHES_MAX:
+        newest = (*state[2][len(newest) - PRODUCER_BATCHES_MAX :], *newest)
+    return ProducerState(epoch, now_ms, newest)
+
+
+def next_sequence(header: BatchHeader) -> int:
+    """Of the batch that may follow."""
+    return (header[11] + header[12]) % _SEQUENCES
 
 
 def _last_sequence(header: BatchHeader) -> int:
@@ -111,21 +127,32 @@ class Producers:
 
     def note(self, header: BatchHeader, base_offset: int, raft_index: int, now_ms: int) -> None:
         """A batch with a producer id is in the log."""
-        states = self.states
-        producer_id = header[9]
-        state = states.pop(producer_id, None)
-        states[producer_id] = following(state, header, base_offset, raft_index, now_ms)
-        if len(states) > PRODUCERS_MAX:
-            del states[next(iter(states))]  # the leader has seen to it that this one is idle
+        self._note_run([(header, base_offset, raft_index)], now_ms)
 
     def note_all(
         self, headers: Sequence[BatchHeader], base_offsets: Iterable[int], first_index: int, now_ms: int
     ) -> None:
-        """`note` for those of consecutive batches that have a producer id."""
+        """`note` for those of consecutive batches that have a producer id; a producer's batches in a row at once."""
+        run: list[Placed] = []
+        run_id = run_epoch = -1
         for place, base_offset in enumerate(base_offsets):
             header = headers[place]
-            if header[9] >= 0:
-                self.note(header, base_offset, first_index + place, now_ms)
+            if header[9] < 0:
+                continue
+            if run and (header[9] != run_id or header[10] != run_epoch):
+                self._note_run(run, now_ms)
+                run = []
+            run_id, run_epoch = header[9], header[10]
+            run.append((header, base_offset, first_index + place))
+        if run:
+            self._note_run(run, now_ms)
+
+    def _note_run(self, run: list[Placed], now_ms: int) -> None:
+        states = self.states
+        producer_id = run[0][0][9]
+        states[producer_id] = following(states.pop(producer_id, None), run, now_ms)
+        if len(states) > PRODUCERS_MAX:
+            del states[next(iter(states))]  # the leader has seen to it that this one is idle
 
     def has_room(self, new: int, now_ms: int) -> bool:
         """Whether one more producer may begin, beside `new` others: those whom it would push out are long idle."""
