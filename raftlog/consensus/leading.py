@@ -151,6 +151,8 @@ class Leading(Following):
                 )
             progress.on_success(m.sequence, m.match_index, now_s, self._sequence + 1)
             progress.note_log_end(self.log.last_index, now_s)
+            if m.log_start_offset > self.log.log_start_offset:
+                self.delete_head(m.log_start_offset)  # of an earlier leader: what it let go does not come back
         elif m.damaged:
             # Not sent again before the window is lost: a follower that can read nothing must not keep both busy.
             self._verify_own_copy(m.hint_index, m.match_index, now_s)

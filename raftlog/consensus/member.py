@@ -120,7 +120,11 @@ class Member:
         hint_index: int = 0,
         damaged: bool = False,
     ) -> None:
-        self._hold(node_id, r.AppendResponse, sequence, success, match_index, hint_index, int(self.log.doubt), damaged)
+        log = self.log
+        self._hold(
+            node_id, r.AppendResponse, sequence, success, match_index, hint_index, int(log.doubt), damaged,
+            log.log_start_offset,
+        )  # fmt: skip
 
     def _hold(self, node_id: int, kind: Callable[..., r.RaftMessage], *fields: Any) -> None:
         """A message that claims something durable: it leaves after the sync."""

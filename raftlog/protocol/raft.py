@@ -81,6 +81,7 @@ class AppendResponse(_RaftMessage, tag="rAR"):
     hint_index: int
     doubt: int
     damaged: bool = False
+    log_start_offset: int = 0  # where retention has got to here; the leader's must not be lower
 
 
 class ResetRequest(_RaftMessage, tag="rR"):

@@ -29,6 +29,19 @@ def cluster_with_leader() -> tuple[Cluster, Node, Node]:
     return cluster, leader, follower
 
 
+def test_a_leader_takes_over_the_higher_log_start_of_a_follower() -> None:
+    """An earlier leader moved it, and this one was away: what retention deleted does not come back (seed 20019)."""
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    for number in range(3):
+        leader.replica.on_request("c", produce(number), [batch(b"x")])
+        cluster.settle(0.5)
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    follower.log.delete_head(2)
+    cluster.settle(1.0)
+    assert {node.log.log_start_offset for node in cluster.nodes.values()} == {2}
+
+
 def test_g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
     cluster, leader, _ = cluster_with_leader()
     cluster.away = set(cluster.nodes) - {leader.node_id}
