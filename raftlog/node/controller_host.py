@@ -52,8 +52,7 @@ class ControllerHost:
         """What the turn committed is in the image BEFORE anyone is told that it was done."""
         if self._replica.high_watermark > self._image.end_offset:
             self._replay()
-        while True:
-            self._take_outcome()
+        while self._take_outcome():
             actions = self._controller.step(
                 self._image, leads=self._leads(), live=self.live, now_s=self._clock.monotonic_s()
             )
@@ -83,10 +82,13 @@ class ControllerHost:
 
         return done
 
-    def _take_outcome(self) -> None:
-        if self._outcome is not None:
-            (code, end_offset), self._outcome = self._outcome, None
-            self._act(self._controller.on_outcome(code, end_offset))
+    def _take_outcome(self) -> bool:
+        """False when a proposal failed: what is refused at once may be so again, so the next waits for another turn."""
+        if self._outcome is None:
+            return True
+        (code, end_offset), self._outcome = self._outcome, None
+        self._act(self._controller.on_outcome(code, end_offset))
+        return code is ErrorCode.NONE
 
     def _replay(self) -> None:
         image = self._image

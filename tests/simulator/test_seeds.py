@@ -20,7 +20,7 @@ REGRESSIONS = {
     123: "a leader whose two followers had torn tails could commit nothing for ever",
     500128: "a follower that answered in the turn that a fail point ended counted for nothing (of the simulator)",
     600072: "a write that was put back for want of room came back with the power, under segments synced since",
-    20019: "a leader that had fetched everything anew kept a lower log start than the follower that retention had reached",
+    20019: "a leader that had fetched everything anew kept a lower log start than its followers",
     901243: "a record was committed, its follower lost the disk, and only then was it acknowledged (of the simulator)",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
