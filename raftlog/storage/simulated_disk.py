@@ -170,14 +170,16 @@ class SimulatedDisk:
         if isinstance(replaced, _Directory) and replaced.entries and replaced is not moved:
             raise StorageError(f"cannot rename {source}: Directory not empty")
         parent.rename(name, target_name)
-        self._measure()
+        if isinstance(replaced, _Content) and replaced is not moved:
+            self.used_bytes -= len(replaced.data)
 
     def remove(self, path: str) -> None:
         parent, name = self._parent(path)
-        if not isinstance(parent.entries.get(name), _Content):
+        node = parent.entries.get(name)
+        if not isinstance(node, _Content):
             raise StorageError(f"cannot remove {path}: No such file or directory")
         parent.unlink(name)
-        self._measure()
+        self.used_bytes -= len(node.data)
 
     def remove_tree(self, path: str) -> None:
         parent, name = self._parent(path)
