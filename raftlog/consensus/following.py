@@ -158,7 +158,10 @@ class Following(Voting):
                 f"the leader of term {m.term} asks to start over at index {m.horizon_index}, "
                 f"which contradicts what is committed here (up to {self.commit_index})"
             )
-        log.reset_to(m.horizon_index, m.prev_term, m.base_offset, producers)
+        try:
+            log.reset_to(m.horizon_index, m.prev_term, m.base_offset, producers)
+        except DiskFullError:
+            return  # not answered: the leader comes again
         self._match_index = last_kept
         self._commit_up_to(last_kept, last_kept)
         self._answer(m.sender_id, m.sequence, success=True, match_index=last_kept)

@@ -124,7 +124,10 @@ class Faults:
     # --- processes -----------------------------------------------------------------------------
     def _kill(self) -> None:
         node_id = self._node()
-        self._world.crash(node_id, power=False, why="kill")
+        if self._rng.random() < 0.3:
+            self._world.stop(node_id)
+        else:
+            self._world.crash(node_id, power=False, why="kill")
         self._world.restart_later(node_id)
 
     def _power(self) -> None:

@@ -81,10 +81,8 @@ class Invariants:
         if self._is_latent(machine):
             self._note_durable(node_id, log)
             return
-        if group.commit_index > self.checked[node_id]:
-            self._check_committed(node_id, log, self.checked[node_id] + 1, group.commit_index + 1)
-            self.checked[node_id] = group.commit_index
-        elif group.commit_index < self.checked[node_id]:
+        self.note_commits(machine)
+        if group.commit_index < self.checked[node_id]:
             raise Broken("lost", f"the commit index of node {node_id} went back to {group.commit_index}")
         if node_id not in self.damaged:
             self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.synced_index))
@@ -92,6 +90,16 @@ class Invariants:
             self.damaged.discard(node_id)
         self._note_durable(node_id, log)
         self._judge_answers()
+
+    def note_commits(self, machine: Machine) -> None:
+        """Once more before a turn's housekeeping, which may delete what was committed in it."""
+        replica = machine.replica
+        if replica is None or machine.node_id in self.latent:
+            return  # it is being made, or its log is not looked at
+        node_id, committed = machine.node_id, replica._group.commit_index
+        if committed > self.checked[node_id]:
+            self._check_committed(node_id, machine.log, self.checked[node_id] + 1, committed + 1)
+            self.checked[node_id] = committed
 
     def _is_latent(self, machine: Machine) -> bool:
         """Whether the log has a wrong byte that nobody has found yet: then it is not looked at."""
@@ -103,8 +111,9 @@ class Invariants:
     def _note_durable(self, node_id: int, log: Log) -> None:
         if node_id in self.damaged:
             return  # what it held when its disk was damaged counts: acknowledgements may come later (seed 901243)
-        # The terms of what is synced: by epoch start, behind the one that the horizon cut through.
-        epochs = [(log.horizon_prev_term, 0), *((start.term, start.index) for start in log.epoch_starts)]
+        # The terms of what is synced, by epoch start from the horizon on; what stood in front of it was committed.
+        horizon = log.horizon_index
+        epochs = [(log.horizon_prev_term, horizon - 1), *((start.term, start.index) for start in log.epoch_starts)]
         self.durable[node_id] = (log.synced_index, epochs)
         self.horizons[node_id] = log.horizon_index
 
@@ -210,6 +219,8 @@ class Invariants:
         if index < self.horizons[node_id]:
             return True
         synced_index, starts = self.durable[node_id]
+        if starts and index < starts[0][1]:
+            return True  # in front of the horizon: it was committed there, and taken by retention
         term = max((term for term, start in starts if start <= index), default=-1)
         return synced_index >= index and term == self.committed[index][0]
 

@@ -43,11 +43,13 @@ class Machine:
         send: Callable[[int, int, RaftMessage, bytes | None], None],
         answer: Callable[[int, Hashable, ClientResponse, bytes | None], None],
         flush: Flush,
+        served: Callable[[Machine], None],
     ) -> None:
         self.node_id = node_id
         self.clock = clock
         self.disk = SimulatedDisk()
-        self.index_store = MemoryIndexStore()  # LMDB does its own I/O; its twin loses what LMDB may lose
+        # LMDB does its own I/O; its twin loses what LMDB may lose.
+        self.index_store = MemoryIndexStore(is_full=lambda: self.disk.full)
         self.replica: Replica | Witness | None = None
         self.boot_id = 0
         self.paused = False
@@ -62,6 +64,7 @@ class Machine:
         self._send = send
         self._answer = answer
         self._flush = flush
+        self._served = served
         self._hosted = False
         self._inbox: deque[tuple[Any, ...]] = deque()
 
@@ -171,6 +174,8 @@ class Machine:
         self._inbox.clear()
 
     def _on_fail_point(self, name: str) -> None:
+        if name == "turn: served":
+            self._served(self)  # BEFORE retention may take what was just committed
         if name == self.armed_fail_point:
             self.armed_fail_point = ""
             raise SimulatedCrash(name)

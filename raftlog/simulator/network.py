@@ -11,8 +11,8 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from raftlog.protocol.raft import RaftMessage
-from raftlog.record.batch import CRC_START, split
+from raftlog.protocol.raft import AppendEntries, RaftMessage
+from raftlog.record.batch import CRC_START, read_header
 from raftlog.simulator.events import Events
 
 _MESSAGE_OVERHEAD_S = 10e-6
@@ -50,15 +50,17 @@ class Network:
         if link.cut or (self.loss and self._rng.random() < self.loss):
             return
         if payload and self.garbled and self._rng.random() < self.garbled:
-            payload = self._garble(payload)
+            payload = self._garble(message, payload)
         link.recent.append((message, payload))
         self._transmit(link, target, message, payload)
 
-    def _garble(self, payload: bytes) -> bytes:
-        """One bit of what the checksum of the first batch covers."""
-        first = next(split(payload))[1]
+    def _garble(self, message: RaftMessage, payload: bytes) -> bytes:
+        """One bit of what a checksum covers: of the first batch, or of a snapshot of producers."""
+        first, end = 0, len(payload)
+        if isinstance(message, AppendEntries):
+            first, end = CRC_START, min(end, read_header(payload).batch_bytes)
         changed = bytearray(payload)
-        changed[self._rng.randrange(CRC_START, first.batch_bytes)] ^= 1 << self._rng.randrange(8)
+        changed[self._rng.randrange(first, end)] ^= 1 << self._rng.randrange(8)
         return bytes(changed)
 
     def _transmit(self, link: _Link, target: int, message: RaftMessage, payload: bytes | None) -> None:

@@ -9,7 +9,7 @@ from raftlog.simulator.clients import Client
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.producing import add_producers
-from raftlog.simulator.world import World
+from raftlog.simulator.world import MAX_RECORD_BYTES, World
 from raftlog.types import TopicConfig
 
 _PROGRESS_S = 20.0  # virtual seconds within which a story goes on
@@ -63,9 +63,15 @@ def stale_majority(world: World) -> None:
 
 
 def whole_cluster_power(world: World) -> None:
-    """Power fails for all nodes at once, five times, each time in the middle of writing."""
-    _begin(world)
-    for _ in range(5):
+    """Power fails for all nodes at once, again and again, each time in the middle of writing: many torn tails."""
+    if world.rng.random() < 0.5:
+        world.add_clients(2, think_s=0.005, depth=8)
+        for node_id in world.node_ids:
+            world.start(node_id)
+        world.run_until(time_s=3.0)
+    else:
+        _begin(world)
+    for _ in range(8):
         for node_id in world.node_ids:
             world.crash(node_id, power=True, why="mains")
         for node_id in world.rng.sample(world.node_ids, len(world.node_ids)):
@@ -229,6 +235,31 @@ def behind_horizon(world: World) -> None:
     world.heal()
 
 
+def moving_horizon(world: World) -> None:
+    """Retention goes on while nodes are away, lose power or their disks: resets meet crashes, doubt and full disks."""
+    world.configure(TopicConfig(segment_bytes=4096, retention_bytes=15_000, max_record_bytes=MAX_RECORD_BYTES))
+    world.add_clients(1, think_s=0.05, depth=2)
+    add_producers(world, 1, think_s=0.05)
+    world.add_readers(1)
+    _under(world, ["isolate", "cut", "power", "kill", "wipe", "pause", "delay", "disk_full", "fail_point", "garble"])
+
+
+def no_room(world: World) -> None:
+    """Disks fill up and have room again while leaders change and segments roll."""
+    world.configure(TopicConfig(segment_bytes=4096, retention_bytes=40_000, max_record_bytes=MAX_RECORD_BYTES))
+    world.add_clients(2, think_s=0.05, depth=2)
+    _under(world, ["disk_full", "disk_full", "disk_full", "hand_over", "isolate", "kill"])
+
+
+def _under(world: World, kinds: list[str]) -> None:
+    for node_id in world.node_ids:
+        world.start(node_id)
+    faults = Faults(world, kinds)
+    world.run_until(time_s=40.0)
+    faults.stop()
+    world.heal()
+
+
 def any_minority(world: World) -> None:
     """Again and again as many nodes as may fail are gone, at once or one by one, and writes go on without them.
 
@@ -322,6 +353,8 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "restless-voter": restless_voter,
     "moving-leader": moving_leader,
     "narrow-links": narrow_links,
+    "moving-horizon": moving_horizon,
+    "no-room": no_room,
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,
     "late-answers": late_answers,

@@ -9,18 +9,18 @@ from collections.abc import Hashable
 
 import msgspec
 
-from raftlog.errors import ErrorCode, StorageError
+from raftlog.errors import DiskFullError, ErrorCode, StorageError
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.protocol.messages import ListOffsetsResponse, ProduceResponse
 from raftlog.protocol.raft import RaftMessage
-from raftlog.record.batch import decode
 from raftlog.simulator.clients import Client
 from raftlog.simulator.events import DriftingClock, Events
 from raftlog.simulator.invariants import Broken, Invariants
+from raftlog.simulator.judgement import judge_records
 from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
 from raftlog.simulator.producing import ProducingClient
-from raftlog.simulator.readers import VALUE_BYTES, Reader
+from raftlog.simulator.readers import Reader
 from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"simulated-topic!"
@@ -65,6 +65,7 @@ class World:
                 send=self._send,
                 answer=self._answer,
                 flush=Flush.ALWAYS,
+                served=self.invariants.note_commits,
             )
             for node_id in self.node_ids
         }
@@ -134,6 +135,16 @@ class World:
         else:
             machine.disk.restart()
 
+    def stop(self, node_id: int) -> None:
+        """A clean end, as far as the disk lets it."""
+        machine = self.machines[node_id]
+        if machine.replica is not None:
+            try:
+                machine.replica.stop()
+            except (StorageError, SimulatedCrash) as error:
+                self.note(f"n{node_id} cannot stop cleanly: {error}")
+        self.crash(node_id, power=False, why="stop")
+
     def _tell_of_death(self, machine: Machine) -> None:
         """A broken connection tells some of the others, and not always."""
         for other in self.machines.values():
@@ -182,6 +193,8 @@ class World:
             self.note(f"n{machine.node_id} stops: {error}")
             machine.die(str(error))
             self._note_stop(machine)
+            if isinstance(error, DiskFullError):
+                self.stops[machine.node_id] = f"{error} (want of room ends no worker)"
             machine.disk.restart()
             self.restart_later(machine.node_id)
             return
@@ -324,7 +337,7 @@ class World:
             reader.stopped = True
         while not self._equal():
             self._step_before(deadline_s, "the replicas are not equal")
-        self._judge_records()
+        judge_records(self)
 
     def _step_before(self, deadline_s: float, complaint: str) -> None:
         if self.events.now_s > deadline_s or not self.events.run_next():
@@ -346,7 +359,8 @@ class World:
     def _equal(self) -> bool:
         logs = [machine.log for machine in self.machines.values() if machine.running]
         with_records = [machine.log for machine in self.machines.values() if machine.running and not machine.is_witness]
-        groups = [machine.replica._group for machine in self.machines.values() if machine.replica]
+        replicas = [machine.replica for machine in self.machines.values() if machine.replica]
+        groups = [replica._group for replica in replicas]
         return (
             len(logs) == len(self.node_ids)
             and any(group.leader_ready for group in groups)
@@ -355,40 +369,5 @@ class World:
             and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
             and all(log.doubt is Doubt.NONE for log in logs)
             and not self.invariants.latent
+            and any(set(replica.status().in_sync) == set(self.spec.replicas) for replica in replicas)
         )
-
-    def _judge_records(self) -> None:
-        """Every acknowledged value stands at its offset on every replica, offsets without a gap."""
-        contents: list[dict[int, bytes]] = []
-        holders = self.spec.replicas
-        for node_id in holders:
-            contents.append(_read_all(self.machines[node_id]))
-        for node_id, content in zip(holders, contents, strict=True):
-            if content != contents[0]:
-                raise Broken("diverged", f"nodes {holders[0]} and {node_id} hold other records")
-        for client in self.clients.values():
-            client.judge(contents[0])
-        start = min(contents[0], default=0)
-        for offset, value in self.read.items():
-            if offset >= start and contents[0].get(offset) != value:
-                raise Broken("lost", f"{value!r} was read at offset {offset} and is not there")
-        if list(contents[0]) != list(range(start, start + len(contents[0]))):
-            raise Broken("lost", "the offsets have a gap")
-        for base_offset, (value, records) in self.acked.items():
-            for number in range(records):
-                offset = base_offset + number
-                if offset >= start and not contents[0].get(offset, b"").startswith(value + b"%d:" % number):
-                    raise Broken("lost", f"acknowledged {value!r} is not at offset {offset}")
-
-
-def _read_all(machine: Machine) -> dict[int, bytes]:
-    replica = machine.replica
-    assert isinstance(replica, Replica)
-    found: dict[int, bytes] = {}
-    offset = machine.log.log_start_offset
-    while data := replica.read_committed(offset, 1 << 20):
-        for record in decode(data):
-            if record.offset >= offset:
-                found[record.offset] = (record.value or b"")[:VALUE_BYTES]
-        offset = max(found) + 1
-    return found

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
+
+from raftlog.errors import DiskFullError
 
 
 class IndexEntry(NamedTuple):
@@ -121,11 +124,12 @@ class _Committed(IndexTail):
 class MemoryIndexStore:
     """What the indexes of one machine have committed, by directory. Pass its `open` to PartitionLog.open."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_full: Callable[[], bool] = lambda: False) -> None:
         self._committed: dict[str, _Committed] = {}
+        self._is_full = is_full
 
     def open(self, directory: str) -> MemoryIndex:
-        return MemoryIndex(self._committed.setdefault(directory, _Committed()))
+        return MemoryIndex(self._committed.setdefault(directory, _Committed()), self._is_full)
 
     def crash(self, rng: random.Random) -> None:
         """A power failure."""
@@ -139,7 +143,8 @@ class MemoryIndexStore:
 class MemoryIndex:
     """The twin of LmdbIndex."""
 
-    def __init__(self, committed: _Committed | None = None) -> None:
+    def __init__(self, committed: _Committed | None = None, is_full: Callable[[], bool] = lambda: False) -> None:
+        self._is_full = is_full
         self._committed = _Committed() if committed is None else committed
         self._tail = IndexTail()
 
@@ -156,6 +161,8 @@ class MemoryIndex:
         return self._committed.entries[-1] if self._committed.entries else None
 
     def commit(self, end_offset: int) -> None:
+        if self._is_full():
+            raise DiskFullError("no room for the index")
         for entry in self._tail.below(end_offset):
             self._committed.add(entry)
         self._tail.drop_below(end_offset)

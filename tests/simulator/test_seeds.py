@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 
 import pytest
 
+from raftlog.simulator import run
 from raftlog.simulator.run import Verdict, replay_command, run_seed, run_seeds
 from raftlog.simulator.scenarios import SCENARIOS
 
@@ -28,7 +30,7 @@ REGRESSIONS = {
 
 def explain(verdict: Verdict, **how: object) -> str:
     command = replay_command(
-        verdict, nodes=int(str(how.get("nodes", 3))), steps=2500, scenario=str(how.get("scenario", "")), guard_off=""
+        verdict, nodes=int(str(how.get("nodes", 0))), steps=2500, scenario=str(how.get("scenario", "")), guard_off=""
     )
     return f"{verdict.text}\nreplay: {command}"
 
@@ -59,3 +61,30 @@ def test_a_seed_fixes_everything() -> None:
     first, second = run_seed(FIRST_SEED), run_seed(FIRST_SEED)
     assert (first.trace_hash, first.acked, first.steps) == (second.trace_hash, second.acked, second.steps)
     assert run_seed(FIRST_SEED + 1).trace_hash != first.trace_hash
+
+
+def test_all_seeds_run_when_a_process_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_run_seed", die_at_three)
+    verdicts = list(run_seeds(range(12)))
+    assert [verdict.seed for verdict in verdicts] == list(range(12))
+    assert [verdict.seed for verdict in verdicts if verdict.kind == "crashed"] == [3]
+
+
+def die_at_three(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> Verdict:
+    if seed == 3:
+        os._exit(1)
+    return Verdict(seed, 0, 0, 0.0, "")
+
+
+def test_the_command_counts_what_broke_and_says_how_to_see_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--seeds", "0-1", "--steps", "300", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert list(counts) == ["seeds", "acked", "lost", "diverged", "stuck", "two_leaders", "crashed"]
+    assert counts["seeds"] == 2
+    assert run.main(["--seeds", "1-1", "--scenario", "late-answers", "--without", "G3", "--json"]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["lost"] == 1
+    assert (
+        "replay: scripts/simulate --seeds 1-1 --nodes 5 --steps 2500 --scenario late-answers --without G3"
+        in printed.err
+    )

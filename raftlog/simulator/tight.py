@@ -1,0 +1,38 @@
+"""Bounds that a short run would never reach, made small: caches are full, the index is written, queues overflow.
+
+For the simulator only. No guarantee may depend on how large a bound is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+from raftlog import limits
+from raftlog.storage import appending, lookup
+
+_BOUNDS: list[tuple[object, str, int]] = [
+    (limits, "TAIL_CACHE_BYTES", 20_000),
+    (limits, "FOLLOWER_TAIL_BYTES", 5_000),
+    (limits, "APPEND_WINDOW_BYTES", 30_000),
+    (limits, "APPEND_WINDOW_MESSAGES", 4),
+    (limits, "APPEND_MESSAGE_BYTES", 10_000),
+    (limits, "UNANSWERED_PRODUCES_MAX", 10),
+    (limits, "UNANSWERED_PRODUCE_BYTES_MAX", 30_000),
+    (limits, "WAITING_FETCHES_MAX", 1),
+    (limits, "PRODUCER_SNAPSHOT_BYTES", 20_000),
+    (appending, "INDEX_COMMIT_BYTES", 10_000),
+    (appending, "INDEX_INTERVAL_BYTES", 3_000),
+    (appending, "INDEX_PENDING_MAX", 5),
+    (lookup, "READER_PLACES_MAX", 1),
+    (lookup, "OPEN_SEGMENTS_MAX", 1),
+]
+
+
+@contextmanager
+def tight_bounds(wanted: bool) -> Iterator[None]:
+    with ExitStack() as stack:
+        for module, name, value in _BOUNDS if wanted else ():
+            stack.enter_context(mock.patch.object(module, name, value))
+        yield
