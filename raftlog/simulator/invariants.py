@@ -109,7 +109,9 @@ class Invariants:
         return machine.node_id in self.latent
 
     def _note_durable(self, node_id: int, log: Log) -> None:
-        if node_id in self.damaged:
+        if node_id in self.damaged and (log.term_at(log.synced_index) or 0, log.synced_index) < self.durable_end(
+            node_id
+        ):
             return  # what it held when its disk was damaged counts: acknowledgements may come later (seed 901243)
         # The terms of what is synced, by epoch start from the horizon on; what stood in front of it was committed.
         horizon = log.horizon_index

@@ -24,6 +24,9 @@ REGRESSIONS = {
     600072: "a write that was put back for want of room came back with the power, under segments synced since",
     20019: "a leader that had fetched everything anew kept a lower log start than its followers",
     901243: "a record was committed, its follower lost the disk, and only then was it acknowledged (of the simulator)",
+    3002: "what was committed, acknowledged and taken by retention in one turn counted as lost (of the simulator)",
+    4096: "an answer to a repetition, whose record retention had taken, counted as wrong (of the simulator)",
+    4026: "what reached a disk after its damage counted for nothing (of the simulator)",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
 
