@@ -9,6 +9,7 @@ from collections.abc import Hashable
 
 import msgspec
 
+from raftlog import limits
 from raftlog.errors import DiskFullError, ErrorCode, StorageError
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.protocol.messages import ListOffsetsResponse, ProduceResponse
@@ -21,6 +22,7 @@ from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
 from raftlog.simulator.producing import ProducingClient
 from raftlog.simulator.readers import Reader
+from raftlog.storage.log import PartitionLog
 from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"simulated-topic!"
@@ -335,9 +337,17 @@ class World:
             client.stopped = True
         for reader in self.readers.values():
             reader.stopped = True
+        if self.invariants.latent:
+            deadline_s += self._scrub_s()
         while not self._equal():
             self._step_before(deadline_s, "the replicas are not equal")
         judge_records(self)
+
+    def _scrub_s(self) -> float:
+        """Until a scrub that has just begun has been through the longest log, and once more."""
+        logs = [machine.log for machine in self.machines.values() if machine.running and not machine.is_witness]
+        longest = max((log.size_bytes for log in logs if isinstance(log, PartitionLog)), default=0)
+        return 2 * limits.SCRUB_S * (1 + longest // limits.SCRUB_BYTES)
 
     def _step_before(self, deadline_s: float, complaint: str) -> None:
         if self.events.now_s > deadline_s or not self.events.run_next():
