@@ -72,8 +72,10 @@ def controller(endpoint: Endpoint) -> Endpoint:
     return until(lambda: (found := metadata(endpoint)) and found.controller)
 
 
-def create_topic(endpoint: Endpoint, name: str, partitions: int = 1, factor: int = -1) -> TopicResult:
-    new = NewTopic(name=name, partitions=partitions, replication_factor=factor)
+def create_topic(
+    endpoint: Endpoint, name: str, partitions: int = 1, factor: int = -1, config: dict[str, str] | None = None
+) -> TopicResult:
+    new = NewTopic(name=name, partitions=partitions, replication_factor=factor, config=config or {})
     return _admin(endpoint, CreateTopicsRequest(correlation_id=1, topics=[new]))
 
 

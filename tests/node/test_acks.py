@@ -1,0 +1,72 @@
+"""What a producer is told when followers stop, before and after its record was appended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from raftlog.client import Producer
+from raftlog.errors import (
+    NotEnoughReplicasAfterAppendError,
+    NotEnoughReplicasError,
+    RaftlogError,
+    RequestTimedOutError,
+)
+from raftlog.node.local import LocalCluster
+from raftlog.types import Role
+from tests.node import asking
+
+
+@contextmanager
+def stopped_followers(cluster: LocalCluster, topic: str, count: int) -> Iterator[None]:
+    """SIGSTOP to the workers of so many followers, for as long as the block runs."""
+    endpoint = cluster.endpoints[1]
+    asking.until(lambda: [s for s in asking.statuses(endpoint, topic) if s.role == Role.LEADER and len(s.in_sync) == 3])
+    followers = [s.worker_pid for s in asking.statuses(endpoint, topic) if s.role != Role.LEADER][:count]
+    for pid in followers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in followers:
+            os.kill(pid, signal.SIGCONT)
+
+
+def error_of(producer: Producer, topic: str, value: bytes) -> RaftlogError:
+    """Why the one attempt failed."""
+    error = producer.send(topic, value).exception(30)
+    assert isinstance(error, RaftlogError)
+    return error
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_too_few_replicas_in_sync_is_said_before_the_append_and_after_it(cluster: LocalCluster, when: str) -> None:
+    topic = f"few-{when}"
+    asking.create_topic(cluster.endpoints[1], topic, 1, 3, {"min_insync_replicas": "3"})
+    with Producer(bootstrap_servers=cluster.bootstrap, retries=0) as producer:
+        assert producer.send(topic, b"all three").result(30).offset == 0
+        with stopped_followers(cluster, topic, 1):
+            # The first is appended while three are in sync, and answered once one has left.
+            error = error_of(producer, topic, b"appended")
+            assert isinstance(error, NotEnoughReplicasAfterAppendError)
+            assert error.outcome_unknown
+            if when == "before":
+                refused = error_of(producer, topic, b"refused")
+                assert isinstance(refused, NotEnoughReplicasError)
+                assert not refused.outcome_unknown
+        asking.until(lambda: producer.send(topic, b"again").exception(30) is None)
+
+
+def test_without_a_majority_the_time_out_says_that_the_outcome_is_open(cluster: LocalCluster) -> None:
+    asking.create_topic(cluster.endpoints[1], "alone", 1, 3)
+    with Producer(bootstrap_servers=cluster.bootstrap, retries=0, request_timeout_ms=700) as producer:
+        assert producer.send("alone", b"a majority").result(30).offset == 0
+        with stopped_followers(cluster, "alone", 2):
+            error = error_of(producer, "alone", b"open")
+            assert isinstance(error, RequestTimedOutError)
+            assert error.outcome_unknown
+        asking.until(lambda: producer.send("alone", b"again").exception(30) is None)
