@@ -223,6 +223,12 @@ class Accumulator:
         with self.lock:
             return any(batch.maybe_written for batch in lane.sealed)
 
+    def forget_attempts(self, lane: Lane) -> None:
+        """What waits was sent to a topic that is gone: nothing of it is written in the one that has its name now."""
+        with self.lock:
+            for batch in lane.sealed:
+                batch.maybe_written = False
+
     def take_created_before(self, lane: Lane, created_s: float) -> list[PendingBatch]:
         """Removes what has waited since before `created_s`, for the sender to fail."""
         taken = []

@@ -151,6 +151,9 @@ class Sender:
             if leader != flow.leader:
                 if flow.in_flight:
                     break  # until their outcome is known, or _scan gives them up
+                if flow.leader is not None and flow.leader.topic_id != leader.topic_id:
+                    self._accumulator.forget_attempts(lane)
+                    flow.numbering.burnt = True  # another topic of that name knows nothing of what came before
                 flow.leader = leader
                 flow.proven = self._acks == 0
                 flow.moved_s = flow.connecting_s = None

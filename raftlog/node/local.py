@@ -90,23 +90,23 @@ class LocalCluster:
     def kill(self, node_id: int) -> None:
         """SIGKILL to the node; its workers die with it, and are gone when this returns."""
         process = self._processes[node_id]
-        try:
-            workers = psutil.Process(process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            workers = []
+        workers = _family(process)
         process.kill()
         self._forget(node_id)
         psutil.wait_procs(workers, timeout=_KILL_WAIT_S)
 
     def stop(self, node_id: int) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM; returns the exit code, once the workers are gone too."""
         process = self._processes[node_id]
+        workers = _family(process)
         process.terminate()
         try:
             process.wait(_STOP_WAIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-        return self._forget(node_id)
+        exit_code = self._forget(node_id)
+        psutil.wait_procs(workers, timeout=_KILL_WAIT_S)
+        return exit_code
 
     def wait_ready(self, node_ids: Iterable[int]) -> None:
         """Raises ConfigError when one ends instead, RequestTimedOutError when one takes too long."""
@@ -174,6 +174,14 @@ class LocalCluster:
                 process.terminate()
         for node_id in list(self._processes):
             self.stop(node_id)
+
+
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Everything that the node has started and that still runs."""
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _free_endpoints(count: int) -> list[Endpoint]:

@@ -125,6 +125,7 @@ def test_nobody_there_ends_in_time_with_no_brokers_available() -> None:
 def test_no_controller_ends_in_time() -> None:
     calling = Calling()
     calling.know()
+    calling.cache.controller = None
     calling.refresher.answered_s = calling.now_s
     call = calling.call("controller")
     calling.run(5.1)
