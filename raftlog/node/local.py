@@ -179,9 +179,10 @@ class LocalCluster:
 def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Everything that the node has started and that still runs."""
     try:
-        return psutil.Process(process.pid).children(recursive=True)
+        family: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+    return family
 
 
 def _free_endpoints(count: int) -> list[Endpoint]:

@@ -219,7 +219,7 @@ def test_partitions_re_form_while_the_metadata_has_no_quorum(fresh_cluster: Clus
     cluster.add()
     cluster.add()
     endpoint = cluster.endpoints[4]
-    # Of five nodes three vote on the metadata; find a partition whose replicas, two beside a witness, are on the others.
+    # Of five nodes three vote on the metadata; find a partition whose replicas, beside a witness, are on the others.
     asking.create_topic(endpoint, "t", 10, 2)
     asking.until(lambda: asking.leaders(endpoint, "t"))
     found = asking.metadata(endpoint, ["t"])
