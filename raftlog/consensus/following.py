@@ -175,8 +175,12 @@ class Following(Voting):
             return
         match_index = self.epoch_index if self.is_leader else self._match_index
         if self._rejoin.is_over(self.term, log.synced_index, match_index, self.commit_index):
+            doubt, reason = log.doubt, log.doubt_reason
             log.set_doubt(Doubt.NONE, "")
-            log.persist()  # BEFORE the first acknowledgement that counts
+            try:
+                log.persist()  # BEFORE the first acknowledgement that counts
+            except DiskFullError:
+                log.set_doubt(doubt, reason)  # not written, so not over: the next turn tries again
 
 
 def _checked(payload: Payload, expected: int) -> list[tuple[int, BatchHeader]]:

@@ -81,7 +81,8 @@ class Voting(Member):
             self._lead(result is Outcome.ALL, now_s)
 
     def _lead(self, by_all: bool, now_s: float) -> None:
-        if by_all and self.log.doubt is not Doubt.NONE:
+        doubt, reason = self.log.doubt, self.log.doubt_reason
+        if by_all and doubt is not Doubt.NONE:
             self.log.set_doubt(Doubt.NONE, "")
             self.log.lower_commit_bound(self.log.last_index)  # matters when a loss was accepted
         self._loss_accepted_until_s = 0.0
@@ -89,6 +90,7 @@ class Voting(Member):
             # Syncs the batches before it, THEN `state` with term, vote and this epoch start. BEFORE any batch of it.
             self.epoch_index = self.log.append_epoch_start(self.term)
         except DiskFullError:
+            self.log.set_doubt(doubt, reason)
             self._follow_nobody(now_s)  # the vote stands; somebody with room may win the next term
             return
         self._elections.become_leader(now_s)

@@ -23,6 +23,7 @@ REGRESSIONS = {
     500128: "a follower that answered in the turn that a fail point ended counted for nothing (of the simulator)",
     600072: "a write that was put back for want of room came back with the power, under segments synced since",
     20019: "a leader that had fetched everything anew kept a lower log start than its followers",
+    431: "the end of a doubt that there was no room to write ended the worker",
     901243: "a record was committed, its follower lost the disk, and only then was it acknowledged (of the simulator)",
     3002: "what was committed, acknowledged and taken by retention in one turn counted as lost (of the simulator)",
     4096: "an answer to a repetition, whose record retention had taken, counted as wrong (of the simulator)",
