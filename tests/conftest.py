@@ -37,7 +37,8 @@ settings.load_profile("raftlog")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ[RUN_VARIABLE] = uuid.uuid4().hex
+    if not _is_part(config):
+        os.environ[RUN_VARIABLE] = uuid.uuid4().hex
     # A run that is ended from outside ends its clusters too, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -62,6 +63,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A run that leaves a process behind has failed, whatever its tests said."""
+    if _is_part(session.config):
+        return  # the others may still be at work
     left = processes_of_run(os.environ[RUN_VARIABLE])
     deadline = time.monotonic() + LEFT_BEHIND_WAIT_S
     while left and time.monotonic() < deadline:
@@ -73,6 +76,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 _LEFT = pytest.StashKey[list[str]]()
+
+
+def _is_part(config: pytest.Config) -> bool:
+    """One of the processes among which pytest-xdist divides a run; what it starts has the mark of the whole."""
+    return hasattr(config, "workerinput")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -109,7 +117,7 @@ ClusterFactory = Callable[..., "LocalCluster"]
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """Three running nodes, shared by the whole run. Do not stop them, and use topics of your own."""
+    """Three running nodes, shared by all tests of this process. Do not stop them, and use topics of your own."""
     from raftlog.node.local import LocalCluster
 
     with LocalCluster(nodes=3, directory=tmp_path_factory.mktemp("cluster")) as running:
