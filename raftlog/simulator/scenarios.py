@@ -65,7 +65,7 @@ def stale_majority(world: World) -> None:
 def whole_cluster_power(world: World) -> None:
     """Power fails for all nodes at once, again and again, each time in the middle of writing: many torn tails."""
     if world.rng.random() < 0.5:
-        world.add_clients(2, think_s=0.005, depth=8)
+        world.add_clients(2, think_s=0.05, depth=4)
         for node_id in world.node_ids:
             world.start(node_id)
         world.run_until(time_s=3.0)
@@ -76,7 +76,7 @@ def whole_cluster_power(world: World) -> None:
             world.crash(node_id, power=True, why="mains")
         for node_id in world.rng.sample(world.node_ids, len(world.node_ids)):
             world.restart_later(node_id)
-        world.run_until(time_s=world.events.now_s + world.rng.uniform(3.0, 8.0))
+        world.run_until(time_s=world.events.now_s + world.rng.uniform(1.5, 5.0))
     world.heal()
 
 
