@@ -278,8 +278,8 @@ class World:
                 send=self.send_request,
                 invariants=self.invariants,
                 acked=self.acked,
-                think_s=think_s or self.rng.choice((0.005, 0.03, 0.2)),
-                depth=depth or self.rng.choice((1, 3, 8)),
+                think_s=think_s or self.rng.choice((0.01, 0.05, 0.3)),
+                depth=depth or self.rng.choice((1, 2, 6)),
             )
 
     def add_readers(self, count: int) -> None:

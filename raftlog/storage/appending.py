@@ -266,7 +266,7 @@ class AppendingLog(HardState):
         self._snapshot_due_bytes = 0
         try:
             self._snapshots.write(self.last_index, self.last_term, self.log_end_offset, self.producers)
-            kept = {SegmentName(segment.base_offset, segment.first_index) for segment in self._segments}
+            kept = {segment.name for segment in self._segments}
             kept.add(SegmentName(self._state.horizon_offset, self._state.horizon_index))
             self._snapshots.thin_out(kept)
         except DiskFullError:

@@ -48,7 +48,8 @@ class Segment:
     """An open segment. `size` counts what was appended, synced or not."""
 
     __slots__ = (
-        "_disk", "_file", "base_offset", "created_ms", "dirty", "first_index", "max_timestamp_ms", "path", "size",
+        "_disk", "_file", "base_offset", "created_ms", "dirty", "first_index", "max_timestamp_ms", "name", "path",
+        "size",
     )  # fmt: skip
 
     def __init__(self, disk: Disk, directory: str, name: SegmentName, size: int, created_ms: int) -> None:
@@ -58,6 +59,7 @@ class Segment:
         self.base_offset = name.base_offset
         self.first_index = name.first_index
         self.size = size
+        self.name = name
         self.created_ms = created_ms
         self.max_timestamp_ms = -1  # of all its batches; -1: not worked out yet
         self.dirty = False  # holds bytes that no sync covered
