@@ -80,6 +80,25 @@ def whole_cluster_power(world: World) -> None:
     world.heal()
 
 
+def torn_tails(world: World) -> None:
+    """Any number of nodes come back with zeros behind what they synced: a majority in doubt elects by all votes."""
+    _begin(world)
+    for _ in range(6):
+        torn = world.rng.sample(world.node_ids, world.rng.randint(1, len(world.node_ids)))
+        for node_id in torn:
+            world.crash(node_id, power=False, why="torn")
+            disk = world.machines[node_id].disk
+            segments = [path for path in disk.files() if path.endswith(".log")]
+            if segments:
+                file = disk.open(segments[-1])
+                file.append(bytes(world.rng.randint(1, 200)))
+                file.sync()
+            world.restart_later(node_id)
+        _wait_for_writes(world, 1, f"no write was acknowledged with torn tails on {torn}")
+        world.run_until(time_s=world.events.now_s + world.rng.uniform(0.0, 2.0))
+    world.heal()
+
+
 def returning_node(world: World) -> None:
     """A node comes back after 20 s again and again; the healthy leader of the others is not deposed."""
     _begin(world)
@@ -248,7 +267,7 @@ def no_room(world: World) -> None:
     """Disks fill up and have room again while leaders change and segments roll."""
     world.configure(TopicConfig(segment_bytes=4096, retention_bytes=40_000, max_record_bytes=MAX_RECORD_BYTES))
     world.add_clients(2, think_s=0.05, depth=2)
-    _under(world, ["disk_full", "disk_full", "disk_full", "hand_over", "isolate", "kill"])
+    _under(world, ["disk_full", "disk_full", "disk_full", "hand_over", "isolate", "kill", "power", "wipe"])
 
 
 def _under(world: World, kinds: list[str]) -> None:
@@ -347,6 +366,7 @@ def _leads(world: World, node_id: int) -> bool:
 SCENARIOS: dict[str, Callable[[World], None]] = {
     "stale-majority": stale_majority,
     "whole-cluster-power": whole_cluster_power,
+    "torn-tails": torn_tails,
     "returning-node": returning_node,
     "behind-horizon": behind_horizon,
     "retries": retries,

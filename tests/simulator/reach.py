@@ -107,7 +107,7 @@ def run(seeds: int) -> tuple[int, list[str]]:
     from raftlog.simulator.scenarios import SCENARIOS
 
     verdicts = [run_seed(seed) for seed in range(seeds)]
-    few = max(1, seeds // 20)
+    few = max(1, seeds // 10)
     verdicts += [run_seed(seed, nodes=5) for seed in range(few)]
     verdicts += [run_seed(seed, nodes=1) for seed in range(few)]
     verdicts += [run_seed(seed, scenario=name) for name in SCENARIOS for seed in range(few)]
