@@ -192,9 +192,10 @@ class Leading(Following):
         """With a majority in doubt nothing can commit, and so no doubt can end: only an election by all helps.
 
         A leader that reaches every replica and has been blocked like this for a while steps down for one; not while
-        followers come nearer, whose doubt ends under this leader when they voted for it.
+        followers come nearer to its first entry: when they voted for it, their doubt ends there. What is appended
+        behind that entry must not put the election off for ever.
         """
-        match = sum(p.match_index for p in self._progress.values())
+        match = sum(min(p.match_index, self.epoch_index) for p in self._progress.values())
         sure = sum(p.doubt is Doubt.NONE for p in self._progress.values()) + (self.log.doubt is Doubt.NONE)
         reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
         if sure >= majority(len(self.voters)) or not reachable or self.commit_index >= self.log.last_index:

@@ -28,7 +28,13 @@ REGRESSIONS = {
     3002: "what was committed, acknowledged and taken by retention in one turn counted as lost (of the simulator)",
     4096: "an answer to a repetition, whose record retention had taken, counted as wrong (of the simulator)",
     4026: "what reached a disk after its damage counted for nothing (of the simulator)",
+    6030: "a leader with a flipped bit, whose log is not looked at, committed before others knew (of the simulator)",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
+}
+
+# The same for seeds of a story.
+STORY_REGRESSIONS = {
+    ("torn-tails", 28): "with a majority in doubt, appends that went on kept the leader from an election by all votes",
 }
 
 
@@ -53,6 +59,12 @@ def test_fresh_seeds_of_five_nodes_break_no_invariant() -> None:
 def test_remembered_seeds_break_no_invariant(seed: int) -> None:
     verdict = run_seed(seed)
     assert not verdict.kind, f"{REGRESSIONS[seed]}: {verdict.text}"
+
+
+@pytest.mark.parametrize(("scenario", "seed"), STORY_REGRESSIONS, ids=str)
+def test_remembered_seeds_of_stories_break_no_invariant(scenario: str, seed: int) -> None:
+    verdict = run_seed(seed, scenario=scenario)
+    assert not verdict.kind, f"{STORY_REGRESSIONS[scenario, seed]}: {verdict.text}"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
