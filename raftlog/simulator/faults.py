@@ -234,8 +234,9 @@ class Faults:
         machine = self._world.machines[node_id]
         machine.disk.flip_bit(path, position, self._rng.randrange(8))
         # In front of its index's last entry a start does not read the log again: there the scrub finds the flip, or
-        # whoever reads it, and until then the invariants do not look at this log.
-        if self._rng.random() < 0.5:
+        # whoever reads it, and until then the invariants do not look at this log. Beside witnesses it is found at
+        # once: one that is found while its replica is in sync alone takes the only copy of what stands behind it.
+        if self._rng.random() < 0.5 or self._world.spec.witnesses:
             machine.forget_index()
         self._world.invariants.latent[node_id] = (path, position, machine.disk.byte_at(path, position))
         self._world.note(f"n{node_id} flip {path} at {position} of {len(data)}")

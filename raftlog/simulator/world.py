@@ -346,8 +346,10 @@ class World:
     def _scrub_s(self) -> float:
         """Until a scrub that has just begun has been through the longest log, and once more."""
         logs = [machine.log for machine in self.machines.values() if machine.running and not machine.is_witness]
-        longest = max((log.size_bytes for log in logs if isinstance(log, PartitionLog)), default=0)
-        return 2 * limits.SCRUB_S * (1 + longest // limits.SCRUB_BYTES)
+        steps = [
+            log.segment_count + log.size_bytes // limits.SCRUB_BYTES for log in logs if isinstance(log, PartitionLog)
+        ]
+        return 2 * limits.SCRUB_S * (1 + max(steps, default=0))  # a step ends where a segment does
 
     def _step_before(self, deadline_s: float, complaint: str) -> None:
         if self.events.now_s > deadline_s or not self.events.run_next():

@@ -28,7 +28,7 @@ REGRESSIONS = {
     3002: "what was committed, acknowledged and taken by retention in one turn counted as lost (of the simulator)",
     4096: "an answer to a repetition, whose record retention had taken, counted as wrong (of the simulator)",
     4026: "what reached a disk after its damage counted for nothing (of the simulator)",
-    6030: "a leader with a flipped bit, whose log is not looked at, committed before others knew (of the simulator)",
+    6126: "a leader whose log is not looked at, for a flipped bit, committed before others knew (of the simulator)",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
 
