@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
+from raftlog.errors import CorruptLogError
 from raftlog.protocol import raft as r
+from raftlog.storage.producers import Producers
+from raftlog.storage.snapshots import encode_snapshot
 from raftlog.types import Doubt, Role
 from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, produce
 
@@ -76,6 +80,55 @@ def test_g3_a_higher_term_makes_a_leader_step_down() -> None:
     leader.replica.on_raft(r.AppendResponse(*higher, 1, False, 0, 0, 0), None)
     leader.replica.turn()
     assert not leader.replica.is_leader
+
+
+def reset(cluster: Cluster, leader: Node, follower: Node, *, term: int, sequence: int, horizon: int) -> r.ResetRequest:
+    """As a leader sends it to one that lies behind its horizon; its log begins at offset 100, Raft index `horizon`."""
+    return r.ResetRequest(*head(cluster, leader.node_id, follower.node_id, term), sequence, horizon, term, 100)
+
+
+def test_g3_a_reset_of_an_older_term_is_answered_with_ours() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    term, last = follower.log.term, follower.log.last_index
+    stale = reset(cluster, leader, follower, term=term - 1, sequence=9, horizon=500)
+    follower.replica.on_raft(stale, encode_snapshot(499, term - 1, 100, Producers()))
+    follower.replica.turn()
+    [answer] = sent_to(cluster, leader.node_id, r.AppendResponse)
+    assert (answer.success, answer.term, answer.sequence) == (False, term, 9)
+    assert follower.log.last_index == last
+
+
+def test_g3_a_reset_older_than_the_last_one_taken_is_ignored() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    term = follower.log.term
+    for sequence, horizon in ((10, 600), (9, 700)):
+        asked = reset(cluster, leader, follower, term=term, sequence=sequence, horizon=horizon)
+        follower.replica.on_raft(asked, encode_snapshot(horizon - 1, term, 100, Producers()))
+        follower.replica.turn()
+    assert follower.log.last_index == 599
+    assert len(sent_to(cluster, leader.node_id, r.AppendResponse)) == 1
+
+
+def test_a_reset_with_a_damaged_snapshot_is_not_taken() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    term, last = follower.log.term, follower.log.last_index
+    asked = reset(cluster, leader, follower, term=term, sequence=10, horizon=600)
+    follower.replica.on_raft(asked, encode_snapshot(599, term, 100, Producers())[:-1])
+    follower.replica.turn()
+    assert follower.log.last_index == last
+    assert not sent_to(cluster, leader.node_id, r.AppendResponse)
+    follower.replica.on_raft(asked, encode_snapshot(599, term, 100, Producers()))
+    assert follower.log.last_index == 599
+
+
+def test_a_reset_that_contradicts_what_is_committed_stops_the_worker() -> None:
+    cluster, leader, follower = cluster_with_leader()
+    term = follower.log.term
+    asked = reset(
+        cluster, leader, follower, term=term + 1, sequence=10, horizon=follower.replica._group.commit_index + 1
+    )
+    with pytest.raises(CorruptLogError):
+        follower.replica.on_raft(asked, encode_snapshot(asked.horizon_index - 1, term + 1, 100, Producers()))
 
 
 def test_g1_a_duplicate_does_not_cut_what_came_after_it() -> None:

@@ -41,28 +41,28 @@ class _Function(NamedTuple):
     body: frozenset[int]
 
 
-def _functions(tree: ast.AST, prefix: str = "") -> Iterator[_Function]:
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[_Function]:
     """Every function, the inner ones before the outer ones."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             name = f"{prefix}{node.name}"
-            yield from _functions(node, f"{name}.")
+            yield from functions(node, f"{name}.")
             if isinstance(node, ast.FunctionDef):
                 nodes = [each for statement in node.body for each in ast.walk(statement)]
                 lines = frozenset(each.lineno for each in nodes if isinstance(each, (ast.stmt, ast.expr)))
                 yield _Function(name, node.lineno, node.end_lineno or node.lineno, lines)
         elif not isinstance(node, ast.expr):
-            yield from _functions(node, prefix)
+            yield from functions(node, prefix)
 
 
 def blocks(path: Path, statements: list[int], missing: list[int]) -> list[Block]:
     """`first` is empty where nothing of a function was run."""
     module = str(path.relative_to(ROOT / "raftlog"))
     source = path.read_text().splitlines()
-    functions = list(_functions(ast.parse(path.read_text())))
+    known = list(functions(ast.parse(path.read_text())))
 
     def function_of(line: int) -> _Function | None:
-        return next((each for each in functions if each.first <= line <= each.last), None)
+        return next((each for each in known if each.first <= line <= each.last), None)
 
     found: list[Block] = []
     previous = -1
