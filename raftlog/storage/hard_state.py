@@ -6,7 +6,7 @@ other than DiskFullError the log has failed: what the disk holds is not known, s
 
 from __future__ import annotations
 
-from raftlog.errors import DiskFullError, StorageError
+from raftlog.errors import CorruptLogError, DiskFullError, StorageError
 from raftlog.storage.state import State, StateFile, add_reason, note_damage
 from raftlog.types import Doubt
 
@@ -141,6 +141,25 @@ class HardState:
     def _fail(self, error: StorageError) -> None:
         if not isinstance(error, DiskFullError):
             self.failed = error
+
+    def _check_may_cut(self, index: int) -> None:
+        """What was committed is no leader's to take back: raises CorruptLogError, and the log has failed."""
+        if index <= max(self._bound, self._state.horizon_index - 1):
+            error = CorruptLogError(
+                f"asked to cut Raft index {index}, though everything up to {self._bound} is committed"
+            )
+            self._fail(error)
+            raise error
+
+    def _check_may_reset(self, horizon_index: int, prev_term: int, held: int | None) -> None:
+        """The same for beginning anew; `held` is the term of the entry before the new horizon here, None: it is not."""
+        if horizon_index - 1 <= self._bound and held is not None and held != prev_term:
+            error = CorruptLogError(
+                f"asked to begin anew behind Raft index {horizon_index - 1} of term {prev_term}, "
+                f"which is committed here with term {held}"
+            )
+            self._fail(error)
+            raise error
 
     def _check_usable(self) -> None:
         if self.failed is not None:

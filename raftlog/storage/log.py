@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Self
 
 from raftlog.clock import Clock
-from raftlog.errors import CorruptLogError, DiskFullError, StorageError
+from raftlog.errors import DiskFullError, StorageError
 from raftlog.storage.checked import CheckedLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
@@ -179,12 +179,7 @@ class PartitionLog(CheckedLog):
         self._check_usable()
         if index > self.last_index:
             return
-        if index <= max(self._bound, self._state.horizon_index - 1):
-            error = CorruptLogError(
-                f"asked to cut Raft index {index}, though everything up to {self._bound} is committed"
-            )
-            self._fail(error)
-            raise error
+        self._check_may_cut(index)
         end_offset = self.offset_after(index - 1)
         batch_index = self._epochs.next_batch_index(index)
         place = self._lookup.of_index(batch_index) if batch_index <= self.last_index else None
@@ -304,14 +299,7 @@ class PartitionLog(CheckedLog):
         Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
         """
         self._check_usable()
-        held = self.term_at(horizon_index - 1)
-        if horizon_index - 1 <= self._bound and held is not None and held != prev_term:
-            error = CorruptLogError(
-                f"asked to begin anew behind Raft index {horizon_index - 1} of term {prev_term}, "
-                f"which is committed here with term {held}"
-            )
-            self._fail(error)
-            raise error
+        self._check_may_reset(horizon_index, prev_term, self.term_at(horizon_index - 1))
         state = self._state
         generation = state.generation + 1
         new_directory = generation_directory(self._directory, generation)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from raftlog.errors import CorruptLogError
 from raftlog.limits import WITNESS_EPOCHS_MAX
 from raftlog.storage.disk import Disk
 from raftlog.storage.epochs import Epochs
@@ -107,12 +106,7 @@ class WitnessLog(HardState):
         self._check_usable()
         if index > self._state.last_index:
             return
-        if index <= max(self._bound, self._state.horizon_index - 1):
-            error = CorruptLogError(
-                f"asked to cut Raft index {index}, though everything up to {self._bound} is committed"
-            )
-            self._fail(error)
-            raise error
+        self._check_may_cut(index)
         self._state.epoch_starts = self._epochs.below(index)
         self._state.truncations += 1
         self._epochs = Epochs(self._state)
@@ -124,14 +118,7 @@ class WitnessLog(HardState):
         Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
         """
         self._check_usable()
-        held = self.term_at(horizon_index - 1)
-        if horizon_index - 1 <= self._bound and held is not None and held != prev_term:
-            error = CorruptLogError(
-                f"asked to begin anew behind Raft index {horizon_index - 1} of term {prev_term}, "
-                f"which is committed here with term {held}"
-            )
-            self._fail(error)
-            raise error
+        self._check_may_reset(horizon_index, prev_term, self.term_at(horizon_index - 1))
         self._move_horizon(horizon_index, prev_term, [])
         self._set_end(horizon_index - 1)
 
