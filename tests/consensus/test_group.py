@@ -225,3 +225,20 @@ def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() ->
     (answer,) = sent_to(cluster, leader.node_id, r.AppendResponse)
     assert (answer.success, answer.damaged, answer.hint_index, answer.match_index) == (False, True, 3, 3)
     assert follower.replica._group.refused_batches == 1
+
+
+def test_a_doubt_whose_end_cannot_be_written_goes_on_and_ends_no_worker() -> None:
+    """Its acknowledgements must not count BEFORE `state` says that they do (seed 431, when it was found)."""
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    follower.log.set_doubt(Doubt.CUT_TAIL, "for this test")
+    follower.log.persist()
+    follower.disk.full = True
+    cluster.settle(1.0)
+    assert follower.log.doubt is Doubt.CUT_TAIL
+    assert follower.node_id not in leader.replica.status().in_sync
+    follower.disk.full = False
+    cluster.settle(2.0)
+    assert follower.log.doubt is Doubt.NONE
+    assert follower.node_id in leader.replica.status().in_sync
