@@ -12,7 +12,13 @@ import os
 from collections.abc import Callable
 
 from raftlog.errors import ConfigError
-from raftlog.limits import ANSWERS_PER_ROUND, LINK_IDLE_S, RECONNECT_BACKOFF_MAX_S, RECONNECT_BACKOFF_MIN_S
+from raftlog.limits import (
+    ANSWERS_PER_ROUND,
+    CLOSE_LINGER_S,
+    LINK_IDLE_S,
+    RECONNECT_BACKOFF_MAX_S,
+    RECONNECT_BACKOFF_MIN_S,
+)
 from raftlog.network import Context, Link, Poller
 from raftlog.types import Endpoint
 
@@ -115,9 +121,10 @@ class Links:
         link = self._links.pop(endpoint)
         del self._used_s[endpoint]
         self._poller.unregister(link)
-        link.close()
+        link.close(CLOSE_LINGER_S)
 
     def close(self) -> None:
+        """Sends what was taken and not sent yet, which with acks=0 nobody else waits for: CLOSE_LINGER_S at most."""
         for endpoint in list(self._links):
             self._close(endpoint)
         self._context.close()

@@ -57,5 +57,5 @@ class Context:
         return socket
 
     def close(self) -> None:
-        """Closes every socket that is still open, unsent frames included."""
+        """Closes every socket that is still open, unsent frames included; waits for those closed with a linger."""
         self._zmq.destroy(linger=0)

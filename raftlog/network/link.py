@@ -107,9 +107,9 @@ class Link:
                 # Told after every failure, whatever its kind.
                 self.over = self._once
 
-    def close(self) -> None:
-        """Unregister it from its poller BEFORE. What was not sent yet is dropped."""
+    def close(self, linger_s: float = 0) -> None:
+        """Unregister it from its poller BEFORE. What is not sent within `linger_s` is dropped; Context.close waits."""
         if self.monitor is not None:
             self.socket.disable_monitor()
             self.monitor.close(linger=0)
-        self.socket.close(linger=0)
+        self.socket.close(linger=int(linger_s * 1000))

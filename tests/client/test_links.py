@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -63,6 +64,23 @@ def test_asking_for_a_connection_makes_it(wired: Wired) -> None:
     assert frames == [b"header", b"payload"]
     wired.server.send(identity, [b"answer"])
     wired.until(lambda: wired.answers == [[b"answer"]])
+
+
+def test_what_was_sent_arrives_though_the_links_are_closed_at_once(wired: Wired) -> None:
+    wired.until(lambda: wired.links.connect(wired.endpoint))
+    sent = 0
+    while sent < 100 and wired.links.send(wired.endpoint, [b"%d" % sent, bytes(1_000_000)]):
+        sent += 1
+    closing = threading.Thread(target=wired.links.close)
+    closing.start()
+    arrived: list[bytes] = []
+    deadline_s = time.monotonic() + 10
+    while len(arrived) < sent and time.monotonic() < deadline_s:
+        if (frames := wired.server.receive()) is not None:
+            arrived.append(frames[1])
+    closing.join()
+    assert sent > 1
+    assert arrived == [b"%d" % number for number in range(sent)]
 
 
 def test_answers_that_came_before_a_loss_are_handed_out_before_it(wired: Wired) -> None:
