@@ -8,7 +8,7 @@ import msgspec
 
 from raftlog.errors import InvalidConfigError, InvalidTopicError
 from raftlog.limits import NODES_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_NAME_MAX_CHARS
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, TopicConfig
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, TopicConfig
 
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 # Kafka's name for the largest batch differs from ours by more than its dots.
@@ -18,8 +18,14 @@ _BOUNDS = {
     "segment_ms": (1_000, 2**62),
     "retention_ms": (-1, 2**62),
     "retention_bytes": (-1, 2**62),
+    "delete_retention_ms": (0, 2**62),
     "max_record_bytes": (1, RECORD_BYTES_MAX),
     "min_insync_replicas": (1, NODES_MAX),
+}
+_POLICIES = {
+    frozenset({"delete"}): CleanupPolicy.DELETE,
+    frozenset({"compact"}): CleanupPolicy.COMPACT,
+    frozenset({"compact", "delete"}): CleanupPolicy.COMPACT | CleanupPolicy.DELETE,
 }
 
 
@@ -38,14 +44,18 @@ def check_topic_name(name: str, *, internal: bool = False) -> None:
 def parse_topic_config(pairs: dict[str, str]) -> TopicConfig:
     """`{"retention.ms": "1000"}` or `{"retention_ms": "1000"}` to a TopicConfig. Raises InvalidConfigError."""
     values: dict[str, int] = {}
+    names = {*_BOUNDS, "cleanup_policy"}
     for written, text in pairs.items():
         name = written.replace(".", "_")
         name = _KAFKA_ALIASES.get(name, name)
-        if name not in _BOUNDS:
-            known = ", ".join(sorted(_BOUNDS))
+        if name not in names:
+            known = ", ".join(sorted(names))
             raise InvalidConfigError(f"unknown topic config {written!r}; known are {known}")
         if name in values:
             raise InvalidConfigError(f"topic config {name} is given twice")
+        if name == "cleanup_policy":
+            values[name] = _parse_policy(written, text)
+            continue
         try:
             value = int(text)
         except ValueError:
@@ -55,3 +65,10 @@ def parse_topic_config(pairs: dict[str, str]) -> TopicConfig:
             raise InvalidConfigError(f"topic config {written} lies between {low} and {high}, not {value}")
         values[name] = value
     return msgspec.structs.replace(TopicConfig(), **values)
+
+
+def _parse_policy(written: str, text: str) -> CleanupPolicy:
+    policy = _POLICIES.get(frozenset(word.strip() for word in text.split(",")))
+    if policy is None:
+        raise InvalidConfigError(f"topic config {written} is delete, compact, or compact,delete, not {text!r}")
+    return policy

@@ -27,10 +27,19 @@ class ErrorCode(enum.IntEnum):
     NOT_LEADER_OR_FOLLOWER = 6
     REQUEST_TIMED_OUT = 7
     MESSAGE_TOO_LARGE = 10
+    COORDINATOR_LOAD_IN_PROGRESS = 14
+    COORDINATOR_NOT_AVAILABLE = 15
+    NOT_COORDINATOR = 16
     INVALID_TOPIC_EXCEPTION = 17
     NOT_ENOUGH_REPLICAS = 19
     NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
     INVALID_REQUIRED_ACKS = 21
+    ILLEGAL_GENERATION = 22
+    INCONSISTENT_GROUP_PROTOCOL = 23
+    INVALID_GROUP_ID = 24
+    UNKNOWN_MEMBER_ID = 25
+    INVALID_SESSION_TIMEOUT = 26
+    REBALANCE_IN_PROGRESS = 27
     UNSUPPORTED_VERSION = 35
     TOPIC_ALREADY_EXISTS = 36
     INVALID_PARTITIONS = 37
@@ -44,10 +53,15 @@ class ErrorCode(enum.IntEnum):
     INVALID_PRODUCER_EPOCH = 47
     KAFKA_STORAGE_ERROR = 56
     UNKNOWN_PRODUCER_ID = 59
-    THROTTLING_QUOTA_EXCEEDED = 89
+    NON_EMPTY_GROUP = 68
+    GROUP_ID_NOT_FOUND = 69
     FENCED_LEADER_EPOCH = 74
     OFFSET_NOT_AVAILABLE = 78
+    MEMBER_ID_REQUIRED = 79
+    GROUP_MAX_SIZE_REACHED = 81
+    FENCED_INSTANCE_ID = 82
     INVALID_RECORD = 87
+    THROTTLING_QUOTA_EXCEEDED = 89
     UNKNOWN_TOPIC_ID = 100
     INCONSISTENT_TOPIC_ID = 103
     INCONSISTENT_CLUSTER_ID = 104
@@ -100,6 +114,75 @@ class MessageTooLargeError(RaftlogError):
 
 class InvalidTopicError(RaftlogError):
     code = ErrorCode.INVALID_TOPIC_EXCEPTION
+
+
+class CoordinatorLoadInProgressError(RaftlogError):
+    """A new leader has not replayed its partition of `__consumer_offsets` yet."""
+
+    code = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    retriable = True
+
+
+class CoordinatorNotAvailableError(RaftlogError):
+    code = ErrorCode.COORDINATOR_NOT_AVAILABLE
+    retriable = invalid_metadata = True
+
+
+class NotCoordinatorError(RaftlogError):
+    code = ErrorCode.NOT_COORDINATOR
+    retriable = invalid_metadata = True
+
+
+class IllegalGenerationError(RaftlogError):
+    """The group has moved on without this member."""
+
+    code = ErrorCode.ILLEGAL_GENERATION
+
+
+class InconsistentGroupProtocolError(RaftlogError):
+    """No assignor that all members of the group offer."""
+
+    code = ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+
+
+class InvalidGroupIdError(RaftlogError):
+    code = ErrorCode.INVALID_GROUP_ID
+
+
+class UnknownMemberIdError(RaftlogError):
+    code = ErrorCode.UNKNOWN_MEMBER_ID
+
+
+class InvalidSessionTimeoutError(RaftlogError):
+    code = ErrorCode.INVALID_SESSION_TIMEOUT
+
+
+class RebalanceInProgressError(RaftlogError):
+    code = ErrorCode.REBALANCE_IN_PROGRESS
+
+
+class NonEmptyGroupError(RaftlogError):
+    code = ErrorCode.NON_EMPTY_GROUP
+
+
+class GroupIdNotFoundError(RaftlogError):
+    code = ErrorCode.GROUP_ID_NOT_FOUND
+
+
+class MemberIdRequiredError(RaftlogError):
+    """A new member was given its id, and joins again with it (KIP-394)."""
+
+    code = ErrorCode.MEMBER_ID_REQUIRED
+
+
+class GroupMaxSizeReachedError(RaftlogError):
+    code = ErrorCode.GROUP_MAX_SIZE_REACHED
+
+
+class FencedInstanceIdError(RaftlogError):
+    """Another process has taken this group_instance_id over (KIP-345)."""
+
+    code = ErrorCode.FENCED_INSTANCE_ID
 
 
 class NotEnoughReplicasError(RaftlogError):

@@ -64,6 +64,13 @@ class Doubt(enum.IntEnum):
     LOST_STATE = 5  # both copies of `state` are gone: even the term is unknown
 
 
+class CleanupPolicy(enum.IntFlag):
+    """What becomes of closed segments: deleted by age and size, compacted to the last record of each key, or both."""
+
+    DELETE = 1
+    COMPACT = 2
+
+
 class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one topic. Kafka's spelling (`retention.ms`) is accepted where users write them."""
 
@@ -72,6 +79,8 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     retention_ms: int = 7 * 24 * 3600 * 1000  # -1: for ever
     retention_bytes: int = -1  # per partition; -1: without limit
     max_record_bytes: int = 1024 * 1024  # the largest batch that a producer may send
+    cleanup_policy: CleanupPolicy = CleanupPolicy.DELETE
+    delete_retention_ms: int = 24 * 3600 * 1000  # so long a compacted log keeps a tombstone at least
     min_insync_replicas: int = 1  # acks=all is refused while fewer are in sync, the leader among them
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import EXPIRY_SCAN_S, PROTOCOL_VERSION
 from raftlog.protocol import codec
+from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse, GroupRequest, GroupResponse
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -51,6 +52,8 @@ Request = (
     | ProduceRequest
     | FetchRequest
     | ListOffsetsRequest
+    | FindCoordinatorRequest
+    | GroupRequest
 )
 Answer = (
     ErrorResponse
@@ -62,6 +65,8 @@ Answer = (
     | FetchResponse
     | ListOffsetsResponse
     | ProduceResult
+    | FindCoordinatorResponse
+    | GroupResponse
 )
 Done = Callable[[Answer | None, bytes], None]
 """done(answer, payload): the payload frame, or b"" when there is none."""

@@ -6,6 +6,7 @@ import msgspec
 
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import HEADER_BYTES_MAX
+from raftlog.protocol import groups as g
 from raftlog.protocol import messages as m
 from raftlog.protocol import nodes as n
 from raftlog.protocol.raft import RaftMessage
@@ -21,6 +22,8 @@ Request = (
     | m.ProduceRequest
     | m.FetchRequest
     | m.ListOffsetsRequest
+    | g.FindCoordinatorRequest
+    | g.GroupRequest
     | n.NodeState
     | n.ImageRequest
     | n.RegisterNodeRequest
@@ -36,6 +39,8 @@ Response = (
     | m.ProduceResponse
     | m.FetchResponse
     | m.ListOffsetsResponse
+    | g.FindCoordinatorResponse
+    | g.GroupResponse
     | n.NodeState
     | n.ImageResponse
     | n.RegisterNodeResponse

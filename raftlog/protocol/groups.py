@@ -1,0 +1,232 @@
+"""What group members, group tools and the coordinator say to each other: Kafka's classic protocol, message for message.
+
+A group lives in partition `coordinator_partition(group_id, n)` of `__consumer_offsets`, which has n partitions; the
+worker that leads it is the group's coordinator. Requests name that partition as Produce names its own, so that a worker
+refuses what is not its own. FindCoordinator goes to the controller, which makes the topic at its first use.
+
+Subscription and assignment bytes belong to the members; the coordinator never looks inside.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from raftlog.protocol.messages import _Request, _Response
+
+
+def coordinator_partition(group_id: str, partitions: int) -> int:
+    """Of `__consumer_offsets`, which keeps the number of partitions that it was made with."""
+    return zlib.crc32(group_id.encode()) % partitions
+
+
+class _GroupRequest(_Request, tag=True, kw_only=True):
+    """To the leader of this partition of `__consumer_offsets`."""
+
+    topic_id: bytes
+    partition: int
+
+
+# --- controller ------------------------------------------------------------------------------
+class FindCoordinatorRequest(_Request, tag="FindCoordinator", kw_only=True):
+    """Makes `__consumer_offsets` where it is not there yet."""
+
+
+class FindCoordinatorResponse(_Response, tag="FindCoordinatorR", kw_only=True):
+    topic_id: bytes = b""
+    partitions: int = 0
+
+
+# --- membership ------------------------------------------------------------------------------
+class JoinGroupRequest(_GroupRequest, tag="JoinGroup", kw_only=True):
+    """member_id "": a new member, which is told its id with MEMBER_ID_REQUIRED and joins again (KIP-394).
+
+    `protocols`: (name, subscription), the one that the member likes best first. Answered once all members have joined,
+    or those that have not are given up after the longest rebalance_timeout_ms among them.
+    """
+
+    group_id: str
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    member_id: str
+    group_instance_id: str | None = None  # static membership (KIP-345)
+    protocol_type: str
+    protocols: list[tuple[str, bytes]]
+    client_id: str = ""
+
+
+class GroupMember(msgspec.Struct, array_like=True, kw_only=True):
+    member_id: str
+    group_instance_id: str | None = None
+    metadata: bytes = b""
+
+
+class JoinGroupResponse(_Response, tag="JoinGroupR", kw_only=True):
+    """`members` only for the leader, who assigns."""
+
+    generation_id: int = -1
+    protocol_type: str = ""
+    protocol_name: str = ""
+    leader: str = ""
+    member_id: str = ""
+    members: list[GroupMember] = []
+
+
+class SyncGroupRequest(_GroupRequest, tag="SyncGroup", kw_only=True):
+    """`assignments`: (member id, assignment), from the leader alone."""
+
+    group_id: str
+    generation_id: int
+    member_id: str
+    group_instance_id: str | None = None
+    protocol_type: str = ""
+    protocol_name: str = ""
+    assignments: list[tuple[str, bytes]] = []
+
+
+class SyncGroupResponse(_Response, tag="SyncGroupR", kw_only=True):
+    protocol_type: str = ""
+    protocol_name: str = ""
+    assignment: bytes = b""
+
+
+class HeartbeatRequest(_GroupRequest, tag="Heartbeat", kw_only=True):
+    group_id: str
+    generation_id: int
+    member_id: str
+    group_instance_id: str | None = None
+
+
+class HeartbeatResponse(_Response, tag="HeartbeatR", kw_only=True):
+    """REBALANCE_IN_PROGRESS: join again."""
+
+
+class LeavingMember(msgspec.Struct, array_like=True, kw_only=True):
+    """A static member may be named by its instance id alone."""
+
+    member_id: str = ""
+    group_instance_id: str | None = None
+
+
+class LeaveGroupRequest(_GroupRequest, tag="LeaveGroup", kw_only=True):
+    group_id: str
+    members: list[LeavingMember]
+
+
+class LeaveGroupResponse(_Response, tag="LeaveGroupR", kw_only=True):
+    """One error code per member, in the order asked for."""
+
+    member_error_codes: list[int] = []
+
+
+# --- committed offsets -----------------------------------------------------------------------
+class CommittedOffset(msgspec.Struct, array_like=True, kw_only=True):
+    """`offset` is the next one to read. `topic_id`: a topic made anew under the name has another, and no offset yet."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    offset: int
+    leader_epoch: int = -1
+    metadata: str = ""
+
+
+class OffsetCommitRequest(_GroupRequest, tag="OffsetCommit", kw_only=True):
+    """generation_id -1 and member_id "": from outside of the group, taken only while it has no members."""
+
+    group_id: str
+    generation_id: int = -1
+    member_id: str = ""
+    group_instance_id: str | None = None
+    offsets: list[CommittedOffset]
+
+
+class OffsetCommitResponse(_Response, tag="OffsetCommitR", kw_only=True):
+    """Committed to the log, all of them, or none with one error."""
+
+
+class OffsetFetchRequest(_GroupRequest, tag="OffsetFetch", kw_only=True):
+    """`partitions` None: all that the group has committed."""
+
+    group_id: str
+    partitions: list[tuple[str, int]] | None = None
+
+
+class OffsetFetchResponse(_Response, tag="OffsetFetchR", kw_only=True):
+    """Only those partitions for which something is committed."""
+
+    offsets: list[CommittedOffset] = []
+
+
+# --- tools -----------------------------------------------------------------------------------
+class ListGroupsRequest(_GroupRequest, tag="ListGroups", kw_only=True):
+    """The groups of one partition of `__consumer_offsets`; all of them: ask each of its leaders."""
+
+
+class ListedGroup(msgspec.Struct, array_like=True, kw_only=True):
+    group_id: str
+    protocol_type: str
+    state: str
+    members: int
+
+
+class ListGroupsResponse(_Response, tag="ListGroupsR", kw_only=True):
+    groups: list[ListedGroup] = []
+
+
+class DescribeGroupRequest(_GroupRequest, tag="DescribeGroup", kw_only=True):
+    group_id: str
+
+
+class DescribedMember(msgspec.Struct, array_like=True, kw_only=True):
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    metadata: bytes
+    assignment: bytes
+
+
+class DescribeGroupResponse(_Response, tag="DescribeGroupR", kw_only=True):
+    """`state` "Dead" for a group that is not there."""
+
+    group_id: str = ""
+    state: str = ""
+    protocol_type: str = ""
+    protocol_name: str = ""
+    generation_id: int = -1
+    members: list[DescribedMember] = []
+
+
+class DeleteGroupRequest(_GroupRequest, tag="DeleteGroup", kw_only=True):
+    """Refused with NON_EMPTY_GROUP while it has members."""
+
+    group_id: str
+
+
+class DeleteGroupResponse(_Response, tag="DeleteGroupR", kw_only=True):
+    pass
+
+
+GroupRequest = (
+    JoinGroupRequest
+    | SyncGroupRequest
+    | HeartbeatRequest
+    | LeaveGroupRequest
+    | OffsetCommitRequest
+    | OffsetFetchRequest
+    | ListGroupsRequest
+    | DescribeGroupRequest
+    | DeleteGroupRequest
+)
+GroupResponse = (
+    JoinGroupResponse
+    | SyncGroupResponse
+    | HeartbeatResponse
+    | LeaveGroupResponse
+    | OffsetCommitResponse
+    | OffsetFetchResponse
+    | ListGroupsResponse
+    | DescribeGroupResponse
+    | DeleteGroupResponse
+)
