@@ -141,7 +141,11 @@ def test_every_request_is_in_the_protocol_page() -> None:
 
     page = (ROOT / "docs" / "protocol.md").read_text()
     defined = {**vars(messages), **vars(groups)}
-    names = [name.removesuffix("Request") for name in defined if name.endswith("Request") and name[0] != "_"]
+    names = [
+        name.removesuffix("Request")
+        for name, kind in defined.items()
+        if isinstance(kind, type) and name.endswith("Request") and name[0] != "_"
+    ]
     assert names
     assert not [name for name in names if f"`{name}`" not in page]
 
