@@ -238,7 +238,8 @@ class Faults:
         # once: one that is found while its replica is in sync alone takes the only copy of what stands behind it.
         if self._rng.random() < 0.5 or self._world.spec.witnesses:
             machine.forget_index()
-        self._world.invariants.latent[node_id] = (path, position, machine.disk.byte_at(path, position))
+        wrong = (path, position, machine.disk.byte_at(path, position))
+        self._world.invariants.latent.setdefault(node_id, []).append(wrong)
         self._world.note(f"n{node_id} flip {path} at {position} of {len(data)}")
 
     def _truncate(self) -> None:

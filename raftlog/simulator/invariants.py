@@ -65,8 +65,8 @@ class Invariants:
         self.durable: dict[int, tuple[int, list[tuple[int, int]]]] = dict.fromkeys(nodes, (1, []))
         self.horizons: dict[int, int] = dict.fromkeys(nodes, 2)
         self.damaged: set[int] = set()  # disks that lost synced bytes and are not whole again
-        # Of these, where a flipped bit still is: (path, position, the wrong byte).
-        self.latent: dict[int, tuple[str, int, int | None]] = {}
+        # Of these, where flipped bits still are: (path, position, the wrong byte).
+        self.latent: dict[int, list[tuple[str, int, int | None]]] = {}
         self.numbered: dict[int, tuple[int, int]] = {}  # producer id -> epoch and the sequence that is due
         self.watermarks: dict[int, int] = {}  # leader epoch -> highest watermark served
         self._answered: list[tuple[int, int, tuple[int, ...]]] = []
@@ -103,10 +103,11 @@ class Invariants:
 
     def _is_latent(self, machine: Machine) -> bool:
         """Whether the log has a wrong byte that nobody has found yet: then it is not looked at."""
-        place = self.latent.get(machine.node_id)
-        if place is not None and machine.disk.byte_at(*place[:2]) != place[2]:
-            del self.latent[machine.node_id]
-        return machine.node_id in self.latent
+        places = self.latent.pop(machine.node_id, [])
+        left = [place for place in places if machine.disk.byte_at(*place[:2]) == place[2]]
+        if left:
+            self.latent[machine.node_id] = left
+        return bool(left)
 
     def _note_durable(self, node_id: int, log: Log) -> None:
         if node_id in self.damaged and (log.term_at(log.synced_index) or 0, log.synced_index) < self.durable_end(

@@ -29,6 +29,7 @@ REGRESSIONS = {
     4096: "an answer to a repetition, whose record retention had taken, counted as wrong (of the simulator)",
     4026: "what reached a disk after its damage counted for nothing (of the simulator)",
     6126: "a leader whose log is not looked at, for a flipped bit, committed before others knew (of the simulator)",
+    441: "a second flipped bit on a disk made the simulator forget the first, which nobody had found yet",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
 
