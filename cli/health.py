@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from raftlog.config import config_for_people
 from raftlog.protocol.messages import NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import Doubt, ReplicaStatus, TopicPartition
 
@@ -45,7 +46,7 @@ class TopicView(msgspec.Struct, frozen=True, kw_only=True):
     topic_id: str
     replication_factor: int
     witnesses: int
-    config: dict[str, int]
+    config: dict[str, int | str]
     partitions: list[PartitionView]
 
 
@@ -65,7 +66,7 @@ def view_topic(
         topic_id=topic.topic_id.hex(),
         replication_factor=max((len(view.replicas) for view in views), default=0),
         witnesses=max((len(view.witnesses) for view in views), default=0),
-        config=topic.config,
+        config=config_for_people(topic.config),
         partitions=views,
     )
 

@@ -23,7 +23,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 NOUNS = {
     "demo": "Kill a leader in the middle of a stream and show that nothing is lost.",
     "node": "Run a node of a cluster.",
-    "topic": "Create, list, describe and delete topics.",
+    "topic": "Create, list, describe, change and delete topics.",
     "produce": "Write records to a topic, one per line of a file or of stdin.",
     "consume": "Read the records of topics.",
     "cluster": "Look at the cluster as a whole.",

@@ -1,4 +1,4 @@
-"""`raftlog topic`: create, list, describe and delete topics."""
+"""`raftlog topic`: create, list, describe, change and delete topics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from raftlog.config import config_for_people
 from raftlog.errors import ErrorCode, error_for
 
 from .explain import unknown_topic
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def topic() -> None:
-    """Create, list, describe and delete topics.
+    """Create, list, describe, change and delete topics.
 
     \b
     Example:
@@ -54,8 +55,9 @@ def create(
 ) -> None:
     """Create a topic.
 
-    Settings are segment.bytes, segment.ms, retention.ms, retention.bytes and max.message.bytes, in
-    Kafka's spelling or with underscores.
+    Settings are segment.bytes, segment.ms, retention.ms, retention.bytes, max.message.bytes,
+    min.insync.replicas, cleanup.policy and delete.retention.ms, in Kafka's spelling or with
+    underscores.
 
     \b
     Examples:
@@ -101,19 +103,24 @@ def create(
 
 
 @topic.command("list")
+@click.option("--internal", is_flag=True, help="Also the topics of raftlog itself that are there.")
 @bootstrap_option
 @json_option
-def list_(bootstrap: str, as_json: bool) -> None:
+def list_(internal: bool, bootstrap: str, as_json: bool) -> None:
     """List the topics.
 
+    Those of raftlog itself, such as __consumer_offsets, are left out, here and by `raftlog topic
+    describe` unless they are named.
+
     \b
-    Example:
+    Examples:
         raftlog topic list
+        raftlog topic list --internal
     """
     from raftlog import Admin
 
     with Admin(bootstrap_servers=bootstrap) as admin:
-        topics = sorted(admin.describe_topics(), key=lambda found: found.name)
+        topics = sorted(admin.describe_topics(internal=internal), key=lambda found: found.name)
     rows = [
         (found.name, len(found.partitions), max((len(each.replicas) for each in found.partitions), default=0))
         for found in topics
@@ -164,6 +171,56 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
         _print_description(view)
     if not views:
         note("there are no topics yet; `raftlog topic create NAME` makes one")
+
+
+@topic.command()
+@click.argument("name")
+@click.option(
+    "--partitions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many it shall have in all: more than now. Keys go to other partitions from then on; records stay.",
+)
+@click.option("--config", "configs", multiple=True, metavar="NAME=VALUE", help="Set this; may be repeated.")
+@click.option("--reset", multiple=True, metavar="NAME", help="Put this back to its default; may be repeated.")
+@bootstrap_option
+@json_option
+def alter(
+    name: str,
+    partitions: int | None,
+    configs: tuple[str, ...],
+    reset: tuple[str, ...],
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Change a topic's settings or add partitions.
+
+    It holds at once, also for what is in the log already: a shorter retention deletes records
+    within seconds. Settings are those of `raftlog topic create`.
+
+    \b
+    Examples:
+        raftlog topic alter orders --partitions 6
+        raftlog topic alter orders --config retention.ms=3600000 --reset retention.bytes
+    """
+    from raftlog import Admin
+
+    settings = dict(parse_pairs(configs, "--config"))
+    if len(settings) < len(configs):
+        raise click.BadParameter("a setting is given twice", param_hint="--config")
+    if not settings and not reset and partitions is None:
+        raise click.UsageError("nothing to change: name --partitions, --config or --reset")
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        if settings or reset:
+            admin.alter_topic(name, settings, reset=reset)
+        if partitions is not None:
+            admin.create_partitions(name, partitions)
+        (altered,) = admin.describe_topics([name])
+    config = config_for_people(altered.config)
+    if as_json:
+        print_json({"topic": name, "partitions": partitions or len(altered.partitions), "config": config})
+    else:
+        click.echo(f"altered topic {name}")
 
 
 @topic.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
@@ -43,16 +44,17 @@ def check_topic_name(name: str, *, internal: bool = False) -> None:
 
 def parse_topic_config(pairs: dict[str, str]) -> TopicConfig:
     """`{"retention.ms": "1000"}` or `{"retention_ms": "1000"}` to a TopicConfig. Raises InvalidConfigError."""
+    return change_topic_config(TopicConfig(), pairs, ())
+
+
+def change_topic_config(config: TopicConfig, pairs: dict[str, str], reset: Iterable[str]) -> TopicConfig:
+    """`config` with these settings, and those named in `reset` at their defaults. Raises InvalidConfigError."""
     values: dict[str, int] = {}
-    names = {*_BOUNDS, "cleanup_policy"}
+    for written in reset:
+        name = _setting(written, values)
+        values[name] = getattr(TopicConfig(), name)
     for written, text in pairs.items():
-        name = written.replace(".", "_")
-        name = _KAFKA_ALIASES.get(name, name)
-        if name not in names:
-            known = ", ".join(sorted(names))
-            raise InvalidConfigError(f"unknown topic config {written!r}; known are {known}")
-        if name in values:
-            raise InvalidConfigError(f"topic config {name} is given twice")
+        name = _setting(written, values)
         if name == "cleanup_policy":
             values[name] = _parse_policy(written, text)
             continue
@@ -64,7 +66,28 @@ def parse_topic_config(pairs: dict[str, str]) -> TopicConfig:
         if not low <= value <= high:
             raise InvalidConfigError(f"topic config {written} lies between {low} and {high}, not {value}")
         values[name] = value
-    return msgspec.structs.replace(TopicConfig(), **values)
+    return msgspec.structs.replace(config, **values)
+
+
+def _setting(written: str, taken: Container[str]) -> str:
+    name = written.replace(".", "_")
+    name = _KAFKA_ALIASES.get(name, name)
+    names = {*_BOUNDS, "cleanup_policy"}
+    if name not in names:
+        known = ", ".join(sorted(names))
+        raise InvalidConfigError(f"unknown topic config {written!r}; known are {known}")
+    if name in taken:
+        raise InvalidConfigError(f"topic config {name} is given twice")
+    return name
+
+
+def config_for_people(config: Mapping[str, int]) -> dict[str, int | str]:
+    """Settings as they travel, with the policy by its name."""
+    shown: dict[str, int | str] = dict(config)
+    if "cleanup_policy" in config:
+        flags = CleanupPolicy(config["cleanup_policy"])
+        shown["cleanup_policy"] = ",".join(sorted(flag.name.lower() for flag in flags if flag.name))
+    return shown
 
 
 def _parse_policy(written: str, text: str) -> CleanupPolicy:

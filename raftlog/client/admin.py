@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
-from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError
+from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError, error_for
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, TOPIC_SETTLE_S
+from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -97,36 +98,81 @@ class Admin:
         self._settle([result.name for result in results if not result.error_code], gone)
         return results
 
-    def _settle(self, names: list[str], code: ErrorCode) -> None:
-        """Waits until every living node answers `code` for these topics, at most TOPIC_SETTLE_S."""
+    def alter_topic(self, name: str, config: Mapping[str, str], *, reset: Iterable[str] = ()) -> None:
+        """Sets these settings of a topic, puts those of `reset` back to their defaults, and leaves the others.
+
+        Raises UnknownTopicOrPartitionError, InvalidConfigError, InvalidTopicError for raftlog's own topics.
+        """
+        wanted, put_back = dict(config), list(reset)
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return IncrementalAlterConfigsRequest(
+                correlation_id=correlation_id, name=name, config=wanted, reset=put_back
+            )
+
+        ((result, _),) = self._change("alter a topic", request)
+        if result.error_code:
+            raise error_for(result.error_code, result.error_text)
+
+    def create_partitions(self, name: str, partitions: int) -> TopicResult:
+        """`partitions`: how many the topic shall have in all; there can only be more. Records stay where they are.
+
+        Keys go to other partitions from then on. When it returns, every node that is reachable knows of them. Raises
+        UnknownTopicOrPartitionError, InvalidPartitionsError, InvalidTopicError for raftlog's own topics.
+        """
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return CreatePartitionsRequest(correlation_id=correlation_id, name=name, partitions=partitions)
+
+        ((result, maybe_ours),) = self._change("create partitions", request)
+        if maybe_ours and result.error_code == ErrorCode.INVALID_PARTITIONS:
+            # An attempt without an answer came before: it may be the one that made them.
+            (topic,) = self.describe_topics([name])
+            if len(topic.partitions) == partitions:
+                result = TopicResult(name=name, error_code=0, error_text="", partitions=partitions)
+        if result.error_code:
+            raise error_for(result.error_code, result.error_text)
+        self._settle([name], ErrorCode.NONE, partitions)
+        return result
+
+    def _settle(self, names: list[str], code: ErrorCode, partitions: int = 0) -> None:
+        """Waits until every living node answers `code` for these topics, at most TOPIC_SETTLE_S.
+
+        Also until it knows of so many partitions of each.
+        """
         if not names:
             return
         deadline_s = time.monotonic() + TOPIC_SETTLE_S
         behind = [Endpoint(*node.endpoint) for node in self.describe_cluster().nodes if node.alive]
         while behind and time.monotonic() < deadline_s:
-            behind = [node for node in behind if not self._node_answers(node, names, code, deadline_s)]
+            behind = [node for node in behind if not self._node_answers(node, names, code, partitions, deadline_s)]
             if behind:
                 time.sleep(_SETTLE_AGAIN_S)
 
-    def _node_answers(self, node: Endpoint, names: list[str], code: ErrorCode, deadline_s: float) -> bool:
+    def _node_answers(
+        self, node: Endpoint, names: list[str], code: ErrorCode, partitions: int, deadline_s: float
+    ) -> bool:
         try:
             found = self._metadata(names, node, deadline_s).topics
         except RaftlogError:
             return False  # it is not reachable now
-        return all(topic.error_code == code for topic in found)
+        return all(topic.error_code == code and len(topic.partitions) >= partitions for topic in found)
 
     def list_topics(self) -> list[str]:
         """Names of the users' topics, sorted."""
         return sorted(topic.name for topic in self.describe_topics())
 
-    def describe_topics(self, names: Iterable[str] | None = None) -> list[TopicMetadata]:
-        """All of the users' topics, or those named: of one that does not exist `error_code` says so."""
+    def describe_topics(self, names: Iterable[str] | None = None, *, internal: bool = False) -> list[TopicMetadata]:
+        """All of the users' topics, with `internal` raftlog's own too, or those named.
+
+        Of one that does not exist `error_code` says so.
+        """
         wanted = None if names is None else list(names)
         deadline_s = time.monotonic() + TOPIC_CONFIRM_S
         while True:
             found = self._metadata(wanted).topics
             if wanted is None:
-                return [topic for topic in found if topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
+                return [topic for topic in found if internal or topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
             # A node may not have heard yet of a topic made a moment ago; each question goes to another one.
             if all(topic.error_code == ErrorCode.NONE for topic in found) or time.monotonic() > deadline_s:
                 return found

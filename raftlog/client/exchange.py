@@ -14,6 +14,12 @@ from typing import Protocol
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import EXPIRY_SCAN_S, PROTOCOL_VERSION
 from raftlog.protocol import codec
+from raftlog.protocol.altering import (
+    CreatePartitionsRequest,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    IncrementalAlterConfigsRequest,
+)
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse, GroupRequest, GroupResponse
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
@@ -49,6 +55,9 @@ Request = (
     | CreateTopicsRequest
     | DeleteTopicsRequest
     | InitProducerIdRequest
+    | IncrementalAlterConfigsRequest
+    | CreatePartitionsRequest
+    | DeleteRecordsRequest
     | ProduceRequest
     | FetchRequest
     | ListOffsetsRequest
@@ -64,6 +73,7 @@ Answer = (
     | InitProducerIdResponse
     | FetchResponse
     | ListOffsetsResponse
+    | DeleteRecordsResponse
     | ProduceResult
     | FindCoordinatorResponse
     | GroupResponse

@@ -65,12 +65,17 @@ class MetadataCache:
         self.unknown_since_s.pop(found.name, None)
         known = self.topics.get(found.name)
         limit = found.config.get("max_record_bytes", TopicConfig().max_record_bytes)
-        topic = Topic(found.name, found.topic_id, len(found.partitions), limit)
+        same = known is not None and known.topic_id == found.topic_id
+        # A topic's partitions only become more: a node that knows of fewer has not heard of all yet.
+        count = max(len(found.partitions), len(known.leaders) if known is not None and same else 0)
+        topic = Topic(found.name, found.topic_id, count, limit)
+        for number in range(len(found.partitions), count):
+            topic.leaders[number] = self.leader(found.name, number)
         for partition in found.partitions:
             if not 0 <= partition.partition < len(topic.leaders):
                 continue
             leader = self._newest(found.topic_id, partition, now_s)
-            if leader is None and known is not None and known.topic_id == found.topic_id:
+            if leader is None and same:
                 leader = self.leader(found.name, partition.partition)
             topic.leaders[partition.partition] = leader
         self.topics[found.name] = topic

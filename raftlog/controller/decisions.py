@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from raftlog.config import check_topic_name, parse_topic_config
+from raftlog.controller.changing import AlteringRequest, change_topic
 from raftlog.controller.image import Image, apply
 from raftlog.controller.placement import place, place_witnesses
 from raftlog.controller.records import (
@@ -31,6 +32,7 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import NODE_ID_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
+from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -46,7 +48,7 @@ from raftlog.types import Endpoint
 DEFAULT_PARTITIONS = 1
 DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as there are
 
-DecidedRequest = CreateTopicsRequest | DeleteTopicsRequest | RegisterNodeRequest
+DecidedRequest = CreateTopicsRequest | DeleteTopicsRequest | AlteringRequest | RegisterNodeRequest
 ControllerRequest = DecidedRequest | InitProducerIdRequest
 ControllerResponse = TopicsResponse | RegisterNodeResponse | InitProducerIdResponse
 
@@ -69,6 +71,8 @@ def decide(image: Image, request: DecidedRequest, *, live: Collection[int], mint
             return _create_topics(image, request, live, mint_id)
         case DeleteTopicsRequest():
             return _delete_topics(image, request)
+        case IncrementalAlterConfigsRequest() | CreatePartitionsRequest():
+            return _alter_topic(image, request, live)
         case RegisterNodeRequest():
             return _register_node(image, request)
 
@@ -163,6 +167,31 @@ def _delete_topics(image: Image, request: DeleteTopicsRequest) -> Decision:
         records.append(TopicDeletedRecord(name=name, topic_id=topic.topic_id))
         results.append(TopicResult(name=name, error_code=ErrorCode.NONE, error_text="", topic_id=topic.topic_id))
     return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
+
+
+def _alter_topic(image: Image, request: AlteringRequest, live: Collection[int]) -> Decision:
+    try:
+        record = change_topic(image, request, live)
+    except RaftlogError as error:
+        return Decision(_altered(request, _refused(request.name, error)), [])
+    records: list[MetadataRecord] = [record] if record else []
+    topic = image.topics[request.name]
+    if record:
+        topic = apply(image, image.end_offset, record).topics[request.name]
+    result = TopicResult(
+        name=topic.name,
+        error_code=ErrorCode.NONE,
+        error_text="",
+        topic_id=topic.topic_id,
+        partitions=len(topic.replicas),
+        replication_factor=len(topic.replicas[0]),
+        witnesses=len(topic.witnesses_of(len(topic.replicas) - 1)),
+    )
+    return Decision(_altered(request, result), records)
+
+
+def _altered(request: AlteringRequest, result: TopicResult) -> TopicsResponse:
+    return TopicsResponse(correlation_id=request.correlation_id, results=[result])
 
 
 def _register_node(image: Image, request: RegisterNodeRequest) -> Decision:

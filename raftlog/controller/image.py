@@ -12,7 +12,9 @@ from raftlog.controller.records import (
     ClusterRecord,
     MetadataRecord,
     NodeRecord,
+    PartitionsRecord,
     ProducerIdsRecord,
+    TopicConfigRecord,
     TopicDeletedRecord,
     TopicRecord,
 )
@@ -34,15 +36,25 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """`created_offset`, `config_offset`, `added_offsets`: where the metadata log makes the topic, sets its `config`
+    last, and adds each of the partitions that came later.
+    """
+
     name: str
     topic_id: bytes
     config: TopicConfig
     replicas: tuple[tuple[int, ...], ...]
     created_offset: int
     witnesses: tuple[tuple[int, ...], ...] = ()  # per partition; empty: none anywhere
+    config_offset: int = -1
+    added_offsets: tuple[int, ...] = ()
 
     def witnesses_of(self, partition: int) -> tuple[int, ...]:
         return self.witnesses[partition] if self.witnesses else ()
+
+    def created_offset_of(self, partition: int) -> int:
+        added = partition - (len(self.replicas) - len(self.added_offsets))
+        return self.added_offsets[added] if added >= 0 else self.created_offset
 
     def voters_of(self, partition: int) -> tuple[int, ...]:
         return self.replicas[partition] + self.witnesses_of(partition)
@@ -109,18 +121,44 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
                 replicas=record.replicas,
                 created_offset=offset,
                 witnesses=record.witnesses,
+                config_offset=offset,
             )
             return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
+        case TopicConfigRecord():
+            topic = _known(image, record.name, record.topic_id, "changes the settings of")
+            topic = msgspec.structs.replace(topic, config=record.config, config_offset=offset)
+            return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
+        case PartitionsRecord():
+            topic = _with_partitions(_known(image, record.name, record.topic_id, "adds partitions to"), record, offset)
+            return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
         case TopicDeletedRecord():
-            topics = dict(image.topics)
-            gone = topics.pop(record.name, None)
-            if gone is None or gone.topic_id != record.topic_id:
-                raise CorruptLogError(f"the metadata log deletes topic {record.name}, which is not there")
+            gone = _known(image, record.name, record.topic_id, "deletes")
+            topics = {name: topic for name, topic in image.topics.items() if topic is not gone}
             return msgspec.structs.replace(image, end_offset=end_offset, topics=topics)
         case ProducerIdsRecord():
             if record.next_producer_id <= image.next_producer_id:
                 raise CorruptLogError("the metadata log gives producer ids away twice")
             return msgspec.structs.replace(image, end_offset=end_offset, next_producer_id=record.next_producer_id)
+
+
+def _known(image: Image, name: str, topic_id: bytes, what: str) -> TopicInfo:
+    topic = image.topics.get(name)
+    if topic is None or topic.topic_id != topic_id:
+        raise CorruptLogError(f"the metadata log {what} topic {name}, which is not there")
+    return topic
+
+
+def _with_partitions(topic: TopicInfo, record: PartitionsRecord, offset: int) -> TopicInfo:
+    witnesses: tuple[tuple[int, ...], ...] = ()
+    if topic.witnesses or record.witnesses:
+        none = ((),)
+        witnesses = (topic.witnesses or none * len(topic.replicas)) + (record.witnesses or none * len(record.replicas))
+    return msgspec.structs.replace(
+        topic,
+        replicas=topic.replicas + record.replicas,
+        witnesses=witnesses,
+        added_offsets=topic.added_offsets + (offset,) * len(record.replicas),
+    )
 
 
 _decoder = msgspec.msgpack.Decoder(Image, strict=True)

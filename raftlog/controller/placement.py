@@ -21,8 +21,10 @@ from raftlog.controller.image import Image
 Assignment = tuple[tuple[int, ...], ...]
 
 
-def place(image: Image, *, live: Collection[int], partitions: int, replication_factor: int) -> Assignment:
-    """One tuple of node ids per partition, the preferred leader first.
+def place(
+    image: Image, *, live: Collection[int], partitions: int, replication_factor: int, beside: Assignment = ()
+) -> Assignment:
+    """One tuple of node ids per new partition, the preferred leader first. `beside`: those that the topic has.
 
     Nodes that are not live are used only when there are too few others, and never as preferred
     leaders unless none is live.
@@ -38,7 +40,7 @@ def place(image: Image, *, live: Collection[int], partitions: int, replication_f
     replicas_in_all = _count(registered, (node for replicas in every_assignment for node in replicas))
 
     leaders: list[int] = []
-    leads = dict.fromkeys(leader_candidates, 0)
+    leads = _count(leader_candidates, (replicas[0] for replicas in beside))
     for _ in range(partitions):
         leader = min(
             leader_candidates,
@@ -50,7 +52,7 @@ def place(image: Image, *, live: Collection[int], partitions: int, replication_f
         leaders.append(leader)
 
     # Counting all leaders before the first follower keeps the replicas of the topic even as well.
-    holds = _count(candidates, leaders)
+    holds = _count(candidates, [*leaders, *(node for replicas in beside for node in replicas)])
     position = {node: index for index, node in enumerate(candidates)}
     assignment: list[list[int]] = []
     for partition, leader in enumerate(leaders):
@@ -79,8 +81,10 @@ def witness_count(replication_factor: int, nodes: int) -> int:
     return next((count for count in range(most, 0, -1) if (replication_factor + count) % 2), 0)
 
 
-def place_witnesses(image: Image, *, live: Collection[int], replicas: Assignment) -> Assignment:
-    """The witnesses of each partition of a topic that was placed so; empty where it gets none."""
+def place_witnesses(
+    image: Image, *, live: Collection[int], replicas: Assignment, beside: Assignment = ()
+) -> Assignment:
+    """The witnesses of each new partition, placed so; empty where it gets none. `beside`: those that the topic has."""
     registered = sorted(image.nodes)
     count = witness_count(len(replicas[0]), len(registered))
     if not count:
@@ -90,7 +94,7 @@ def place_witnesses(image: Image, *, live: Collection[int], replicas: Assignment
     in_all = _count(
         candidates, (node for topic in image.topics.values() for nodes in topic.witnesses for node in nodes)
     )
-    holds = dict.fromkeys(candidates, 0)
+    holds = _count(candidates, (node for nodes in beside for node in nodes))
     position = {node: index for index, node in enumerate(candidates)}
     assignment: list[list[int]] = []
     for partition, holders in enumerate(replicas):

@@ -52,6 +52,23 @@ class TopicRecord(_Record, tag="Topic", frozen=True, kw_only=True):
     witnesses: tuple[tuple[int, ...], ...] = ()
 
 
+class TopicConfigRecord(_Record, tag="TopicConfig", frozen=True, kw_only=True):
+    """All settings of a topic, from here on."""
+
+    name: str
+    topic_id: bytes
+    config: TopicConfig
+
+
+class PartitionsRecord(_Record, tag="Partitions", frozen=True, kw_only=True):
+    """More partitions of a topic, numbered on from those that it has. As in TopicRecord."""
+
+    name: str
+    topic_id: bytes
+    replicas: tuple[tuple[int, ...], ...]
+    witnesses: tuple[tuple[int, ...], ...] = ()
+
+
 class TopicDeletedRecord(_Record, tag="TopicDeleted", frozen=True, kw_only=True):
     name: str
     topic_id: bytes
@@ -63,7 +80,15 @@ class ProducerIdsRecord(_Record, tag="ProducerIds", frozen=True, kw_only=True):
     next_producer_id: int
 
 
-MetadataRecord = ClusterRecord | NodeRecord | TopicRecord | TopicDeletedRecord | ProducerIdsRecord
+MetadataRecord = (
+    ClusterRecord
+    | NodeRecord
+    | TopicRecord
+    | TopicConfigRecord
+    | PartitionsRecord
+    | TopicDeletedRecord
+    | ProducerIdsRecord
+)
 
 _decoder: msgspec.msgpack.Decoder[MetadataRecord] = msgspec.msgpack.Decoder(MetadataRecord)
 

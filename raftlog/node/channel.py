@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from raftlog.limits import LOCAL_MESSAGE_BYTES_MAX, LOCAL_QUEUE_BYTES_MAX
-from raftlog.types import Doubt, Endpoint, Flush, ReplicaSpec, ReplicaStatus
+from raftlog.types import Doubt, Endpoint, Flush, ReplicaSpec, ReplicaStatus, TopicConfig
 
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 * 1024
@@ -61,6 +61,12 @@ class AcceptLoss(_Local, tag="AcceptLoss"):
     """The operator has decided that this replica is the truth."""
 
 
+class SetConfig(_Local, tag="SetConfig"):
+    """The topic has other settings from now on."""
+
+    config: TopicConfig
+
+
 class Stop(_Local, tag="Stop"):
     pass
 
@@ -87,7 +93,7 @@ class Failed(_Local, tag="Failed"):
     text: str
 
 
-ToWorker = Reachable | Live | ClusterNamed | AcceptLoss | Stop
+ToWorker = Reachable | Live | ClusterNamed | AcceptLoss | SetConfig | Stop
 ToSupervisor = Opened | Report | ImageReport | Failed
 
 _Incoming = TypeVar("_Incoming")

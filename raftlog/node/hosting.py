@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from raftlog.controller.image import Image
 from raftlog.node.gossip import ReplicaKey
 from raftlog.node.meta import HostedReplica, Meta
@@ -50,10 +52,21 @@ def plan_hosting(meta: Meta, image: Image) -> Plan:
     for topic, partition in image.hosted_by(meta.node_id):
         spec = topic.spec(partition)
         if spec.name not in taken:
-            lost = topic.created_offset < known.registered_offset
-            doubt = Doubt.LOST_DISK if lost else Doubt.NONE
-            added.append(HostedReplica(spec=spec, created_offset=topic.created_offset, doubt=doubt))
+            created_offset = topic.created_offset_of(partition)
+            doubt = Doubt.LOST_DISK if created_offset < known.registered_offset else Doubt.NONE
+            added.append(
+                HostedReplica(spec=spec, created_offset=created_offset, doubt=doubt, config_offset=topic.config_offset)
+            )
     return Plan(added, removed)
+
+
+def with_settings(hosted: HostedReplica, image: Image) -> HostedReplica:
+    """With its topic's settings of the image, unless those it has are newer."""
+    topic = image.topics.get(hosted.spec.topic)
+    if topic is None or topic.topic_id != hosted.spec.topic_id or topic.config_offset <= hosted.config_offset:
+        return hosted
+    spec = msgspec.structs.replace(hosted.spec, config=topic.config)
+    return msgspec.structs.replace(hosted, spec=spec, config_offset=topic.config_offset)
 
 
 def _is_deleted(hosted: HostedReplica, image: Image) -> bool:

@@ -36,12 +36,14 @@ class HostedReplica(msgspec.Struct, frozen=True, kw_only=True):
     """`created_offset`: where the metadata log creates the topic, -1 for the metadata itself.
 
     `doubt` is what was known when it was assigned; it counts until the worker has it in its `state`.
+    `config_offset`: where the metadata log sets the topic's settings as `spec` has them.
     """
 
     spec: ReplicaSpec
     created_offset: int
     created: bool = False
     doubt: Doubt = Doubt.NONE
+    config_offset: int = -1
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from raftlog.controller.image import Image
 from raftlog.errors import DiskFullError
 from raftlog.node import channel as ch
 from raftlog.node.gossip import Gossip, ReplicaKey
-from raftlog.node.hosting import METADATA_KEY, key_of, plan_hosting
+from raftlog.node.hosting import METADATA_KEY, key_of, plan_hosting, with_settings
 from raftlog.node.meta import DataDirectory, HostedReplica
 from raftlog.node.processes import Child, start_worker
 from raftlog.node.settings import NodeSettings
@@ -88,6 +88,7 @@ class ReplicaHost:
             meta = self._data.meta
             # Listed BEFORE the workers start, so that a crash in between is no loss.
             self._data.save(msgspec.structs.replace(meta, replicas=(*meta.replicas, *plan.add)))
+        self._take_settings()
         known = self.workers.specs
         for hosted in self._data.meta.replicas:
             if key_of(hosted) not in known:
@@ -97,6 +98,18 @@ class ReplicaHost:
                 log.info("%s was deleted", hosted.spec.name)
                 self.workers.stop(key_of(hosted), time.monotonic())
         self._followed = True
+
+    def _take_settings(self) -> None:
+        meta = self._data.meta
+        replicas = tuple(with_settings(hosted, self._image) for hosted in meta.replicas)
+        if replicas == meta.replicas:
+            return
+        # Listed BEFORE the workers hear of it: one that starts later takes what is listed.
+        self._data.save(msgspec.structs.replace(meta, replicas=replicas))
+        for before, hosted in zip(meta.replicas, replicas, strict=True):
+            if hosted.spec != before.spec and key_of(hosted) in self.workers.specs:
+                log.info("%s has new settings", hosted.spec.name)
+                self.workers.set_spec(key_of(hosted), hosted.spec)
 
     def _list_created(self) -> None:
         if not self._opened:

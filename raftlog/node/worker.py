@@ -19,6 +19,8 @@ import sys
 import time
 from collections.abc import Hashable
 
+import msgspec
+
 from raftlog import limits
 from raftlog.clock import SystemClock
 from raftlog.controller.decisions import ControllerResponse, Founder
@@ -33,6 +35,7 @@ from raftlog.node.processes import die_with_parent
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.partition.witness import Witness
 from raftlog.protocol import messages as m
+from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
 from raftlog.protocol.codec import Request, encode
 from raftlog.protocol.nodes import RegisterNodeRequest
 from raftlog.protocol.raft import RaftMessage, _RaftMessage
@@ -40,7 +43,7 @@ from raftlog.storage.disk import OsDisk
 from raftlog.storage.lmdb_index import LmdbIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import METADATA_TOPIC, Endpoint, ReplicaStatus, Role
+from raftlog.types import METADATA_TOPIC, Endpoint, ReplicaStatus, Role, TopicConfig
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +214,12 @@ class Worker:
             case m.HandshakeRequest():
                 self._door.handshake(client, message, self._config.cluster_id)
             case (
-                m.CreateTopicsRequest() | m.DeleteTopicsRequest() | m.InitProducerIdRequest() | RegisterNodeRequest()
+                m.CreateTopicsRequest()
+                | m.DeleteTopicsRequest()
+                | m.InitProducerIdRequest()
+                | IncrementalAlterConfigsRequest()
+                | CreatePartitionsRequest()
+                | RegisterNodeRequest()
             ) if self._host:
                 self._host.on_request(client, message)
             case m.ProduceRequest(correlation_id=correlation_id):
@@ -236,6 +244,8 @@ class Worker:
                 case ch.AcceptLoss():
                     log.warning("this replica is to be the truth, whatever others may have held")
                     self._replica.accept_loss()
+                case ch.SetConfig():
+                    self._set_config(message.config)
                 case ch.Stop():
                     self._stopping = True
         if self._channel.closed:
@@ -243,6 +253,12 @@ class Worker:
 
     def stop(self) -> None:
         self._stopping = True
+
+    def _set_config(self, config: TopicConfig) -> None:
+        spec = msgspec.structs.replace(self._config.spec, config=config)
+        self._config.spec = spec
+        if isinstance(self._replica, Replica):  # a witness keeps no records: nothing of it is for a witness
+            self._replica.set_config(spec)
 
     def _set_peer(self, node_id: int, endpoint: Endpoint | None, boot_id: int) -> None:
         link = self._links.get(node_id)

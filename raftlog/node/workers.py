@@ -126,6 +126,11 @@ class Workers:
         self._workers[key].announced = True
         self.changed = True
 
+    def set_spec(self, key: ReplicaKey, spec: ReplicaSpec) -> None:
+        """Its topic has other settings: a running worker is told, a later one is started with them."""
+        self._workers[key].spec = spec
+        self.tell(key, ch.SetConfig(config=spec.config))
+
     def tell_peers(self, key: ReplicaKey, peers: Peers) -> None:
         worker = self._workers[key]
         if peers != worker.peers:

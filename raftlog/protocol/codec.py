@@ -6,6 +6,7 @@ import msgspec
 
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import HEADER_BYTES_MAX
+from raftlog.protocol import altering as a
 from raftlog.protocol import groups as g
 from raftlog.protocol import messages as m
 from raftlog.protocol import nodes as n
@@ -19,6 +20,9 @@ Request = (
     | m.CreateTopicsRequest
     | m.DeleteTopicsRequest
     | m.InitProducerIdRequest
+    | a.IncrementalAlterConfigsRequest
+    | a.CreatePartitionsRequest
+    | a.DeleteRecordsRequest
     | m.ProduceRequest
     | m.FetchRequest
     | m.ListOffsetsRequest
@@ -39,6 +43,7 @@ Response = (
     | m.ProduceResponse
     | m.FetchResponse
     | m.ListOffsetsResponse
+    | a.DeleteRecordsResponse
     | g.FindCoordinatorResponse
     | g.GroupResponse
     | n.NodeState

@@ -187,3 +187,13 @@ def test_a_topic_id_is_kept_with_its_leader() -> None:
     leader = cluster.cache.leader("t", 0)
     assert leader is not None
     assert leader.topic_id == TOPIC_ID
+
+
+def test_a_node_that_has_not_heard_of_all_partitions_takes_none_away() -> None:
+    cluster = Cluster()
+    cluster.cache.update(metadata(WORKER_A, 5, partitions=3), 0.0)
+    cluster.cache.update(metadata(WORKER_A, 5, partitions=1), 1.0)
+    topic = cluster.cache.topics["t"]
+    assert [leader is not None for leader in topic.leaders] == [True] * 3
+    cluster.cache.update(metadata(WORKER_A, 5, partitions=1, topic_id=b"n" * 16), 2.0)
+    assert len(cluster.cache.topics["t"].leaders) == 1

@@ -5,8 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from raftlog.controller.image import Image, apply
-from raftlog.controller.records import ClusterRecord, MetadataRecord, NodeRecord, TopicDeletedRecord, TopicRecord
-from raftlog.node.hosting import metadata_replica, plan_hosting
+from raftlog.controller.records import (
+    ClusterRecord,
+    MetadataRecord,
+    NodeRecord,
+    PartitionsRecord,
+    TopicConfigRecord,
+    TopicDeletedRecord,
+    TopicRecord,
+)
+from raftlog.node.hosting import metadata_replica, plan_hosting, with_settings
 from raftlog.node.meta import HostedReplica, Meta
 from raftlog.types import Doubt, Endpoint, TopicConfig
 
@@ -82,3 +90,36 @@ def test_a_recreated_topic_waits_until_its_predecessor_is_gone() -> None:
 
 def test_the_metadata_replica_is_never_removed() -> None:
     assert plan_hosting(META, replay(CLUSTER, node())).remove == []
+
+
+def test_a_partition_added_after_the_directory_is_new_though_its_topic_is_older() -> None:
+    image = replay(
+        CLUSTER,
+        node("old"),
+        topic("t", (1,)),
+        node("d1"),
+        PartitionsRecord(name="t", topic_id=b"a" * 16, replicas=((1,), (2,))),
+    )
+    doubts = {hosted.spec.name: hosted.doubt for hosted in plan_hosting(META, image).add}
+    assert doubts == {"t-0": Doubt.LOST_DISK, "t-1": Doubt.NONE}
+
+
+def test_an_image_without_an_added_partition_deletes_nothing_of_it() -> None:
+    before = replay(CLUSTER, node(), topic("t", (1,)))
+    after = apply(before, 3, PartitionsRecord(name="t", topic_id=b"a" * 16, replicas=((1,),)))
+    meta = with_replicas(META, *plan_hosting(META, after).add)
+    assert plan_hosting(meta, before) == ([], [])
+
+
+def test_settings_follow_the_image_and_never_an_older_one() -> None:
+    before = replay(CLUSTER, node(), topic("t", (1,)))
+    changed = TopicConfigRecord(name="t", topic_id=b"a" * 16, config=TopicConfig(retention_ms=-1))
+    after = apply(before, 3, changed)
+    (hosted,) = plan_hosting(META, before).add
+    assert with_settings(hosted, before) is hosted
+    kept = with_settings(hosted, after)
+    assert kept.spec.config.retention_ms == -1
+    assert with_settings(kept, before) is kept
+    assert with_settings(hosted, replay(CLUSTER, node())) is hosted
+    again = replay(CLUSTER, node(), node(), node(), topic("t", (1,), topic_id=b"b" * 16))
+    assert with_settings(hosted, again) is hosted

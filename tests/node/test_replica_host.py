@@ -10,7 +10,14 @@ import msgspec
 import pytest
 
 from raftlog.controller.image import Image, apply
-from raftlog.controller.records import ClusterRecord, MetadataRecord, NodeRecord, TopicDeletedRecord, TopicRecord
+from raftlog.controller.records import (
+    ClusterRecord,
+    MetadataRecord,
+    NodeRecord,
+    TopicConfigRecord,
+    TopicDeletedRecord,
+    TopicRecord,
+)
 from raftlog.errors import DiskFullError
 from raftlog.node import channel as ch
 from raftlog.node import replica_host
@@ -150,3 +157,16 @@ def test_nothing_starts_while_the_node_stops(running: Running) -> None:
     assert not running.host.workers.specs
     assert [hosted.spec.name for hosted in running.data.meta.replicas] == ["t-0"], "a stopped node forgets nothing"
     assert msgspec.json.decode((Path(running.data.path) / "meta.json").read_bytes())["replicas"]
+
+
+def test_new_settings_reach_a_running_worker_and_one_that_starts_later(running: Running) -> None:
+    running.log(topic("t"))
+    running.open("t-0")
+    config = TopicConfig(retention_ms=1000)
+    running.log(TopicConfigRecord(name="t", topic_id=b"a" * 16, config=config))
+    assert ch.SetConfig(config=config) in running.children["t-0"].end.receive()
+    assert running.data.meta.replicas[0].spec.config == config
+    running.children["t-0"].exit(1)
+    running.tick()
+    assert len(running.configs) == 2
+    assert running.configs[-1].spec.config == config

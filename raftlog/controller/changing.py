@@ -1,0 +1,63 @@
+"""What the controller makes of a change to a topic that is there: the one record that says it, or an error. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from raftlog.config import change_topic_config
+from raftlog.controller.image import Image, TopicInfo
+from raftlog.controller.placement import place, place_witnesses
+from raftlog.controller.records import PartitionsRecord, TopicConfigRecord
+from raftlog.errors import (
+    InvalidPartitionsError,
+    InvalidRequestError,
+    InvalidTopicError,
+    UnknownTopicOrPartitionError,
+)
+from raftlog.limits import PARTITIONS_PER_TOPIC_MAX
+from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
+
+AlteringRequest = IncrementalAlterConfigsRequest | CreatePartitionsRequest
+
+
+def change_topic(
+    image: Image, request: AlteringRequest, live: Collection[int]
+) -> TopicConfigRecord | PartitionsRecord | None:
+    """None: it is so already. Raises the RaftlogError that refuses it."""
+    if request.name in (METADATA_TOPIC, OFFSETS_TOPIC):
+        raise InvalidTopicError(f"{request.name} belongs to raftlog itself")
+    topic = image.topics.get(request.name)
+    if topic is None:
+        raise UnknownTopicOrPartitionError(f"topic {request.name} does not exist")
+    if isinstance(request, CreatePartitionsRequest):
+        return _more_partitions(image, topic, request.partitions, live)
+    if not request.config and not request.reset:
+        raise InvalidRequestError("no setting is named")
+    config = change_topic_config(topic.config, request.config, request.reset)
+    if config == topic.config:
+        return None
+    return TopicConfigRecord(name=topic.name, topic_id=topic.topic_id, config=config)
+
+
+def _more_partitions(image: Image, topic: TopicInfo, wanted: int, live: Collection[int]) -> PartitionsRecord:
+    there = len(topic.replicas)
+    if wanted <= there:
+        raise InvalidPartitionsError(
+            f"topic {topic.name} has {there} partition{'s' * (there > 1)}; there can only be more, not {wanted}"
+        )
+    if wanted > PARTITIONS_PER_TOPIC_MAX:
+        raise InvalidPartitionsError(f"a topic has at most {PARTITIONS_PER_TOPIC_MAX} partitions, not {wanted}")
+    replicas = place(
+        image,
+        live=live,
+        partitions=wanted - there,
+        replication_factor=len(topic.replicas[0]),
+        beside=topic.replicas,
+    )
+    return PartitionsRecord(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        replicas=replicas,
+        witnesses=place_witnesses(image, live=live, replicas=replicas, beside=topic.witnesses),
+    )
