@@ -81,6 +81,27 @@ TOPICS_PER_REQUEST_MAX = 100  # one request is one record batch, which has to fi
 PRODUCER_ID_BLOCK = 1_000  # ids that one metadata record gives to a controller; int64 has no end
 WAITING_ADMIN_REQUESTS_MAX = 1_000  # decided one at a time; more would wait longer than their time-out
 
+# --- group coordinator ---------------------------------------------------------------------
+GROUP_ID_MAX_CHARS = 1_000  # it is in the key of every record of the group
+SESSION_TIMEOUT_MIN_MS = 1_000  # a few heartbeats on a busy machine
+SESSION_TIMEOUT_MAX_MS = 1_800_000  # Kafka's: so long a dead member may hold its partitions
+REBALANCE_TIMEOUT_MAX_MS = 24 * 3600 * 1000  # a member that needs longer for one poll is not waited for
+GROUP_INITIAL_DELAY_S = 0.1  # members started together join one generation; Kafka waits 3 s for the same
+GROUP_MEMBERS_MAX = 1_000  # each answer to a leader names all of them
+GROUP_BYTES_MAX = 4 * 1024 * 1024  # subscriptions of all members: they are one record, and one answer
+GROUPS_MAX = 10_000  # with members, of one partition of `__consumer_offsets`
+COMMITTED_OFFSETS_MAX = 1_000_000  # keys of one such partition: some 300 MB of memory
+OFFSETS_PER_COMMIT_MAX = 10_000  # they are one batch
+OFFSET_METADATA_CHARS_MAX = 4_096  # Kafka's
+GROUP_WRITES_IN_FLIGHT_MAX = 50_000  # memory of what waits for a commit
+COORDINATOR_BATCH_BYTES = 1024 * 1024  # what is put together into one batch, unless one request is larger
+COORDINATOR_RECORD_BYTES_MAX = 8 * 1024 * 1024  # a group's record: subscriptions and assignments of all members
+COORDINATOR_SEGMENT_BYTES = 16 * 1024 * 1024  # compaction leaves the last one alone: what a start folds in twice
+COORDINATOR_PARTITIONS_MAX = 8  # a worker each on three nodes; one takes thousands of commits a second
+COORDINATOR_REPLAY_BYTES = 1024 * 1024  # folded in between two turns of the worker
+OFFSETS_RETENTION_MS = 7 * 24 * 3600 * 1000  # Kafka's: of a group without members
+OFFSETS_SCAN_S = 600.0  # how often such groups are looked for
+
 # --- supervisor ----------------------------------------------------------------------------
 GOSSIP_S = 0.5  # also sent at once when something changed
 NODE_SILENT_S = 3.0  # six lost gossips: the node counts as not alive

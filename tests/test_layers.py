@@ -24,7 +24,7 @@ LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package i
 # The one home of each library: a change of library is then a change of one package.
 HOMES = {"pysyncobj": "consensus", "zmq": "network", "lmdb": "storage", "click": "cli", "rich": "cli"}
 # State machines take data and a time and return data.
-PURE = ("record", "protocol", "consensus", "partition", "controller")
+PURE = ("record", "protocol", "consensus", "partition", "controller", "coordinator")
 IMPURE_MODULES = {
     "asyncio",
     "multiprocessing",

@@ -1,0 +1,264 @@
+"""All groups of one partition of `__consumer_offsets`: a request and a time in; answers, records and deadlines out.
+
+Every replica applies the committed records. The one that leads loads the groups from them, and takes requests until it
+is told to unload. What it gives out is in `outbox`; who runs it takes it from there, and reports the fate of each
+proposal, in their order, after its records are applied.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Hashable
+from functools import partial
+
+from raftlog import limits
+from raftlog.coordinator.committed import Committed
+from raftlog.coordinator.group import Group, State
+from raftlog.coordinator.offsets import Offsets
+from raftlog.coordinator.outbox import Caller, Outbox, Proposal, code_of_append, refusal
+from raftlog.errors import ErrorCode
+from raftlog.protocol import groups as g
+
+_NEVER_S = float("inf")
+
+
+class Coordinator:
+    """`mint_id(name)` gives a member id that nobody had before."""
+
+    def __init__(self, mint_id: Callable[[str], str]) -> None:
+        self.outbox = Outbox()
+        self.committed = Committed()
+        self._mint_id = mint_id
+        self._now_ms = 0
+        self._groups: dict[str, Group] = {}
+        self._offsets = Offsets(self.committed, self.outbox)
+        self._timers: list[tuple[float, str]] = []
+        self._scheduled: dict[str, float] = {}  # group id to its entry in `_timers` that counts
+        self._scan_s = _NEVER_S
+
+    @property
+    def next_deadline_s(self) -> float:
+        return min(self._timers[0][0] if self._timers else _NEVER_S, self._scan_s)
+
+    # --- begin and end of leading ----------------------------------------------------------------
+    def load(self, now_s: float, now_ms: int) -> None:
+        """Everything that the log holds is applied: go on with the groups as they are there."""
+        self._now_ms = now_ms
+        for group_id, value in self.committed.groups():
+            group = self._new_group(group_id)
+            group.load(value, now_s)
+            self._schedule(group)
+        self._scan_s = now_s + limits.OFFSETS_SCAN_S
+
+    def unload(self, now_s: float) -> None:
+        """Another replica leads. The fate of all that was proposed has been reported; what was not is not done."""
+        proposals, self.outbox.proposals = self.outbox.proposals, []
+        for proposal in proposals:
+            proposal.finish(ErrorCode.NOT_COORDINATOR, now_s)
+        for group in self._groups.values():
+            group.disband(ErrorCode.NOT_COORDINATOR)
+        self.outbox.proposals.clear()
+        self._groups.clear()
+        self._timers.clear()
+        self._scheduled.clear()
+        self._scan_s = _NEVER_S
+        self.outbox.unfinished = 0
+
+    def on_outcome(self, proposal: Proposal, code: ErrorCode, now_s: float, now_ms: int) -> None:
+        self._now_ms = now_ms
+        self.outbox.unfinished -= 1
+        proposal.finish(code, now_s)
+        group = self._groups.get(proposal.group_id)
+        if group is not None:
+            # What the log refused, it may refuse again: to forget a group waits for the next scan then.
+            self._settle(group, may_forget=code is ErrorCode.NONE)
+
+    def tick(self, now_s: float, now_ms: int) -> None:
+        self._now_ms = now_ms
+        while self._timers and self._timers[0][0] <= now_s:
+            due_s, group_id = heapq.heappop(self._timers)
+            if self._scheduled.get(group_id) == due_s:
+                del self._scheduled[group_id]
+                group = self._groups[group_id]
+                group.tick(now_s)
+                self._settle(group)
+        if self._scan_s <= now_s:
+            self._scan_s = now_s + limits.OFFSETS_SCAN_S
+            self._expire()
+
+    # --- requests --------------------------------------------------------------------------------
+    def on_request(self, client: Hashable, request: g.GroupRequest, now_s: float, now_ms: int) -> None:
+        """Answered once, here or later, through the outbox."""
+        self._now_ms = now_ms
+        caller = Caller(client, request.correlation_id)
+        group = None if isinstance(request, g.ListGroupsRequest) else self._groups.get(request.group_id)
+        match request:
+            case g.JoinGroupRequest():
+                self._join(group, request, caller, now_s)
+            case g.SyncGroupRequest() if group is not None:
+                group.sync(request, caller, now_s)
+            case g.HeartbeatRequest() if group is not None:
+                code = group.heartbeat(request, now_s)
+                self._answer(caller, g.HeartbeatResponse(correlation_id=caller.correlation_id, error_code=int(code)))
+            case g.SyncGroupRequest() | g.HeartbeatRequest():
+                self._answer(caller, refusal(request, ErrorCode.UNKNOWN_MEMBER_ID))
+            case g.LeaveGroupRequest():
+                codes = [
+                    int(group.leave(leaving, now_s) if group is not None else ErrorCode.UNKNOWN_MEMBER_ID)
+                    for leaving in request.members
+                ]
+                response = g.LeaveGroupResponse(correlation_id=caller.correlation_id, member_error_codes=codes)
+                self._answer(caller, response)
+            case g.OffsetCommitRequest():
+                self._commit(group, request, caller, now_s)
+            case g.OffsetFetchRequest():
+                self._answer(caller, self._offsets.fetch(request))
+            case g.ListGroupsRequest():
+                self._answer(caller, self._list(request))
+            case g.DescribeGroupRequest():
+                self._answer(caller, self._describe(group, request))
+            case g.DeleteGroupRequest():
+                self._delete(group, request, caller)
+        group = group or self._groups.get(getattr(request, "group_id", ""))
+        if group is not None:
+            self._settle(group)
+
+    def _join(self, group: Group | None, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
+        code = ErrorCode.NONE
+        if not 0 < len(request.group_id) <= limits.GROUP_ID_MAX_CHARS:
+            code = ErrorCode.INVALID_GROUP_ID
+        elif not limits.SESSION_TIMEOUT_MIN_MS <= request.session_timeout_ms <= limits.SESSION_TIMEOUT_MAX_MS:
+            code = ErrorCode.INVALID_SESSION_TIMEOUT
+        elif group is None and request.member_id:
+            code = ErrorCode.UNKNOWN_MEMBER_ID
+        elif group is None and len(self._groups) >= limits.GROUPS_MAX:
+            code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+        if code is not ErrorCode.NONE:
+            self._answer(caller, refusal(request, code))
+        else:
+            (group or self._new_group(request.group_id)).join(request, caller, now_s)
+
+    def _commit(self, group: Group | None, request: g.OffsetCommitRequest, caller: Caller, now_s: float) -> None:
+        code = self._who_commits(group, request)
+        if code is not ErrorCode.NONE:
+            self._answer(caller, refusal(request, code))
+            return
+        if request.member_id and group is not None:
+            group.touch(request.member_id, now_s)
+        self._offsets.commit(request, caller, self._now_ms)
+
+    def _who_commits(self, group: Group | None, request: g.OffsetCommitRequest) -> ErrorCode:
+        if not 0 < len(request.group_id) <= limits.GROUP_ID_MAX_CHARS:
+            return ErrorCode.INVALID_GROUP_ID
+        if self.outbox.unfinished >= limits.GROUP_WRITES_IN_FLIGHT_MAX:
+            return ErrorCode.THROTTLING_QUOTA_EXCEEDED
+        if not request.member_id and request.generation_id < 0:  # from outside
+            empty = group is None or group.state is State.EMPTY
+            return ErrorCode.NONE if empty else ErrorCode.UNKNOWN_MEMBER_ID
+        if group is None:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        code = group.check(request.member_id, request.group_instance_id, request.generation_id)
+        if code is ErrorCode.NONE and group.state is State.COMPLETING:
+            return ErrorCode.REBALANCE_IN_PROGRESS  # its share of this generation is not known to it yet
+        return code
+
+    def _list(self, request: g.ListGroupsRequest) -> g.ListGroupsResponse:
+        groups = [
+            g.ListedGroup(
+                group_id=group.group_id,
+                protocol_type=group.protocol_type,
+                state=group.state.value,
+                members=len(group.members),
+            )
+            for group in self._groups.values()
+            if not group.is_vacant or self.committed.has_group(group.group_id)
+        ]
+        groups += [
+            g.ListedGroup(group_id=group_id, protocol_type="", state=State.EMPTY.value, members=0)
+            for group_id in self.committed.groups_with_offsets() - self._groups.keys()
+        ]
+        groups.sort(key=lambda listed: listed.group_id)
+        return g.ListGroupsResponse(correlation_id=request.correlation_id, groups=groups)
+
+    def _describe(self, group: Group | None, request: g.DescribeGroupRequest) -> g.DescribeGroupResponse:
+        state = State.EMPTY if self._offsets.has_any(request.group_id) else State.DEAD
+        response = g.DescribeGroupResponse(correlation_id=request.correlation_id, group_id=request.group_id)
+        response.state = state.value
+        if group is not None:
+            response.state = group.state.value
+            response.protocol_type, response.protocol_name = group.protocol_type, group.protocol_name
+            response.generation_id = group.generation
+            response.members = [
+                g.DescribedMember(
+                    member_id=member.member_id,
+                    group_instance_id=member.group_instance_id,
+                    client_id=member.client_id,
+                    metadata=member.metadata(group.protocol_name),
+                    assignment=member.assignment,
+                )
+                for member in group.members.all()
+            ]
+        return response
+
+    def _delete(self, group: Group | None, request: g.DeleteGroupRequest, caller: Caller) -> None:
+        group_id = request.group_id
+        if group is not None and group.state is not State.EMPTY:
+            self._answer(caller, refusal(request, ErrorCode.NON_EMPTY_GROUP))
+            return
+        if not self._offsets.has_any(group_id) and not self.committed.has_group(group_id):
+            self._answer(caller, refusal(request, ErrorCode.GROUP_ID_NOT_FOUND))
+            return
+        group = group or self._new_group(group_id)
+        self._bury(group, caller)
+
+    def _bury(self, group: Group, caller: Caller | None = None) -> None:
+        """Tombstones for all that the log has of the group, or is about to have."""
+        group.emptied = False
+        group.writes += 1
+        records = [*self._offsets.tombstones(group.group_id), (group.key, None)]
+        self.outbox.propose(group.group_id, records, partial(self._buried, group, caller))
+
+    def _buried(self, group: Group, caller: Caller | None, code: ErrorCode, now_s: float) -> None:
+        group.writes -= 1
+        if caller is not None:
+            code = code_of_append(code)
+            self._answer(caller, g.DeleteGroupResponse(correlation_id=caller.correlation_id, error_code=int(code)))
+
+    # --- what follows of itself ------------------------------------------------------------------
+    def _settle(self, group: Group, *, may_forget: bool = True) -> None:
+        """After anything that happened to a group."""
+        if group.emptied and self._offsets.has_any(group.group_id):
+            group.write_emptiness()
+        if may_forget and group.is_vacant and not self._offsets.has_any(group.group_id):
+            if self.committed.has_group(group.group_id):
+                self._bury(group)
+            else:
+                group.state = State.DEAD
+                del self._groups[group.group_id]
+                self._scheduled.pop(group.group_id, None)
+                return
+        self._schedule(group)
+
+    def _expire(self) -> None:
+        """Offsets of groups that have long been without members, and then the groups."""
+        for group in list(self._groups.values()):
+            self._settle(group)
+        for group_id in list(self.committed.groups_with_offsets()):
+            known = self._groups.get(group_id)
+            if known is not None and not known.is_vacant:
+                continue
+            records = self._offsets.expired(group_id, known.empty_since_ms if known else 0, self._now_ms)
+            if records:
+                self.outbox.propose(group_id, records, lambda code, now_s: None)
+
+    def _new_group(self, group_id: str) -> Group:
+        group = self._groups[group_id] = Group(group_id, self.outbox, self._mint_id, lambda: self._now_ms)
+        return group
+
+    def _schedule(self, group: Group) -> None:
+        if group.due_s < self._scheduled.get(group.group_id, _NEVER_S):
+            self._scheduled[group.group_id] = group.due_s
+            heapq.heappush(self._timers, (group.due_s, group.group_id))
+
+    def _answer(self, caller: Caller, response: g.GroupResponse) -> None:
+        self.outbox.answer(caller, response)

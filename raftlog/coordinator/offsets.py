@@ -1,0 +1,120 @@
+"""The offsets that groups commit. One is read once it is committed in the log, never before."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from raftlog import limits
+from raftlog.coordinator.committed import Committed
+from raftlog.coordinator.outbox import Caller, Outbox, code_of_append
+from raftlog.coordinator.records import OffsetKey, OffsetValue, Record, encode
+from raftlog.errors import ErrorCode
+from raftlog.protocol import groups as g
+
+
+class Offsets:
+    def __init__(self, committed: Committed, outbox: Outbox) -> None:
+        self._committed = committed
+        self._outbox = outbox
+        self._in_flight: dict[str, dict[bytes, int]] = {}  # group id to keys on their way to the log, and how often
+
+    def has_any(self, group_id: str) -> bool:
+        return group_id in self._in_flight or bool(self._committed.offset_keys(group_id))
+
+    def commit(self, request: g.OffsetCommitRequest, caller: Caller, now_ms: int) -> None:
+        """All of them, or none. Who may commit has been judged."""
+        code, text = self._why_not(request)
+        if code is not ErrorCode.NONE or not request.offsets:
+            response = g.OffsetCommitResponse(
+                correlation_id=caller.correlation_id, error_code=int(code), error_text=text
+            )
+            self._outbox.answer(caller, response)
+            return
+        group_id = request.group_id
+        records: list[Record] = [_record(group_id, committed, now_ms) for committed in request.offsets]
+        in_flight = self._in_flight.setdefault(group_id, {})
+        for key, _ in records:
+            in_flight[key] = in_flight.get(key, 0) + 1
+        self._outbox.propose(group_id, records, partial(self._committed_now, group_id, records, caller))
+
+    def _why_not(self, request: g.OffsetCommitRequest) -> tuple[ErrorCode, str]:
+        if len(request.offsets) > limits.OFFSETS_PER_COMMIT_MAX:
+            return ErrorCode.INVALID_REQUEST, f"at most {limits.OFFSETS_PER_COMMIT_MAX} offsets at a time"
+        if not all(_is_sane(committed) for committed in request.offsets):
+            return ErrorCode.INVALID_REQUEST, "an offset, its partition or its metadata is out of bounds"
+        if self._committed.facts >= limits.COMMITTED_OFFSETS_MAX:
+            known = self._committed.offset_keys(request.group_id)
+            if not all(_record(request.group_id, committed, 0)[0] in known for committed in request.offsets):
+                return ErrorCode.THROTTLING_QUOTA_EXCEEDED, "too many offsets are committed in this partition"
+        return ErrorCode.NONE, ""
+
+    def _committed_now(
+        self, group_id: str, records: list[Record], caller: Caller, code: ErrorCode, now_s: float
+    ) -> None:
+        in_flight = self._in_flight[group_id]
+        for key, _ in records:
+            in_flight[key] -= 1
+            if not in_flight[key]:
+                del in_flight[key]
+        if not in_flight:
+            del self._in_flight[group_id]
+        response = g.OffsetCommitResponse(correlation_id=caller.correlation_id, error_code=int(code_of_append(code)))
+        self._outbox.answer(caller, response)
+
+    def fetch(self, request: g.OffsetFetchRequest) -> g.OffsetFetchResponse:
+        known = self._committed.offset_keys(request.group_id)
+        asked = known
+        if request.partitions is not None:
+            keys = [OffsetKey(request.group_id, topic, partition) for topic, partition in request.partitions]
+            asked = {data: key for key in keys if (data := encode(key)) in known}
+        found = [(key, value) for data, key in asked.items() if (value := self._committed.offset(data)) is not None]
+        offsets = [
+            g.CommittedOffset(
+                topic=key.topic,
+                topic_id=value.topic_id,
+                partition=key.partition,
+                offset=value.offset,
+                leader_epoch=value.leader_epoch,
+                metadata=value.metadata,
+            )
+            for key, value in found
+        ]
+        return g.OffsetFetchResponse(correlation_id=request.correlation_id, offsets=offsets)
+
+    def tombstones(self, group_id: str) -> list[Record]:
+        """For all that the group has committed, and for what is about to be: it stands before these in the log."""
+        keys = {*self._committed.offset_keys(group_id), *self._in_flight.get(group_id, ())}
+        return [(key, None) for key in sorted(keys)]
+
+    def expired(self, group_id: str, empty_since_ms: int, now_ms: int) -> list[Record]:
+        """Tombstones for what a group without members committed too long ago, if it has been without for as long."""
+        if group_id in self._in_flight:
+            return []
+        last_ms = now_ms - limits.OFFSETS_RETENTION_MS
+        if empty_since_ms > last_ms:
+            return []
+        keys = self._committed.offset_keys(group_id)
+        values = [(key, self._committed.offset(key)) for key in sorted(keys)]
+        return [(key, None) for key, value in values if value is not None and value.committed_ms <= last_ms]
+
+
+def _record(group_id: str, committed: g.CommittedOffset, now_ms: int) -> Record:
+    value = OffsetValue(
+        topic_id=committed.topic_id,
+        offset=committed.offset,
+        leader_epoch=committed.leader_epoch,
+        metadata=committed.metadata,
+        committed_ms=now_ms,
+    )
+    return encode(OffsetKey(group_id, committed.topic, committed.partition)), encode(value)
+
+
+def _is_sane(committed: g.CommittedOffset) -> bool:
+    return (
+        0 < len(committed.topic) <= limits.TOPIC_NAME_MAX_CHARS
+        and len(committed.topic_id) == 16
+        and 0 <= committed.partition < 2**31
+        and 0 <= committed.offset < 2**63
+        and -1 <= committed.leader_epoch < 2**31
+        and len(committed.metadata) <= limits.OFFSET_METADATA_CHARS_MAX
+    )
