@@ -82,7 +82,7 @@ PRODUCER_ID_BLOCK = 1_000  # ids that one metadata record gives to a controller;
 WAITING_ADMIN_REQUESTS_MAX = 1_000  # decided one at a time; more would wait longer than their time-out
 
 # --- group coordinator ---------------------------------------------------------------------
-GROUP_ID_MAX_CHARS = 1_000  # it is in the key of every record of the group
+GROUP_NAME_MAX_BYTES = 256  # of a group id, an instance id and a client id: they are in records, over and over
 SESSION_TIMEOUT_MIN_MS = 1_000  # a few heartbeats on a busy machine
 SESSION_TIMEOUT_MAX_MS = 1_800_000  # Kafka's: so long a dead member may hold its partitions
 REBALANCE_TIMEOUT_MAX_MS = 24 * 3600 * 1000  # a member that needs longer for one poll is not waited for
@@ -91,7 +91,7 @@ GROUP_MEMBERS_MAX = 1_000  # each answer to a leader names all of them
 GROUP_BYTES_MAX = 4 * 1024 * 1024  # subscriptions of all members: they are one record, and one answer
 GROUPS_MAX = 10_000  # with members, of one partition of `__consumer_offsets`
 COMMITTED_OFFSETS_MAX = 1_000_000  # keys of one such partition: some 300 MB of memory
-OFFSETS_PER_COMMIT_MAX = 10_000  # they are one batch
+OFFSETS_PER_GROUP_MAX = 10_000  # committed together, or deleted together, they are one batch
 OFFSET_METADATA_CHARS_MAX = 4_096  # Kafka's
 GROUP_WRITES_IN_FLIGHT_MAX = 50_000  # memory of what waits for a commit
 COORDINATOR_BATCH_BYTES = 1024 * 1024  # what is put together into one batch, unless one request is larger

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from raftlog.config import check_topic_name, parse_topic_config
 from raftlog.controller.changing import AlteringRequest, change_topic
 from raftlog.controller.image import Image, apply
+from raftlog.controller.offsets_topic import offsets_topic
 from raftlog.controller.placement import place, place_witnesses
 from raftlog.controller.records import (
     ClusterRecord,
@@ -27,12 +28,14 @@ from raftlog.errors import (
     InvalidPartitionsError,
     InvalidReplicationFactorError,
     InvalidRequestError,
+    InvalidTopicError,
     RaftlogError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import NODE_ID_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
 from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
+from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -43,14 +46,16 @@ from raftlog.protocol.messages import (
     TopicsResponse,
 )
 from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is_endpoint
-from raftlog.types import Endpoint
+from raftlog.types import OFFSETS_TOPIC, Endpoint
 
 DEFAULT_PARTITIONS = 1
 DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as there are
 
-DecidedRequest = CreateTopicsRequest | DeleteTopicsRequest | AlteringRequest | RegisterNodeRequest
+DecidedRequest = (
+    CreateTopicsRequest | DeleteTopicsRequest | AlteringRequest | RegisterNodeRequest | FindCoordinatorRequest
+)
 ControllerRequest = DecidedRequest | InitProducerIdRequest
-ControllerResponse = TopicsResponse | RegisterNodeResponse | InitProducerIdResponse
+ControllerResponse = TopicsResponse | RegisterNodeResponse | InitProducerIdResponse | FindCoordinatorResponse
 
 
 class Founder(NamedTuple):
@@ -75,6 +80,8 @@ def decide(image: Image, request: DecidedRequest, *, live: Collection[int], mint
             return _alter_topic(image, request, live)
         case RegisterNodeRequest():
             return _register_node(image, request)
+        case FindCoordinatorRequest():
+            return _find_coordinator(image, request, live, mint_id)
 
 
 def found_cluster(cluster_id: str, founders: Collection[Founder]) -> list[MetadataRecord]:
@@ -158,6 +165,8 @@ def _delete_topics(image: Image, request: DeleteTopicsRequest) -> Decision:
         try:
             if index >= TOPICS_PER_REQUEST_MAX:
                 raise InvalidRequestError(f"one request deletes at most {TOPICS_PER_REQUEST_MAX} topics")
+            if name == OFFSETS_TOPIC:
+                raise InvalidTopicError(f"{name} belongs to raftlog itself")
             if topic is None or name in gone:
                 raise UnknownTopicOrPartitionError(f"topic {name} does not exist")
         except RaftlogError as error:
@@ -192,6 +201,18 @@ def _alter_topic(image: Image, request: AlteringRequest, live: Collection[int]) 
 
 def _altered(request: AlteringRequest, result: TopicResult) -> TopicsResponse:
     return TopicsResponse(correlation_id=request.correlation_id, results=[result])
+
+
+def _find_coordinator(
+    image: Image, request: FindCoordinatorRequest, live: Collection[int], mint_id: Callable[[], bytes]
+) -> Decision:
+    topic = image.topics.get(OFFSETS_TOPIC)
+    made = [] if topic is not None else [offsets_topic(image, live=live, mint_id=mint_id)]
+    found = topic or made[0]
+    response = FindCoordinatorResponse(
+        correlation_id=request.correlation_id, topic_id=found.topic_id, partitions=len(found.replicas)
+    )
+    return Decision(response, [*made])
 
 
 def _register_node(image: Image, request: RegisterNodeRequest) -> Decision:

@@ -125,8 +125,10 @@ class Coordinator:
 
     def _join(self, group: Group | None, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
         code = ErrorCode.NONE
-        if not 0 < len(request.group_id) <= limits.GROUP_ID_MAX_CHARS:
+        if not _is_group_id(request.group_id):
             code = ErrorCode.INVALID_GROUP_ID
+        elif max(_bytes(request.client_id), _bytes(request.group_instance_id or "")) > limits.GROUP_NAME_MAX_BYTES:
+            code = ErrorCode.INVALID_REQUEST
         elif not limits.SESSION_TIMEOUT_MIN_MS <= request.session_timeout_ms <= limits.SESSION_TIMEOUT_MAX_MS:
             code = ErrorCode.INVALID_SESSION_TIMEOUT
         elif group is None and request.member_id:
@@ -148,7 +150,7 @@ class Coordinator:
         self._offsets.commit(request, caller, self._now_ms)
 
     def _who_commits(self, group: Group | None, request: g.OffsetCommitRequest) -> ErrorCode:
-        if not 0 < len(request.group_id) <= limits.GROUP_ID_MAX_CHARS:
+        if not _is_group_id(request.group_id):
             return ErrorCode.INVALID_GROUP_ID
         if self.outbox.unfinished >= limits.GROUP_WRITES_IN_FLIGHT_MAX:
             return ErrorCode.THROTTLING_QUOTA_EXCEEDED
@@ -262,3 +264,11 @@ class Coordinator:
 
     def _answer(self, caller: Caller, response: g.GroupResponse) -> None:
         self.outbox.answer(caller, response)
+
+
+def _is_group_id(text: str) -> bool:
+    return 0 < _bytes(text) <= limits.GROUP_NAME_MAX_BYTES
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())

@@ -72,7 +72,8 @@ class Member:
 
 
 def size_of(protocols: Protocols) -> int:
-    return sum(len(name) + len(metadata) for name, metadata in protocols)
+    """What they take in a record, and a little for each."""
+    return sum(len(name) + len(metadata) + 8 for name, metadata in protocols)
 
 
 def spoken_by_all(members: Collection[Member]) -> set[str]:

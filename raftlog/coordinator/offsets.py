@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from raftlog import limits
+from raftlog.config import check_topic_name
 from raftlog.coordinator.committed import Committed
 from raftlog.coordinator.outbox import Caller, Outbox, code_of_append
 from raftlog.coordinator.records import OffsetKey, OffsetValue, Record, encode
-from raftlog.errors import ErrorCode
+from raftlog.errors import ErrorCode, InvalidTopicError
 from raftlog.protocol import groups as g
 
 
@@ -23,29 +24,33 @@ class Offsets:
 
     def commit(self, request: g.OffsetCommitRequest, caller: Caller, now_ms: int) -> None:
         """All of them, or none. Who may commit has been judged."""
-        code, text = self._why_not(request)
-        if code is not ErrorCode.NONE or not request.offsets:
+        group_id = request.group_id
+        records: list[Record] = []
+        code, text = _judge(request)
+        if code is ErrorCode.NONE:
+            records = [_record(group_id, committed, now_ms) for committed in request.offsets]
+            code, text = self._why_no_room(group_id, records)
+        if code is not ErrorCode.NONE or not records:
             response = g.OffsetCommitResponse(
                 correlation_id=caller.correlation_id, error_code=int(code), error_text=text
             )
             self._outbox.answer(caller, response)
             return
-        group_id = request.group_id
-        records: list[Record] = [_record(group_id, committed, now_ms) for committed in request.offsets]
         in_flight = self._in_flight.setdefault(group_id, {})
         for key, _ in records:
             in_flight[key] = in_flight.get(key, 0) + 1
         self._outbox.propose(group_id, records, partial(self._committed_now, group_id, records, caller))
 
-    def _why_not(self, request: g.OffsetCommitRequest) -> tuple[ErrorCode, str]:
-        if len(request.offsets) > limits.OFFSETS_PER_COMMIT_MAX:
-            return ErrorCode.INVALID_REQUEST, f"at most {limits.OFFSETS_PER_COMMIT_MAX} offsets at a time"
-        if not all(_is_sane(committed) for committed in request.offsets):
-            return ErrorCode.INVALID_REQUEST, "an offset, its partition or its metadata is out of bounds"
+    def _why_no_room(self, group_id: str, records: list[Record]) -> tuple[ErrorCode, str]:
+        known = self._committed.offset_keys(group_id)
+        new = {key for key, _ in records}.difference(known)
+        if not new:
+            return ErrorCode.NONE, ""
         if self._committed.facts >= limits.COMMITTED_OFFSETS_MAX:
-            known = self._committed.offset_keys(request.group_id)
-            if not all(_record(request.group_id, committed, 0)[0] in known for committed in request.offsets):
-                return ErrorCode.THROTTLING_QUOTA_EXCEEDED, "too many offsets are committed in this partition"
+            return ErrorCode.THROTTLING_QUOTA_EXCEEDED, "too many offsets are committed in this partition"
+        new.update(key for key in self._in_flight.get(group_id, ()) if key not in known)
+        if len(known) + len(new) > limits.OFFSETS_PER_GROUP_MAX:
+            return ErrorCode.INVALID_REQUEST, f"a group commits at most {limits.OFFSETS_PER_GROUP_MAX} offsets"
         return ErrorCode.NONE, ""
 
     def _committed_now(
@@ -109,10 +114,21 @@ def _record(group_id: str, committed: g.CommittedOffset, now_ms: int) -> Record:
     return encode(OffsetKey(group_id, committed.topic, committed.partition)), encode(value)
 
 
+def _judge(request: g.OffsetCommitRequest) -> tuple[ErrorCode, str]:
+    """Outside input: whether this may be written at all."""
+    try:
+        for committed in request.offsets:
+            check_topic_name(committed.topic, internal=True)
+    except InvalidTopicError as error:
+        return error.code, str(error)
+    if not all(_is_sane(committed) for committed in request.offsets):
+        return ErrorCode.INVALID_REQUEST, "an offset, its partition or its metadata is out of bounds"
+    return ErrorCode.NONE, ""
+
+
 def _is_sane(committed: g.CommittedOffset) -> bool:
     return (
-        0 < len(committed.topic) <= limits.TOPIC_NAME_MAX_CHARS
-        and len(committed.topic_id) == 16
+        len(committed.topic_id) == 16
         and 0 <= committed.partition < 2**31
         and 0 <= committed.offset < 2**63
         and -1 <= committed.leader_epoch < 2**31

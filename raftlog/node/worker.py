@@ -29,6 +29,7 @@ from raftlog.errors import ErrorCode, RaftlogError, StorageError
 from raftlog.network import Context, Link, Poller, Server
 from raftlog.node import channel as ch
 from raftlog.node.controller_host import ControllerHost
+from raftlog.node.coordinator_host import CoordinatorHost
 from raftlog.node.incoming import FrontDoor
 from raftlog.node.log_lines import configure_log_lines
 from raftlog.node.processes import die_with_parent
@@ -37,13 +38,14 @@ from raftlog.partition.witness import Witness
 from raftlog.protocol import messages as m
 from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
 from raftlog.protocol.codec import Request, encode
+from raftlog.protocol.groups import FindCoordinatorRequest, GroupRequest, GroupResponse
 from raftlog.protocol.nodes import RegisterNodeRequest
 from raftlog.protocol.raft import RaftMessage, _RaftMessage
 from raftlog.storage.disk import OsDisk
 from raftlog.storage.lmdb_index import LmdbIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import METADATA_TOPIC, Endpoint, ReplicaStatus, Role, TopicConfig
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus, Role, TopicConfig
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Worker:
         self._door = FrontDoor(self._server, config.node_id)
         self._links: dict[int, Link] = {}
         self._host: ControllerHost | None = None
+        self._coordinator: CoordinatorHost | None = None
+        self._is_internal = config.spec.topic in (METADATA_TOPIC, OFFSETS_TOPIC)
         self._replica = self._open_witness(disk) if self._is_witness else self._open_replica(disk)
         self._poller = Poller()
         self._poller.register(self._server)
@@ -122,6 +126,8 @@ class Worker:
         )
         if config.spec.topic == METADATA_TOPIC:
             self._host = self._controller_host(replica)
+        elif config.spec.topic == OFFSETS_TOPIC:
+            self._coordinator = CoordinatorHost(replica=replica, clock=self._clock, answer=self._answer_admin)
         return replica
 
     def _controller_host(self, replica: Replica) -> ControllerHost:
@@ -145,7 +151,7 @@ class Worker:
         header = encode(response)
         self._server.send(client, [header] if payload is None else [header, payload])
 
-    def _answer_admin(self, client: Hashable, response: ControllerResponse | m.ErrorResponse) -> None:
+    def _answer_admin(self, client: Hashable, response: ControllerResponse | GroupResponse | m.ErrorResponse) -> None:
         assert isinstance(client, bytes)
         self._server.send(client, [encode(response)])
 
@@ -164,6 +170,8 @@ class Worker:
     def _step(self) -> None:
         now_s = time.monotonic()
         due_s = self._replica.next_wakeup_s()
+        if self._coordinator is not None:
+            due_s = min(due_s, self._coordinator.next_deadline_s())
         if self._turned:
             due_s = min(due_s, self._report_due_s)
         timeout_s = min(due_s - now_s, _IDLE_MAX_S)
@@ -179,6 +187,8 @@ class Worker:
         self._replica.turn()
         if self._host is not None:
             self._host.after_turn()
+        if self._coordinator is not None:
+            self._coordinator.after_turn()
         mark = self._replica.mark()
         if mark != self._mark:
             self._mark = mark
@@ -198,7 +208,7 @@ class Worker:
             if isinstance(message, _RaftMessage):
                 if len(frames) <= 3:
                     replica.on_raft(message, frames[2] if len(frames) == 3 else None)
-            elif isinstance(message, m.ProduceRequest) and self._host is not None:
+            elif isinstance(message, m.ProduceRequest) and self._is_internal:
                 self._on_other(frames[0], message)
             elif isinstance(message, ClientRequest):
                 replica.on_request(frames[0], message, frames[2:])
@@ -220,10 +230,13 @@ class Worker:
                 | IncrementalAlterConfigsRequest()
                 | CreatePartitionsRequest()
                 | RegisterNodeRequest()
+                | FindCoordinatorRequest()
             ) if self._host:
                 self._host.on_request(client, message)
+            case _ if self._coordinator and isinstance(message, GroupRequest):
+                self._coordinator.on_request(client, message)
             case m.ProduceRequest(correlation_id=correlation_id):
-                # Only the controller writes here: what it did not write, it could not replay.
+                # Only controller and group coordinator write here: what they did not write, they could not replay.
                 text = f"{self._config.spec.topic} belongs to raftlog itself"
                 self._door.refuse(client, correlation_id, text, ErrorCode.INVALID_TOPIC_EXCEPTION)
             case _:

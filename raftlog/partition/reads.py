@@ -6,7 +6,8 @@ nothing waits for records or for its deadline (long poll).
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Protocol
 
 from raftlog import limits
@@ -37,7 +38,7 @@ class Reads:
         self._clock = clock
         self._outbox = outbox
         self._fetches = WaitingFetches()
-        self._confirming: list[tuple[int, Hashable, m.ListOffsetsRequest]] = []
+        self._confirming: list[tuple[int, Callable[[ErrorCode], None]]] = []
         self._unserved = False
 
     @property
@@ -64,15 +65,22 @@ class Reads:
             self._unserved = True
 
     def on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
-        code = code or self.why_not()
+        answer = partial(self._answer_offsets, client, request)
         if code is ErrorCode.NONE and request.linearizable:
-            if len(self._confirming) >= limits.WAITING_FETCHES_MAX:
-                code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
-            else:
-                # Ends by itself: a leader whose majority does not answer steps down, and refuses what waits.
-                self._confirming.append((self._group.ask_confirmation(), client, request))
-                return
-        self._answer_offsets(client, request, code)
+            self.confirm(answer)
+        else:
+            answer(code or self.why_not())
+
+    def confirm(self, done: Callable[[ErrorCode], None]) -> None:
+        """`done(NONE)` when a majority has said that this replica still leads; an error when it does not."""
+        code = self.why_not()
+        if code is ErrorCode.NONE and len(self._confirming) >= limits.WAITING_FETCHES_MAX:
+            code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+        if code is ErrorCode.NONE:
+            # Ends by itself: a leader whose majority does not answer steps down, and refuses what waits.
+            self._confirming.append((self._group.ask_confirmation(), done))
+        else:
+            done(code)
 
     def _answer_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
         offset, timestamp_ms = -1, -1
@@ -143,17 +151,17 @@ class Reads:
 
     def _answer_confirmed(self) -> None:
         waiting, self._confirming = self._confirming, []
-        for asked, client, request in waiting:
+        for asked, done in waiting:
             if self._group.confirmed(asked):
-                self._answer_offsets(client, request, self.why_not())
+                done(self.why_not())
             else:
-                self._confirming.append((asked, client, request))
+                self._confirming.append((asked, done))
 
     def refuse_all(self, code: ErrorCode) -> None:
         """Answer everything that waits with an error."""
         confirming, self._confirming = self._confirming, []
-        for _, client, request in confirming:
-            self._answer_offsets(client, request, code)
+        for _, done in confirming:
+            done(code)
         for waiting in self._fetches.take_all():
             self._answer_fetch(waiting, code)
 

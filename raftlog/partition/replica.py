@@ -136,6 +136,10 @@ class Replica:
             return b""
         return self._log.read(offset, max_bytes, self._reads.high_watermark)
 
+    def confirm(self, done: Callable[[ErrorCode], None]) -> None:
+        """`done(NONE)` once a majority has said that this replica leads still; an error if it does not."""
+        self._reads.confirm(done)
+
     def set_peer(self, node_id: int, boot_id: int) -> None:
         """The current boot id of another replica's worker; 0 when it is gone."""
         self._group.set_peer(node_id, boot_id, self._clock.monotonic_s())

@@ -190,6 +190,8 @@ def test_bounds_of_ids_and_time_outs(driver: Driver) -> None:
     for wrong, code in (
         (Client(driver, group_id=""), ErrorCode.INVALID_GROUP_ID),
         (Client(driver, group_id="x" * 1_001), ErrorCode.INVALID_GROUP_ID),
+        (Client(driver, client_id="x" * 257), ErrorCode.INVALID_REQUEST),
+        (Client(driver, group_instance_id="ü" * 129), ErrorCode.INVALID_REQUEST),
         (Client(driver, session_timeout_ms=limits.SESSION_TIMEOUT_MIN_MS - 1), ErrorCode.INVALID_SESSION_TIMEOUT),
         (Client(driver, session_timeout_ms=limits.SESSION_TIMEOUT_MAX_MS + 1), ErrorCode.INVALID_SESSION_TIMEOUT),
         (Client(driver, protocols=[]), ErrorCode.INCONSISTENT_GROUP_PROTOCOL),

@@ -94,13 +94,22 @@ def test_a_commit_is_a_sign_of_life(driver: Driver) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"offset": -1}, {"partition": -1}, {"topic": ""}, {"topic": "x" * 300}, {"topic_id": b"short"}]
+    [{"offset": -1}, {"partition": -1}, {"topic": ""}, {"topic": "x" * 300}, {"topic": "a/b"}, {"topic_id": b"short"}]
     + [{"metadata": "x" * 5000}, {"leader_epoch": 2**40}, {"offset": 2**63}],
 )
 def test_a_commit_out_of_bounds_is_refused_as_a_whole(driver: Driver, wrong: dict[str, object]) -> None:
     sent = _outside(driver, **{"offset": 1, **wrong})  # type: ignore[arg-type]
-    assert driver.answers[sent].error_code == ErrorCode.INVALID_REQUEST
+    code = ErrorCode.INVALID_TOPIC_EXCEPTION if "topic" in wrong else ErrorCode.INVALID_REQUEST
+    assert driver.answers[sent].error_code == code
     assert not driver.proposed
+
+
+def test_a_group_commits_only_so_many_offsets(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OFFSETS_PER_GROUP_MAX", 2)
+    taken = [_outside(driver, 1, partition=partition) for partition in (0, 1, 2, 1)]
+    driver.commit()
+    codes = [driver.answers[sent].error_code for sent in (*taken, _outside(driver, 1, partition=3))]
+    assert codes == [0, 0, ErrorCode.INVALID_REQUEST, 0, ErrorCode.INVALID_REQUEST]
 
 
 def test_a_commit_that_the_log_refuses_is_not_seen(driver: Driver) -> None:
