@@ -46,7 +46,10 @@ class Progress:
         "waiting_since_s",
     )
 
-    def __init__(self, next_index: int, now_s: float, *, caught_up_s: float = NEVER_S) -> None:
+    def __init__(
+        self, next_index: int, now_s: float, *, caught_up_s: float = NEVER_S, first_sequence: int = 0
+    ) -> None:
+        """`first_sequence`: of the first message of this leadership to it."""
         self.mode = Mode.PROBE
         self.next_index = next_index
         self.match_index = 0
@@ -63,7 +66,9 @@ class Progress:
         self._bytes = 0
         self._moved_s = now_s
         self._probe_s = -1.0  # when the outstanding probe left; below 0: none is out
-        self._floor = 0  # answers to messages before this sequence number are of an older window
+        # Refusals of messages before this one are of an older window. Of an older leadership as well: a follower that
+        # has just adopted this term refuses what the last one sent, and says so with this term (seed 4580).
+        self._floor = first_sequence
 
     def may_send(self, now_s: float) -> bool:
         """Whether entries (REPLICATE) or a probe may leave now."""

@@ -98,7 +98,10 @@ class Voting(Member):
         self.leader_id = self.node_id
         self._all_votes_index = self.epoch_index if by_all else 0
         self._rejoin.on_append(self.term, self.epoch_index, self._all_votes_index)
-        self._progress = {other: Progress(self.epoch_index, now_s, caught_up_s=now_s) for other in self._others}
+        self._progress = {
+            other: Progress(self.epoch_index, now_s, caught_up_s=now_s, first_sequence=self._sequence + 1)
+            for other in self._others
+        }
         followers = [node_id for node_id in self.replicas if node_id != self.node_id]
         self._in_sync = InSync(self.node_id, followers, self.epoch_index, now_s)
         self._feed = WitnessFeed(self.epoch_index if self.witnesses else 0)

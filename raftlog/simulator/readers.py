@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from raftlog.errors import ErrorCode
+from raftlog.errors import CorruptMessageError, ErrorCode
 from raftlog.partition.replica import ClientRequest, ClientResponse
 from raftlog.protocol import messages as m
 from raftlog.record.batch import decode
@@ -53,6 +53,7 @@ class Reader:
         self._next_id = 0
         self._asked: m.FetchRequest | m.ListOffsetsRequest | None = None
         self._acked_before = 0
+        self._verify = False  # the last answer did not match its checksum: the leader is to look at its disk
         events.after(rng.random(), self._next)
 
     def _next(self) -> None:
@@ -83,6 +84,7 @@ class Reader:
                 max_bytes=self._rng.choice((1, 5000, 1 << 20)),
                 min_bytes=self._rng.choice((1, 1, 20_000)),
                 max_wait_ms=self._rng.choice((0, 100, 500)),
+                verify=self._verify,
             )
         self._send(self._leader, self.name, self._asked, [])
         correlation_id = self._next_id
@@ -124,7 +126,15 @@ class Reader:
         if (asked.topic_id, asked.partition) != (self._spec.topic_id, self._spec.partition) or asked.offset == _FAR:
             raise Broken("diverged", f"a fetch of what is not there was answered: {asked}")
         due = asked.offset
-        for record in decode(payload):
+        try:
+            records = list(decode(payload))
+        except CorruptMessageError as error:
+            if asked.verify:
+                raise Broken("diverged", f"a fetch that the leader verified was answered with damage: {error}") from None
+            self._verify = True
+            return
+        self._verify = False
+        for record in records:
             if record.offset < due:
                 continue
             if record.offset != due or record.offset >= response.high_watermark:

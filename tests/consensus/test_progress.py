@@ -71,3 +71,14 @@ def test_a_window_without_progress_is_lost() -> None:
     progress.note_sent(2, 150, 10, 0.0)
     progress.on_time(limits.APPEND_LOST_AFTER_S, 3)
     assert (progress.mode, progress.next_index) == (Mode.PROBE, 101)
+
+
+def test_a_refusal_of_what_an_earlier_leadership_sent_changes_nothing() -> None:
+    progress = Progress(101, 0.0, first_sequence=32)
+    progress.note_sent(32, 100, 0, 0.0)
+    # A follower that has just adopted the new term refuses what the last one sent, and knows no hint.
+    assert not progress.on_refusal(31, 0, 100, 0.1, 33)
+    assert progress.next_index == 101
+    assert not progress.may_send(0.1)
+    assert progress.on_refusal(32, 90, 100, 0.2, 33)
+    assert progress.next_index == 90
