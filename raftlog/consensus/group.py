@@ -60,9 +60,7 @@ class RaftGroup(Leading):
             self._heard_leader_s = -1e9
             self._elections.hasten(now_s)
         if self._in_sync is not None:
-            self._progress[node_id] = Progress(
-                self.log.last_index + 1, now_s, first_sequence=self._sequence + 1
-            )
+            self._progress[node_id] = Progress(self.log.last_index + 1, now_s, first_sequence=self._sequence + 1)
             self._in_sync.leave(node_id)
 
     def receive(self, message: r.RaftMessage, payload: Payload | None, now_s: float) -> None:

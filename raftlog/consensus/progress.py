@@ -46,9 +46,7 @@ class Progress:
         "waiting_since_s",
     )
 
-    def __init__(
-        self, next_index: int, now_s: float, *, caught_up_s: float = NEVER_S, first_sequence: int = 0
-    ) -> None:
+    def __init__(self, next_index: int, now_s: float, *, caught_up_s: float = NEVER_S, first_sequence: int = 0) -> None:
         """`first_sequence`: of the first message of this leadership to it."""
         self.mode = Mode.PROBE
         self.next_index = next_index

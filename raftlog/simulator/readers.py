@@ -130,7 +130,7 @@ class Reader:
             records = list(decode(payload))
         except CorruptMessageError as error:
             if asked.verify:
-                raise Broken("diverged", f"a fetch that the leader verified was answered with damage: {error}") from None
+                raise Broken("diverged", f"a verified fetch was answered with damage: {error}") from None
             self._verify = True
             return
         self._verify = False
