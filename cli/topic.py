@@ -8,8 +8,9 @@ import click
 
 from raftlog.config import config_for_people
 from raftlog.errors import ErrorCode, error_for
+from raftlog.types import TopicPartition
 
-from .explain import unknown_topic
+from .explain import unknown_partition, unknown_topic
 from .options import bootstrap_option, json_option, parse_pairs
 from .output import ids_text, note, print_json, print_table, size_text, warn
 
@@ -248,6 +249,47 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
         print_json({"topic": name, "deleted": True})
     else:
         click.echo(f"deleted topic {name}")
+
+
+@topic.command("delete-records")
+@click.argument("name")
+@click.option("--partition", type=click.IntRange(min=0), required=True, metavar="P", help="Of this partition.")
+@click.option(
+    "--before",
+    required=True,
+    metavar="OFFSET|end",
+    help="The first record that stays; end: all that can be read now are deleted.",
+)
+@bootstrap_option
+@json_option
+def delete_records(name: str, partition: int, before: str, bootstrap: str, as_json: bool) -> None:
+    """Delete the oldest records of a partition.
+
+    Everything below the offset is gone at once, for all consumers, and cannot be undone. Offsets
+    stay as they are. Disk space comes back by whole segments, and not before they are closed.
+
+    \b
+    Examples:
+        raftlog topic delete-records orders --partition 0 --before 1000
+        raftlog topic delete-records orders --partition 0 --before end
+    """
+    if before != "end" and not before.isdecimal():
+        raise click.BadParameter(f"{before!r} is neither an offset nor end", param_hint="--before")
+    from raftlog import Admin
+    from raftlog.protocol.altering import HIGH_WATERMARK
+
+    place = TopicPartition(name, partition)
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        (found,) = admin.describe_topics([name])
+        if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            raise unknown_topic(name)
+        if partition >= len(found.partitions):
+            raise unknown_partition(name, partition, len(found.partitions))
+        start = admin.delete_records({place: HIGH_WATERMARK if before == "end" else int(before)})[place]
+    if as_json:
+        print_json({"topic": name, "partition": partition, "log_start_offset": start})
+    else:
+        click.echo(f"{place} starts at offset {start}")
 
 
 def _witnesses_text(count: int) -> str:

@@ -48,6 +48,7 @@ class ErrorCode(enum.IntEnum):
     NOT_CONTROLLER = 41
     INVALID_REQUEST = 42
     UNSUPPORTED_FOR_MESSAGE_FORMAT = 43
+    POLICY_VIOLATION = 44
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45
     DUPLICATE_SEQUENCE_NUMBER = 46
     INVALID_PRODUCER_EPOCH = 47
@@ -232,6 +233,12 @@ class UnsupportedForMessageFormatError(RaftlogError):
     """A record batch that is not magic 2."""
 
     code = ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
+
+
+class PolicyViolationError(RaftlogError):
+    """The topic's settings do not allow it."""
+
+    code = ErrorCode.POLICY_VIOLATION
 
 
 class OutOfOrderSequenceNumberError(RaftlogError):

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from raftlog.client.bounds import list_offsets_call
 from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
 from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError, error_for
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, TOPIC_SETTLE_S
-from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
+from raftlog.protocol.altering import (
+    HIGH_WATERMARK,
+    CreatePartitionsRequest,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    IncrementalAlterConfigsRequest,
+)
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -26,7 +33,7 @@ from raftlog.protocol.messages import (
     TopicResult,
     TopicsResponse,
 )
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus
+from raftlog.types import LATEST_TIMESTAMP, METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus, TopicPartition
 
 T = TypeVar("T")
 _SETTLE_AGAIN_S = 0.02
@@ -158,6 +165,32 @@ class Admin:
             return False  # it is not reachable now
         return all(topic.error_code == code and len(topic.partitions) >= partitions for topic in found)
 
+    def delete_records(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Deletes what lies below these offsets, for ever; HIGH_WATERMARK (-1): all that can be read now.
+
+        Returns where each log starts now, once that is durable on every in-sync replica. Raises the first error, when
+        others may be done: OffsetOutOfRangeError beyond the end, PolicyViolationError for a topic that is only
+        compacted, InvalidTopicError for raftlog's own, UnknownTopicOrPartitionError.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        # Looked up once: a second attempt must not delete what came after the first.
+        ends = self._offsets([place for place, offset in offsets.items() if offset == HIGH_WATERMARK], LATEST_TIMESTAMP)
+        offsets = {**offsets, **ends}
+        calls = {place: _delete_call(TopicPartition(*place), offset, deadline_s) for place, offset in offsets.items()}
+        for call in calls.values():
+            self._engine.submit(call)
+        return {place: _result(call) for place, call in calls.items()}
+
+    def _offsets(self, places: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
+        deadline_s = time.monotonic() + self._timeout_s
+        calls = {
+            place: list_offsets_call(TopicPartition(*place), timestamp_ms, deadline_s=deadline_s, linearizable=True)
+            for place in places
+        }
+        for call in calls.values():
+            self._engine.submit(call)
+        return {place: _result(call).offset for place, call in calls.items()}
+
     def list_topics(self) -> list[str]:
         """Names of the users' topics, sorted."""
         return sorted(topic.name for topic in self.describe_topics())
@@ -230,10 +263,7 @@ class Admin:
             deadline_s = time.monotonic() + self._timeout_s
         call = Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
         self._engine.submit(call)
-        try:
-            result: T = call.future.result()
-        except RaftlogError as error:
-            raise error.with_traceback(None) from None
+        result: T = _result(call)
         return result
 
     def _attempt_ms(self) -> int:
@@ -248,6 +278,30 @@ class Admin:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _delete_call(place: TopicPartition, offset: int, deadline_s: float) -> Call:
+    def request(correlation_id: int, topic_id: bytes) -> Request:
+        return DeleteRecordsRequest(
+            correlation_id=correlation_id,
+            topic_id=topic_id,
+            partition=place.partition,
+            offset=offset,
+            timeout_ms=int(ADMIN_ATTEMPT_S * 1000),
+        )
+
+    def read(answer: Answer, payload: bytes, maybe_done: bool) -> int:
+        return _expect(DeleteRecordsResponse)(answer, payload, maybe_done).log_start_offset
+
+    what = f"delete records of {place}"
+    return Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
+
+
+def _result(call: Call) -> Any:
+    try:
+        return call.future.result()
+    except RaftlogError as error:
+        raise error.with_traceback(None) from None
 
 
 def _expect(kind: type[T]) -> Callable[[Answer, bytes, bool], T]:

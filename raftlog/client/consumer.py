@@ -12,21 +12,19 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from raftlog.client.calls import Call
+from raftlog.client.bounds import list_offsets_call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
-from raftlog.client.exchange import Answer, Request
 from raftlog.client.fetched import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
 from raftlog.errors import (
     ClosedError,
     CorruptMessageError,
-    InvalidRequestError,
     NoBrokersAvailableError,
     RaftlogError,
     RequestTimedOutError,
 )
-from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS, OFFSETS_ATTEMPT_S
-from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
+from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
+from raftlog.protocol.messages import ListOffsetsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
 T = TypeVar("T")
@@ -240,13 +238,8 @@ class Consumer:
         deadline_s = time.monotonic() + self._timeout_s
         calls: dict[TopicPartition, Future[Any]] = {}
         for place, timestamp_ms in timestamps_ms.items():
-            call = Call(
-                f"offsets of {TopicPartition(*place)}",
-                TopicPartition(*place),
-                _list_offsets_request(place[1], timestamp_ms, linearizable),
-                _read_offsets,
-                deadline_s=deadline_s,
-                attempt_s=OFFSETS_ATTEMPT_S,
+            call = list_offsets_call(
+                TopicPartition(*place), timestamp_ms, deadline_s=deadline_s, linearizable=linearizable
             )
             self._engine.submit(call)
             calls[place] = call.future
@@ -370,25 +363,6 @@ class Consumer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _list_offsets_request(partition: int, timestamp_ms: int, linearizable: bool) -> Callable[[int, bytes], Request]:
-    def request(correlation_id: int, topic_id: bytes) -> Request:
-        return ListOffsetsRequest(
-            correlation_id=correlation_id,
-            topic_id=topic_id,
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-            linearizable=linearizable,
-        )
-
-    return request
-
-
-def _read_offsets(answer: Answer, _payload: bytes, _maybe_done: bool) -> ListOffsetsResponse:
-    if not isinstance(answer, ListOffsetsResponse):
-        raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
-    return answer
 
 
 def _result(future: Future[T]) -> T:

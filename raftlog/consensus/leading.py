@@ -22,6 +22,10 @@ class Leading(Following):
         """As leader: what is known of a follower."""
         return self._progress.get(node_id)
 
+    def progress_of_replicas(self) -> list[tuple[int, Progress]]:
+        """As leader: what is known of each follower that holds records."""
+        return [(node_id, progress) for node_id, progress in self._progress.items() if node_id in self.replicas]
+
     @property
     def in_sync(self) -> tuple[int, ...]:
         """The in-sync replicas, this leader among them; empty on a follower."""
@@ -151,6 +155,7 @@ class Leading(Following):
                 )
             progress.on_success(m.sequence, m.match_index, now_s, self._sequence + 1)
             progress.note_log_end(self.log.last_index, now_s)
+            progress.log_start_offset = m.log_start_offset
             if m.log_start_offset > self.log.log_start_offset:
                 self.delete_head(m.log_start_offset)  # of an earlier leader: what it let go does not come back
         elif m.damaged:

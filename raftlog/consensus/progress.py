@@ -39,6 +39,7 @@ class Progress:
         "answered_sequence",
         "caught_up_s",
         "doubt",
+        "log_start_offset",
         "match_index",
         "mode",
         "next_index",
@@ -52,6 +53,7 @@ class Progress:
         self.next_index = next_index
         self.match_index = 0
         self.doubt = Doubt.NONE
+        self.log_start_offset = 0  # where its log starts, durably, as it said last
         self.replied_s = now_s
         self.caught_up_s = caught_up_s  # the last time at which it is known to have held all of the leader's log
         self.waiting_since_s = float("inf")  # since then it owes the leader a success

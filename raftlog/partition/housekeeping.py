@@ -41,6 +41,7 @@ class Housekeeping:
                 start = self._log.retention_start(self._clock.wall_ms())
                 if start > self._log.log_start_offset:
                     self._group.delete_head(start)
+            self._group.delete_head(self._log.log_start_offset)  # what DeleteRecords left, once it is closed
             if now_s >= self._scrub_due_s:
                 self._scrub_due_s = now_s + limits.SCRUB_S
                 self._log.scrub(limits.SCRUB_BYTES)

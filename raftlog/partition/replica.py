@@ -4,7 +4,7 @@ One turn, in this order, each step BEFORE the next (docs/durability.md):
 
     1 receive     on_raft, on_request: take input, decide, append what a leader sent
     2 tick        elections and timers
-    3 append      as leader: all waiting produce requests, one write
+    3 append      as leader: all waiting produce requests, one write; DeleteRecords moves the log start
     4 replicate   AppendEntries leave; the leader does not count itself yet
     5 persist     one fdatasync for all that was appended, and `state` when it changed
     6 commit      count what is durable; held votes and success replies leave
@@ -26,6 +26,7 @@ from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import DiskFullError, ErrorCode, RaftlogError
+from raftlog.partition.deleting import Deleting
 from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.moving import Moving
 from raftlog.partition.reads import Reads
@@ -33,6 +34,7 @@ from raftlog.partition.repeats import Taken, WaitingForAcks, admit
 from raftlog.partition.reporting import status_of
 from raftlog.partition.waiting import Answers, Done, Produce
 from raftlog.protocol import messages as m
+from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import check_batch
 from raftlog.storage.log import PartitionLog
@@ -51,8 +53,8 @@ FAIL_POINTS = (
 
 _ACKS = (-1, 0, 1)
 
-ClientRequest = m.ProduceRequest | m.FetchRequest | m.ListOffsetsRequest
-ClientResponse = m.ProduceResponse | m.FetchResponse | m.ListOffsetsResponse
+ClientRequest = m.ProduceRequest | m.FetchRequest | m.ListOffsetsRequest | DeleteRecordsRequest
+ClientResponse = m.ProduceResponse | m.FetchResponse | m.ListOffsetsResponse | DeleteRecordsResponse
 
 
 class Outbox(Protocol):
@@ -98,6 +100,7 @@ class Replica:
         self._to_append: list[Taken] = []
         self._waiting = WaitingForAcks()
         self._reads = Reads(log, self._group, clock, outbox)
+        self._deleting = Deleting(log, self._group, self._reads, outbox)
         self._house = Housekeeping(log, self._group, clock)
         self._answers = Answers()
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
@@ -166,9 +169,8 @@ class Replica:
     def next_wakeup_s(self) -> float:
         """Monotonic time at which a turn is due even without input."""
         now_s = self._clock.monotonic_s()
-        due_s = min(
-            self._group.next_wakeup_s(), self._reads.next_deadline_s, self._house.next_due_s(now_s), self._moving.ends_s
-        )
+        client_s = min(self._reads.next_deadline_s, self._deleting.next_deadline_s)
+        due_s = min(self._group.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.ends_s)
         if self._to_append and not self._moving.under_way:
             return now_s
         if self._waiting.count:
@@ -204,6 +206,8 @@ class Replica:
             self._on_produce(client, request, payload, code)  # type: ignore[arg-type]
         elif kind is m.FetchRequest:
             self._reads.on_fetch(client, request, code)  # type: ignore[arg-type]
+        elif isinstance(request, DeleteRecordsRequest):
+            self._deleting.on_request(client, request, code, self.spec, self._clock.monotonic_s())
         else:
             self._reads.on_list_offsets(client, request, code)  # type: ignore[arg-type]
 
@@ -276,6 +280,7 @@ class Replica:
         if self._to_append and not self._moving.under_way:
             self._append()
         self._fail_point("turn: appended")
+        self._deleting.move()
         self._group.replicate(now_s)
         self._fail_point("turn: replicated")
         try:
@@ -291,6 +296,7 @@ class Replica:
         self._advance_watermark()
         self._fail_point("turn: committed")
         self._answer_produces(now_s)
+        self._deleting.answer(now_s)
         self._fail_point("turn: answered")
         self._reads.serve(now_s)
         self._fail_point("turn: served")
@@ -309,6 +315,7 @@ class Replica:
             and not self._waiting.count
             and not self._answers.by_client
             and not self._moving.under_way
+            and not self._deleting.has_waiting
             and self._watermark_index == self._group.commit_index
             and now_s < self._reads.next_deadline_s
             and not self._reads.has_unserved
@@ -327,6 +334,7 @@ class Replica:
             self._to_append.clear()
             self._moving.end()
             self._reads.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self._deleting.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._led_term = term
         self._log.tail_cache_bytes = limits.TAIL_CACHE_BYTES if term else limits.FOLLOWER_TAIL_BYTES
 

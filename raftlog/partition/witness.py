@@ -20,6 +20,7 @@ from raftlog.consensus.witness import WitnessGroup
 from raftlog.errors import DiskFullError, ErrorCode
 from raftlog.partition.replica import ClientRequest, ClientResponse, Outbox
 from raftlog.protocol import messages as m
+from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import ReplicaSpec, ReplicaStatus, Role
@@ -139,6 +140,10 @@ class Witness:
                 response = m.ProduceResponse(results=[m.ProduceResult(asked, int(code), -1, leader_id, leader_epoch)])
             case m.FetchRequest(correlation_id=asked):
                 response = m.FetchResponse(
+                    correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
+                )
+            case DeleteRecordsRequest(correlation_id=asked):
+                response = DeleteRecordsResponse(
                     correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
                 )
             case m.ListOffsetsRequest(correlation_id=asked):

@@ -37,6 +37,9 @@ def judge_records(world: World) -> None:
                 raise Broken("lost", f"acknowledged {value!r} is not at offset {offset}")
     for client in world.clients.values():
         client.judge(content)
+    for trimmer in world.trimmers.values():
+        for node_id in holders:
+            trimmer.judge(world.machines[node_id].log.log_start_offset)
 
 
 def _read_all(machine: Machine) -> Content:

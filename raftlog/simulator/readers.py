@@ -97,7 +97,7 @@ class Reader:
 
     def on_response(self, response: ClientResponse, payload: bytes | None) -> None:
         asked = self._asked
-        assert not isinstance(response, m.ProduceResponse)
+        assert isinstance(response, (m.FetchResponse, m.ListOffsetsResponse))
         if asked is None or response.correlation_id != asked.correlation_id:
             return
         self._asked = None

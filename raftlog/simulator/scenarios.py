@@ -263,6 +263,18 @@ def moving_horizon(world: World) -> None:
     _under(world, ["isolate", "cut", "power", "kill", "wipe", "pause", "delay", "disk_full", "fail_point", "garble"])
 
 
+def trimmed_head(world: World) -> None:
+    """Records are deleted up to any offset while nodes are away, lose power or their disks, and leaders change."""
+    retention_bytes = world.rng.choice((-1, -1, 20_000))
+    world.configure(TopicConfig(segment_bytes=4096, retention_bytes=retention_bytes, max_record_bytes=MAX_RECORD_BYTES))
+    world.add_clients(1, think_s=0.05, depth=2)
+    add_producers(world, 1, think_s=0.05)
+    world.add_readers(1)
+    world.add_trimmer()
+    kinds = ["isolate", "cut", "power", "kill", "wipe", "pause", "delay", "disk_full", "fail_point", "hand_over"]
+    _under(world, kinds)
+
+
 def no_room(world: World) -> None:
     """Disks fill up and have room again while leaders change and segments roll."""
     world.configure(TopicConfig(segment_bytes=4096, retention_bytes=40_000, max_record_bytes=MAX_RECORD_BYTES))
@@ -374,6 +386,7 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "moving-leader": moving_leader,
     "narrow-links": narrow_links,
     "moving-horizon": moving_horizon,
+    "trimmed-head": trimmed_head,
     "no-room": no_room,
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,

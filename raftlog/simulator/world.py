@@ -22,6 +22,7 @@ from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
 from raftlog.simulator.producing import ProducingClient
 from raftlog.simulator.readers import Reader
+from raftlog.simulator.trimming import Trimmer
 from raftlog.storage.log import PartitionLog
 from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
 
@@ -75,6 +76,7 @@ class World:
         self.clients: dict[str, Client | ProducingClient] = {}
         self.read: dict[int, bytes] = {}  # offset -> what a consumer was given
         self.readers: dict[str, Reader] = {}
+        self.trimmers: dict[str, Trimmer] = {}
         self.steps = 0
         self.stops: dict[int, str] = {}  # node -> why it stopped by itself while its disk was whole
         self.trace: deque[str] = deque(maxlen=_TRACE_LINES)
@@ -255,6 +257,10 @@ class World:
             reader = self.readers[client]
             self.events.after(self.rng.uniform(0.0002, 0.001), lambda: reader.on_response(response, payload))
             return
+        if client in self.trimmers:
+            trimmer = self.trimmers[client]
+            self.events.after(self.rng.uniform(0.0002, 0.001), lambda: trimmer.on_response(response))
+            return
         if isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
             self.invariants.on_watermark(response.leader_epoch, response.offset)
         if isinstance(response, ProduceResponse):
@@ -294,6 +300,12 @@ class World:
                 read=self.read,
                 acked=self.acked,
             )
+
+    def add_trimmer(self) -> None:
+        trimmer = Trimmer(
+            name="t0", spec=self.spec, events=self.events, rng=random.Random(self.seed * 41), send=self.send_request
+        )
+        self.trimmers[trimmer.name] = trimmer
 
     def configure(self, config: TopicConfig) -> None:
         """Topic settings, before the machines start or while they run."""
@@ -337,6 +349,8 @@ class World:
             client.stopped = True
         for reader in self.readers.values():
             reader.stopped = True
+        for trimmer in self.trimmers.values():
+            trimmer.stopped = True
         if self.invariants.latent:
             deadline_s += self._scrub_s()
         while not self._equal():

@@ -72,3 +72,20 @@ def test_raftlog_s_own_topics_are_not_altered_and_not_listed_unless_asked_for(cl
     assert b"belongs to raftlog itself" in refused.stderr
     assert b"__" not in run(cluster, "topic", "list").stdout
     assert b"does not exist" in run(cluster, "topic", "alter", unique("nobody"), "--partitions", "3", code=1).stderr
+
+
+def test_records_are_deleted_up_to_exactly_the_offset(cluster: LocalCluster) -> None:
+    name = unique("trimmed")
+    run(cluster, "topic", "create", name)
+    run(cluster, "produce", name, stdin=b"a\nb\nc\nd\n")
+    delete = ("topic", "delete-records", name, "--partition")
+    assert _json(cluster, *delete, "0", "--before", "3") == {"topic": name, "partition": 0, "log_start_offset": 3}
+    assert run(cluster, "consume", name, "--from", "beginning", "--exit-at-end").stdout == b"d\n"
+    assert b"starts at offset 4" in run(cluster, *delete, "0", "--before", "end").stdout
+    assert b"OFFSET_OUT_OF_RANGE" in run(cluster, *delete, "0", "--before", "5", code=1).stderr
+    assert b"neither an offset nor end" in run(cluster, *delete, "0", "--before", "-1", code=2).stderr
+    assert b"no partition 1" in run(cluster, *delete, "1", "--before", "3", code=1).stderr
+    run(cluster, "topic", "alter", name, "--config", "cleanup.policy=compact")
+    assert b"POLICY_VIOLATION" in run(cluster, *delete, "0", "--before", "4", code=1).stderr
+    run(cluster, "topic", "delete", name)
+    assert b"does not exist" in run(cluster, *delete, "0", "--before", "1", code=1).stderr

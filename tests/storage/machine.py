@@ -146,6 +146,7 @@ class CrashScript:
         self.machine = machine
         self.entries: dict[int, tuple[int, bytes | None]] = {}  # durable or attempted
         self.durable_last = 1
+        self.durable_start = 0
         self.durable_vote = (0, -1)
         self.attempted_votes = {(0, -1)}
         self.horizons = {2}
@@ -242,6 +243,8 @@ class CrashScript:
         # Which horizon that gives is the log's to say; either may be found after a crash.
         self.horizons = set(before) | {log.last_index + 1}
         log.delete_head(start)
+        assert log.log_start_offset == start
+        self.durable_start = start
         self.horizons = {log.horizon_index}
         self.entries = {index: entry for index, entry in before.items() if index >= log.horizon_index}
 
@@ -289,6 +292,7 @@ class CrashScript:
         for index, entry in found.items():
             assert self.entries[index] == entry, f"Raft index {index} changed"
         assert (log.term, log.voted_for) in self.attempted_votes
+        assert log.log_start_offset >= min(self.durable_start, log.log_end_offset), "what was deleted is back"
         assert log.term >= self.durable_vote[0], "the term went back"
         if log.term == self.durable_vote[0]:
             assert log.voted_for == self.durable_vote[1], "a vote was forgotten"

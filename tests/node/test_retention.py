@@ -1,0 +1,332 @@
+"""Records that go: by age, by size and by DeleteRecords, while clients are at work and nodes fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, TopicPartition
+from raftlog.clock import SystemClock
+from raftlog.errors import OffsetOutOfRangeError, RaftlogError
+from raftlog.limits import STATUS_S
+from raftlog.node.local import LocalCluster
+from raftlog.protocol.altering import HIGH_WATERMARK
+from raftlog.record.batch import decode
+from raftlog.storage.disk import OsDisk
+from raftlog.storage.index import MemoryIndex
+from raftlog.storage.log import PartitionLog
+from raftlog.types import Flush, ReplicaStatus, TopicConfig
+from tests.cli.command import unique
+from tests.conftest import ClusterFactory
+from tests.node import asking
+
+SEGMENT_BYTES = 20_000
+RETENTION_BYTES = 60_000
+
+
+def new_topic(bootstrap: str, partitions: int = 1, **config: str) -> TopicPartition:
+    name = unique("kept")
+    with Admin(bootstrap) as admin:
+        (made,) = admin.create_topics([NewTopic(name=name, partitions=partitions, config=config)])
+        assert not made.error_code, made.error_text
+    return TopicPartition(name, 0)
+
+
+def send(bootstrap: str, place: TopicPartition, count: int, first: int = 0) -> None:
+    """Values that say their number, small batches, so that segments have many."""
+    with Producer(bootstrap, linger_ms=0, batch_bytes=2000) as producer:
+        futures = [producer.send(place.topic, value(n), partition=place.partition) for n in range(first, first + count)]
+        producer.flush(60)
+        for future in futures:
+            future.result(0)
+
+
+def value(number: int) -> bytes:
+    return b"%08d" % number * 20
+
+
+def statuses(cluster: LocalCluster, place: TopicPartition) -> list[ReplicaStatus]:
+    """Of those nodes that run, as any of them sees it."""
+    endpoint = cluster.endpoints[min(cluster.pids)]
+    return [s for s in asking.statuses(endpoint, place.topic) if s.partition == place.partition and s.worker_pid]
+
+
+def leader_of(cluster: LocalCluster, place: TopicPartition) -> int:
+    return asking.until(lambda: next((s.node_id for s in statuses(cluster, place) if s.in_sync), 0), 30.0)
+
+
+def is_equal(cluster: LocalCluster, place: TopicPartition) -> bool:
+    found = statuses(cluster, place)
+    ends = {(s.log_start_offset, s.high_watermark, s.log_end_offset) for s in found}
+    return len(found) == len(cluster.endpoints) and len(ends) == 1 and not any(s.doubt for s in found)
+
+
+def records_on_disk(cluster: LocalCluster, place: TopicPartition) -> list[dict[int, bytes | None]]:
+    """What each node holds from its log start on. Stops the cluster."""
+    (topic_id,) = {s.topic_id for s in statuses(cluster, place)}
+    cluster.close()
+    found = []
+    for node_id in cluster.endpoints:
+        log = PartitionLog.open(
+            disk=OsDisk(),
+            directory=str(cluster.directory / str(node_id) / f"{place}"),
+            topic_id=topic_id,
+            config=TopicConfig(),
+            flush=Flush.ALWAYS,
+            clock=SystemClock(),
+            index=lambda path: MemoryIndex(),
+        )
+        start = offset = log.log_start_offset
+        held: dict[int, bytes | None] = {}
+        while data := log.read(offset, 1 << 20, log.log_end_offset):
+            held.update({record.offset: record.value for record in decode(data) if record.offset >= start})
+            offset = max(held) + 1
+        log.close()
+        found.append(held)
+    return found
+
+
+def bytes_of(cluster: LocalCluster, node_id: int, place: TopicPartition) -> int:
+    """Of segments; 0 when the directory is gone."""
+    directory: Path = cluster.directory / str(node_id) / f"{place}"
+    total = 0
+    for path in directory.glob("log.*/*.log"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+class Reading(threading.Thread):
+    """Consumes from the beginning on; what it was given is judged when it is stopped."""
+
+    def __init__(self, bootstrap: str, place: TopicPartition) -> None:
+        super().__init__(daemon=True)
+        self.records: list[ConsumerRecord] = []
+        self.failure: RaftlogError | None = None
+        self._address = bootstrap
+        self._place = place
+        self._stopping = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with Consumer(self._place.topic, bootstrap_servers=self._address, auto_offset_reset="earliest") as consumer:
+                while not self._stopping.is_set():
+                    for records in consumer.poll(timeout_ms=200).values():
+                        self.records += records
+        except RaftlogError as error:
+            self.failure = error
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(30)
+        assert self.failure is None, self.failure
+
+
+@contextmanager
+def reading(bootstrap: str, place: TopicPartition) -> Iterator[Reading]:
+    reader = Reading(bootstrap, place)
+    try:
+        yield reader
+    finally:
+        reader.stop()
+
+
+def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_absence(
+    fresh_cluster: ClusterFactory,
+) -> None:
+    cluster = fresh_cluster()
+    place = new_topic(cluster.bootstrap)
+    leader = leader_of(cluster, place)
+    away = next(node_id for node_id in cluster.endpoints if node_id != leader)
+    with reading(cluster.bootstrap, place) as reader, Admin(cluster.bootstrap) as admin:
+        send(cluster.bootstrap, place, 300)
+        asking.until(lambda: len(reader.records) == 300)
+        cluster.kill(away)
+        # The change has to reach two that run, and one that is away.
+        settings = {"segment.bytes": str(SEGMENT_BYTES), "retention.bytes": str(RETENTION_BYTES)}
+        admin.alter_topic(place.topic, settings)
+        send(cluster.bootstrap, place, 1500, first=300)
+        sender = threading.Thread(target=send, args=(cluster.bootstrap, place, 1500, 1800))
+        sender.start()
+        time.sleep(0.3)
+        cluster.kill(leader)  # in the middle; nobody leads without it
+        cluster.start(leader)
+        sender.join(60)
+        assert not sender.is_alive()
+        cluster.start(away)
+        send(cluster.bootstrap, place, 300, first=3300)
+        asking.until(lambda: reader.records and reader.records[-1].offset == 3599, 30.0)
+        asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].log_start_offset > 2000, 30.0)
+        admin.alter_topic(place.topic, {"retention.bytes": "-1"})  # nothing goes while the nodes are stopped
+        time.sleep(1.5 * STATUS_S)  # what they say is no older than that
+        asking.until(lambda: is_equal(cluster, place))
+    for status in statuses(cluster, place):
+        # One that was away got many batches in one write, which is one segment: its bounds are its own.
+        assert RETENTION_BYTES <= bytes_of(cluster, status.node_id, place) < 3600 * len(value(0)) / 2
+    offsets = [record.offset for record in reader.records]
+    assert offsets == sorted(set(offsets)), "nothing is read twice, or out of order"
+    assert all(record.value == value(record.offset) for record in reader.records)
+    held = records_on_disk(cluster, place)
+    assert held[0] == held[1] == held[2] == {n: value(n) for n in range(min(held[0]), 3600)}
+
+
+def test_segments_go_by_age_once_retention_ms_is_set(cluster: LocalCluster) -> None:
+    place = new_topic(cluster.bootstrap)
+    send(cluster.bootstrap, place, 100)
+    with Admin(cluster.bootstrap) as admin:
+        admin.alter_topic(place.topic, {"segment.ms": "1000", "retention.ms": "1000"})
+
+        def gone() -> bool:
+            send(cluster.bootstrap, place, 1, first=next(numbers))  # a segment closes when something follows
+            found = statuses(cluster, place)
+            return len(found) == 3 and all(s.log_start_offset >= 100 for s in found)
+
+        numbers = iter(range(100, 1000))
+        asking.until(gone, 30.0)
+        admin.alter_topic(place.topic, {}, reset=["retention.ms", "segment.ms"])
+        (described,) = admin.describe_topics([place.topic])
+        assert described.config["retention_ms"] == TopicConfig().retention_ms
+        admin.delete_topics([place.topic])
+
+
+def test_a_consumer_behind_the_log_start_is_told_or_goes_where_it_said(cluster: LocalCluster) -> None:
+    place = new_topic(cluster.bootstrap)
+    send(cluster.bootstrap, place, 200)
+
+    def consumer(reset: str) -> Consumer:
+        opened = Consumer(bootstrap_servers=cluster.bootstrap, auto_offset_reset=reset, max_poll_records=10)
+        opened.assign([place])
+        opened.seek(place, 5)
+        return opened
+
+    with Admin(cluster.bootstrap) as admin, consumer("earliest") as earliest, consumer("latest") as latest:
+        assert admin.delete_records({place: 150}) == {place: 150}
+        earliest.seek(place, 5)
+        latest.seek(place, 5)
+        with consumer("none") as told:
+            with pytest.raises(OffsetOutOfRangeError):
+                asking.until(lambda: told.poll(timeout_ms=500))
+            told.seek(place, 150)
+            assert asking.until(lambda: told.poll(timeout_ms=500))[place][0].offset == 150
+        assert asking.until(lambda: earliest.poll(timeout_ms=500))[place][0].offset == 150
+        latest.poll(timeout_ms=1000)
+        asking.until(lambda: latest.position(place) == 200)
+        send(cluster.bootstrap, place, 1, first=200)
+        assert asking.until(lambda: latest.poll(timeout_ms=500))[place][0].offset == 200
+        assert earliest.beginning_offsets([place]) == {place: 150}
+        admin.delete_topics([place.topic])
+
+
+def test_reading_never_deletes(cluster: LocalCluster) -> None:
+    place = new_topic(cluster.bootstrap, **{"segment.bytes": str(SEGMENT_BYTES), "retention.ms": "-1"})
+    send(cluster.bootstrap, place, 500)
+    sizes = [bytes_of(cluster, node_id, place) for node_id in cluster.endpoints]
+    for _ in range(3):
+        with Consumer(place.topic, bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
+            read: list[ConsumerRecord] = []
+            while len(read) < 500:
+                read += [record for records in consumer.poll(timeout_ms=1000).values() for record in records]
+        assert [record.value for record in read] == [value(n) for n in range(500)]
+    assert {s.log_start_offset for s in statuses(cluster, place)} == {0}
+    assert [bytes_of(cluster, node_id, place) for node_id in cluster.endpoints] == sizes
+    with Admin(cluster.bootstrap) as admin:
+        admin.delete_topics([place.topic])
+
+
+def test_deleted_records_stay_deleted_when_their_leader_is_killed_and_a_follower_was_away(
+    fresh_cluster: ClusterFactory,
+) -> None:
+    cluster = fresh_cluster()
+    place = new_topic(cluster.bootstrap, **{"segment.bytes": str(SEGMENT_BYTES), "retention.ms": "-1"})
+    leader = leader_of(cluster, place)
+    away = next(node_id for node_id in cluster.endpoints if node_id != leader)
+    send(cluster.bootstrap, place, 600)
+    cluster.kill(away)
+    with Admin(cluster.bootstrap) as admin:
+        before = bytes_of(cluster, leader, place)
+        assert admin.delete_records({place: 501}) == {place: 501}
+        cluster.kill(leader)
+        cluster.start(away)
+        other = leader_of(cluster, place)
+        with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
+            assert consumer.beginning_offsets([place]) == {place: 501}
+        assert bytes_of(cluster, other, place) < before / 2
+        cluster.start(leader)
+        asking.until(lambda: is_equal(cluster, place), 30.0)
+        assert admin.delete_records({place: HIGH_WATERMARK}) == {place: 600}
+        asking.until(lambda: {s.log_start_offset for s in statuses(cluster, place)} == {600}, 30.0)
+        send(cluster.bootstrap, place, 300, first=600)
+        asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].high_watermark == 900, 30.0)
+    held = records_on_disk(cluster, place)
+    assert held[0] == held[1] == held[2] == {n: value(n) for n in range(600, 900)}
+
+
+def test_a_topic_made_anew_again_and_again_never_meets_its_old_logs(fresh_cluster: ClusterFactory) -> None:
+    """A producer and a consumer use the name all the while; each time another node is down."""
+    cluster = fresh_cluster()
+    name = new_topic(cluster.bootstrap).topic
+    place = TopicPartition(name, 0)
+    rounds = 3
+    got: list[bytes] = []
+    stopping = threading.Event()
+
+    def consume() -> None:
+        with Consumer(name, bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
+            while not stopping.is_set():
+                try:
+                    for records in consumer.poll(timeout_ms=200).values():
+                        got.extend(record.value or b"" for record in records)
+                except RaftlogError:
+                    continue  # it does not exist for a while
+
+    reader = threading.Thread(target=consume, daemon=True)
+    reader.start()
+    ids = set()
+    try:
+        with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap, linger_ms=0) as producer:
+            for turn in range(rounds):
+                down = turn % 3 + 1
+                sent = [producer.send(name, b"%d:%d:" % (turn, n) + bytes(500)) for n in range(200)]
+                producer.flush(60)
+                assert [future.result(0).offset for future in sent] == list(range(200)), "each life begins at 0"
+                asking.until(lambda turn=turn: sum(v.startswith(b"%d:" % turn) for v in got) >= 200, 30.0)
+                cluster.kill(down)
+                (topic,) = admin.describe_topics([name])
+                ids.add(topic.topic_id)
+                (gone,) = admin.delete_topics([name])
+                assert not gone.error_code, gone.error_text
+                (made,) = admin.create_topics([NewTopic(name=name, replication_factor=3)])
+                assert not made.error_code, made.error_text
+                assert bytes_of(cluster, down, place) > 100_000, "it was not there to delete it"
+                cluster.start(down)
+                asking.until(lambda made=made: _hosts_only(cluster, place, made.topic_id), 30.0)
+            assert producer.send(name, b"last").result(30).offset == 0
+            asking.until(lambda: got[-1] == b"last", 30.0)
+    finally:
+        stopping.set()
+        reader.join(30)
+    assert len(ids) == rounds
+    lives = [v.split(b":")[0] for v in got]
+    assert lives == sorted(lives), "a new life's records are never followed by an old one's"
+    asking.until(lambda: is_equal(cluster, place), 30.0)
+    for node_id in cluster.endpoints:
+        left = {path.name for path in (cluster.directory / str(node_id)).iterdir() if path.is_dir()}
+        assert left == {"__cluster_metadata-0", f"{place}"}
+        assert bytes_of(cluster, node_id, place) < 1000, "the space of the old lives is given back"
+    held = records_on_disk(cluster, place)
+    assert held == [{0: b"last"}] * 3
+
+
+def _hosts_only(cluster: LocalCluster, place: TopicPartition, topic_id: bytes) -> bool:
+    found = statuses(cluster, place)
+    clean = all(bytes_of(cluster, node_id, place) == 0 for node_id in cluster.endpoints)
+    leftovers = [path for node_id in cluster.endpoints for path in (cluster.directory / str(node_id)).glob("*.deleted")]
+    return len(found) == 3 and {s.topic_id for s in found} == {topic_id} and clean and not leftovers
