@@ -18,6 +18,7 @@ from .explain import unknown_partition, unknown_topic
 from .options import bootstrap_option
 from .output import note
 from .record_format import Formatter, compile_format, format_json
+from .when import parse_when
 
 if TYPE_CHECKING:
     from raftlog import Consumer
@@ -34,8 +35,9 @@ _STALLED_S = 30.0  # with --exit-at-end, the longest wait for records that are k
     "start",
     default="end",
     show_default=True,
-    metavar="beginning|end|OFFSET",
-    help="Where to start in each partition.",
+    metavar="beginning|end|OFFSET|TIME",
+    help="Where to start in each partition. TIME: the first record at or after it, as 2026-11-22T10:00 (local; or with "
+    "Z or an offset; or the date alone), or so long ago: -90s, -30m, -1h, -2d.",
 )
 @click.option(
     "--partition",
@@ -77,21 +79,32 @@ def consume(
         raftlog consume orders
         raftlog consume orders --from beginning --exit-at-end
         raftlog consume orders --from 1000 --partition 0 --max 10 --json
+        raftlog consume orders --from 2026-11-22T10:00
+        raftlog consume orders --from -1h --exit-at-end
         raftlog consume orders clicks --format '%t %p %o %k %v\\n'
     """
     formatter = format_json if as_json else _formatter(template)
-    if start not in ("beginning", "end") and not start.isdecimal():
-        raise click.BadParameter(f"{start!r} is neither beginning, end nor an offset", param_hint="--from")
+    since_ms = _since_ms(start)
     from raftlog import Consumer
 
     with contextlib.suppress(KeyboardInterrupt):
         partitions = _partitions(bootstrap, dict.fromkeys(topics), numbers)
         # What retention deletes while we read is skipped, not an end.
         with Consumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
-            ends = _seek(consumer, partitions, start)
+            ends = _seek(consumer, partitions, start, since_ms)
             if exit_at_end and start == "end":
                 note("nothing to read: --exit-at-end from the end; add --from beginning")
             _copy(consumer, formatter, ends if exit_at_end else None, max_records)
+
+
+def _since_ms(start: str) -> int | None:
+    """None for what is no time."""
+    if start in ("beginning", "end") or start.isdecimal():
+        return None
+    try:
+        return parse_when(start, round(time.time() * 1000))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; nor beginning, end or an offset", param_hint="--from") from None
 
 
 def _formatter(template: str) -> Formatter:
@@ -119,13 +132,19 @@ def _partitions(bootstrap: str, topics: Iterable[str], numbers: tuple[int, ...])
     return chosen
 
 
-def _seek(consumer: Consumer, partitions: list[TopicPartition], start: str) -> dict[TopicPartition, int]:
+def _seek(
+    consumer: Consumer, partitions: list[TopicPartition], start: str, since_ms: int | None
+) -> dict[TopicPartition, int]:
     """Sets every position explicitly and returns the ends as they are now."""
     consumer.assign(partitions)
     ends = consumer.end_offsets(partitions, linearizable=True)
     beginnings = ends if start == "end" else consumer.beginning_offsets(partitions)
+    found = {} if since_ms is None else consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
     for partition in partitions:
         offset = beginnings[partition]
+        if since_ms is not None:
+            first = found[partition]
+            offset = ends[partition] if first is None else first.offset
         if start.isdecimal():
             offset = int(start)
             if not beginnings[partition] <= offset <= ends[partition]:
