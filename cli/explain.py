@@ -13,6 +13,8 @@ _ADVICE: dict[type[errors.RaftlogError], str] = {
     errors.InvalidReplicationFactorError: "`raftlog cluster status` shows the nodes",
     errors.LeaderNotAvailableError: "`raftlog cluster status` shows what is missing",
     errors.NotControllerError: "`raftlog cluster status` shows what is missing",
+    errors.NonEmptyGroupError: "`raftlog group describe` shows the members, which have to end first",
+    errors.GroupIdNotFoundError: "`raftlog group list` shows the groups",
     errors.OffsetOutOfRangeError: "`raftlog topic describe` shows the offsets that can be read",
     errors.MessageTooLargeError: "the topic's max_record_bytes is the limit",
     errors.NotEnoughReplicasError: "`raftlog topic describe` shows the in-sync replicas",

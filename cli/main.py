@@ -26,6 +26,7 @@ NOUNS = {
     "topic": "Create, list, describe, change and delete topics.",
     "produce": "Write records to a topic, one per line of a file or of stdin.",
     "consume": "Read the records of topics.",
+    "group": "Look at consumer groups, delete them, move their offsets.",
     "cluster": "Look at the cluster as a whole.",
     "doctor": "Say what is wrong with a cluster or a data directory, and what to do.",
     "log": "Look into the files of a log.",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
 
-from raftlog.client.bounds import list_offsets_call
+from raftlog.client.asking import expect, result_of
 from raftlog.client.calls import CONTROLLER, Call
-from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
-from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError, error_for
-from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, TOPIC_SETTLE_S
+from raftlog.client.group_admin import GroupAdmin
+from raftlog.errors import ErrorCode, RaftlogError, error_for
+from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_CONFIRM_S, TOPIC_SETTLE_S
 from raftlog.protocol.altering import (
     HIGH_WATERMARK,
     CreatePartitionsRequest,
@@ -35,30 +34,11 @@ from raftlog.protocol.messages import (
 )
 from raftlog.types import LATEST_TIMESTAMP, METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus, TopicPartition
 
-T = TypeVar("T")
 _SETTLE_AGAIN_S = 0.02
 
 
-class Admin:
+class Admin(GroupAdmin):
     """Each method raises NoBrokersAvailableError or RequestTimedOutError when its time is up, or ClosedError."""
-
-    def __init__(
-        self,
-        bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
-        *,
-        request_timeout_ms: float = ADMIN_TIMEOUT_MS,
-        bootstrap_timeout_ms: float = 10_000,
-        client_id: str = "raftlog-admin",
-    ) -> None:
-        """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
-        self._timeout_s = request_timeout_ms / 1000
-        self._engine = Engine(bootstrap_servers, client_id, frozenset())
-        self._engine.start()
-        try:
-            self._engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
-        except NoBrokersAvailableError:
-            self.close()
-            raise
 
     def create_topics(self, topics: Sequence[NewTopic]) -> list[TopicResult]:
         """One result per topic, in order; each stands or falls alone (`error_code`, `error_text`).
@@ -174,22 +154,12 @@ class Admin:
         """
         deadline_s = time.monotonic() + self._timeout_s
         # Looked up once: a second attempt must not delete what came after the first.
-        ends = self._offsets([place for place, offset in offsets.items() if offset == HIGH_WATERMARK], LATEST_TIMESTAMP)
-        offsets = {**offsets, **ends}
+        ends = [place for place, offset in offsets.items() if offset == HIGH_WATERMARK]
+        offsets = {**offsets, **self.list_offsets(dict.fromkeys(ends, LATEST_TIMESTAMP))}
         calls = {place: _delete_call(TopicPartition(*place), offset, deadline_s) for place, offset in offsets.items()}
         for call in calls.values():
             self._engine.submit(call)
-        return {place: _result(call) for place, call in calls.items()}
-
-    def _offsets(self, places: Iterable[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int]:
-        deadline_s = time.monotonic() + self._timeout_s
-        calls = {
-            place: list_offsets_call(TopicPartition(*place), timestamp_ms, deadline_s=deadline_s, linearizable=True)
-            for place in places
-        }
-        for call in calls.values():
-            self._engine.submit(call)
-        return {place: _result(call).offset for place, call in calls.items()}
+        return {place: result_of(call) for place, call in calls.items()}
 
     def list_topics(self) -> list[str]:
         """Names of the users' topics, sorted."""
@@ -221,7 +191,7 @@ class Admin:
         def request(correlation_id: int, _topic_id: bytes) -> Request:
             return MetadataRequest(correlation_id=correlation_id, topics=topics)
 
-        return self._ask("metadata", node, request, _expect(MetadataResponse), deadline_s)
+        return self._ask("metadata", node, request, expect(MetadataResponse), deadline_s)
 
     def describe_replicas(self, topics: Iterable[str] | None = None) -> list[ReplicaStatus]:
         """What every replica last said of itself; None: of all topics, internal ones included."""
@@ -230,7 +200,7 @@ class Admin:
         def request(correlation_id: int, _topic_id: bytes) -> Request:
             return DescribeReplicasRequest(correlation_id=correlation_id, topics=wanted)
 
-        return self._ask("describe replicas", None, request, _expect(DescribeReplicasResponse)).replicas
+        return self._ask("describe replicas", None, request, expect(DescribeReplicasResponse)).replicas
 
     def recover_partition(self, topic_id: bytes, partition: int, node: Endpoint) -> None:
         """Tells a node that its replica is the truth of a partition that lost a majority's records.
@@ -242,42 +212,17 @@ class Admin:
         def request(correlation_id: int, _topic_id: bytes) -> Request:
             return RecoverPartitionRequest(correlation_id=correlation_id, topic_id=topic_id, partition=partition)
 
-        self._ask("recover a partition", node, request, _expect(RecoverPartitionResponse))
+        self._ask("recover a partition", node, request, expect(RecoverPartitionResponse))
 
     def _change(self, what: str, request: Callable[[int, bytes], Request]) -> list[tuple[TopicResult, bool]]:
         def read(answer: Answer, _payload: bytes, maybe_done: bool) -> list[tuple[TopicResult, bool]]:
-            results = _expect(TopicsResponse)(answer, _payload, maybe_done).results
+            results = expect(TopicsResponse)(answer, _payload, maybe_done).results
             return [(result, maybe_done) for result in results]
 
         return self._ask(what, CONTROLLER, request, read)
 
-    def _ask(
-        self,
-        what: str,
-        place: Endpoint | str | None,
-        request: Callable[[int, bytes], Request],
-        read: Callable[[Answer, bytes, bool], T],
-        deadline_s: float | None = None,
-    ) -> T:
-        if deadline_s is None:
-            deadline_s = time.monotonic() + self._timeout_s
-        call = Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
-        self._engine.submit(call)
-        result: T = _result(call)
-        return result
-
     def _attempt_ms(self) -> int:
         return int(min(self._timeout_s, ADMIN_ATTEMPT_S) * 1000)
-
-    def close(self) -> None:
-        """Ends what is under way with ClosedError. Safe to call twice."""
-        self._engine.stop()
-
-    def __enter__(self) -> Admin:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _delete_call(place: TopicPartition, offset: int, deadline_s: float) -> Call:
@@ -291,23 +236,7 @@ def _delete_call(place: TopicPartition, offset: int, deadline_s: float) -> Call:
         )
 
     def read(answer: Answer, payload: bytes, maybe_done: bool) -> int:
-        return _expect(DeleteRecordsResponse)(answer, payload, maybe_done).log_start_offset
+        return expect(DeleteRecordsResponse)(answer, payload, maybe_done).log_start_offset
 
     what = f"delete records of {place}"
     return Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
-
-
-def _result(call: Call) -> Any:
-    try:
-        return call.future.result()
-    except RaftlogError as error:
-        raise error.with_traceback(None) from None
-
-
-def _expect(kind: type[T]) -> Callable[[Answer, bytes, bool], T]:
-    def read(answer: Answer, _payload: bytes, _maybe_done: bool) -> T:
-        if not isinstance(answer, kind):
-            raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
-        return answer
-
-    return read

@@ -1,0 +1,235 @@
+"""`raftlog group`: consumer groups, what they have read and what is left, and offsets set by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from raftlog.errors import ErrorCode, NonEmptyGroupError, RaftlogError
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
+
+from .explain import unknown_topic
+from .group_view import GroupView, new_offsets, view_group
+from .options import bootstrap_option, json_option
+from .output import note, print_json, print_table
+from .when import parse_when
+
+if TYPE_CHECKING:
+    from raftlog import Admin
+
+
+@click.group()
+def group() -> None:
+    """Look at consumer groups, delete them, move their offsets.
+
+    \b
+    Example:
+        raftlog group list
+        raftlog group describe billing
+    """
+
+
+@group.command("list")
+@bootstrap_option
+@json_option
+def list_(bootstrap: str, as_json: bool) -> None:
+    """List the groups.
+
+    Those that have members, and those that have committed offsets.
+
+    \b
+    Example:
+        raftlog group list
+    """
+    from raftlog import Admin
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        groups = admin.list_groups()
+    rows = [(each.group_id, each.state, each.members) for each in groups]
+    if as_json:
+        print_json({"groups": [dict(zip(("group", "state", "members"), row, strict=True)) for row in rows]})
+    elif rows:
+        print_table(("group", "state", "members"), rows)
+    else:
+        note("there are no groups yet")
+
+
+@group.command()
+@click.argument("names", nargs=-1, metavar="[GROUP]…")
+@bootstrap_option
+@json_option
+def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
+    """Show members, committed offsets and lag.
+
+    Of the groups GROUP, or of all. LAG is how many records of a partition are not committed yet. A
+    member without a partition is idle.
+
+    \b
+    Examples:
+        raftlog group describe billing
+        raftlog group describe billing --json
+    """
+    from raftlog import Admin
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        wanted = names or tuple(each.group_id for each in admin.list_groups())
+        views = [_view(admin, name) for name in dict.fromkeys(wanted)]
+    if as_json:
+        print_json({"groups": views})
+        return
+    for view in views:
+        _print_description(view)
+    if not views:
+        note("there are no groups yet")
+
+
+@group.command()
+@click.argument("name", metavar="GROUP")
+@bootstrap_option
+@json_option
+def delete(name: str, bootstrap: str, as_json: bool) -> None:
+    """Delete a group and all that it has committed.
+
+    Not while it has members. The records that it read stay where they are.
+
+    \b
+    Example:
+        raftlog group delete billing
+    """
+    from raftlog import Admin
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        admin.delete_group(name)
+    if as_json:
+        print_json({"group": name, "deleted": True})
+    else:
+        click.echo(f"deleted group {name}")
+
+
+@group.command("reset-offsets")
+@click.argument("name", metavar="GROUP")
+@click.option("--topic", required=True, metavar="TOPIC", help="Of all partitions of this topic.")
+@click.option("--to-beginning", is_flag=True, help="To the first record that is still there.")
+@click.option("--to-end", is_flag=True, help="Behind the last record.")
+@click.option("--to-offset", type=click.IntRange(min=0), metavar="N", help="To this offset.")
+@click.option("--to-time", metavar="WHEN", help="To the first record at or after, say, 2026-11-22T10:00 or -1h.")
+@click.option("--shift-by", type=int, metavar="N", help="By N records from what is committed; below 0: back.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be.")
+@bootstrap_option
+@json_option
+def reset_offsets(
+    name: str,
+    topic: str,
+    to_beginning: bool,
+    to_end: bool,
+    to_offset: int | None,
+    to_time: str | None,
+    shift_by: int | None,
+    dry_run: bool,
+    bootstrap: str,
+    as_json: bool,
+) -> None:
+    """Set what a group has committed.
+
+    Not while it has members. One of the --to options or --shift-by says where; what lies outside of
+    the records that there are becomes the first or the end.
+
+    \b
+    Examples:
+        raftlog group reset-offsets billing --topic orders --to-time -1h --dry-run
+        raftlog group reset-offsets billing --topic orders --to-beginning
+        raftlog group reset-offsets billing --topic orders --shift-by -100
+    """
+    if sum((to_beginning, to_end, to_offset is not None, to_time is not None, shift_by is not None)) != 1:
+        raise click.UsageError("exactly one of --to-beginning, --to-end, --to-offset, --to-time and --shift-by")
+    since_ms = None if to_time is None else _since_ms(to_time)
+    from raftlog import Admin
+
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        _refuse_members(admin, name)
+        places = _partitions(admin, topic)
+        starts = admin.list_offsets(dict.fromkeys(places, EARLIEST_TIMESTAMP))
+        ends = admin.list_offsets(dict.fromkeys(places, LATEST_TIMESTAMP))
+        before = admin.group_offsets(name)
+        if since_ms is not None:
+            wanted = admin.list_offsets(dict.fromkeys(places, since_ms))
+            wanted = {place: ends[place] if offset < 0 else offset for place, offset in wanted.items()}
+        elif shift_by is not None:
+            wanted = {place: before[place] + shift_by for place in places if place in before}
+        elif to_offset is not None:
+            wanted = dict.fromkeys(places, to_offset)
+        else:
+            wanted = starts if to_beginning else ends
+        if not wanted:
+            raise RaftlogError(f"group {name} has committed nothing of topic {topic} that could be shifted")
+        after = new_offsets(wanted, starts, ends)
+        if not dry_run:
+            admin.set_group_offsets(name, after)
+    _print_reset(name, before, after, as_json, dry_run)
+
+
+def _refuse_members(admin: Admin, name: str) -> None:
+    if name in {each.group_id for each in admin.list_groups()}:
+        count = len(admin.describe_group(name).members)
+        if count:
+            raise NonEmptyGroupError(f"group {name} has {count} member{'s' * (count > 1)}")
+
+
+def _since_ms(to_time: str) -> int:
+    try:
+        return parse_when(to_time, round(time.time() * 1000))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--to-time") from None
+
+
+def _partitions(admin: Admin, topic: str) -> list[TopicPartition]:
+    (found,) = admin.describe_topics([topic])
+    if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+        raise unknown_topic(topic)
+    return [TopicPartition(topic, number) for number in range(len(found.partitions))]
+
+
+def _view(admin: Admin, name: str) -> GroupView:
+    described = admin.describe_group(name)
+    committed = admin.group_offsets(name)
+    places = {*committed, *(place for member in described.members for place in member.partitions)}
+    topics = admin.describe_topics(sorted({place.topic for place in places})) if places else []
+    led = {TopicPartition(topic.name, each.partition) for topic in topics for each in topic.partitions if each.endpoint}
+    ends = admin.list_offsets(dict.fromkeys(sorted(places & led), LATEST_TIMESTAMP))
+    return view_group(described, committed, ends)
+
+
+def _print_description(view: GroupView) -> None:
+    count = len(view.members)
+    protocol = f", {view.protocol}, generation {view.generation}" if view.protocol else ""
+    click.echo(
+        f"group {view.group}: {view.state}, {count} member{'s' * (count != 1)}{protocol}, "
+        f"coordinator {'not known' if view.coordinator is None else f'node {view.coordinator}'}"
+    )
+    rows: list[Sequence[str | int | None]] = [
+        (each.topic, each.partition, each.committed_offset, each.log_end_offset, each.lag, each.member, each.client)
+        for each in view.partitions
+    ]
+    rows += [("", None, None, None, None, each.member, each.client) for each in view.members if not each.partitions]
+    print_table(("topic", "partition", "committed", "log end", "lag", "member", "client"), rows)
+
+
+def _print_reset(
+    name: str,
+    before: Mapping[TopicPartition, int],
+    after: Mapping[TopicPartition, int],
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    rows = [(place.topic, place.partition, before.get(place), offset) for place, offset in sorted(after.items())]
+    if as_json:
+        names = ("topic", "partition", "before", "after")
+        shown = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"group": name, "dry_run": dry_run, "partitions": shown})
+        return
+    print_table(("topic", "partition", "before", "after"), rows)
+    if dry_run:
+        note("nothing was changed: --dry-run")

@@ -1,0 +1,92 @@
+"""What every part of Admin asks with: one blocking request, bounded by `request_timeout_ms`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from raftlog.client.bounds import list_offsets_call
+from raftlog.client.calls import Call
+from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.exchange import Answer, Request
+from raftlog.errors import InvalidRequestError, NoBrokersAvailableError, RaftlogError
+from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS
+from raftlog.types import Endpoint, TopicPartition
+
+T = TypeVar("T")
+
+
+class Asking:
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
+        *,
+        request_timeout_ms: float = ADMIN_TIMEOUT_MS,
+        bootstrap_timeout_ms: float = 10_000,
+        client_id: str = "raftlog-admin",
+    ) -> None:
+        """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
+        self._timeout_s = request_timeout_ms / 1000
+        self._engine = Engine(bootstrap_servers, client_id, frozenset())
+        self._engine.start()
+        try:
+            self._engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
+        except NoBrokersAvailableError:
+            self.close()
+            raise
+
+    def list_offsets(self, timestamps_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset at or after each time, -1 where there is none; LATEST_TIMESTAMP, EARLIEST_TIMESTAMP.
+
+        Each leader first makes sure that it leads. Raises UnknownTopicOrPartitionError.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        calls = {
+            place: list_offsets_call(TopicPartition(*place), timestamp_ms, deadline_s=deadline_s, linearizable=True)
+            for place, timestamp_ms in timestamps_ms.items()
+        }
+        for call in calls.values():
+            self._engine.submit(call)
+        return {place: result_of(call).offset for place, call in calls.items()}
+
+    def _ask(
+        self,
+        what: str,
+        place: TopicPartition | Endpoint | str | None,
+        request: Callable[[int, bytes], Request],
+        read: Callable[[Answer, bytes, bool], T],
+        deadline_s: float | None = None,
+    ) -> T:
+        if deadline_s is None:
+            deadline_s = time.monotonic() + self._timeout_s
+        call = Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
+        self._engine.submit(call)
+        result: T = result_of(call)
+        return result
+
+    def close(self) -> None:
+        """Ends what is under way with ClosedError. Safe to call twice."""
+        self._engine.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def result_of(call: Call) -> Any:
+    try:
+        return call.future.result()
+    except RaftlogError as error:
+        raise error.with_traceback(None) from None
+
+
+def expect(kind: type[T]) -> Callable[[Answer, bytes, bool], T]:
+    def read(answer: Answer, _payload: bytes, _maybe_done: bool) -> T:
+        if not isinstance(answer, kind):
+            raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
+        return answer
+
+    return read
