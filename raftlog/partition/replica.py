@@ -306,6 +306,8 @@ class Replica:
             self._house.keep(now_s, leading=self.leader_ready)
         except DiskFullError as error:
             self._refuse_writes(error)
+        if now_s >= self._retry_disk_s:
+            self._refusal = ""  # nothing was refused since; a follower has no append that would tell
 
     def _nothing_to_do(self, now_s: float) -> bool:
         """Most turns of an idle leader: a heartbeat was answered, and nothing follows from it."""

@@ -222,6 +222,19 @@ def test_a_follower_without_room_does_not_acknowledge_and_catches_up_later() -> 
     assert follower.log.log_end_offset == 1
 
 
+def test_a_follower_does_not_complain_of_its_disk_for_ever() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    follower.disk.full = True
+    cluster.settle(3.0)
+    assert "no room" in follower.replica.status().error
+    follower.disk.full = False
+    cluster.settle(3.0)
+    assert follower.replica.status().error == ""
+
+
 def test_a_graceful_stop_hands_leadership_over_without_an_election_time_out() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
