@@ -329,6 +329,10 @@ class BufferExhaustedError(ClientError):
     retriable = True
 
 
+class CommitFailedError(ClientError):
+    """Not committed: the group gave this consumer's partitions to others, who read on from its last commit."""
+
+
 class ClosedError(ClientError):
     """The producer, consumer or admin was closed."""
 

@@ -7,8 +7,10 @@ that owns the connections.
 from raftlog.client.admin import Admin
 from raftlog.client.async_consumer import AsyncConsumer
 from raftlog.client.async_producer import AsyncProducer
-from raftlog.client.consumer import Consumer, OffsetAndTimestamp
+from raftlog.client.consumer import Consumer
 from raftlog.client.fetched import ConsumerRecord
+from raftlog.client.group_offsets import OffsetAndMetadata
+from raftlog.client.offset_queries import OffsetAndTimestamp
 from raftlog.client.partitioners import PARTITIONERS
 from raftlog.client.pending import RecordFuture, RecordMetadata
 from raftlog.client.producer import Producer
@@ -23,6 +25,7 @@ __all__ = [
     "Consumer",
     "ConsumerRecord",
     "NewTopic",
+    "OffsetAndMetadata",
     "OffsetAndTimestamp",
     "Producer",
     "RecordFuture",

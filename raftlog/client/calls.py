@@ -33,7 +33,7 @@ class Call:
     """One question. `place` says whose leader is asked, or which node; None: any node; CONTROLLER: who leads those.
 
     `read` turns the answer into the result, or raises; it is told whether an earlier attempt may
-    have been carried out.
+    have been carried out. With `reads_refusals` it is given answers with an error too, unless that one is retried.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Call:
         *,
         deadline_s: float,
         attempt_s: float,
+        reads_refusals: bool = False,
     ) -> None:
         self.what = what
         self.place = place
@@ -52,6 +53,7 @@ class Call:
         self.read = read
         self.deadline_s = deadline_s
         self.attempt_s = attempt_s
+        self.reads_refusals = reads_refusals
         self.future: Future[Any] = Future()
         self.asking = False
         self.maybe_done = False
@@ -138,10 +140,12 @@ class Calls:
             if answer is None:
                 raise RequestTimedOutError(f"{endpoint} did not answer")
             if answer.error_code:
-                raise error_for(answer.error_code, answer.error_text)
+                error = error_for(answer.error_code, answer.error_text)
+                if error.retriable or not call.reads_refusals:
+                    raise error
             call.future.set_result(call.read(answer, payload, call.maybe_done))
-        except RaftlogError as error:
-            self._refused(call, error)
+        except RaftlogError as refusal:
+            self._refused(call, refusal)
 
     def _refused(self, call: Call, error: RaftlogError) -> None:
         call.maybe_done = call.maybe_done or error.outcome_unknown

@@ -1,38 +1,26 @@
 """Consumer: records of assigned partitions, in offset order within each. One thread uses it at a time.
 
-The client's thread fetches ahead; `poll` and iteration decode what is asked for. There are no groups
-yet: a consumer reads every partition of its topics, or those that were assigned.
+The client's thread fetches ahead; `poll` and iteration decode what is asked for. With a group_id the partitions are
+shared among the members of the group (group_reader.py); without one a consumer reads all of its topics.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
 
-from raftlog.client.bounds import list_offsets_call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.fetched import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
-from raftlog.errors import (
-    ClosedError,
-    CorruptMessageError,
-    NoBrokersAvailableError,
-    RaftlogError,
-    RequestTimedOutError,
-)
+from raftlog.client.group_offsets import OffsetAndMetadata
+from raftlog.client.group_options import GroupOptions
+from raftlog.client.group_reader import GroupReader, OnCommit, OnPartitions
+from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
+from raftlog.client.turns import Turns
+from raftlog.errors import NoBrokersAvailableError, RaftlogError, RequestTimedOutError
 from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
-from raftlog.protocol.messages import ListOffsetsResponse
-from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
-
-T = TypeVar("T")
-
-
-class OffsetAndTimestamp(NamedTuple):
-    offset: int
-    timestamp_ms: int
+from raftlog.types import TopicPartition
 
 
 class Consumer:
@@ -48,15 +36,35 @@ class Consumer:
     max_poll_records           what `poll` returns at most
     consumer_timeout_ms        iteration ends when no record came for so long; None: never
 
-    `poll` and iteration raise UnknownTopicOrPartitionError for a topic that does not exist, CorruptMessageError for
-    bytes that fail their checksum again and again, OffsetOutOfRangeError as above. All else is retried inside. After
-    an error the consumer can be used on.
+    In a group (docs/consumers.md):
+
+    group_id                   whose partitions are shared, and whose committed offsets are where reading begins
+    group_instance_id          a static member: one that comes back under it before its session ends has its share back
+    enable_auto_commit         what was handed out is committed by later polls, every auto_commit_interval_ms,
+                               before partitions are given up, and by `close`
+    session_timeout_ms         who was not heard of for so long is replaced
+    heartbeat_interval_ms      how often it says that it lives
+    max_poll_interval_ms       who does not poll for so long leaves the group
+    partition_assignment_strategy   of "cooperative-sticky", "range", "round-robin"; the group takes one that all offer
+
+    `poll` and iteration raise UnknownTopicOrPartitionError for a topic that does not exist (not in a group: it may
+    come), CorruptMessageError for bytes that fail their checksum again and again, OffsetOutOfRangeError as above, and
+    what ends a membership: FencedInstanceIdError, InconsistentGroupProtocolError, InvalidGroupIdError. All else is
+    retried inside. After an error the consumer can be used on.
     """
 
     def __init__(
         self,
         *topics: str,
         bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
+        group_id: str | None = None,
+        group_instance_id: str | None = None,
+        enable_auto_commit: bool = True,
+        auto_commit_interval_ms: float = 5_000,
+        session_timeout_ms: float = 45_000,
+        heartbeat_interval_ms: float = 3_000,
+        max_poll_interval_ms: float = 300_000,
+        partition_assignment_strategy: Sequence[str] = ("cooperative-sticky",),
         auto_offset_reset: str = LATEST,
         fetch_min_bytes: int = 1,
         fetch_max_wait_ms: int = 500,
@@ -73,15 +81,27 @@ class Consumer:
             raise ValueError(f"auto_offset_reset is earliest, latest or none, not {auto_offset_reset!r}")
         if min(fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, max_poll_records) < 1:
             raise ValueError("fetch sizes and max_poll_records are at least 1")
-        self._max_poll_records = max_poll_records
-        self._consumer_timeout_s = None if consumer_timeout_ms is None else consumer_timeout_ms / 1000
         self._timeout_s = request_timeout_ms / 1000
+        options = group_id is not None and GroupOptions(
+            group_id=group_id,
+            group_instance_id=group_instance_id,
+            enable_auto_commit=enable_auto_commit,
+            auto_commit_interval_ms=auto_commit_interval_ms,
+            session_timeout_ms=session_timeout_ms,
+            heartbeat_interval_ms=heartbeat_interval_ms,
+            max_poll_interval_ms=max_poll_interval_ms,
+            partition_assignment_strategy=partition_assignment_strategy,
+            client_id=client_id,
+            request_timeout_s=self._timeout_s,
+        )
+        if options:
+            options.check()
+        self._max_poll_records = max_poll_records
+        self._consumer_timeout_s = float("inf") if consumer_timeout_ms is None else consumer_timeout_ms / 1000
         self._iterator: Iterator[ConsumerRecord] | None = None
-        self._turn = 0
-        self._made_room = False
-        self._closed = False
         self.on_data: Callable[[], None] | None = None  # told, in the client's thread, that a poll may succeed
         self._engine = Engine(bootstrap_servers, client_id, frozenset(topics))
+        self._queries = OffsetQueries(self._engine, self._timeout_s)
         self._fetcher = Fetcher(
             self._engine.exchange,
             self._engine.cache,
@@ -94,9 +114,15 @@ class Consumer:
             request_timeout_s=self._timeout_s,
             on_data=self._data_came,
         )
+        self._group: GroupReader | None = None
+        if options:
+            part, self._group = options.open(self._engine, self._fetcher)
+            self._engine.start(self._fetcher, part)
+        else:
+            self._engine.start(self._fetcher)
+        self._turns = Turns(self._engine, self._fetcher, self._group)
         if topics:
-            self._fetcher.subscribe(topics)
-        self._engine.start(self._fetcher)
+            self.subscribe(topics)
         try:
             self._engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
         except NoBrokersAvailableError:
@@ -108,23 +134,55 @@ class Consumer:
             self.on_data()
 
     # --- what is read ------------------------------------------------------------------------
-    def subscribe(self, topics: Iterable[str]) -> None:
-        """All partitions of these topics instead of what was assigned. Raises ValueError for a string."""
+    def subscribe(
+        self,
+        topics: Iterable[str] = (),
+        *,
+        pattern: str | None = None,
+        on_assigned: OnPartitions | None = None,
+        on_revoked: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
+    ) -> None:
+        """All partitions of these topics instead of what was assigned; in a group, this member's share of them.
+
+        In a group `pattern` may be given instead: all topics whose name it matches, also those that come later. The
+        callbacks get lists of partitions and run inside `poll`, iteration and `close`: `on_revoked` while they are
+        still owned and can be committed, `on_lost` (as `on_revoked` where it is None) when others may have them
+        already. Raises ValueError.
+        """
         if isinstance(topics, str):
             raise ValueError("topics is a list of names")
+        names = tuple(topics)
+        if self._group is not None:
+            if bool(names) == (pattern is not None):
+                raise ValueError("subscribe to topics, or to a pattern")
+            self._group.subscribe(names, pattern, on_assigned, on_revoked, on_lost)
+            return
+        if pattern is not None or on_assigned is not None or on_revoked is not None or on_lost is not None:
+            raise ValueError("a pattern and callbacks need a group_id")
         with self._fetcher.lock:
             self._fetcher.assign([])
-            self._fetcher.subscribe(tuple(topics))
+            self._fetcher.subscribe(names)
         self._engine.wake()
 
+    def unsubscribe(self) -> None:
+        """Reads nothing any more, and leaves the group."""
+        self.assign([])
+
     def subscription(self) -> set[str]:
+        if self._group is not None:
+            return self._group.subscription()
         return set(self._fetcher.subscribed)
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """These partitions and no others; those that stay keep their position."""
+        """These partitions and no others; those that stay keep their position. Leaves the group."""
+        if self._group is not None:
+            self._group.unsubscribe()
         with self._fetcher.lock:
             self._fetcher.subscribed = ()
             self._fetcher.assign([TopicPartition(*place) for place in partitions])
+        if self._group is not None:
+            self._group.wake()
         self._engine.wake()
 
     def assignment(self) -> set[TopicPartition]:
@@ -177,7 +235,7 @@ class Consumer:
             state = self._state(partition)
             if state.position is None:
                 self._fetcher.changed.wait_for(
-                    lambda: state.position is not None or state.error is not None or self._closed, self._timeout_s
+                    lambda: state.position is not None or state.error is not None or self._turns.closed, self._timeout_s
                 )
             if state.position is not None:
                 return state.position
@@ -206,8 +264,7 @@ class Consumer:
 
     def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset of each that can be read. Raises UnknownTopicOrPartitionError, RequestTimedOutError."""
-        found = self._list_offsets(dict.fromkeys(partitions, EARLIEST_TIMESTAMP))
-        return {place: answer.offset for place, answer in found.items()}
+        return self._queries.beginning_offsets(partitions)
 
     def end_offsets(
         self, partitions: Iterable[TopicPartition], *, linearizable: bool = False
@@ -217,128 +274,94 @@ class Consumer:
         A leader that was deposed a moment ago and does not know it may answer too low. With `linearizable` each leader
         asks its followers first, so that everything acknowledged before the call is counted.
         """
-        found = self._list_offsets(dict.fromkeys(partitions, LATEST_TIMESTAMP), linearizable=linearizable)
-        return {place: answer.offset for place, answer in found.items()}
+        return self._queries.end_offsets(partitions, linearizable=linearizable)
 
     def offsets_for_times(
         self, timestamps_ms: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
         """The first record at or after the time, None when there is none. Raises as `beginning_offsets`."""
-        if any(timestamp_ms < 0 for timestamp_ms in timestamps_ms.values()):
-            raise ValueError("a timestamp is not negative")
-        found = self._list_offsets(timestamps_ms)
-        return {
-            place: None if answer.offset < 0 else OffsetAndTimestamp(answer.offset, answer.timestamp_ms)
-            for place, answer in found.items()
-        }
+        return self._queries.offsets_for_times(timestamps_ms)
 
-    def _list_offsets(
-        self, timestamps_ms: Mapping[TopicPartition, int], *, linearizable: bool = False
-    ) -> dict[TopicPartition, ListOffsetsResponse]:
-        deadline_s = time.monotonic() + self._timeout_s
-        calls: dict[TopicPartition, Future[Any]] = {}
-        for place, timestamp_ms in timestamps_ms.items():
-            call = list_offsets_call(
-                TopicPartition(*place), timestamp_ms, deadline_s=deadline_s, linearizable=linearizable
-            )
-            self._engine.submit(call)
-            calls[place] = call.future
-        return {place: _result(future) for place, future in calls.items()}
+    # --- offsets of the group ----------------------------------------------------------------
+    def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None) -> None:
+        """The positions of all that is assigned, or these: the offsets of the next records to read.
+
+        Returns once they are committed. Raises CommitFailedError when the partitions are not this member's any more,
+        FencedInstanceIdError, RequestTimedOutError; ValueError without a group.
+        """
+        self._in_group().commit(offsets)
+
+    def commit_async(
+        self,
+        offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None,
+        callback: OnCommit | None = None,
+    ) -> None:
+        """As `commit`, without waiting; `callback(offsets, error or None)` runs inside a later `poll` or `close`."""
+        self._in_group().commit_async(offsets, callback)
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
+        """What the group has committed for each; None: nothing yet. Raises as `commit`."""
+        return self._in_group().committed(partitions)
+
+    def _in_group(self) -> GroupReader:
+        if self._group is None:
+            raise ValueError("a consumer without group_id has no committed offsets")
+        return self._group
 
     # --- records -----------------------------------------------------------------------------
     def poll(self, timeout_ms: float = 0, max_records: int | None = None) -> dict[TopicPartition, list[ConsumerRecord]]:
         """Up to `max_records` records, by partition; {} when none came within `timeout_ms`.
 
-        Partitions take turns, so that a busy one does not keep the others from being read.
+        Partitions take turns, so that a busy one does not keep the others from being read. In a group the first call
+        joins it, and each call does what a rebalance asks for.
         """
-        most = self._max_poll_records if max_records is None else max_records
         deadline_s = time.monotonic() + timeout_ms / 1000
+        while True:
+            self.attend()
+            polled = self.take(deadline_s, max_records)
+            if polled or time.monotonic() >= deadline_s:
+                return polled
+
+    def attend(self) -> None:
+        """What `poll` begins with: callbacks, automatic commits, rebalances."""
+        if self._group is not None:
+            self._group.attend()
+
+    def needs_attention(self) -> bool:
+        with self._fetcher.lock:
+            return self._group is not None and self._group.wants_attention(time.monotonic())
+
+    def take(
+        self, deadline_s: float = 0.0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """What `poll` ends with: it returns early, with nothing, when `attend` is needed first."""
+        most = self._max_poll_records if max_records is None else max_records
         polled: dict[TopicPartition, list[ConsumerRecord]] = {}
         with self._fetcher.lock:
             while most > 0:
-                state = self._next_state(None if polled else deadline_s)
+                state = self._turns.next_state(None if polled else deadline_s)
                 if state is None:
                     break
                 taken = state.take(most)
                 most -= len(taken)
                 polled.setdefault(state.place, []).extend(taken)
-        self._wake_if_room()
+        self._turns.wake_if_room()
         return polled
-
-    def _wake_if_room(self) -> None:
-        if self._made_room:
-            self._made_room = False
-            self._engine.wake()
-
-    def _next_state(self, deadline_s: float | None) -> PartitionState | None:
-        """The next partition in turn that has decoded records. None: nothing there, or nothing came in time.
-
-        Raises what went wrong with a partition, but not without a deadline: then records have been taken already, and
-        would be lost by it. The lock is held, and given up while waiting.
-        """
-        while True:
-            if self._closed:
-                raise ClosedError("the consumer is closed")
-            states = list(self._fetcher.states.values())
-            if deadline_s is not None:
-                self._raise_errors(states)
-            for step in range(len(states)):
-                state = states[(self._turn + step) % len(states)]
-                if not state.paused and self._has_decoded(state):
-                    self._turn = (self._turn + step + 1) % len(states)
-                    return state
-            if deadline_s is None:
-                return None
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                return None
-            self._wake_if_room()
-            self._fetcher.changed.wait(min(left_s, 1.0))
-
-    def _has_decoded(self, state: PartitionState) -> bool:
-        if state.index < len(state.records):
-            return True
-        if not state.payloads:
-            return False
-        held_bytes = state.buffered_bytes
-        try:
-            found = state.decode_next()
-        except CorruptMessageError as error:
-            self._fetcher.corrupt(state, error)
-            return False
-        self._made_room = self._made_room or state.buffered_bytes < held_bytes
-        state.corrupt_fetches = 0
-        return found
-
-    def _raise_errors(self, states: list[PartitionState]) -> None:
-        for state in states:
-            if state.error is not None and not state.has_records():
-                error, state.error = state.error, None
-                raise error.with_traceback(None)
-        unknown = self._fetcher.unknown_topic(time.monotonic())
-        if unknown is not None:
-            raise unknown
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         """Ends after consumer_timeout_ms without a record. Leaving it, or polling in between, loses nothing."""
-        lock = self._fetcher.lock
-        timeout_s = float("inf") if self._consumer_timeout_s is None else self._consumer_timeout_s
+        deadline_s = time.monotonic() + self._consumer_timeout_s
         while True:
-            with lock:
-                state = self._next_state(time.monotonic() + timeout_s)
-            if state is None:
+            self.attend()
+            with self._fetcher.lock:
+                state = self._turns.next_state(deadline_s)
+            if state is not None:
+                while (record := self._turns.next_record(state)) is not None:
+                    yield record
+                self._turns.wake_if_room()
+                deadline_s = time.monotonic() + self._consumer_timeout_s
+            elif time.monotonic() >= deadline_s:
                 return
-            while True:
-                with lock:
-                    index = state.index
-                    records = state.records
-                    if index >= len(records) or state.paused or not state.assigned:
-                        break
-                    record = records[index]
-                    state.index = index = index + 1
-                    state.position = record.offset + 1 if index < len(records) else state.after_records
-                yield record
-            self._wake_if_room()
 
     def __next__(self) -> ConsumerRecord:
         if self._iterator is None:
@@ -349,12 +372,19 @@ class Consumer:
             self._iterator = None  # a generator that raised is used up, the consumer is not
             raise
 
-    def close(self) -> None:
-        """Safe to call twice; a `poll` in another thread ends with ClosedError."""
+    def close(self, *, autocommit: bool = True) -> None:
+        """Commits if that is automatic, and leaves the group. Safe to call twice.
+
+        A `poll` in another thread ends with ClosedError.
+        """
         with self._fetcher.lock:
-            self._closed = True
+            was_closed, self._turns.closed = self._turns.closed, True
             self._fetcher.changed.notify_all()
-        self._engine.stop()
+        try:
+            if self._group is not None and not was_closed:
+                self._group.close(commit=autocommit)
+        finally:
+            self._engine.stop()
 
     def __enter__(self) -> Consumer:
         return self
@@ -362,11 +392,5 @@ class Consumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
-
-
-def _result(future: Future[T]) -> T:
-    try:
-        return future.result()
-    except RaftlogError as error:
-        raise error.with_traceback(None) from None
+        """What an exception leaves half done is not committed: it is read again."""
+        self.close(autocommit=kind is None)

@@ -102,6 +102,11 @@ class PartitionState:
         self.backoff_s = RETRY_BACKOFF_MIN_S
         self.error = None
 
+    @property
+    def unplaced(self) -> bool:
+        """Waits to be told where to begin."""
+        return self.position is None and self.reset is None and self.error is None
+
     def add(self, payload: Payload) -> None:
         self.payloads.append(payload)
         self.buffered_bytes += payload.size_bytes

@@ -72,6 +72,8 @@ class Fetcher:
         self.changed = threading.Condition(self.lock)
         self.states: dict[TopicPartition, PartitionState] = {}
         self.subscribed: tuple[str, ...] = ()
+        self.begins_committed = False  # where partitions begin is said by somebody else, who may call `begin`
+        self.assigned_by_group = False  # by a leader whose metadata may be newer; topics that go, go by a rebalance
         self._seen_version = -1
         self._scan_s = 0.0
         self._now_s = 0.0
@@ -88,11 +90,18 @@ class Fetcher:
 
     def _begin(self, place: TopicPartition) -> PartitionState:
         state = PartitionState(place)
+        if not self.begins_committed:
+            self.begin(state)
+        return state
+
+    def begin(self, state: PartitionState) -> None:
+        """Where the reset policy says."""
         if self._reset_policy == "none":
-            state.error = OffsetOutOfRangeError(f"{place} has no position and auto_offset_reset is none: seek first")
+            state.error = OffsetOutOfRangeError(
+                f"{state.place} has no position and auto_offset_reset is none: seek first"
+            )
         else:
             state.move(None, self._reset_policy)
-        return state
 
     def subscribe(self, topics: tuple[str, ...]) -> None:
         """All partitions of the topics, those that come later included."""
@@ -112,6 +121,8 @@ class Fetcher:
 
     def unknown_topic(self, now_s: float) -> UnknownTopicOrPartitionError | None:
         """Why records of some partition will not come, when its topic does not exist."""
+        if self.assigned_by_group:
+            return None
         since_s = self._cache.unknown_since_s
         for name in (*self.subscribed, *(place.topic for place in self.states)):
             if now_s - since_s.get(name, now_s) >= TOPIC_UNKNOWN_S:
@@ -155,7 +166,7 @@ class Fetcher:
         made_anew = state.topic_id is not None
         state.topic_id = topic.topic_id
         if made_anew and self._reset_policy == "none":
-            self._fail(state, OffsetOutOfRangeError(f"{state.place.topic} was deleted and made anew: seek first"))
+            self.fail(state, OffsetOutOfRangeError(f"{state.place.topic} was deleted and made anew: seek first"))
         elif made_anew:
             state.move(None, EARLIEST)
 
@@ -173,8 +184,8 @@ class Fetcher:
             return float("inf")
         topic, partition = state.place
         known = self._cache.topics.get(topic)
-        if known is not None and partition >= len(known.leaders):
-            self._fail(state, UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
+        if known is not None and partition >= len(known.leaders) and not self.assigned_by_group:
+            self.fail(state, UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
             return float("inf")
         leader = self._cache.leader(topic, partition)
         if leader is None:
@@ -278,7 +289,7 @@ class Fetcher:
     def _refused(self, state: PartitionState, leader: Leader, error: RaftlogError, hint: int) -> None:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
             if self._reset_policy == "none" or state.fetch_offset is None:
-                self._fail(state, OffsetOutOfRangeError(f"{state.place}: offset {state.fetch_offset}: {error}"))
+                self.fail(state, OffsetOutOfRangeError(f"{state.place}: offset {state.fetch_offset}: {error}"))
             elif state.has_records():
                 # What was fetched before is handed out first; the reset would throw it away.
                 state.retry_s = self._now_s + RETRY_BACKOFF_MAX_S
@@ -287,7 +298,7 @@ class Fetcher:
         elif error.retriable:
             self._retry(state, leader, hint, stale=error.invalid_metadata)
         else:
-            self._fail(state, error)
+            self.fail(state, error)
 
     def _retry(self, state: PartitionState, leader: Leader, hint: int, *, stale: bool) -> None:
         state.retry_s = self._now_s + state.backoff_s
@@ -296,7 +307,7 @@ class Fetcher:
             self._cache.refused(*state.place, leader, hint, self._now_s)
             self._refresher.want()
 
-    def _fail(self, state: PartitionState, error: RaftlogError) -> None:
+    def fail(self, state: PartitionState, error: RaftlogError) -> None:
         """The user is told by the next poll; nothing is asked for the partition before that."""
         state.error = error
         self.changed.notify_all()
@@ -311,7 +322,7 @@ class Fetcher:
         state.retry_s = self._now_s + RETRY_BACKOFF_MIN_S
         if again >= CORRUPT_FETCHES_MAX:
             state.corrupt_fetches = 0
-            self._fail(state, CorruptMessageError(f"{state.place} at offset {position}: {error}"))
+            self.fail(state, CorruptMessageError(f"{state.place} at offset {position}: {error}"))
 
     def _give_up_on_silent_leader(self, state: PartitionState, asked: tuple[Leader, int], now_s: float) -> None:
         leader = self._cache.leader(*state.place)
@@ -322,7 +333,11 @@ class Fetcher:
         elif now_s - state.moved_s >= LEADER_MOVED_S:
             self._exchange.abandon(asked[0].endpoint, asked[1])
 
-    def abort(self) -> None:
+    def tell(self) -> None:
+        """Whoever waits for records, or for anything else that this lock guards, looks again."""
         with self.lock:
             self.changed.notify_all()
         self._on_data()
+
+    def abort(self) -> None:
+        self.tell()

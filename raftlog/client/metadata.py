@@ -7,6 +7,7 @@ another id is another topic, which knows nothing of the old one's epochs.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from raftlog.errors import ErrorCode
@@ -49,17 +50,24 @@ class MetadataCache:
         self.unknown_since_s: dict[str, float] = {}
         self._epochs: dict[tuple[bytes, int], tuple[int, float]] = {}  # the highest one and when it was heard
 
-    def update(self, response: MetadataResponse, now_s: float) -> None:
+    def update(self, response: MetadataResponse, now_s: float, expected: Collection[str] = ()) -> None:
+        """`expected`: topics that do not exist if the answer does not name them."""
         self.version += 1
         self.cluster_id = response.cluster_id
         self.nodes = response.nodes
         self.controller = response.controller
         for found in response.topics:
             if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-                self.topics.pop(found.name, None)
-                self.unknown_since_s.setdefault(found.name, now_s)
+                self._gone(found.name, now_s)
             elif found.error_code == ErrorCode.NONE:
                 self._update_topic(found, now_s)
+
+        for name in set(expected) - {found.name for found in response.topics}:
+            self._gone(name, now_s)
+
+    def _gone(self, name: str, now_s: float) -> None:
+        self.topics.pop(name, None)
+        self.unknown_since_s.setdefault(name, now_s)
 
     def _update_topic(self, found: TopicMetadata, now_s: float) -> None:
         self.unknown_since_s.pop(found.name, None)

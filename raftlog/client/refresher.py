@@ -32,7 +32,7 @@ _BACKOFF_GROWTH = 1.6
 
 
 class Refresher:
-    """`topics` None asks for all topics. `answered_s` is when a node last answered."""
+    """`topics` None asks for all topics. `answered_s` is when a node last answered, `max_age_s` when to ask anyway."""
 
     def __init__(
         self,
@@ -56,9 +56,18 @@ class Refresher:
         self._backoff_s = METADATA_BACKOFF_MIN_S
         self._connecting_s: float | None = None
         self.answered_s = float("-inf")
+        self.max_age_s = METADATA_MAX_AGE_S
+        self.all_answered = False  # an answer has named every topic there is, as `want_all` asks for
+        self._all = topics is None
+        self._asked_all = False
 
     def want(self) -> None:
         self._wanted = True
+
+    def want_all(self) -> None:
+        """From now on every topic there is, at once for the first time. From any thread; wake the client AFTER it."""
+        if not self._all:
+            self._all = self._urgent = True
 
     def want_topic(self, name: str) -> None:
         """Asks at once for a topic that no earlier question named. From any thread; wake the client AFTER it."""
@@ -80,7 +89,7 @@ class Refresher:
         if self._asking:
             return float("inf")
         if not self._urgent:
-            due_s = self.answered_s + METADATA_MAX_AGE_S
+            due_s = self.answered_s + self.max_age_s
             if self._wanted:
                 due_s = min(due_s, self._asked_s + self._backoff_s)
             if now_s < due_s:
@@ -88,12 +97,13 @@ class Refresher:
         endpoint = self.connected_node(now_s)
         if endpoint is None:
             return now_s + CONNECT_PATIENCE_S
-        topics = None if self._topics is None else sorted(self._topics)
+        topics = None if self._all or self._topics is None else sorted(self._topics)
         request = MetadataRequest(correlation_id=self._exchange.next_id(), topics=topics)
         deadline_s = now_s + METADATA_ANSWER_S
         if not self._exchange.ask(endpoint, request, self._answered, now_s=now_s, deadline_s=deadline_s):
             return now_s + METADATA_BACKOFF_MIN_S
         self._asking = True
+        self._asked_all = topics is None
         self._wanted = self._urgent = False
         self._set_backoff(now_s)
         return float("inf")
@@ -129,7 +139,10 @@ class Refresher:
         self._asking = False
         if isinstance(answer, MetadataResponse) and not answer.error_code:
             self.answered_s = self._asked_s
-            self._cache.update(answer, self._asked_s)
+            # Where all topics were asked for, what is not named is not there.
+            expected = {*(self._topics or ()), *self._cache.topics} if self._asked_all else ()
+            self.all_answered = self.all_answered or self._asked_all
+            self._cache.update(answer, self._asked_s, expected)
         else:
             # Nobody there, or a node that does not know the cluster yet: the next one is asked.
             self._wanted = True

@@ -1,0 +1,276 @@
+"""What a group has committed: written one commit after the other, read for the partitions that have to begin.
+
+One commit is under way at a time, so that an older one that is tried again never lands on top of a newer. A commit
+speaks as the member that its records were handed out to: after that one was lost, it is refused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, NamedTuple
+
+from raftlog.client.asks import Identity
+from raftlog.client.coordinator import Coordinator
+from raftlog.client.exchange import Answer
+from raftlog.client.fetched import PartitionState
+from raftlog.client.fetcher import Fetcher
+from raftlog.client.metadata import MetadataCache
+from raftlog.errors import (
+    ClosedError,
+    CommitFailedError,
+    ErrorCode,
+    InvalidRequestError,
+    RaftlogError,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+    error_for,
+)
+from raftlog.limits import COMMIT_ATTEMPT_S, GROUP_RETRY_S, OFFSETS_ATTEMPT_S
+from raftlog.protocol.groups import (
+    CommittedOffset,
+    GroupRequest,
+    OffsetCommitRequest,
+    OffsetFetchRequest,
+    OffsetFetchResponse,
+)
+from raftlog.types import TopicPartition
+
+
+class OffsetAndMetadata(NamedTuple):
+    """`offset` is the next one to read."""
+
+    offset: int
+    metadata: str = ""
+
+
+Offsets = Mapping[TopicPartition, OffsetAndMetadata]
+
+
+class _Commit:
+    def __init__(self, offsets: Offsets, entries: list[CommittedOffset], identity: Identity, deadline_s: float) -> None:
+        self.offsets = offsets
+        self.entries = entries
+        self.identity = identity
+        self.deadline_s = deadline_s
+        self.future: Future[None] = Future()
+
+    def speaks_as(self, now: Identity) -> Identity:
+        """As the member of today, unless that is another than the one that the records were handed out to."""
+        if now.tenure == self.identity.tenure:
+            self.identity = now
+        return self.identity
+
+
+class GroupOffsets:
+    """`identity`: as whom the consumer speaks now; `change` has it stepped. Whoever calls holds the fetcher's lock."""
+
+    def __init__(
+        self,
+        group_id: str,
+        coordinator: Coordinator,
+        cache: MetadataCache,
+        fetcher: Fetcher,
+        identity: Callable[[], Identity],
+        change: Callable[[], None],
+        *,
+        group_instance_id: str | None,
+        request_timeout_s: float,
+    ) -> None:
+        self._group_id = group_id
+        self._coordinator = coordinator
+        self._cache = cache
+        self._fetcher = fetcher
+        self._identity = identity
+        self._change = change
+        self._group_instance_id = group_instance_id
+        self._timeout_s = request_timeout_s
+        self._commits: deque[_Commit] = deque()  # the first may be under way
+        self._committing = False
+        self._retry_s = float("-inf")
+        self._now_s = 0.0
+        self._asked: set[PartitionState] = set()
+        self._found: dict[PartitionState, CommittedOffset | None] = {}
+        self.committed: dict[TopicPartition, int] = {}  # by this consumer, or where it began
+        self._closed = False
+
+    # --- commits -------------------------------------------------------------------------------
+    def commit(self, offsets: Offsets, deadline_s: float) -> Future[None]:
+        """Done once it is in the log of the coordinator. Wake the client's thread AFTER it.
+
+        CommitFailedError: the partitions are somebody else's by now.
+        """
+        try:
+            entries = [self._entry(place, found) for place, found in offsets.items()]
+        except UnknownTopicOrPartitionError as error:
+            return _failed(error)
+        if self._closed:
+            return _failed(ClosedError("the consumer is closed"))
+        commit = _Commit(offsets, entries, self._identity(), deadline_s)
+        if entries:
+            self._commits.append(commit)
+            self._change()
+        else:
+            commit.future.set_result(None)
+        return commit.future
+
+    def _entry(self, place: TopicPartition, found: OffsetAndMetadata) -> CommittedOffset:
+        state = self._fetcher.states.get(place)
+        topic = self._cache.topics.get(place.topic)
+        topic_id = topic.topic_id if topic is not None else None
+        if state is not None and state.topic_id is not None:
+            topic_id = state.topic_id  # of the one that was read
+        if topic_id is None:
+            raise UnknownTopicOrPartitionError(f"there is no topic {place.topic}")
+        return CommittedOffset(
+            topic=place.topic,
+            topic_id=topic_id,
+            partition=place.partition,
+            offset=found.offset,
+            metadata=found.metadata,
+        )
+
+    def _send_commit(self, commit: _Commit, now_s: float) -> None:
+        def build(correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
+            member_id, generation, _ = commit.speaks_as(self._identity())
+            return OffsetCommitRequest(
+                correlation_id=correlation_id,
+                topic_id=topic_id,
+                partition=partition,
+                group_id=self._group_id,
+                generation_id=generation,
+                member_id=member_id,
+                group_instance_id=self._group_instance_id if member_id else None,
+                offsets=commit.entries,
+            )
+
+        self._committing = True
+        future = self._coordinator.ask("commit", build, attempt_s=COMMIT_ATTEMPT_S, deadline_s=commit.deadline_s)
+        future.add_done_callback(partial(self._commit_answered, commit))
+
+    def _commit_answered(self, commit: _Commit, future: Future[Any]) -> None:
+        with self._fetcher.lock:
+            self._committing = False
+            self._change()
+            error = future.exception()
+            if error is None:
+                code = future.result().error_code
+                if code == ErrorCode.REBALANCE_IN_PROGRESS:
+                    self._retry_s = self._now_s + GROUP_RETRY_S  # it is over once this member has synced
+                    return
+                if code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION):
+                    error = lost_error()
+                elif code:
+                    error = error_for(code, future.result().error_text)
+            if self._commits and self._commits[0] is commit:
+                self._commits.popleft()
+            if error is None:
+                self.committed |= {place: found.offset for place, found in commit.offsets.items()}
+        if error is None:
+            commit.future.set_result(None)
+        else:
+            commit.future.set_exception(error)
+
+    # --- where to begin ------------------------------------------------------------------------
+    def fetch(self, places: Iterable[TopicPartition], deadline_s: float) -> Future[Any]:
+        """OffsetFetchResponse, or an answer that refuses."""
+        request = partial(
+            OffsetFetchRequest,
+            group_id=self._group_id,
+            partitions=[(place.topic, place.partition) for place in places],
+        )
+
+        def build(correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
+            return request(correlation_id=correlation_id, topic_id=topic_id, partition=partition)
+
+        return self._coordinator.ask("committed offsets", build, attempt_s=OFFSETS_ATTEMPT_S, deadline_s=deadline_s)
+
+    def _ask_where_to_begin(self, now_s: float) -> None:
+        states = [
+            state
+            for state in self._fetcher.states.values()
+            if state.unplaced and state not in self._asked and state not in self._found
+        ]
+        if states:
+            self._asked.update(states)
+            future = self.fetch([state.place for state in states], now_s + self._timeout_s)
+            future.add_done_callback(partial(self._where_to_begin, states))
+
+    def _where_to_begin(self, states: list[PartitionState], future: Future[Any]) -> None:
+        with self._fetcher.lock:
+            self._asked.difference_update(states)
+            self._change()
+            try:
+                found = read_offsets(future.result())
+            except RaftlogError as error:
+                for state in states:
+                    if state.unplaced and not error.retriable:
+                        self._fetcher.fail(state, error)
+                return
+            self._found |= {state: found.get(state.place) for state in states}
+            self._place_found()
+
+    def _place_found(self) -> None:
+        for state, committed in list(self._found.items()):
+            topic = self._cache.topics.get(state.place.topic)
+            if state.unplaced and state.assigned and topic is None:
+                continue  # which of the topics that had this name is not known yet
+            del self._found[state]
+            if not state.unplaced or topic is None:
+                continue
+            if committed is not None and committed.topic_id == topic.topic_id:
+                state.move(committed.offset)
+                self.committed[state.place] = committed.offset
+            else:
+                self.committed.pop(state.place, None)
+                self._fetcher.begin(state)
+            self._fetcher.changed.notify_all()
+
+    # --- the client's thread -------------------------------------------------------------------
+    def step(self, now_s: float) -> float:
+        self._now_s = now_s
+        if self._fetcher.begins_committed:
+            self._ask_where_to_begin(now_s)
+            if self._found:
+                self._place_found()
+        while self._commits and not self._committing:
+            if now_s < self._retry_s:
+                return self._retry_s
+            commit = self._commits[0]
+            if now_s < commit.deadline_s:
+                self._send_commit(commit, now_s)
+            else:
+                self._commits.popleft()
+                commit.future.set_exception(RequestTimedOutError("the commit was not answered in time"))
+        return float("inf")
+
+    def abort(self) -> None:
+        self._closed = True
+        while self._commits:
+            future = self._commits.popleft().future
+            if not future.done():
+                future.set_exception(ClosedError("the consumer was closed"))
+
+
+def read_offsets(answer: Answer) -> dict[TopicPartition, CommittedOffset]:
+    """Raises what the answer says."""
+    if answer.error_code:
+        raise error_for(answer.error_code, answer.error_text)
+    if not isinstance(answer, OffsetFetchResponse):
+        raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
+    return {TopicPartition(found.topic, found.partition): found for found in answer.offsets}
+
+
+def _failed(error: RaftlogError) -> Future[None]:
+    future: Future[None] = Future()
+    future.set_exception(error)
+    return future
+
+
+def lost_error() -> CommitFailedError:
+    return CommitFailedError(
+        "this consumer is not a member of its group any more, or does not own the partition: others may read what it "
+        "has read since its last commit. Poll more often, or raise max_poll_interval_ms or session_timeout_ms."
+    )

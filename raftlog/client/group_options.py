@@ -1,0 +1,62 @@
+"""The settings of a group's member, in the words of the user, and what is built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from raftlog.client.assignors import ASSIGNORS
+from raftlog.client.engine import Engine
+from raftlog.client.fetcher import Fetcher
+from raftlog.client.group import Group
+from raftlog.client.group_reader import GroupReader
+from raftlog.client.membership import Membership
+
+
+class GroupOptions(NamedTuple):
+    group_id: str
+    group_instance_id: str | None
+    enable_auto_commit: bool
+    auto_commit_interval_ms: float
+    session_timeout_ms: float
+    heartbeat_interval_ms: float
+    max_poll_interval_ms: float
+    partition_assignment_strategy: Sequence[str]
+    client_id: str
+    request_timeout_s: float
+
+    def check(self) -> None:
+        """Raises ValueError."""
+        strategies = self.partition_assignment_strategy
+        unknown = [name for name in strategies if name not in ASSIGNORS]
+        if isinstance(strategies, str) or unknown or not strategies:
+            raise ValueError(f"partition_assignment_strategy is a list of {', '.join(ASSIGNORS)}, not {strategies!r}")
+        if not 0 < self.heartbeat_interval_ms < self.session_timeout_ms:
+            raise ValueError("heartbeat_interval_ms is above 0 and below session_timeout_ms")
+        if self.max_poll_interval_ms < 1 or self.auto_commit_interval_ms < 0:
+            raise ValueError("max_poll_interval_ms is at least 1, auto_commit_interval_ms at least 0")
+
+    def open(self, engine: Engine, fetcher: Fetcher) -> tuple[Group, GroupReader]:
+        """A part for the engine, and a face for the user's thread."""
+        membership = Membership(
+            self.group_id,
+            [ASSIGNORS[name] for name in self.partition_assignment_strategy],
+            session_timeout_s=self.session_timeout_ms / 1000,
+            heartbeat_interval_s=self.heartbeat_interval_ms / 1000,
+            max_poll_interval_s=self.max_poll_interval_ms / 1000,
+            group_instance_id=self.group_instance_id,
+            client_id=self.client_id,
+        )
+        group = Group(
+            engine.calls,
+            engine.cache,
+            engine.refresher,
+            fetcher,
+            membership,
+            request_timeout_s=self.request_timeout_s,
+        )
+        interval_s = self.auto_commit_interval_ms / 1000 if self.enable_auto_commit else None
+        reader = GroupReader(
+            engine, fetcher, group, auto_commit_interval_s=interval_s, timeout_s=self.request_timeout_s
+        )
+        return group, reader

@@ -1,0 +1,303 @@
+"""A consumer's group, as the user's thread sees it: what has to be done between two polls, and commits.
+
+Callbacks and waiting happen here, never with the lock held. What a poll has handed out counts as read when the next one
+begins: that is when offsets are committed automatically, so that a record whose processing ends the process is read
+again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from raftlog.client.asks import Lost, Take, Task
+from raftlog.client.engine import Engine
+from raftlog.client.fetcher import Fetcher
+from raftlog.client.group import Group
+from raftlog.client.group_offsets import OffsetAndMetadata, Offsets, lost_error, read_offsets
+from raftlog.client.membership import Phase
+from raftlog.errors import CommitFailedError, FencedInstanceIdError, RaftlogError
+from raftlog.limits import GIVE_UP_COMMIT_S, LEAVE_S
+from raftlog.types import TopicPartition
+
+LOGGER = logging.getLogger(__name__)
+OnPartitions = Callable[[list[TopicPartition]], None]
+OnCommit = Callable[[dict[TopicPartition, OffsetAndMetadata], RaftlogError | None], None]
+
+
+class GroupReader:
+    """`auto_commit_interval_s` None: the user commits."""
+
+    def __init__(
+        self, engine: Engine, fetcher: Fetcher, group: Group, *, auto_commit_interval_s: float | None, timeout_s: float
+    ) -> None:
+        self._engine = engine
+        self._fetcher = fetcher
+        self._group = group
+        self._member = group.membership
+        self._auto_commit_s = auto_commit_interval_s
+        self._timeout_s = timeout_s
+        self._commit_due_s = time.monotonic() + (auto_commit_interval_s or 0.0)
+        self._told: deque[Callable[[], None]] = deque()  # callbacks of commits that are done
+        self._callbacks: tuple[OnPartitions | None, OnPartitions | None, OnPartitions | None] = (None, None, None)
+        self._subscribes = False
+
+    # --- what is read --------------------------------------------------------------------------
+    def subscribe(
+        self,
+        topics: Collection[str],
+        pattern: str | None,
+        on_assigned: OnPartitions | None,
+        on_revoked: OnPartitions | None,
+        on_lost: OnPartitions | None,
+    ) -> None:
+        """Raises ValueError for a pattern that is none. The group is joined by the next poll."""
+        with self._fetcher.lock:
+            self._group.subscribed.choose(topics, pattern)
+            if not self._subscribes:
+                self._fetcher.assign([])
+            self._subscribes = self._fetcher.assigned_by_group = True
+            self._callbacks = (on_assigned, on_revoked, on_lost)
+            if pattern is None:
+                self._member.subscribe(topics)
+        self.wake()
+
+    def unsubscribe(self) -> None:
+        """Commits if that is automatic, gives everything up and leaves the group."""
+        if self._subscribes:
+            self._leave(commit=True)
+            with self._fetcher.lock:
+                self._subscribes = self._fetcher.assigned_by_group = False
+                self._group.subscribed.choose((), None)
+                self._member.subscribe(())
+
+    def subscription(self) -> set[str]:
+        return set(self._member.topics)
+
+    def wake(self) -> None:
+        self._group.change()
+        self._engine.wake()
+
+    # --- between two polls ---------------------------------------------------------------------
+    @property
+    def changes(self) -> int:
+        """Grows with whatever may need `attend`."""
+        return self._group.changes
+
+    def undisturbed_until_s(self) -> float:
+        """Without a change records may be handed out until then; the lock is held.
+
+        What was fetched stays here while the group may have given it to somebody else.
+        """
+        until_s = float("inf") if self._auto_commit_s is None else self._commit_due_s
+        return min(until_s, self._member.hands_out_until_s()) if self._subscribes else until_s
+
+    def here(self, now_s: float) -> None:
+        """The user's thread asks for records, or waits for them; the lock is held."""
+        self._member.polled_s = now_s
+
+    def hands_out(self, now_s: float) -> bool:
+        return not self._subscribes or now_s < self._member.hands_out_until_s()
+
+    def wants_attention(self, now_s: float) -> bool:
+        """The lock is held, and has to be given up for `attend`."""
+        if self._told or (self._auto_commit_s is not None and now_s >= self._commit_due_s):
+            return True
+        member = self._member
+        may_join = member.phase is Phase.OUT and bool(member.topics)
+        return self._subscribes and (may_join or member.error is not None or member.task() is not None)
+
+    def attend(self) -> None:
+        """Before records are handed out: callbacks, automatic commits, whatever the rebalance waits for.
+
+        Raises what ended the membership, and what callbacks raise.
+        """
+        while self._told:
+            self._told.popleft()()
+        now_s = time.monotonic()
+        if self._auto_commit_s is not None and now_s >= self._commit_due_s:
+            self._commit_due_s = now_s + self._auto_commit_s
+            self._commit_automatically()
+        while self._subscribes:
+            with self._fetcher.lock:
+                was_out = self._member.phase is Phase.OUT
+                self._member.polled(time.monotonic())
+                task = self._member.task()
+                error = self._member.error if task is None else None
+                if error is not None and not isinstance(error, FencedInstanceIdError):
+                    self._member.error = None  # the next poll tries again; who was fenced would fence the other
+            if error is not None:
+                raise error.with_traceback(None)
+            if was_out and task is None:
+                self.wake()
+            if task is None:
+                return
+            self._do(task)
+
+    def _do(self, task: Task) -> None:
+        on_assigned, on_revoked, on_lost = self._callbacks
+        if isinstance(task, Lost):
+            # Kafka's habit: who does not ask for the difference is told as of a revocation.
+            self._give_up(task.partitions, on_lost or on_revoked)
+        elif not isinstance(task, Take):
+            self._revoke(task.partitions, on_revoked)
+        else:
+            if task.revoked:
+                self._revoke(task.revoked, on_revoked)
+            with self._fetcher.lock:
+                taken = self._member.take(task)
+                if taken:
+                    self._fetcher.assign(sorted(self._member.owned))
+            self.wake()
+            if taken and on_assigned is not None:
+                on_assigned(sorted(task.added))
+
+    def _revoke(self, partitions: frozenset[TopicPartition], on_revoked: OnPartitions | None) -> None:
+        if self._auto_commit_s is not None:
+            self._commit_before_giving_up()
+        self._give_up(partitions, on_revoked)
+
+    def _give_up(self, partitions: frozenset[TopicPartition], tell: OnPartitions | None) -> None:
+        try:
+            if tell is not None:
+                tell(sorted(partitions))
+        finally:
+            with self._fetcher.lock:
+                self._fetcher.assign([place for place in self._fetcher.states if place not in partitions])
+                # AFTER nothing of them can be handed out any more.
+                self._member.gave_up(partitions)
+            self.wake()
+
+    # --- commits -------------------------------------------------------------------------------
+    def _positions(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        return {
+            place: OffsetAndMetadata(state.position)
+            for place, state in self._fetcher.states.items()
+            if state.position is not None
+        }
+
+    def _new_positions(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        committed = self._group.offsets.committed
+        return {place: found for place, found in self._positions().items() if committed.get(place) != found.offset}
+
+    def _commit_automatically(self) -> None:
+        with self._fetcher.lock:
+            offsets = self._new_positions()
+            if not offsets or (self._subscribes and self._member.phase is Phase.OUT):
+                return
+            future = self._group.offsets.commit(offsets, time.monotonic() + self._timeout_s)
+        self._engine.wake()
+        future.add_done_callback(_log_failure)
+
+    def _commit_before_giving_up(self) -> None:
+        """What cannot be committed is read again by whoever comes next."""
+        with self._fetcher.lock:
+            offsets = self._new_positions()
+            if not offsets or (self._subscribes and self._member.phase is Phase.OUT):
+                return
+            within_s = min(self._timeout_s, GIVE_UP_COMMIT_S)
+            future = self._group.offsets.commit(offsets, time.monotonic() + within_s)
+        self._engine.wake()
+        try:
+            future.result()
+        except RaftlogError as error:
+            LOGGER.warning("positions were not committed before they were given up: %s", error)
+
+    def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> None:
+        _, future = self._commit(offsets)
+        try:
+            future.result()
+        except RaftlogError as error:
+            raise error.with_traceback(None) from None
+
+    def commit_async(
+        self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None, callback: OnCommit | None
+    ) -> None:
+        committing, future = self._commit(offsets)
+
+        def done(future: Future[None]) -> None:
+            error = future.exception()
+            assert error is None or isinstance(error, RaftlogError)
+            if callback is not None:
+                self._told.append(partial(callback, dict(committing), error))
+                self._fetcher.tell()
+            else:
+                _log_failure(future)
+
+        future.add_done_callback(done)
+
+    def _commit(self, given: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> tuple[Offsets, Future[None]]:
+        with self._fetcher.lock:
+            if given is None:
+                offsets = self._positions()
+            else:
+                offsets = {TopicPartition(*place): _offset(found) for place, found in given.items()}
+            if self._subscribes and offsets:
+                lost = self._member.phase is Phase.OUT or not set(offsets) <= self._member.owned
+                if lost:
+                    raise lost_error()
+            future = self._group.offsets.commit(offsets, time.monotonic() + self._timeout_s)
+        self._engine.wake()
+        return offsets, future
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
+        places = [TopicPartition(*place) for place in partitions]
+        with self._fetcher.lock:
+            future = self._group.offsets.fetch(places, time.monotonic() + self._timeout_s)
+        self.wake()
+        try:
+            found = read_offsets(future.result())
+        except RaftlogError as error:
+            raise error.with_traceback(None) from None
+        committed: dict[TopicPartition, OffsetAndMetadata | None] = dict.fromkeys(places)
+        for place, entry in found.items():
+            topic = self._engine.cache.topics.get(place.topic)
+            if topic is None or topic.topic_id == entry.topic_id:
+                committed[place] = OffsetAndMetadata(entry.offset, entry.metadata)
+        return committed
+
+    # --- the end -------------------------------------------------------------------------------
+    def close(self, *, commit: bool) -> None:
+        if self._subscribes:
+            self._leave(commit)
+        elif commit and self._auto_commit_s is not None:
+            self._commit_before_giving_up()
+        while self._told:
+            self._told.popleft()()
+
+    def _leave(self, commit: bool) -> None:
+        with self._fetcher.lock:
+            owned = self._member.owned
+            lost = isinstance(self._member.task(), Lost)
+        _, on_revoked, on_lost = self._callbacks
+        try:
+            if lost:
+                self._give_up(owned, on_lost or on_revoked)
+            elif owned:
+                if commit and self._auto_commit_s is not None:
+                    self._commit_before_giving_up()
+                self._give_up(owned, on_revoked)
+        finally:
+            with self._fetcher.lock:
+                self._member.leave()
+            self.wake()
+            with self._fetcher.lock:
+                self._fetcher.changed.wait_for(lambda: self._group.silent, LEAVE_S)
+
+
+def _offset(found: int | OffsetAndMetadata) -> OffsetAndMetadata:
+    offset = found if isinstance(found, OffsetAndMetadata) else OffsetAndMetadata(found)
+    if offset.offset < 0:
+        raise ValueError(f"an offset is not negative: {offset.offset}")
+    return offset
+
+
+def _log_failure(future: Future[Any]) -> None:
+    error = future.exception()
+    if isinstance(error, CommitFailedError) or (isinstance(error, RaftlogError) and not error.retriable):
+        LOGGER.warning("an automatic commit failed: %s", error)
