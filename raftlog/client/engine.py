@@ -13,16 +13,18 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
 
 from raftlog.client.calls import Call, Calls
 from raftlog.client.exchange import Exchange
 from raftlog.client.links import Links
 from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
-from raftlog.errors import ClosedError, NoBrokersAvailableError
+from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError
 from raftlog.types import Endpoint
 
+T = TypeVar("T")
 DEFAULT_BOOTSTRAP = "127.0.0.1:7071"
 DEFAULT_PORT = 7071
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
@@ -144,6 +146,20 @@ class Engine:
         if not self.wait_for(lambda: self.cache.version > 0, timeout_s):
             addresses = ", ".join(map(str, self.bootstrap))
             raise NoBrokersAvailableError(f"no node of a cluster answered at {addresses} within {timeout_s:g} s")
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def result(self, future: Future[T]) -> T:
+        """Of what was asked, whenever it comes: every question ends within its own time. Raises what it ended with."""
+        try:
+            return future.result()
+        except RaftlogError as error:
+            raise error.with_traceback(None) from None
+
+    def wait_until(self, changed: threading.Condition, found: Callable[[], bool], timeout_s: float) -> None:
+        with changed:
+            changed.wait_for(found, timeout_s)
 
     def submit(self, call: Call) -> None:
         self.calls.add(call)

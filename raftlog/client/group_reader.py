@@ -8,7 +8,6 @@ again.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
@@ -42,7 +41,7 @@ class GroupReader:
         self._member = group.membership
         self._auto_commit_s = auto_commit_interval_s
         self._timeout_s = timeout_s
-        self._commit_due_s = time.monotonic() + (auto_commit_interval_s or 0.0)
+        self._commit_due_s = engine.now_s() + (auto_commit_interval_s or 0.0)
         self._told: deque[Callable[[], None]] = deque()  # callbacks of commits that are done
         self._callbacks: tuple[OnPartitions | None, OnPartitions | None, OnPartitions | None] = (None, None, None)
         self._subscribes = False
@@ -119,14 +118,14 @@ class GroupReader:
         """
         while self._told:
             self._told.popleft()()
-        now_s = time.monotonic()
+        now_s = self._engine.now_s()
         if self._auto_commit_s is not None and now_s >= self._commit_due_s:
             self._commit_due_s = now_s + self._auto_commit_s
             self._commit_automatically()
         while self._subscribes:
             with self._fetcher.lock:
                 was_out = self._member.phase is Phase.OUT
-                self._member.polled(time.monotonic())
+                self._member.polled(self._engine.now_s())
                 task = self._member.task()
                 error = self._member.error if task is None else None
                 if error is not None and not isinstance(error, FencedInstanceIdError):
@@ -190,7 +189,7 @@ class GroupReader:
             offsets = self._new_positions()
             if not offsets or (self._subscribes and self._member.phase is Phase.OUT):
                 return
-            future = self._group.offsets.commit(offsets, time.monotonic() + self._timeout_s)
+            future = self._group.offsets.commit(offsets, self._engine.now_s() + self._timeout_s)
         self._engine.wake()
         future.add_done_callback(_log_failure)
 
@@ -201,19 +200,16 @@ class GroupReader:
             if not offsets or (self._subscribes and self._member.phase is Phase.OUT):
                 return
             within_s = min(self._timeout_s, GIVE_UP_COMMIT_S)
-            future = self._group.offsets.commit(offsets, time.monotonic() + within_s)
+            future = self._group.offsets.commit(offsets, self._engine.now_s() + within_s)
         self._engine.wake()
         try:
-            future.result()
+            self._engine.result(future)
         except RaftlogError as error:
             LOGGER.warning("positions were not committed before they were given up: %s", error)
 
     def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> None:
         _, future = self._commit(offsets)
-        try:
-            future.result()
-        except RaftlogError as error:
-            raise error.with_traceback(None) from None
+        self._engine.result(future)
 
     def commit_async(
         self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None, callback: OnCommit | None
@@ -241,19 +237,16 @@ class GroupReader:
                 lost = self._member.phase is Phase.OUT or not set(offsets) <= self._member.owned
                 if lost:
                     raise lost_error()
-            future = self._group.offsets.commit(offsets, time.monotonic() + self._timeout_s)
+            future = self._group.offsets.commit(offsets, self._engine.now_s() + self._timeout_s)
         self._engine.wake()
         return offsets, future
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
         places = [TopicPartition(*place) for place in partitions]
         with self._fetcher.lock:
-            future = self._group.offsets.fetch(places, time.monotonic() + self._timeout_s)
+            future = self._group.offsets.fetch(places, self._engine.now_s() + self._timeout_s)
         self.wake()
-        try:
-            found = read_offsets(future.result())
-        except RaftlogError as error:
-            raise error.with_traceback(None) from None
+        found = read_offsets(self._engine.result(future))
         committed: dict[TopicPartition, OffsetAndMetadata | None] = dict.fromkeys(places)
         for place, entry in found.items():
             topic = self._engine.cache.topics.get(place.topic)
@@ -286,8 +279,7 @@ class GroupReader:
             with self._fetcher.lock:
                 self._member.leave()
             self.wake()
-            with self._fetcher.lock:
-                self._fetcher.changed.wait_for(lambda: self._group.silent, LEAVE_S)
+            self._engine.wait_until(self._fetcher.changed, lambda: self._group.silent, LEAVE_S)
 
 
 def _offset(found: int | OffsetAndMetadata) -> OffsetAndMetadata:

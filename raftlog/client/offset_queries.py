@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from raftlog.client.bounds import list_offsets_call
 from raftlog.client.engine import Engine
-from raftlog.client.exchange import Answer, Request
-from raftlog.errors import InvalidRequestError, RaftlogError
-from raftlog.limits import OFFSETS_ATTEMPT_S
-from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
+from raftlog.protocol.messages import ListOffsetsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
-
-T = TypeVar("T")
 
 
 class OffsetAndTimestamp(NamedTuple):
@@ -60,4 +55,4 @@ class OffsetQueries:
             )
             self._engine.submit(call)
             calls[place] = call.future
-        return {place: _result(future) for place, future in calls.items()}
+        return {place: self._engine.result(future) for place, future in calls.items()}
