@@ -43,7 +43,7 @@ class Consumer:
     enable_auto_commit         what was handed out is committed by later polls, every auto_commit_interval_ms,
                                before partitions are given up, and by `close`
     session_timeout_ms         who was not heard of for so long is replaced
-    heartbeat_interval_ms      how often it says that it lives
+    heartbeat_interval_ms      how often it says that it lives, and hears of a rebalance
     max_poll_interval_ms       who does not poll for so long leaves the group
     partition_assignment_strategy   of "cooperative-sticky", "range", "round-robin"; the group takes one that all offer
 
@@ -62,7 +62,7 @@ class Consumer:
         enable_auto_commit: bool = True,
         auto_commit_interval_ms: float = 5_000,
         session_timeout_ms: float = 45_000,
-        heartbeat_interval_ms: float = 3_000,
+        heartbeat_interval_ms: float = 1_000,
         max_poll_interval_ms: float = 300_000,
         partition_assignment_strategy: Sequence[str] = ("cooperative-sticky",),
         auto_offset_reset: str = LATEST,

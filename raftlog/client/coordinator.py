@@ -25,11 +25,12 @@ Build = Callable[[int, bytes, int], GroupRequest]
 
 
 class Coordinator:
-    """All calls are made in the client's thread, or with the lock that its caller holds there."""
+    """All calls are made with the fetcher's lock held; `change` has `step` called."""
 
-    def __init__(self, calls: Calls, group_id: str) -> None:
+    def __init__(self, calls: Calls, group_id: str, change: Callable[[], None]) -> None:
         self._calls = calls
         self._group_id = group_id
+        self._change = change
         self._place: TopicPartition | None = None
         self._waiting: list[Call] = []
         self._finding: Future[int] | None = None
@@ -51,6 +52,7 @@ class Coordinator:
             call.future.set_exception(ClosedError(f"{what}: the client was closed"))
         else:
             self._waiting.append(call)
+            self._change()
         return call.future
 
     def step(self, now_s: float) -> float:
@@ -67,8 +69,10 @@ class Coordinator:
             what = f"find the coordinator of group {self._group_id}"
             find = Call(what, CONTROLLER, _find, _partitions, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
             self._finding = find.future
+            find.future.add_done_callback(lambda _: self._change())
             self._calls.add(find)
-        return min((call.deadline_s for call in self._waiting), default=float("inf"))
+        next_s = min((call.deadline_s for call in self._waiting), default=float("inf"))
+        return min(next_s, self._retry_s) if self._finding is None else next_s
 
     def _found(self, finding: Future[int], now_s: float) -> None:
         self._finding = None

@@ -39,7 +39,7 @@ class Group:
     ) -> None:
         self._cache = cache
         self._fetcher = fetcher
-        self._coordinator = Coordinator(calls, membership.group_id)
+        self._coordinator = Coordinator(calls, membership.group_id, self.change)
         self.membership = membership
         self.subscribed = Subscribed(cache, refresher)
         self.offsets = GroupOffsets(

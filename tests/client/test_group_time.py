@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raftlog.types import TopicPartition
-from tests.client.group_world import MAX_POLL_S, SESSION_S, World
+from tests.client.group_member import MAX_POLL_S, SESSION_S
+from tests.client.group_world import World
 
 HOUR_S = 3600.0
 
