@@ -96,9 +96,9 @@ OFFSET_METADATA_CHARS_MAX = 4_096  # Kafka's
 GROUP_WRITES_IN_FLIGHT_MAX = 50_000  # memory of what waits for a commit
 COORDINATOR_BATCH_BYTES = 1024 * 1024  # what is put together into one batch, unless one request is larger
 COORDINATOR_RECORD_BYTES_MAX = 8 * 1024 * 1024  # a group's record: subscriptions and assignments of all members
-COORDINATOR_SEGMENT_BYTES = 16 * 1024 * 1024  # compaction leaves the last one alone: what a start folds in twice
+COORDINATOR_SEGMENT_BYTES = 4 * 1024 * 1024  # compaction leaves the last one alone: a start reads it in half a second
 COORDINATOR_PARTITIONS_MAX = 8  # a worker each on three nodes; one takes thousands of commits a second
-COORDINATOR_REPLAY_BYTES = 1024 * 1024  # folded in between two turns of the worker
+COORDINATOR_REPLAY_BYTES = 512 * 1024  # applied between two turns of the worker: some 30 ms
 OFFSETS_RETENTION_MS = 7 * 24 * 3600 * 1000  # Kafka's: of a group without members
 OFFSETS_SCAN_S = 600.0  # how often such groups are looked for
 

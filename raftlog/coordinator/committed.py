@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, KeysView
 
 from raftlog.coordinator.records import (
+    RECORD_VERSION,
     GroupValue,
     OffsetKey,
     OffsetValue,
-    check_version,
     decode_group,
     decode_key,
     decode_offset,
 )
+from raftlog.errors import CorruptLogError
 
 
 class Committed:
@@ -36,7 +37,8 @@ class Committed:
         if value is None:
             self._forget(key)
             return
-        check_version(value)
+        if len(value) < 2 or value[1] > RECORD_VERSION:  # decoded later or never: an array with a small number first
+            raise CorruptLogError(f"a record of the consumer groups of a version that is not known here: {value!r}")
         if key not in self._values:
             known = decode_key(key)
             if isinstance(known, OffsetKey):

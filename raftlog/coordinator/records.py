@@ -75,12 +75,6 @@ def decode_key(key: bytes) -> OffsetKey | GroupKey:
         raise CorruptLogError(f"a record of the consumer groups that this raftlog cannot read: {error}") from None
 
 
-def check_version(value: bytes) -> None:
-    """Of a value that is decoded later or never: an array with a small number first."""
-    if len(value) < 2 or value[1] > RECORD_VERSION:
-        raise CorruptLogError(f"a record of the consumer groups of a version that this raftlog cannot read: {value!r}")
-
-
 def decode_offset(value: bytes) -> OffsetValue:
     try:
         return _offsets.decode(value)

@@ -19,7 +19,7 @@ from raftlog.coordinator.outbox import Proposal, refusal
 from raftlog.errors import ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.replica import Replica
 from raftlog.protocol.groups import GroupRequest, GroupResponse, OffsetFetchRequest
-from raftlog.record.batch import Headers, decode_batch, encode, split
+from raftlog.record.batch import decode_pairs, encode, split
 
 _NEVER_S = float("inf")
 _ID_NAME_CHARS = 64  # of a member id; what makes it unique follows
@@ -117,7 +117,7 @@ class CoordinatorHost:
             return
         applied_offset = self._applied_offset
         for position, header in split(data):
-            for offset, key, value in decode_batch(data, position, header, _keep):
+            for offset, key, value in decode_pairs(data, position, header):
                 if offset >= applied_offset and key is not None:
                     committed.apply(key, value)
             self._applied_offset = header.next_offset
@@ -164,9 +164,3 @@ class CoordinatorHost:
             self._outcomes.append(_Outcome(proposals, code, end_offset))
 
         self._replica.propose(encode(records), done)
-
-
-def _keep(
-    offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers
-) -> tuple[int, bytes | None, bytes | None]:
-    return offset, key, value

@@ -28,7 +28,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import google_crc32c
 from aiokafka.errors import CorruptRecordException
@@ -72,6 +72,8 @@ _NUMBERS_START = 43
 _COMPRESSION_MASK = 0x07
 _TRANSACTIONAL_OR_CONTROL = 0x30
 _CONTROL = 0x20
+
+_BAD_RECORD = (CorruptRecordException, ValueError, OverflowError, MemoryError)
 
 _crc32c = google_crc32c.value
 _unpack_header = _HEADER.unpack_from
@@ -273,6 +275,22 @@ def decode_batch(
 
     For those who want records of a type of their own without paying for ours. Raises CorruptMessageError.
     """
+    try:
+        return [make(r.offset, r.timestamp, r.key, r.value, r.headers) for r in _records(payload, position, header)]
+    except _BAD_RECORD as error:
+        raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
+
+
+def decode_pairs(payload: Buffer, position: int, header: BatchHeader) -> list[tuple[int, bytes | None, bytes | None]]:
+    """(offset, key, value) of each record of the batch at `position`: a third of the time of `decode_batch`."""
+    try:
+        return [(r.offset, r.key, r.value) for r in _records(payload, position, header)]
+    except _BAD_RECORD as error:
+        raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
+
+
+def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterable[Any]:
+    """The codec's own records, which raise one of _BAD_RECORD where they are no such."""
     if not check_crc(payload, position, header):
         raise CorruptMessageError(f"the checksum of the batch at position {position} does not match")
     if header.attributes & _CONTROL:
@@ -284,7 +302,4 @@ def decode_batch(
         body = decompress(batch[HEADER_BYTES:], compression, DECOMPRESSED_BYTES_MAX)
         attributes = _ATTRIBUTES.pack(header.attributes & ~_COMPRESSION_MASK)
         batch = b"".join((batch[:CRC_START], attributes, batch[CRC_START + 2 : HEADER_BYTES], body))
-    try:
-        return [make(r.offset, r.timestamp, r.key, r.value, r.headers) for r in DefaultRecordBatch(batch)]
-    except (CorruptRecordException, ValueError, OverflowError, MemoryError) as error:
-        raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
+    return DefaultRecordBatch(batch)  # type: ignore[no-any-return]
