@@ -238,3 +238,31 @@ def test_a_member_that_joins_while_the_assignment_is_being_written_waits_for_the
     leader.join()
     assert leader.joined is not None and second.joined is not None
     assert leader.generation == second.generation == 2
+
+
+def test_a_member_that_waited_longer_than_its_session_is_not_given_up_for_it(driver: Driver) -> None:
+    leader, follower, third = (Client(driver, session_timeout_ms=6_000) for _ in range(3))
+    leader.join()
+    follower.join()
+    driver.advance(0.2)
+    assert leader.joined is not None and follower.joined is not None
+    waits = follower.sync()
+    for _ in range(2):
+        driver.advance(5)
+        assert leader.heartbeat() is ErrorCode.NONE
+    third.join()
+    assert driver.answers[waits].error_code == ErrorCode.REBALANCE_IN_PROGRESS
+    driver.advance(5)
+    assert follower.heartbeat() is ErrorCode.REBALANCE_IN_PROGRESS
+
+
+def test_an_assignment_that_takes_the_log_longer_than_the_rebalance_is_waited_for(driver: Driver) -> None:
+    leader = Client(driver, rebalance_timeout_ms=1_000)
+    leader.join()
+    driver.advance(0.2)
+    assert leader.joined is not None
+    sent = leader.sync({leader.id: b"all"})
+    driver.advance(60)
+    driver.commit()
+    assert driver.answers[sent].assignment == b"all"
+    assert leader.heartbeat() is ErrorCode.NONE

@@ -139,3 +139,14 @@ def test_tools_remove_a_static_member_by_its_instance_id_alone(driver: Driver) -
     assert answer.member_error_codes == [0, ErrorCode.UNKNOWN_MEMBER_ID]
     assert leader.heartbeat() is ErrorCode.REBALANCE_IN_PROGRESS
     assert follower.heartbeat() is ErrorCode.UNKNOWN_MEMBER_ID
+
+
+def test_a_static_leader_that_is_late_for_a_rebalance_leads_no_more(driver: Driver) -> None:
+    late = _static(driver, "a", session_timeout_ms=60_000, rebalance_timeout_ms=5_000)
+    member = Client(driver, session_timeout_ms=60_000, rebalance_timeout_ms=5_000)
+    form(driver, late, member)
+    member.options["protocols"] = [("range", b"more")]
+    member.join()
+    driver.advance(5.1)
+    assert member.joined is not None and member.joined.leader == member.id
+    assert [other.member_id for other in member.joined.members] == [late.id, member.id]
