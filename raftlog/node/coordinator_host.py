@@ -20,6 +20,7 @@ from raftlog.errors import ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.replica import Replica
 from raftlog.protocol.groups import GroupRequest, GroupResponse, OffsetFetchRequest
 from raftlog.record.batch import decode_pairs, encode, split
+from raftlog.types import ReplicaStatus
 
 _NEVER_S = float("inf")
 _ID_NAME_CHARS = 64  # of a member id; what makes it unique follows
@@ -42,6 +43,7 @@ class CoordinatorHost:
         self._answer = answer
         self._coordinator = Coordinator(lambda name: f"{name[:_ID_NAME_CHARS]}-{uuid.uuid4()}")
         self._applied_offset = 0  # records in [0, it) are applied
+        self._truncations = replica.status().truncations
         self._led_epoch = 0  # in which the coordinator takes requests; 0: in none
         self._outcomes: deque[_Outcome] = deque()
         self._confirmed: list[tuple[Hashable, OffsetFetchRequest, ErrorCode]] = []
@@ -89,7 +91,7 @@ class CoordinatorHost:
             self._coordinator.unload(now_s)
             self._led_epoch = 0
         whole = self._applied_offset == self._replica.high_watermark
-        if not self._led_epoch and self._replica.leader_ready and whole:
+        if not self._led_epoch and self._replica.leader_ready and whole and not self._begin_anew_if_cut():
             self._coordinator.load(now_s, now_ms)
             self._led_epoch = self._replica.leader_epoch
         self._finish(self._applied_offset, now_s, now_ms)
@@ -105,15 +107,14 @@ class CoordinatorHost:
     def _apply(self) -> None:
         """A part of what is committed: a long log is read over many turns."""
         end_offset = self._replica.high_watermark
-        if self._applied_offset >= end_offset:
+        if self._applied_offset >= end_offset or self._begin_anew_if_cut():
             return
         committed = self._coordinator.committed
         try:
             data = self._replica.read_committed(self._applied_offset, limits.COORDINATOR_REPLAY_BYTES)
         except OffsetOutOfRangeError:
-            # The log was begun anew in front of this replica, with the newest record of every key.
-            committed.clear()
-            self._applied_offset = self._replica.status().log_start_offset
+            # The head is gone, or a follower was given another log: with the newest record of every key.
+            self._begin_anew(self._replica.status())
             return
         applied_offset = self._applied_offset
         for position, header in split(data):
@@ -123,6 +124,19 @@ class CoordinatorHost:
             self._applied_offset = header.next_offset
         if not data:
             self._applied_offset = end_offset
+
+    def _begin_anew_if_cut(self) -> bool:
+        """Where an operator accepted a loss, a cut may take what was committed, hence applied."""
+        status = self._replica.status()
+        if status.truncations == self._truncations:
+            return False
+        self._begin_anew(status)
+        return True
+
+    def _begin_anew(self, status: ReplicaStatus) -> None:
+        self._coordinator.committed.clear()
+        self._applied_offset = status.log_start_offset
+        self._truncations = status.truncations
 
     def _finish(self, applied_offset: float, now_s: float, now_ms: int) -> None:
         """In the order of the log: a batch that failed is told after those before it were applied."""

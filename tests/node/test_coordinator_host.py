@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from raftlog import limits
+from raftlog.coordinator.records import OffsetKey, OffsetValue, encode
 from raftlog.errors import ErrorCode
 from raftlog.node.coordinator_host import CoordinatorHost
 from raftlog.protocol import groups as g
@@ -225,3 +226,28 @@ def test_a_log_whose_head_is_gone_is_applied_from_its_start() -> None:
     hosts.restart(leader)
     hosts.leader()
     assert hosts.fetched(leader) == {partition: 35 + partition for partition in range(5)}
+
+
+def test_a_log_that_was_cut_is_applied_again_from_its_start() -> None:
+    """An accepted loss may take back what was committed; what it took must not be remembered."""
+    hosts = Hosts(3)
+    old = hosts.leader()
+    hosts.commit(old, 5)
+    hosts.turns()
+    stale = (
+        encode(OffsetKey("readers", "orders", 1)),
+        encode(OffsetValue(topic_id=TOPIC_ID, offset=9, leader_epoch=-1, metadata="", committed_ms=0)),
+    )
+    hosts.hosts[old]._coordinator.committed.apply(*stale)
+    hosts.cluster.away = {1, 2, 3} - {old}
+    hosts.commit(old, 6)
+    hosts.turns(0.1)
+    hosts.cluster.away = {old}
+    new = hosts.leader()
+    hosts.commit(new, 7)
+    hosts.turns()
+    hosts.cluster.away = set()
+    hosts.turns(2)
+    assert hosts.cluster.nodes[old].log.truncations > 0
+    assert hosts.fetched(hosts.leader()) == {0: 7}
+    assert hosts.hosts[old]._coordinator.committed.facts == 1
