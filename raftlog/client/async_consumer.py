@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from raftlog.client.consumer import Consumer
 from raftlog.client.fetched import ConsumerRecord
+from raftlog.client.group_offsets import OffsetAndMetadata
 from raftlog.types import TopicPartition
 
 
 class AsyncConsumer:
-    """Takes Consumer's arguments. Start it, or use `async with`; one task reads at a time."""
+    """Takes Consumer's arguments. Start it, or use `async with`; one task reads at a time.
+
+    Callbacks of a group run in another thread, while the task that reads waits for them.
+    """
 
     def __init__(self, *topics: str, **options: Any) -> None:
         self._topics = topics
@@ -49,7 +53,10 @@ class AsyncConsumer:
         deadline_s = loop.time() + timeout_ms / 1000
         while True:
             self._data.clear()  # BEFORE looking: what comes after the look sets it again
-            polled = self.consumer.poll(0, max_records)
+            if self.consumer.needs_attention():
+                # Callbacks and commits of a group may wait, which the loop must not.
+                await asyncio.to_thread(self.consumer.attend)
+            polled = self.consumer.take(0.0, max_records)
             left_s = deadline_s - loop.time()
             if polled or left_s <= 0:
                 return polled
@@ -81,13 +88,21 @@ class AsyncConsumer:
     ) -> dict[TopicPartition, int]:
         return await asyncio.to_thread(self.consumer.end_offsets, partitions, linearizable=linearizable)
 
-    async def stop(self) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None) -> None:
+        """As Consumer.commit."""
+        await asyncio.to_thread(self.consumer.commit, offsets)
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
+        return await asyncio.to_thread(self.consumer.committed, partitions)
+
+    async def stop(self, *, autocommit: bool = True) -> None:
+        """As Consumer.close."""
         if self._consumer is not None:
-            await asyncio.to_thread(self._consumer.close)
+            await asyncio.to_thread(partial(self._consumer.close, autocommit=autocommit))
 
     async def __aenter__(self) -> AsyncConsumer:
         await self.start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self.stop(autocommit=kind is None)
