@@ -93,7 +93,7 @@ def test_a_session_ends_although_nobody_says_anything(cluster: LocalCluster) -> 
 
 def test_commits_and_generation_survive_the_death_of_the_coordinator(fresh_cluster: ClusterFactory) -> None:
     cluster = fresh_cluster(nodes=3)
-    grouping = _grouping(cluster)
+    grouping = Grouping(lambda: cluster.endpoints[min(cluster.pids)])
     joined = grouping.join()
     member = {"generation_id": joined.generation_id, "member_id": joined.member_id}
     for offset in (1, 2, 3):
@@ -101,10 +101,13 @@ def test_commits_and_generation_survive_the_death_of_the_coordinator(fresh_clust
         before = grouping.coordinator()
         leader = next(
             status
-            for status in statuses(cluster.endpoints[1], OFFSETS_TOPIC)
+            for status in statuses(cluster.endpoints[min(cluster.pids)], OFFSETS_TOPIC)
             if status.partition == grouping.partition and status.leader_id == status.node_id
         )
-        psutil.Process(leader.worker_pid).send_signal(signal.SIGKILL)
+        if offset < 3:
+            psutil.Process(leader.worker_pid).send_signal(signal.SIGKILL)
+        else:
+            cluster.kill(leader.node_id)
         until(lambda before=before: grouping.coordinator() not in (None, before))
         assert grouping.fetched() == {0: offset}
         assert grouping.heartbeat(joined) == 0

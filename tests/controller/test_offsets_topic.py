@@ -1,0 +1,61 @@
+"""`__consumer_offsets`: made at its first use, as large as the cluster allows, and nobody's but raftlog's."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from raftlog.controller.decisions import DecidedRequest, Decision, decide
+from raftlog.controller.image import Image, apply
+from raftlog.controller.records import NodeRecord
+from raftlog.errors import ErrorCode
+from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
+from raftlog.protocol.messages import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicsResponse
+from raftlog.types import OFFSETS_TOPIC, CleanupPolicy, Endpoint
+
+
+def _cluster(nodes: int) -> Image:
+    image = Image()
+    for node_id in range(1, nodes + 1):
+        endpoint = Endpoint("127.0.0.1", 7070 + node_id)
+        record = NodeRecord(node_id=node_id, directory_id=f"directory-{node_id}", endpoint=endpoint)
+        image = apply(image, image.end_offset, record)
+    return image
+
+
+def _ask(image: Image, request: DecidedRequest) -> tuple[Decision, Image]:
+    ids = (bytes([number]) * 16 for number in itertools.count(1))
+    decision = decide(image, request, live=set(image.nodes), mint_id=lambda: next(ids))
+    for record in decision.records:
+        image = apply(image, image.end_offset, record)
+    return decision, image
+
+
+@pytest.mark.parametrize(("nodes", "partitions", "factor"), [(1, 1, 1), (2, 2, 2), (3, 3, 3), (5, 5, 3), (20, 8, 3)])
+def test_it_has_as_many_partitions_and_replicas_as_the_cluster_allows(nodes: int, partitions: int, factor: int) -> None:
+    decision, image = _ask(_cluster(nodes), FindCoordinatorRequest(correlation_id=7))
+    topic = image.topics[OFFSETS_TOPIC]
+    assert decision.response == FindCoordinatorResponse(
+        correlation_id=7, topic_id=topic.topic_id, partitions=partitions
+    )
+    assert {len(replicas) for replicas in topic.replicas} == {factor}
+    assert topic.witnesses == ()
+    assert (topic.config.cleanup_policy, topic.config.retention_ms) == (CleanupPolicy.COMPACT, -1)
+    assert len({replicas[0] for replicas in topic.replicas}) == partitions
+
+
+def test_it_is_made_once() -> None:
+    first, image = _ask(_cluster(3), FindCoordinatorRequest(correlation_id=1))
+    again, _ = _ask(image, FindCoordinatorRequest(correlation_id=1))
+    assert (again.response, again.records) == (first.response, [])
+
+
+def test_users_neither_create_nor_delete_it() -> None:
+    _, image = _ask(_cluster(3), FindCoordinatorRequest(correlation_id=1))
+    create = CreateTopicsRequest(correlation_id=1, topics=[NewTopic(name=OFFSETS_TOPIC)])
+    for request in (create, DeleteTopicsRequest(correlation_id=1, names=[OFFSETS_TOPIC])):
+        decision, _ = _ask(image, request)
+        assert isinstance(decision.response, TopicsResponse)
+        assert decision.response.results[0].error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+        assert decision.records == []
