@@ -63,7 +63,7 @@ def test_every_option_that_the_pages_name_exists() -> None:
             words = shlex.split(line, comments=True)[1:]
             command: tuple[str, ...] = ()
             for word in words:
-                if not re.fullmatch(r"[a-z]+", word) or len(command) == 2:
+                if not re.fullmatch(r"[a-z][a-z-]*", word) or len(command) == 2:
                     break
                 command = (*command, word)
             help_text = _help(command)
