@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import select
-import sys
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import click
 
-from raftlog.errors import ErrorCode, OffsetOutOfRangeError, RaftlogError
+from raftlog.errors import ErrorCode
 from raftlog.types import TopicPartition
 
+from .consume_group import consume_in_group
+from .copying import Reading, Start, copy_records
 from .explain import unknown_partition, unknown_topic
 from .options import bootstrap_option
 from .output import note
 from .record_format import Formatter, compile_format, format_json
 from .when import parse_when
-
-if TYPE_CHECKING:
-    from raftlog import Consumer
-
-_POLL_MS = 200  # how soon a reader that has gone is noticed
-_POLL_RECORDS = 5_000  # bounds what is held before it is written
-_STALLED_S = 30.0  # with --exit-at-end, the longest wait for records that are known to be there
 
 
 @click.command()
@@ -47,6 +39,12 @@ _STALLED_S = 30.0  # with --exit-at-end, the longest wait for records that are k
     metavar="N",
     help="Only this one; may be repeated.",
 )
+@click.option(
+    "--group",
+    metavar="GROUP",
+    help="Share the partitions with the other members of this group, and start where it has committed; what is written "
+    "is committed. --from says where to start in partitions of which nothing is committed yet.",
+)
 @click.option("--max", "max_records", type=click.IntRange(min=1), metavar="N", help="Exit after N records.")
 @click.option("--exit-at-end", is_flag=True, help="Exit at what was the end when the command started.")
 @click.option(
@@ -62,6 +60,7 @@ def consume(
     topics: tuple[str, ...],
     start: str,
     numbers: tuple[int, ...],
+    group: str | None,
     max_records: int | None,
     exit_at_end: bool,
     template: str,
@@ -81,20 +80,30 @@ def consume(
         raftlog consume orders --from 1000 --partition 0 --max 10 --json
         raftlog consume orders --from 2026-11-22T10:00
         raftlog consume orders --from -1h --exit-at-end
+        raftlog consume orders --group billing
         raftlog consume orders clicks --format '%t %p %o %k %v\\n'
     """
     formatter = format_json if as_json else _formatter(template)
     since_ms = _since_ms(start)
     from raftlog import Consumer
 
+    if group and numbers:
+        raise click.UsageError("--partition is not for --group, whose members share the partitions")
     with contextlib.suppress(KeyboardInterrupt):
         partitions = _partitions(bootstrap, dict.fromkeys(topics), numbers)
+        where = Start(start, since_ms)
         # What retention deletes while we read is skipped, not an end.
+        if group:
+            consume_in_group(bootstrap, group, partitions, where, exit_at_end, formatter, max_records)
+            return
         with Consumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
-            ends = _seek(consumer, partitions, start, since_ms)
+            consumer.assign(partitions)
+            ends = consumer.end_offsets(partitions, linearizable=True)
+            for partition, offset in where.offsets(consumer, partitions, ends).items():
+                consumer.seek(partition, offset)
             if exit_at_end and start == "end":
                 note("nothing to read: --exit-at-end from the end; add --from beginning")
-            _copy(consumer, formatter, ends if exit_at_end else None, max_records)
+            copy_records(Reading(consumer, ends if exit_at_end else None), formatter, max_records)
 
 
 def _since_ms(start: str) -> int | None:
@@ -130,68 +139,3 @@ def _partitions(bootstrap: str, topics: Iterable[str], numbers: tuple[int, ...])
             TopicPartition(topic.name, number) for number in sorted(set(numbers)) or range(len(topic.partitions))
         ]
     return chosen
-
-
-def _seek(
-    consumer: Consumer, partitions: list[TopicPartition], start: str, since_ms: int | None
-) -> dict[TopicPartition, int]:
-    """Sets every position explicitly and returns the ends as they are now."""
-    consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions, linearizable=True)
-    beginnings = ends if start == "end" else consumer.beginning_offsets(partitions)
-    found = {} if since_ms is None else consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
-    for partition in partitions:
-        offset = beginnings[partition]
-        if since_ms is not None:
-            first = found[partition]
-            offset = ends[partition] if first is None else first.offset
-        if start.isdecimal():
-            offset = int(start)
-            if not beginnings[partition] <= offset <= ends[partition]:
-                raise OffsetOutOfRangeError(
-                    f"{partition} has offsets {beginnings[partition]} to {ends[partition]} (exclusive), not {offset}"
-                )
-        consumer.seek(partition, offset)
-    return ends
-
-
-def _copy(
-    consumer: Consumer, formatter: Formatter, ends: dict[TopicPartition, int] | None, max_records: int | None
-) -> None:
-    """Until `max_records` are written, or every partition is at its end; for ever with neither.
-
-    Raises BrokenPipeError when the reader has gone, also while there is nothing to write.
-    """
-    out = sys.stdout.buffer
-    reader = _Reader()
-    left = max_records
-    progress_s = time.monotonic()
-    while left != 0 and not (ends is not None and all(consumer.position(each) >= end for each, end in ends.items())):
-        polled = consumer.poll(timeout_ms=_POLL_MS, max_records=min(left or _POLL_RECORDS, _POLL_RECORDS))
-        for partition, records in polled.items():
-            # The last batch may reach past what was the end when the command started.
-            wanted = records if ends is None else [record for record in records if record.offset < ends[partition]]
-            out.write(b"".join(map(formatter, wanted)))
-            if left is not None:
-                left -= len(wanted)
-        out.flush()
-        now_s = time.monotonic()
-        if polled:
-            progress_s = now_s
-        elif ends is not None and now_s - progress_s > _STALLED_S:
-            behind = ", ".join(str(each) for each, end in ends.items() if consumer.position(each) < end)
-            raise RaftlogError(f"no records of {behind} for {_STALLED_S:.0f} s; `raftlog cluster status` may say why")
-        reader.check()
-
-
-class _Reader:
-    """Notices that the reader of our pipe has gone although nothing is written to it."""
-
-    def __init__(self) -> None:
-        self._poll = select.poll()
-        with contextlib.suppress(OSError):  # a stdout that is no file, as in tests
-            self._poll.register(sys.stdout.fileno(), 0)
-
-    def check(self) -> None:
-        if any(event & select.POLLERR for _, event in self._poll.poll(0)):
-            raise BrokenPipeError

@@ -123,3 +123,33 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_starts(
     assert demo.returncode == 1
     assert said in err
     assert err.count(b"\n") == 1
+
+
+def test_groups_miss_nothing_and_no_partition_has_two_owners(tmp_path: Path, mark: str) -> None:
+    with _start(tmp_path, mark, "--groups", "--json") as demo:
+        out, err = demo.communicate(timeout=DEMO_S)
+    assert demo.returncode == 0, err.decode()
+    figures = json.loads(out)
+    assert list(figures) == [
+        "records", "first_group_seen", "rereads", "missed", "second_group_seen", "two_owners", "rebalances"
+    ]  # fmt: skip
+    assert figures["first_group_seen"] == figures["second_group_seen"] == figures["records"] == 100_000
+    assert (figures["missed"], figures["two_owners"]) == (0, 0)
+    assert figures["rebalances"] >= 5, "for the start, the killed, the paused, the woken and the added member"
+    for said in (b"killed member-1", b"paused member-2", b"woke member-2", b"added member-4"):
+        assert said in err
+    assert list(tmp_path.iterdir()) == []
+    assert _gone(mark)
+
+
+def test_interrupting_the_groups_leaves_no_member_behind(tmp_path: Path, mark: str) -> None:
+    with _start(tmp_path, mark, "--groups") as demo:
+        assert demo.stderr is not None
+        while not (line := demo.stderr.readline()).startswith(b"paused"):
+            assert line, "the demo ended before that"
+        demo.send_signal(signal.SIGINT)
+        _, err = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert b"Traceback" not in err, err.decode()
+    assert _gone(mark)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,94 @@
+"""`raftlog consume --group`: what is written is committed, members share, and the next one goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+from raftlog.node.local import LocalCluster
+from tests.cli.command import run, start, unique
+
+
+@pytest.fixture
+def topic(cluster: LocalCluster) -> str:
+    name = unique("shared")
+    run(cluster, "topic", "create", name, "--partitions", "3")
+    return name
+
+
+def produce(cluster: LocalCluster, topic: str, first: int, end: int) -> list[bytes]:
+    lines = [b"%d" % number for number in range(first, end)]
+    run(cluster, "produce", topic, "--partitioner", "round-robin", stdin=b"\n".join(lines) + b"\n")
+    return lines
+
+
+def consumed(cluster: LocalCluster, topic: str, group: str, *arguments: str) -> list[bytes]:
+    out = run(cluster, "consume", topic, "--group", group, "--exit-at-end", *arguments).stdout
+    return sorted(out.split(), key=int)
+
+
+def lag(cluster: LocalCluster, group: str) -> int:
+    (shown,) = json.loads(run(cluster, "group", "describe", group, "--json").stdout)["groups"]
+    return int(shown["lag"])
+
+
+def test_a_group_goes_on_where_it_has_committed(cluster: LocalCluster, topic: str) -> None:
+    group = unique("going-on")
+    lines = produce(cluster, topic, 0, 30)
+    first = consumed(cluster, topic, group, "--from", "beginning", "--max", "10")
+    assert len(first) == 10
+    assert lag(cluster, group) == 20
+    rest = consumed(cluster, topic, group, "--from", "beginning")
+    assert sorted(first + rest, key=int) == lines
+    assert (consumed(cluster, topic, group, "--from", "beginning"), lag(cluster, group)) == ([], 0)
+    assert consumed(cluster, topic, group) == []
+    more = produce(cluster, topic, 30, 40)
+    assert consumed(cluster, topic, group) == more
+
+
+def test_without_a_commit_it_starts_as_from_says_at_the_end_by_default(cluster: LocalCluster, topic: str) -> None:
+    lines = produce(cluster, topic, 0, 9)
+    at_end, at_offset = unique("at-end"), unique("at-offset")
+    assert consumed(cluster, topic, at_end) == []
+    assert len(consumed(cluster, topic, at_offset, "--from", "2")) == 3
+    assert consumed(cluster, topic, unique("by-time"), "--from", "-1h") == lines
+    more = produce(cluster, topic, 9, 12)
+    assert consumed(cluster, topic, at_end, "--from", "beginning") == more
+
+
+def test_members_share_and_ctrl_c_commits_what_was_written(cluster: LocalCluster, topic: str) -> None:
+    group = unique("sharing")
+    members = [start(cluster, "consume", topic, "--group", group, "--from", "beginning") for _ in range(2)]
+    try:
+        deadline_s = time.monotonic() + 30
+        while time.monotonic() < deadline_s:
+            described = run_json(cluster, "group", "list")
+            if {"group": group, "state": "Stable", "members": 2} in described["groups"]:
+                break
+            time.sleep(0.1)
+        lines = produce(cluster, topic, 0, 300)
+        while lag(cluster, group) or run_json(cluster, "group", "describe", group)["groups"][0]["partitions"] == []:
+            assert time.monotonic() < deadline_s + 30
+            time.sleep(0.1)
+    finally:
+        for member in members:
+            member.send_signal(signal.SIGINT)
+        outputs = [member.communicate(timeout=30)[0] for member in members]
+    assert [member.returncode for member in members] == [0, 0]
+    assert all(outputs), "both had a share"
+    assert sorted(b"".join(outputs).split(), key=int) == lines
+    assert lag(cluster, group) == 0
+    assert consumed(cluster, topic, group, "--from", "beginning") == []
+
+
+def run_json(cluster: LocalCluster, *arguments: str) -> dict[str, list[dict[str, object]]]:
+    shown: dict[str, list[dict[str, object]]] = json.loads(run(cluster, *arguments, "--json").stdout)
+    return shown
+
+
+def test_partitions_are_not_chosen_in_a_group(cluster: LocalCluster, topic: str) -> None:
+    refused = run(cluster, "consume", topic, "--group", "g", "--partition", "0", code=2)
+    assert b"--partition is not for --group" in refused.stderr
