@@ -132,7 +132,7 @@ class GroupOffsets:
             metadata=found.metadata,
         )
 
-    def _send_commit(self, commit: _Commit, now_s: float) -> None:
+    def _send_commit(self, commit: _Commit) -> None:
         def build(correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
             member_id, generation, _ = commit.speaks_as(self._identity())
             return OffsetCommitRequest(
@@ -235,16 +235,15 @@ class GroupOffsets:
             self._ask_where_to_begin(now_s)
             if self._found:
                 self._place_found()
-        while self._commits and not self._committing:
-            if now_s < self._retry_s:
-                return self._retry_s
-            commit = self._commits[0]
-            if now_s < commit.deadline_s:
-                self._send_commit(commit, now_s)
-            else:
-                self._commits.popleft()
+        for commit in list(self._commits)[self._committing :]:
+            if now_s >= commit.deadline_s:
+                self._commits.remove(commit)
                 commit.future.set_exception(RequestTimedOutError("the commit was not answered in time"))
-        return float("inf")
+        if self._commits and not self._committing and now_s >= self._retry_s:
+            self._send_commit(self._commits[0])
+        waiting = list(self._commits)[self._committing :]
+        next_s = min((commit.deadline_s for commit in waiting), default=float("inf"))
+        return min(next_s, self._retry_s) if waiting and not self._committing else next_s
 
     def abort(self) -> None:
         self._closed = True

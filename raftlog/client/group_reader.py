@@ -143,25 +143,20 @@ class GroupReader:
         if isinstance(task, Lost):
             # Kafka's habit: who does not ask for the difference is told as of a revocation.
             self._give_up(task.partitions, on_lost or on_revoked)
-        elif not isinstance(task, Take):
-            self._revoke(task.partitions, on_revoked)
-        else:
-            if task.revoked:
-                self._revoke(task.revoked, on_revoked)
-            with self._fetcher.lock:
-                taken = self._member.take(task)
-                if taken:
-                    self._fetcher.assign(sorted(self._member.owned))
-            self.wake()
-            if taken and on_assigned is not None:
-                on_assigned(sorted(task.added))
-
-    def _revoke(self, partitions: frozenset[TopicPartition], on_revoked: OnPartitions | None) -> None:
-        if self._auto_commit_s is not None:
+            return
+        take = task if isinstance(task, Take) else None
+        partitions = task.revoked if isinstance(task, Take) else task.partitions
+        if partitions and self._auto_commit_s is not None:
             self._commit_before_giving_up()
-        self._give_up(partitions, on_revoked)
+        taken = self._give_up(partitions, on_revoked if partitions else None, take)
+        if taken and take is not None and on_assigned is not None:
+            on_assigned(sorted(take.added))
 
-    def _give_up(self, partitions: frozenset[TopicPartition], tell: OnPartitions | None) -> None:
+    def _give_up(
+        self, partitions: frozenset[TopicPartition], tell: OnPartitions | None, take: Take | None = None
+    ) -> bool:
+        """Whether what there is to take was taken, in the same moment: the next JoinGroup names it."""
+        taken = False
         try:
             if tell is not None:
                 tell(sorted(partitions))
@@ -170,7 +165,11 @@ class GroupReader:
                 self._fetcher.assign([place for place in self._fetcher.states if place not in partitions])
                 # AFTER nothing of them can be handed out any more.
                 self._member.gave_up(partitions)
+                if take is not None and self._member.take(take):
+                    taken = True
+                    self._fetcher.assign(sorted(self._member.owned))
             self.wake()
+        return taken
 
     # --- commits -------------------------------------------------------------------------------
     def _positions(self) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -1,0 +1,200 @@
+"""Commits in order, as the member that read; and where partitions begin."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from raftlog.client.asks import Identity
+from raftlog.client.calls import Calls
+from raftlog.client.coordinator import Coordinator
+from raftlog.client.fetcher import Fetcher
+from raftlog.client.group_offsets import GroupOffsets, OffsetAndMetadata
+from raftlog.errors import CommitFailedError, ErrorCode, InvalidGroupIdError, RequestTimedOutError
+from raftlog.limits import GROUP_RETRY_S
+from raftlog.protocol import codec
+from raftlog.protocol import groups as g
+from raftlog.protocol.messages import MetadataResponse, TopicMetadata
+from raftlog.types import OFFSETS_TOPIC, TopicPartition
+from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
+
+T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+class Committing(Cluster):
+    def __init__(self, reset_policy: str = "earliest") -> None:
+        super().__init__(NODE, WORKER_A, WORKER_B)
+        self.identity = Identity("me", 1, 0)
+        self.calls = Calls(self.exchange, self.cache, self.refresher)
+        self.fetcher = Fetcher(
+            self.exchange,
+            self.cache,
+            self.refresher,
+            reset_policy=reset_policy,
+            min_bytes=1,
+            max_wait_ms=500,
+            partition_bytes=1000,
+            buffer_bytes=3000,
+            request_timeout_s=30.0,
+            on_data=lambda: None,
+        )
+        self.fetcher.begins_committed = True
+        self.coordinator = Coordinator(self.calls, "group", lambda: None)
+        self.offsets = GroupOffsets(
+            "group",
+            self.coordinator,
+            self.cache,
+            self.fetcher,
+            lambda: self.identity,
+            lambda: None,
+            group_instance_id=None,
+            request_timeout_s=30.0,
+        )
+        self.know(partitions=2)
+        (partition,) = metadata(WORKER_B, 1).topics[0].partitions
+        offsets = TopicMetadata(name=OFFSETS_TOPIC, topic_id=b"o" * 16, error_code=0, partitions=[partition], config={})
+        self.cache.update(MetadataResponse(correlation_id=0, controller=NODE, topics=[offsets]), self.now_s)
+        self.step()
+
+    def step(self, seconds: float = 0.0) -> None:
+        self.now_s += seconds
+        for _ in range(2):
+            self.offsets.step(self.now_s)
+            self.coordinator.step(self.now_s)
+            self.calls.step(self.now_s)
+
+    def find_coordinator(self) -> None:
+        self.step()
+        (sent,) = self.wire.take(g.FindCoordinatorRequest)
+        self.answer(sent, g.FindCoordinatorResponse, topic_id=b"o" * 16, partitions=1)
+        self.step()
+
+    def answer(self, sent: Sent, kind: Any, **fields: Any) -> None:
+        response = kind(correlation_id=sent.request.correlation_id, **fields)
+        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+        self.step()
+
+    def commit(self, offset: int, within_s: float = 30.0) -> Future[None]:
+        future = self.offsets.commit({T0: OffsetAndMetadata(offset)}, self.now_s + within_s)
+        self.step()
+        return future
+
+    def sent_commit(self) -> tuple[Sent, Any]:
+        (sent,) = self.wire.take(g.OffsetCommitRequest)
+        return sent, sent.request
+
+
+def test_commits_wait_for_the_coordinator_and_go_one_after_the_other() -> None:
+    cluster = Committing()
+    first, second = cluster.commit(5), cluster.commit(7)
+    assert not cluster.wire.take(g.OffsetCommitRequest)
+    cluster.find_coordinator()
+    sent, request = cluster.sent_commit()
+    assert sent.endpoint == WORKER_B
+    assert [(entry.offset, entry.topic_id) for entry in request.offsets] == [(5, TOPIC_ID)]
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert first.done() and not second.done()
+    sent, request = cluster.sent_commit()
+    assert request.offsets[0].offset == 7
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert second.result(0) is None
+    assert cluster.offsets.committed == {T0: 7}
+
+
+def test_a_commit_during_a_rebalance_is_tried_again_as_the_member_of_the_new_generation() -> None:
+    cluster = Committing()
+    future = cluster.commit(5)
+    cluster.find_coordinator()
+    sent, request = cluster.sent_commit()
+    assert request.generation_id == 1
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
+    cluster.identity = Identity("me", 2, 0)
+    cluster.step(GROUP_RETRY_S)
+    sent, request = cluster.sent_commit()
+    assert request.generation_id == 2
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert future.result(0) is None
+
+
+def test_what_was_read_before_a_loss_is_never_committed_by_the_member_that_comes_back() -> None:
+    cluster = Committing()
+    future = cluster.commit(5)
+    cluster.identity = Identity("somebody new", 3, 1)
+    cluster.find_coordinator()
+    sent, request = cluster.sent_commit()
+    assert (request.member_id, request.generation_id) == ("me", 1)
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
+    with pytest.raises(CommitFailedError):
+        future.result(0)
+    assert cluster.offsets.committed == {}
+
+
+def test_a_commit_that_waits_behind_another_ends_in_its_own_time() -> None:
+    cluster = Committing()
+    first, second = cluster.commit(5, 30.0), cluster.commit(7, 5.0)
+    cluster.step(5.0)
+    with pytest.raises(RequestTimedOutError):
+        second.result(0)
+    assert not first.done()
+
+
+def test_a_partition_begins_where_the_group_committed_or_as_the_reset_policy_says() -> None:
+    cluster = Committing()
+    with cluster.fetcher.lock:
+        cluster.fetcher.assign([T0, T1])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    found = [g.CommittedOffset(topic="t", topic_id=TOPIC_ID, partition=0, offset=42)]
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    assert cluster.fetcher.states[T0].position == 42
+    assert cluster.fetcher.states[T1].reset == "earliest"
+    assert not cluster.wire.take(g.OffsetFetchRequest)
+
+
+def test_the_offset_of_a_topic_that_was_made_anew_since_counts_for_nothing() -> None:
+    cluster = Committing()
+    cluster.fetcher.assign([T0])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    found = [g.CommittedOffset(topic="t", topic_id=b"of an older one.", partition=0, offset=42)]
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    assert cluster.fetcher.states[T0].reset == "earliest"
+
+
+def test_a_seek_while_the_committed_offset_is_asked_for_wins() -> None:
+    cluster = Committing()
+    cluster.fetcher.assign([T0])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    cluster.fetcher.states[T0].move(7)
+    found = [g.CommittedOffset(topic="t", topic_id=TOPIC_ID, partition=0, offset=42)]
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    assert cluster.fetcher.states[T0].position == 7
+
+
+def test_a_group_that_may_not_be_asked_is_an_error_of_the_partition() -> None:
+    cluster = Committing()
+    cluster.fetcher.assign([T0])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    cluster.answer(sent, g.OffsetFetchResponse, error_code=ErrorCode.INVALID_GROUP_ID)
+    assert isinstance(cluster.fetcher.states[T0].error, InvalidGroupIdError)
+
+
+def test_a_coordinator_that_moved_is_followed() -> None:
+    cluster = Committing()
+    future = cluster.commit(5)
+    cluster.find_coordinator()
+    sent, _ = cluster.sent_commit()
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.NOT_COORDINATOR)
+    assert cluster.cache.leader(OFFSETS_TOPIC, 0) is None
+    topics = metadata(WORKER_A, 2).topics
+    topics[0].name, topics[0].topic_id = OFFSETS_TOPIC, b"o" * 16
+    cluster.cache.update(MetadataResponse(correlation_id=0, controller=NODE, topics=topics), cluster.now_s)
+    cluster.step(1.0)
+    sent, _ = cluster.sent_commit()
+    assert sent.endpoint == WORKER_A
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert future.result(0) is None
