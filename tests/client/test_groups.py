@@ -150,8 +150,8 @@ def test_callbacks_and_manual_commits(cluster: LocalCluster) -> None:
         assert [consumer.position(place) for place in places] == [10, 10]
         consumer.commit({places[0]: 2})  # from outside: the group has no members
         with Consumer(topic, **options) as member:
-            until([member], lambda: len(member.assignment()) == 2)
-            assert member.position(places[0]) == 2
+            read = until([member], lambda: at_end(10)(member) == 2)
+            assert read == [(0, offset) for offset in range(2, 10)]
             with pytest.raises(CommitFailedError):
                 consumer.commit({places[0]: 3})
 
