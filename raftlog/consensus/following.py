@@ -18,7 +18,7 @@ class Following(Voting):
     def delete_head(self, log_start_offset: int) -> None:
         """Let whole segments below an offset go, never what is not committed here."""
         try:
-            self.log.delete_head(min(log_start_offset, self.log.offset_after(self.commit_index)))
+            self.log.delete_head(min(log_start_offset, self.log.offset_after(self.commit_index)), self.commit_index)
         except DiskFullError:
             return  # even deleting writes `state`; the next heartbeat asks again
 

@@ -242,16 +242,21 @@ class PartitionLog(CheckedLog):
         segment.close()
         self._disk.remove(segment.path)
 
-    def delete_head(self, log_start_offset: int) -> None:
+    def delete_head(self, log_start_offset: int, committed_index: int = 2**62) -> None:
         """Moves the log start up to there, and removes the segments that lie below it as a whole; never the active one.
 
         It may lie inside a segment, or a batch; a segment below it that was active then goes at the next call.
-        What is committed is for the caller to know. Nothing below the synced end is needed for it.
+        What is committed is for the caller to know; an epoch start behind it, which has no offset of its own, keeps
+        the segment in front of it. Nothing below the synced end is needed for it.
         """
         self._check_usable()
         log_start_offset = max(min(log_start_offset, self.synced_end_offset), self._state.log_start_offset)
         count = 0  # of the segments that go
-        while count + 1 < len(self._segments) and self._segments[count + 1].base_offset <= log_start_offset:
+        while (
+            count + 1 < len(self._segments)
+            and self._segments[count + 1].base_offset <= log_start_offset
+            and self._segments[count + 1].first_index <= committed_index + 1
+        ):
             count += 1
         if not count and log_start_offset == self._state.log_start_offset:
             return
