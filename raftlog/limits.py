@@ -74,6 +74,12 @@ SEGMENT_BYTES_MIN = 1024  # small, so that tests can roll often
 HOUSE_S = 1.0  # how often a replica looks at the age of its segments
 SCRUB_S = 4.0  # every replica reads SCRUB_BYTES of its log again this often, to find damage before it is needed
 SCRUB_BYTES = 128 * 1024  # some 3 GB a day; small batches cost 0.03 % of a core, of the 0.2 % that may be idle
+COMPACTION_DIRTY_RATIO = 0.5  # of the closed segments' bytes: Kafka's; twice the writing at most for keys that all stay
+COMPACTION_KEYS_MAX = 200_000  # of one pass: 35 MB while it lasts; more keys take more passes
+COMPACTION_SLICE_BYTES = 64 * 1024  # read at once, 1 to 5 ms; a turn waits no longer for it
+COMPACTION_S = 0.01  # between two slices: 6 MB/s, and most of a core is left to the clients
+COMPACTION_RETRY_S = 30.0  # a pass that found no room is begun again after this
+CLEAN_MARKS_MAX = 16  # times at which tombstones were cleaned; one fewer keeps some a little longer
 DISK_RETRY_S = 1.0  # a partition without room looks again this often
 
 # --- controller ----------------------------------------------------------------------------

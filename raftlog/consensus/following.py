@@ -4,17 +4,16 @@ shown (G2), start over behind the horizon, and come back from doubt.
 
 from __future__ import annotations
 
+from raftlog.consensus.compacted import StoringCompacted, checked
 from raftlog.consensus.member import Payload
-from raftlog.consensus.voting import Voting
 from raftlog.errors import CorruptLogError, CorruptMessageError, DiskFullError
 from raftlog.protocol import raft as r
-from raftlog.record.batch import BatchHeader, check_crc, split
 from raftlog.storage.producers import Producers
 from raftlog.storage.snapshots import decode_snapshot
 from raftlog.types import Doubt, Role
 
 
-class Following(Voting):
+class Following(StoringCompacted):
     def delete_head(self, log_start_offset: int) -> None:
         """Let whole segments below an offset go, never what is not committed here."""
         try:
@@ -66,6 +65,7 @@ class Following(Voting):
                 # Not answered: the leader's window runs out and it comes again. The status says why.
                 return
         last_new = m.prev_index + m.entries
+        self._held_index = m.held_index
         self._match_index = max(self._match_index, last_new)
         self._commit_up_to(m.commit_index, last_new)
         if m.log_start_offset > log.log_start_offset:
@@ -90,7 +90,10 @@ class Following(Voting):
 
     def _store(self, m: r.AppendEntries, payload: Payload) -> None:
         """G1: what is here already is skipped; only a conflict truncates; the rest is appended."""
-        headers = _checked(payload, m.entries - len(m.epoch_starts))
+        headers = checked(payload, m.entries - len(m.epoch_starts))
+        if len(headers) != m.entries - len(m.epoch_starts):
+            self._store_compacted(m, payload, headers)
+            return
         index, batch = m.prev_index + 1, 0
         end = m.prev_index + m.entries + 1
         starts = dict(m.epoch_starts)
@@ -102,8 +105,7 @@ class Following(Voting):
             index += 1
         if index == end:
             return
-        if index <= self.log.last_index:
-            self._truncate(index)
+        self._make_room(index, m)
         while index < end:
             if index in starts:
                 assert starts[index] <= m.term
@@ -121,19 +123,6 @@ class Following(Voting):
             )
             batch += stop - index
             index = stop
-
-    def _is_present(self, index: int, term: int) -> bool:
-        if index > self.log.last_index:
-            return False
-        return index < self.log.horizon_index or self.log.term_at(index) == term
-
-    def _truncate(self, index: int) -> None:
-        if index <= self.commit_index:
-            raise CorruptLogError(
-                f"the leader of term {self.term} contradicts the committed entry {index} "
-                f"(committed up to {self.commit_index}); nothing was cut"
-            )
-        self.log.truncate_from(index)
 
     def _on_reset(self, m: r.ResetRequest, payload: Payload, now_s: float) -> None:
         if m.term < self.term:
@@ -181,14 +170,3 @@ class Following(Voting):
                 log.persist()  # BEFORE the first acknowledgement that counts
             except DiskFullError:
                 log.set_doubt(doubt, reason)  # not written, so not over: the next turn tries again
-
-
-def _checked(payload: Payload, expected: int) -> list[tuple[int, BatchHeader]]:
-    """The batches of an AppendEntries. A follower checks each CRC BEFORE it appends."""
-    batches = list(split(payload))
-    if len(batches) != expected:
-        raise CorruptMessageError(f"{len(batches)} batches where {expected} were announced")
-    for position, header in batches:
-        if not check_crc(payload, position, header):
-            raise CorruptMessageError(f"the batch at offset {header.base_offset} does not match its checksum")
-    return batches

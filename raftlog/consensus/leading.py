@@ -38,6 +38,17 @@ class Leading(Following):
             return len(self.in_sync) > 1
         return len(self.replicas) > 1
 
+    @property
+    def held_index(self) -> int:
+        """Up to here every replica with records has held the log, durably; on a follower as its leader last said."""
+        if not self.is_leader:
+            return self._held_index
+        if self.log.doubt is not Doubt.NONE:
+            return 0
+        followers = (self._progress[node_id] for node_id in self.replicas if node_id != self.node_id)
+        matches = [0 if progress.doubt is not Doubt.NONE else progress.match_index for progress in followers]
+        return min([self.log.synced_index, *matches])
+
     def ask_confirmation(self) -> int:
         """A round of heartbeats leaves with the next `replicate`. Returns what `confirmed` wants to know."""
         self._confirm = True
@@ -116,11 +127,15 @@ class Leading(Following):
         elif with_entries:
             entries = log.read_entries(progress.next_index, limits.APPEND_MESSAGE_BYTES)
             count, epoch_starts, payload = entries.count, entries.epoch_starts, entries.payload
+            if entries.first_index <= prev_index:  # next_index lies within what was compacted
+                prev_index = entries.first_index - 1
+                prev_term = log.term_at(prev_index)
+                assert prev_term is not None
         self._sequence += 1
         message = r.AppendEntries(
             self._topic_id, self._partition, self.node_id, self._boot_id, self._boots[node_id], self.term,
             self._sequence, prev_index, prev_term, self.commit_index, count, epoch_starts,
-            log.log_start_offset, log.last_index, self._all_votes_index,
+            log.log_start_offset, log.last_index, self._all_votes_index, self.held_index, log.purged_index,
         )  # fmt: skip
         size_bytes = len(payload) if payload is not None else 0
         progress.note_sent(self._sequence, prev_index + count, size_bytes, now_s)

@@ -58,6 +58,8 @@ class Member:
         self._all_votes_index = 0
         self._rejoin = Rejoin(self._others, log.doubt)
         self._match_index = 0  # as follower: up to where this log is known to equal the leader's
+        self._held_index = 0  # as follower: up to where the leader has said that every replica holds the log
+        self._copied = (0, 0)  # as follower: (term, purged index) of the leader that an empty log is filled by
         self._heard_leader_s = -1e9
         self._progress: dict[int, Progress] = {}
         self._in_sync: InSync | None = None

@@ -17,19 +17,21 @@ class Housekeeping:
         self._bound_due_s = 0.0
         self._bound_written = 0
         self._look_due_s = 0.0
-
+        self._compact_due_s = 0.0
         self._scrub_due_s = 0.0
 
     def next_due_s(self, now_s: float) -> float:
-        """When the commit bound has to be written; never, while what was written still holds."""
-        if self._bound() == self._bound_written:
-            return float("inf")
-        return max(self._bound_due_s, now_s + 0.001)
+        """When the commit bound has to be written, or a compaction goes on; never, while there is nothing to do."""
+        due_s = self._compact_due_s if self._log.is_compacting else float("inf")
+        if self._bound() != self._bound_written:
+            due_s = min(due_s, self._bound_due_s)
+        return max(due_s, now_s + 0.001)
 
     def is_due(self, now_s: float) -> bool:
         """Whether `keep` has something to do. (A look at ages wakes nobody: it waits for the next turn.)"""
         bound_due = now_s >= self._bound_due_s and self._bound() != self._bound_written
-        return bound_due or now_s >= self._look_due_s
+        compact_due = now_s >= self._compact_due_s and self._log.is_compacting
+        return bound_due or compact_due or now_s >= self._look_due_s
 
     def keep(self, now_s: float, *, leading: bool) -> None:
         """Raises DiskFullError when the bound could not be written; it is tried again. CorruptLogError: log.scrub."""
@@ -45,6 +47,10 @@ class Housekeeping:
             if now_s >= self._scrub_due_s:
                 self._scrub_due_s = now_s + limits.SCRUB_S
                 self._log.scrub(limits.SCRUB_BYTES)
+            self._log.begin_compaction(self._group.held_index, self._clock.wall_ms())
+        if self._log.is_compacting and now_s >= self._compact_due_s:
+            self._compact_due_s = now_s + limits.COMPACTION_S
+            self._log.compact(limits.COMPACTION_SLICE_BYTES, self._clock.wall_ms())
         bound = self._bound()
         if bound == self._bound_written:
             self._bound_due_s = now_s + limits.COMMIT_BOUND_S

@@ -37,8 +37,9 @@ from raftlog.protocol import messages as m
 from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import check_batch
+from raftlog.record.compacted import check_keyed
 from raftlog.storage.log import PartitionLog
-from raftlog.types import ReplicaSpec, ReplicaStatus
+from raftlog.types import CleanupPolicy, ReplicaSpec, ReplicaStatus
 
 FAIL_POINTS = (
     "turn: received",
@@ -252,6 +253,8 @@ class Replica:
         else:
             try:
                 header = check_batch(frame)
+                if CleanupPolicy.COMPACT in self.spec.config.cleanup_policy:
+                    check_keyed(frame, header)
             except RaftlogError as error:
                 self._refuse(produce, error.code, str(error))
                 return

@@ -65,6 +65,8 @@ class AppendEntries(_RaftMessage, tag="rA"):
     log_start_offset: int  # what retention has reached on the leader
     last_index: int  # the leader's log end, for the end of doubt
     all_votes_index: int  # the leader's no-op when it was elected by the votes of all replicas, else 0
+    held_index: int = 0  # every replica with records holds the log up to here, durably
+    purged_index: int = 0  # tombstones up to here may be gone from the leader's log
 
 
 class AppendResponse(_RaftMessage, tag="rAR"):

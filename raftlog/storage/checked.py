@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn
 
 from raftlog.errors import CorruptLogError, CorruptMessageError, OffsetOutOfRangeError
 from raftlog.record.batch import check_crc, split
+from raftlog.record.compacted import entries_of
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.lookup import Place
 from raftlog.storage.reader import Entries
@@ -59,7 +60,7 @@ def check_batches(
         if header.leader_epoch != epochs.term_at(index):
             raise BadBatchError(place, f"a batch of epoch {header.leader_epoch} where {epochs.term_at(index)} was due")
         offset = header.next_offset
-        index += 1
+        index += entries_of(header)
         yield Cursor(place + header.batch_bytes, offset, index)
 
 
@@ -121,14 +122,15 @@ class CheckedLog(RecallingLog):
     def _batch_end(self, index: int) -> int:
         """The offset behind the batch at a Raft index that the log holds."""
         try:
-            segment, position = self._lookup.of_index(index)
+            (segment, position), first_index = self._lookup.of_index(index)
             header = segment.header_at(position)
             if header is None:
                 raise CorruptLogError(f"no batch at {position} of {segment.path}")
         except CorruptLogError:
             self.verify_entries(index, index)
             raise
-        self._lookup.remember_index(index, Place(segment, position))
+        if first_index == index:
+            self._lookup.remember_index(index, Place(segment, position))
         return header.next_offset
 
     # --- damage ----------------------------------------------------------------------------
@@ -164,6 +166,10 @@ class CheckedLog(RecallingLog):
         following = bisect_right(self._segments, segment.base_offset, key=_base_offset)
         return self._segments[following].base_offset if following < len(self._segments) else self.log_end_offset
 
+    def begin_anew(self, reason: str) -> NoReturn:
+        """All that this log holds is of no use: it is given up like damage, and fetched again after the next start."""
+        self._give_up(Damage(self._state.horizon_index, self._state.horizon_offset, reason))
+
     def _give_up(self, damage: Damage) -> NoReturn:
         self.note_damage(damage.raft_index, str(damage))
         error = CorruptLogError(f"{damage}; at its next start this replica refetches it from the others")
@@ -174,7 +180,8 @@ class CheckedLog(RecallingLog):
 
     _scrub_segment = -1  # base offset of the segment that is being read
     _scrub_cursor: Cursor | None = None
-    _scrub_mark: tuple[int, int] = (0, 0)
+    _scrub_mark: tuple[int, int, int] = (0, 0, 0)
+    swaps = 0  # segments that compaction has replaced
 
     def scrub(self, max_bytes: int) -> None:
         """Reads on through the log, about max_bytes of it, checking all; begins anew behind the end.
@@ -184,7 +191,7 @@ class CheckedLog(RecallingLog):
         self._check_usable()
         if not self._segments or self.damage is not None:
             return
-        mark = (self._state.generation, self._state.truncations)
+        mark = (self._state.generation, self._state.truncations, self.swaps)
         if mark != self._scrub_mark:
             self._scrub_mark, self._scrub_cursor = mark, None  # positions may hold other batches now
         segment = self._segments[max(0, bisect_right(self._segments, self._scrub_segment, key=_base_offset) - 1)]

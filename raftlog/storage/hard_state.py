@@ -73,6 +73,21 @@ class HardState:
     def log_start_offset(self) -> int:
         return self._state.log_start_offset
 
+    @property
+    def purged_index(self) -> int:
+        """Up to this Raft index tombstones may be gone from this log, and with them what they say of older values."""
+        return self._state.purged_index
+
+    def raise_purged(self, index: int) -> None:
+        """Durable when this returns, BEFORE entries of a log that tombstones are gone from are appended here."""
+        before = self._state.purged_index
+        self._state.purged_index = index
+        try:
+            self._write_state()
+        except StorageError:
+            self._state.purged_index = before
+            raise
+
     def set_term(self, term: int, voted_for: int) -> None:
         """Durable after persist(), and no vote or answer in this term may leave BEFORE."""
         assert term >= self._state.term, "the term never goes back"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from raftlog.errors import DiskFullError
@@ -54,6 +54,10 @@ class OffsetIndex(Protocol):
 
     def delete_head(self, offset: int) -> None:
         """Drops entries with base_offset < offset."""
+        ...
+
+    def replace(self, offset: int, end_offset: int, entries: Sequence[IndexEntry]) -> None:
+        """These, committed, instead of all with a base offset in [offset, end_offset). Like `truncate` never fails."""
         ...
 
     def clear(self) -> None: ...
@@ -176,6 +180,15 @@ class MemoryIndex:
     def delete_head(self, offset: int) -> None:
         self._tail.drop_below(offset)
         self._committed.drop_below(offset)
+
+    def replace(self, offset: int, end_offset: int, entries: Sequence[IndexEntry]) -> None:
+        self._tail.drop_below(end_offset)
+        dropped = self._committed.drop_from(offset)
+        if dropped:
+            self._committed.cut = dropped
+        if not self._is_full():
+            for entry in (*entries, *(entry for entry in dropped if entry.base_offset >= end_offset)):
+                self._committed.add(entry)
 
     def clear(self) -> None:
         self.truncate(-1)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -155,18 +155,13 @@ class LmdbIndex:
         if not entries:
             return
 
-        def put(transaction: lmdb.Transaction) -> None:
-            for entry in entries:
-                transaction.put(_KEY.pack(b"o", entry.base_offset), _OFFSET_VALUE.pack(*entry[1:]))
-                transaction.put(_KEY.pack(b"i", entry.raft_index), _INDEX_VALUE.pack(entry.base_offset))
-
         try:
-            self._write(put)
+            self._write(lambda transaction: _put(transaction, entries))
         except DiskFullError:
             raise
         except lmdb.Error:
             self._begin_anew()
-            self._write(put)
+            self._write(lambda transaction: _put(transaction, entries))
         self._tail.drop_below(end_offset)
 
     def truncate(self, offset: int) -> None:
@@ -176,6 +171,15 @@ class LmdbIndex:
     def delete_head(self, offset: int) -> None:
         self._tail.drop_below(offset)
         self._cut(lambda transaction: _delete(transaction, 0, offset))
+
+    def replace(self, offset: int, end_offset: int, entries: Sequence[IndexEntry]) -> None:
+        self._tail.drop_below(end_offset)
+
+        def change(transaction: lmdb.Transaction) -> None:
+            _delete(transaction, offset, end_offset)
+            _put(transaction, entries)
+
+        self._cut(change)
 
     def clear(self) -> None:
         self._tail = IndexTail()
@@ -261,6 +265,12 @@ def _floor(cursor: lmdb.Cursor, kind: bytes, number: int) -> tuple[int, bytes] |
         return None
     found_kind, found = _KEY.unpack(cursor.key())
     return (found, bytes(cursor.value())) if found_kind == kind else None
+
+
+def _put(transaction: lmdb.Transaction, entries: Sequence[IndexEntry]) -> None:
+    for entry in entries:
+        transaction.put(_KEY.pack(b"o", entry.base_offset), _OFFSET_VALUE.pack(*entry[1:]))
+        transaction.put(_KEY.pack(b"i", entry.raft_index), _INDEX_VALUE.pack(entry.base_offset))
 
 
 def _delete(transaction: lmdb.Transaction, start_offset: int, end_offset: int) -> None:

@@ -9,6 +9,7 @@ every fail point:
     a truncation    index BEFORE segments; whole segments, newest first, BEFORE the cut; the cut BEFORE `state`
     the head        the snapshot of producers there BEFORE `state` (log start, horizon) BEFORE segments are removed
     a reset         the new generation's directory BEFORE `state` that names it; `state` BEFORE the old one goes
+    a compaction    the rewritten segment BEFORE `state` that names it; `state` BEFORE the old ones go    (cleaning.py)
     recovery        doubt and its reason in `state` BEFORE anything is cut        (opening.py)
 
 DiskFullError leaves the log as it was. After any other StorageError the log has failed: what the disk holds
@@ -24,8 +25,8 @@ from collections.abc import Callable
 from typing import Self
 
 from raftlog.clock import Clock
-from raftlog.errors import DiskFullError, StorageError
-from raftlog.storage.checked import CheckedLog
+from raftlog.errors import CorruptLogError, DiskFullError, StorageError
+from raftlog.storage.cleaning import CleaningLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import OffsetIndex
@@ -39,10 +40,10 @@ from raftlog.storage.opening import (
 from raftlog.storage.producers import Producers
 from raftlog.storage.segment import Segment
 from raftlog.storage.state import EpochStart, StateFile
-from raftlog.types import Doubt, Flush, TopicConfig
+from raftlog.types import CleanupPolicy, Doubt, Flush, TopicConfig
 
 
-class PartitionLog(CheckedLog):
+class PartitionLog(CleaningLog):
     """Made by `open`. One per worker, used by one thread."""
 
     @classmethod
@@ -182,7 +183,7 @@ class PartitionLog(CheckedLog):
         self._check_may_cut(index)
         end_offset = self.offset_after(index - 1)
         batch_index = self._epochs.next_batch_index(index)
-        place = self._lookup.of_index(batch_index) if batch_index <= self.last_index else None
+        place = self._place_to_cut(batch_index) if batch_index <= self.last_index else None
         # Index and snapshots BEFORE the segments, or they would speak of batches that are gone.
         self._snapshots.remove_outside(self._state.horizon_index, index - 1)
         self._fail_point("truncate.snapshots-removed")
@@ -211,6 +212,13 @@ class PartitionLog(CheckedLog):
             self.failed = error
             raise
         self.persist()
+
+    def _place_to_cut(self, index: int) -> Place:
+        place, first_index = self._lookup.of_index(index)
+        if first_index != index:
+            self._fail(error := CorruptLogError(f"asked to cut Raft index {index}, within what was compacted"))
+            raise error
+        return place
 
     def _cut_segments(self, place: Place) -> None:
         """Ends the log at `place`. Newest first, so that what a crash leaves has no hole."""
@@ -306,6 +314,7 @@ class PartitionLog(CheckedLog):
         """
         self._check_usable()
         self._check_may_reset(horizon_index, prev_term, self.term_at(horizon_index - 1))
+        self.abandon_compaction()
         state = self._state
         generation = state.generation + 1
         new_directory = generation_directory(self._directory, generation)
@@ -321,11 +330,13 @@ class PartitionLog(CheckedLog):
         state.generation = generation
         state.horizon_index, state.horizon_prev_term, state.horizon_offset = horizon_index, prev_term, base_offset
         state.log_start_offset, state.epoch_starts = base_offset, []
+        old_clean, state.clean_offset, state.clean_marks = (state.clean_offset, state.clean_marks), base_offset, []
         try:
             self._write_state()
         except DiskFullError:
             state.generation, state.horizon_index, state.horizon_prev_term, state.horizon_offset = old
             state.log_start_offset, state.epoch_starts = old_start, old_epochs
+            state.clean_offset, state.clean_marks = old_clean
             raise
         self._fail_point("reset.state-durable")
         for segment in self._segments:
@@ -341,6 +352,8 @@ class PartitionLog(CheckedLog):
         """The log start that the topic's retention allows: that of the first segment to keep."""
         config = self._config
         start = self._state.log_start_offset
+        if CleanupPolicy.DELETE not in config.cleanup_policy:
+            return start
         size = self.size_bytes
         for number, segment in enumerate(self._segments[:-1]):
             too_old = config.retention_ms >= 0 and now_ms - self._lookup.max_timestamp_ms(number) > config.retention_ms
@@ -362,6 +375,7 @@ class PartitionLog(CheckedLog):
     def close(self) -> None:
         """Persists everything, whatever `flush` says, unless the log has failed. Idempotent."""
         if self.failed is None:
+            self.abandon_compaction()
             self._sync_segments(also_active=True)
             self.persist()
             self.write_commit_bound()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from raftlog.errors import CorruptLogError
 from raftlog.limits import OPEN_SEGMENTS_MAX, READER_PLACES_MAX
 from raftlog.record.batch import BatchHeader, decode
+from raftlog.record.compacted import entries_of
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import IndexEntry, OffsetIndex
 from raftlog.storage.segment import Segment
@@ -69,22 +70,26 @@ class Lookup:
                 return Place(segment, position)
         raise CorruptLogError(f"offset {offset} is not in {segment.path}")
 
-    def of_index(self, raft_index: int) -> Place:
-        """The batch with this Raft index, which the log holds and which is no epoch start."""
+    def of_index(self, raft_index: int) -> tuple[Place, int]:
+        """The batch with this Raft index, which the log holds and which is no epoch start; and the batch's first index.
+
+        That is another one only where the index lies within a filler.
+        """
         place = self._by_index.pop(raft_index, None)
         if place is not None and place.position < place.segment.size:
-            return place
+            return place, raft_index
         run = self._tail.find(raft_index)
         if run is not None:
-            return Place(run.segment, run.position + run.positions[raft_index - run.first_index])
+            return Place(run.segment, run.position + run.positions[raft_index - run.first_index]), raft_index
         number = bisect_right(self._segments, raft_index, key=_first_index) - 1
         segment = self._segments[number]
         entry = self.verified(self._index.floor_index(raft_index), segment)
         at = entry.raft_index if entry else segment.first_index
-        for position, _ in segment.walk(entry.position if entry else 0):
-            if at == raft_index:
-                return Place(segment, position)
-            at = self.epochs.next_batch_index(at + 1)
+        for position, header in segment.walk(entry.position if entry else 0):
+            end = at + entries_of(header)
+            if at <= raft_index < end:
+                return Place(segment, position), at
+            at = self.epochs.next_batch_index(end)
         raise CorruptLogError(f"Raft index {raft_index} is not in {segment.path}")
 
     def verified(self, entry: IndexEntry | None, segment: Segment) -> IndexEntry | None:

@@ -6,12 +6,17 @@ in between finds the doubt at the next start, whatever became of the cut.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from raftlog.errors import InconsistentTopicIdError
+from raftlog.storage.compaction import CLEANED
 from raftlog.storage.disk import Disk
+from raftlog.storage.epochs import Epochs
 from raftlog.storage.fail_points import FailPoint
 from raftlog.storage.index import OffsetIndex
-from raftlog.storage.recovery import Findings, examine
-from raftlog.storage.state import State, StateFile, add_reason, worse_doubt
+from raftlog.storage.recovery import Findings, entries_for, examine
+from raftlog.storage.segment import Segment, SegmentName, parse_segment_name
+from raftlog.storage.state import CleanMark, State, StateFile, add_reason, worse_doubt
 from raftlog.types import Doubt
 
 _GENERATION = "log."
@@ -72,6 +77,7 @@ def open_generation(
     """Examines the generation that `state` names, and cuts what is no log, doubt BEFORE the cut."""
     log_directory = generation_directory(directory, state.generation)
     disk.make_dir(log_directory)
+    finish_swap(disk, log_directory, state, file, index)
     findings = examine(disk, log_directory, state, index, now_ms)
     if findings.doubt != Doubt.NONE:
         before, state.doubt = state.doubt, int(worse_doubt(Doubt(state.doubt), findings.doubt))
@@ -83,6 +89,7 @@ def open_generation(
         dropped = set(findings.dropped_epochs)
         state.epoch_starts = [start for start in state.epoch_starts if start not in dropped]
         state.log_start_offset = min(state.log_start_offset, findings.end_offset)
+        _limit_clean(state, findings.end_offset)
         file.write(state)
         fail_point("open.doubt-durable")
     # Index BEFORE segments, or it would speak of bytes that are gone.
@@ -94,6 +101,54 @@ def open_generation(
         file.write(state)
     remove_generations_but(disk, directory, state)
     return findings
+
+
+def _limit_clean(state: State, end_offset: int) -> None:
+    """What is behind a cut comes again as it was written."""
+    state.clean_offset = min(state.clean_offset, end_offset)
+    state.clean_marks = [CleanMark(min(mark.offset, end_offset), mark.at_ms) for mark in state.clean_marks]
+
+
+def finish_swap(disk: Disk, log_directory: str, state: State, file: StateFile, index: OffsetIndex) -> None:
+    """What a compaction had begun when the process ended: done as a whole once `state` names it, else not at all."""
+    listed = disk.list(log_directory)
+    cleaned = [name for name in listed if name.endswith(CLEANED)]
+    names = [name for name in map(parse_segment_name, listed) if name is not None]
+    swap = state.swap
+    if swap is not None:
+        name = str(SegmentName(swap.base_offset, swap.first_index))
+        path = f"{log_directory}/{name}"
+        if name + CLEANED in cleaned and _size(disk, path + CLEANED) == swap.size_bytes:
+            disk.rename(path + CLEANED, path)
+            cleaned.remove(name + CLEANED)
+        if disk.exists(path) and _size(disk, path) == swap.size_bytes:
+            others = [each for each in names if swap.base_offset < each.base_offset < swap.end_offset]
+            put_in_place(disk, log_directory, [f"{log_directory}/{each}" for each in others])
+            segment = Segment(disk, log_directory, SegmentName(swap.base_offset, swap.first_index), swap.size_bytes, 0)
+            index.replace(swap.base_offset, swap.end_offset, entries_for(segment, Epochs(state)))
+            segment.close()
+    for name in cleaned:
+        disk.remove(f"{log_directory}/{name}")
+    if swap is not None:
+        # In place BEFORE it is forgotten, and forgotten BEFORE another file may get its name.
+        disk.sync_dir(log_directory)
+        state.swap = None
+        file.write(state)
+
+
+def put_in_place(disk: Disk, log_directory: str, others: Iterable[str]) -> None:
+    """A rewritten segment has its name: the `others` that it also stands for go. Durable when this returns."""
+    for path in others:
+        disk.remove(path)
+    disk.sync_dir(log_directory)
+
+
+def _size(disk: Disk, path: str) -> int:
+    file = disk.open(path)
+    try:
+        return file.size()
+    finally:
+        file.close()
 
 
 def _cut(disk: Disk, log_directory: str, findings: Findings, fail_point: FailPoint) -> None:

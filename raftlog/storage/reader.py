@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raftlog.errors import CorruptLogError
 from raftlog.record.batch import HEADER_BYTES, PREFIX_BYTES, read_header
+from raftlog.record.compacted import entries_of
 from raftlog.storage.disk import Buffer
 from raftlog.storage.lookup import Lookup, Place
 from raftlog.storage.segment import Segment
@@ -14,12 +15,16 @@ from raftlog.storage.tail import TailCache
 
 _EXTENT = struct.Struct(">qi11xi")  # base offset, length, last offset delta of a batch header
 _unpack_extent = _EXTENT.unpack_from
+_ENTRIES = struct.Struct(">8xi31xq2xii")  # length, producer id, base sequence, record count
+_unpack_entries = _ENTRIES.unpack_from
 
 
 @dataclass(slots=True)
 class Entries:
-    """`count` consecutive Raft indexes; those in `epoch_starts` have no bytes, each other one is a batch."""
+    """`count` consecutive Raft indexes from first_index on; those in `epoch_starts` have no bytes, each other one is
+    a batch, or one of several that a filler stands for."""
 
+    first_index: int
     count: int
     epoch_starts: list[tuple[int, int]]  # (index, term)
     payload: Buffer
@@ -31,7 +36,10 @@ class LogReader:
         self._tail = tail
 
     def entries(self, first_index: int, last_index: int, max_bytes: int) -> Entries:
-        """From first_index on, up to last_index; at least one, whatever its size."""
+        """From first_index on, up to last_index; at least one, whatever its size.
+
+        Where first_index lies within a filler they begin with the filler's first.
+        """
         epochs = self._lookup.epochs
         index = first_index
         starts: list[tuple[int, int]] = []
@@ -45,8 +53,9 @@ class LogReader:
             run = self._tail.find(index)
             if run is None:
                 if not parts:
-                    batches, end = self._entries_of_file(index, last_index, max_bytes, starts)
-                    return Entries(end - first_index, starts, batches)
+                    batches, begin, end = self._entries_of_file(index, last_index, max_bytes, starts)
+                    begin = min(begin, first_index)
+                    return Entries(begin, end - begin, starts, batches)
                 break
             place = index - run.first_index
             end_place = run.fitting(place, room)
@@ -64,33 +73,35 @@ class LogReader:
             if room < HEADER_BYTES:
                 break
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        return Entries(index - first_index, starts, payload)
+        return Entries(first_index, index - first_index, starts, payload)
 
     def _entries_of_file(
         self, index: int, last_index: int, max_bytes: int, starts: list[tuple[int, int]]
-    ) -> tuple[bytes, int]:
-        """The batches from `index` on that stand in one segment, and the index behind them."""
+    ) -> tuple[bytes, int, int]:
+        """The batches from that of `index` on that stand in one segment, its first index and the index behind them."""
         epochs = self._lookup.epochs
-        segment, position = self._lookup.of_index(index)
+        (segment, position), begin = self._lookup.of_index(index)
         data = _read_from(segment, position, max_bytes)
         header = read_header(data)
-        if header.leader_epoch != epochs.term_at(index):
-            raise CorruptLogError(f"{segment.path} at {position} is not Raft index {index}")
+        if header.leader_epoch != epochs.term_at(begin):
+            raise CorruptLogError(f"{segment.path} at {position} is not Raft index {begin}")
         cut = header.batch_bytes
-        index += 1
+        index = begin + entries_of(header)
         while index <= last_index:
             if epochs.is_start(index):
                 starts.append((index, epochs.start_at(index).term))
+                index += 1
             elif cut + HEADER_BYTES > len(data):
                 break
             else:
-                end = cut + _unpack_extent(data, cut)[1] + PREFIX_BYTES
+                length, producer_id, sequence, records = _unpack_entries(data, cut)
+                end = cut + length + PREFIX_BYTES
                 if end > len(data) or end <= cut:
                     break
                 cut = end
-            index += 1
+                index += 1 if records or producer_id >= 0 else sequence
         self._lookup.remember_index(index, Place(segment, position + cut))
-        return data[:cut], index
+        return data[:cut], begin, index
 
     def records(self, offset: int, max_bytes: int, end_offset: int) -> bytes:
         """Whole batches of one segment from that of `offset` on, all below end_offset, at least one of them."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from raftlog.errors import CorruptLogError
-from raftlog.storage.appending import AppendingLog
+from raftlog.record.compacted import entries_of
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.lookup import Lookup, Place
 from raftlog.storage.producers import Producers
 from raftlog.storage.segment import Segment, SegmentName
 from raftlog.storage.snapshots import Snapshot, Snapshots, encode_snapshot
+from raftlog.storage.taking import TakingLog
 
 
-class RecallingLog(AppendingLog):
+class RecallingLog(TakingLog):
     def _recall(self) -> None:
         """`producers` as the log's end has them, from the disk."""
         self._snapshots.remove_outside(self._state.horizon_index, self.last_index)
@@ -87,7 +88,7 @@ def recall(
     walked = 0
     while index <= last_index:
         try:
-            place = lookup.of_index(index)
+            place, index = lookup.of_index(index)
             walked += place.segment.size - place.position
             index = _walk(producers, place, index, last_index, epochs, now_ms)
         except CorruptLogError:
@@ -104,7 +105,7 @@ def _walk(producers: Producers, place: Place, index: int, last_index: int, epoch
             break
         if header[9] >= 0:
             producers.note(header, header[0], index, now_ms)
-        index = epochs.next_batch_index(index + 1)
+        index = epochs.next_batch_index(index + entries_of(header))
     return index
 
 

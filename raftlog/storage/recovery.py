@@ -11,10 +11,12 @@ The first byte that does not fit is where the log ends. What stands behind it is
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from raftlog.limits import INDEX_INTERVAL_BYTES
 from raftlog.record.batch import HEADER_BYTES
+from raftlog.record.compacted import entries_of
 from raftlog.storage.disk import Disk
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import IndexEntry, OffsetIndex
@@ -162,12 +164,17 @@ class _Examination:
                     raise BadBatchError(place, f"a batch at Raft index {next_start}, where epoch {term} starts")
             if header[2] != term:
                 raise BadBatchError(place, f"a batch of epoch {header[2]} where the epoch starts say {term}")
-            if self._last_index + 1 == damaged:
+            entries = 1 if header[12] else entries_of(header)
+            if self._last_index + entries >= next_start:
+                raise BadBatchError(
+                    place, f"a filler of {entries} entries reaches over the epoch start at {next_start}"
+                )
+            if 0 < damaged <= self._last_index + entries:
                 raise BadBatchError(place, "the batch was found damaged before")
-            self._last_index += 1
             if place >= index_due and not trusted:
                 index_due = place + INDEX_INTERVAL_BYTES
-                self._index.add(IndexEntry(header[0], self._last_index, term, segment.base_offset, place, newest))
+                self._index.add(IndexEntry(header[0], self._last_index + 1, term, segment.base_offset, place, newest))
+            self._last_index += entries
             if header[8] > newest:
                 newest = header[8]
             segment.max_timestamp_ms = newest
@@ -212,6 +219,22 @@ class _Examination:
                 Doubt.SHORT,
                 f"the log ends at Raft index {found.last_index}, below its commit bound {self._state.commit_bound}",
             )
+
+
+def entries_for(segment: Segment, epochs: Epochs) -> list[IndexEntry]:
+    """What the index says of a segment; as far as it can be read."""
+    found: list[IndexEntry] = []
+    index, due, newest = segment.first_index, 0, -1
+    with suppress(BadBatchError):
+        for place, header in segment.walk():
+            index = epochs.next_batch_index(index)
+            if place >= due:
+                due = place + INDEX_INTERVAL_BYTES
+                entry = IndexEntry(header.base_offset, index, header.leader_epoch, segment.base_offset, place, newest)
+                found.append(entry)
+            newest = max(newest, header.max_timestamp_ms)
+            index += entries_of(header)
+    return found
 
 
 def _intact_behind(segment: Segment, position: int) -> bool:

@@ -42,6 +42,22 @@ class EpochStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     base_offset: int
 
 
+class CleanMark(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Below `offset` each key stood once at `at_ms` of this replica's clock, some of them with a tombstone."""
+
+    offset: int
+    at_ms: int
+
+
+class Swap(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The rewritten segment that stands for those with base offsets in [base_offset, end_offset)."""
+
+    base_offset: int
+    first_index: int
+    end_offset: int
+    size_bytes: int
+
+
 class State(msgspec.Struct, kw_only=True):
     topic_id: bytes
     format_version: int = FORMAT_VERSION
@@ -61,6 +77,10 @@ class State(msgspec.Struct, kw_only=True):
     last_index: int = 1  # of a witness; where records are kept, they say where the log ends
     corruptions: int = 0  # how often damage was found here, whatever became of it
     damaged_index: int = 0  # Raft index of the batch at which the next start cuts; 0: none
+    clean_offset: int = 0  # in front of it compaction has left each key once
+    clean_marks: list[CleanMark] = []  # with tombstones that are still kept, oldest first
+    purged_index: int = 0  # up to this Raft index tombstones may be gone from this log
+    swap: Swap | None = None  # a rewritten segment whose place others may still hold
 
 
 class _Version(msgspec.Struct):

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 from raftlog.clock import ManualClock
 from raftlog.record.batch import BatchHeader, check_batch, encode, numbered, split
+from raftlog.record.compacted import entries_of
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import KnownBatch, Producers
 from raftlog.storage.simulated_disk import SimulatedDisk
-from raftlog.types import Doubt, Flush, TopicConfig
+from raftlog.types import CleanupPolicy, Doubt, Flush, TopicConfig
+from tests.storage.compacting import check_compacted, keyed_batch
 
 DIRECTORY = "/data/orders-0"
 TOPIC_ID = b"0123456789abcdef"
@@ -41,13 +43,17 @@ def known(producers: Producers) -> list[tuple[int, int, tuple[KnownBatch, ...]]]
 
 class Machine:
     def __init__(
-        self, disk: SimulatedDisk | None = None, flush: Flush = Flush.ALWAYS, segment_bytes: int = 2048
+        self,
+        disk: SimulatedDisk | None = None,
+        flush: Flush = Flush.ALWAYS,
+        segment_bytes: int = 2048,
+        cleanup_policy: CleanupPolicy = CleanupPolicy.DELETE,
     ) -> None:
         self.disk = disk or SimulatedDisk()
         self.indexes = MemoryIndexStore()
         self.clock = ManualClock()
         self.flush = flush
-        self.config = TopicConfig(segment_bytes=segment_bytes)
+        self.config = TopicConfig(segment_bytes=segment_bytes, cleanup_policy=cleanup_policy, delete_retention_ms=2000)
 
     def open(
         self, *, existed: Doubt = Doubt.NONE, fail_point: FailPoint = no_fail_point, topic_id: bytes = TOPIC_ID
@@ -96,7 +102,10 @@ def append(log: PartitionLog, count: int = 1, size: int = 100, timestamp_ms: int
 
 
 def contents(log: PartitionLog, max_bytes: int = 700) -> dict[int, tuple[int, bytes | None]]:
-    """Raft index -> (term, the batch; None for a no-op), as a follower would be sent it."""
+    """Raft index -> (term, the batch; None for a no-op), as a follower would be sent it.
+
+    The first index that a filler stands for has the filler, the others have no bytes.
+    """
     found: dict[int, tuple[int, bytes | None]] = {}
     index = log.horizon_index
     while index <= log.last_index:
@@ -105,8 +114,11 @@ def contents(log: PartitionLog, max_bytes: int = 700) -> dict[int, tuple[int, by
         starts = dict(entries.epoch_starts)
         payload = bytes(entries.payload)
         batches = [(header, payload[at : at + header.batch_bytes]) for at, header in split(payload)]
-        assert len(batches) + len(starts) == entries.count
-        following = iter(batches)
+        assert sum(entries_of(header) for header, _ in batches) + len(starts) == entries.count
+        assert entries.first_index == index
+        following = iter(
+            [(header, data if number == 0 else b"") for header, data in batches for number in range(entries_of(header))]
+        )
         for each in range(index, index + entries.count):
             if each in starts:
                 found[each] = (starts[each], None)
@@ -154,6 +166,7 @@ class CrashScript:
         self.sequences = dict.fromkeys(range(1, 4), 0)  # of producers 1 to 3; the log does not judge them
         self.noted: dict[int, tuple[BatchHeader, int]] = {}  # Raft index -> header and base offset of their batches
         self.given: dict[int, list[tuple[BatchHeader, int, int]]] = {2: []}  # horizon -> what its snapshot was made of
+        self.compacting = CleanupPolicy.COMPACT in machine.config.cleanup_policy
         self.log: PartitionLog | None = None
 
     # --- doing -----------------------------------------------------------------------------
@@ -171,6 +184,7 @@ class CrashScript:
             (1, self._head),
             (1, self._commit),
             (1, self._reset),
+            (4 if self.compacting else 0, self._compact),
         ]
         chosen = self.rng.choices([step for _, step in steps], [weight for weight, _ in steps])[0]
         assert self.log is not None
@@ -184,7 +198,15 @@ class CrashScript:
             self.counter += 1
             values = [b"%d:" % self.counter + bytes(self.rng.randrange(300))] * self.rng.randrange(1, 3)
             producer_id = self.rng.randrange(5)
-            if producer_id in self.sequences:
+            if self.compacting:
+                keyed = [
+                    (b"k%d" % self.rng.randrange(8), value if self.rng.random() < 0.8 else None) for value in values
+                ]
+                sequence = self.sequences.get(producer_id, -1)
+                pairs.append(keyed_batch(keyed, producer_id if sequence >= 0 else -1, max(sequence, 0)))
+                if sequence >= 0:
+                    self.sequences[producer_id] += len(values)
+            elif producer_id in self.sequences:
                 pairs.append(numbered_batch(values, producer_id, self.sequences[producer_id]))
                 self.sequences[producer_id] += len(values)
             else:
@@ -252,6 +274,15 @@ class CrashScript:
         log.note_commit(self.rng.randrange(1, log.last_index + 1))
         log.write_commit_bound()
 
+    def _compact(self, log: PartitionLog) -> None:
+        log.persist()
+        self._covered(log)
+        log.note_commit(log.last_index)
+        self.machine.clock.advance(self.rng.random() * 2)
+        log.begin_compaction(log.last_index, self.machine.clock.wall_ms())
+        for _ in range(self.rng.choice((1, 5, 50))):
+            log.compact(self.rng.choice((100, 3000)), self.machine.clock.wall_ms())
+
     def _reset(self, log: PartitionLog) -> None:
         if self.rng.random() < 0.7 or log.term == 0:
             return
@@ -289,8 +320,10 @@ class CrashScript:
             )
         assert known(log.producers) == known(self._expected(log.horizon_index, log.last_index))
         assert log.producers.complete
+        if self.compacting:
+            check_compacted(self.entries, found)
         for index, entry in found.items():
-            assert self.entries[index] == entry, f"Raft index {index} changed"
+            assert self.compacting or self.entries[index] == entry, f"Raft index {index} changed"
         assert (log.term, log.voted_for) in self.attempted_votes
         assert log.log_start_offset >= min(self.durable_start, log.log_end_offset), "what was deleted is back"
         assert log.term >= self.durable_vote[0], "the term went back"
@@ -299,7 +332,7 @@ class CrashScript:
         after = sum(len(data) for data in self.machine.segments(log._state.generation).values())
         assert after == log.size_bytes == sum(len(data or b"") for _, data in found.values())
         cut = before > self.machine.segment_bytes_on_disk()
-        if cut and log.horizon_index == 2 and log._state.generation == 1:
+        if cut and not self.compacting and log.horizon_index == 2 and log._state.generation == 1:
             assert log.doubt != Doubt.NONE, "bytes were cut in silence"
         assert (log.doubt == Doubt.NONE) == (log.doubt_reason == "")
         # And it goes on from there.

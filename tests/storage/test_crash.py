@@ -8,10 +8,18 @@ import pytest
 
 from raftlog.storage.fail_points import FAIL_POINTS
 from raftlog.storage.simulated_disk import SimulatedDisk, SimulatedFile
+from raftlog.types import CleanupPolicy
 from tests.storage.machine import CrashScript, Machine, PowerFailureError
 
-_STEPS = 40
+_STEPS = 60
 _SEEDS_PER_POINT = 12
+
+
+def _machine(seed: int, point: str = "") -> Machine:
+    """Half of the logs are compacted."""
+    if seed % 2 and not point.startswith("compact."):
+        return Machine()
+    return Machine(cleanup_policy=CleanupPolicy.COMPACT | CleanupPolicy.DELETE)
 
 
 def _run(seed: int, point: str | None, machine: Machine) -> set[str]:
@@ -60,14 +68,14 @@ def _run(seed: int, point: str | None, machine: Machine) -> set[str]:
 def test_nothing_durable_is_lost_when_power_fails_at(point: str) -> None:
     passed: set[str] = set()
     for seed in range(_SEEDS_PER_POINT):
-        passed |= _run(seed, point, Machine())
+        passed |= _run(seed, point, _machine(seed, point))
     assert point in passed
 
 
 def test_every_fail_point_is_passed() -> None:
     passed: set[str] = set()
     for seed in range(60):
-        passed |= _run(seed, None, Machine())
+        passed |= _run(seed, None, _machine(seed))
     assert passed == set(FAIL_POINTS)
 
 

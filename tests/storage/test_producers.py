@@ -223,7 +223,7 @@ def test_a_truncation_takes_the_knowledge_back(damage: str) -> None:
         expected = Producers()
         for each in range(log.horizon_index, index):
             if not log._epochs.is_start(each):
-                segment, position = log._lookup.of_index(each)
+                (segment, position), _ = log._lookup.of_index(each)
                 found = segment.header_at(position)
                 assert found is not None
                 if found.producer_id >= 0:
@@ -289,7 +289,7 @@ def test_a_header_that_cannot_be_read_makes_no_older_batch_the_newest() -> None:
     [path] = machine.segments()
     for name in _snapshots(machine):
         machine.disk.remove(name)
-    place = log._lookup.of_index(31).position
+    place = log._lookup.of_index(31)[0].position
     machine.kill()
     machine.disk.flip_bit(path, place + 8, 6)  # its length; the index says that it was synced, so nobody cuts it
     log = machine.open()

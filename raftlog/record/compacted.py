@@ -1,0 +1,99 @@
+"""What compaction makes of record batches. Bytes in, bytes out; every result is a RecordBatch v2 with a CRC of its own.
+
+    shrunk    some of its records are gone. Base offset, last offset delta, term and the producer's numbers stay, the
+              records that are left keep their offsets and times, and the codec is the same
+    emptied   the same with no record left: what is known of its producer is in the header (KIP-98)
+    filler    stands for consecutive entries of one term of which nothing is left: no records, no producer, the offsets
+              that they had, and how many entries they were
+
+    Filler => the header of a batch, with
+      BaseOffset       that of the first entry
+      LastOffsetDelta  up to the last offset of the last entry
+      ProducerId       -1
+      BaseSequence     the number of entries; of no meaning to anybody else where there is no producer
+      RecordCount      0
+
+So neither offsets nor Raft indexes have gaps: whoever counts batches counts a filler as `entries_of` says, and a reader
+that knows only Kafka's format finds an empty batch and goes on behind it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import google_crc32c
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from raftlog.errors import InvalidRecordError
+from raftlog.record.batch import (
+    CRC_START,
+    HEADER_BYTES,
+    MAGIC,
+    PREFIX_BYTES,
+    BatchHeader,
+    Buffer,
+    Record,
+    decode_batch,
+    read_header,
+)
+from raftlog.record.compression import COMPRESSIONS, compress
+
+FILLER_ENTRIES_MAX = 2**30  # both numbers of a filler are int32
+
+_FRONT = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, CRC
+_COVERED = struct.Struct(">hiqqqhii")  # attributes, last offset delta, times, the producer's numbers, record count
+_COMPRESSION_MASK = 0x07
+_BYTES_MAX = 2**31 - 1
+
+
+def entries_of(header: BatchHeader) -> int:
+    """How many Raft entries a batch of the log stands for: 1, unless it is a filler."""
+    return header[11] if header[12] == 0 and header[9] < 0 else 1
+
+
+def is_filler(header: BatchHeader) -> bool:
+    return header[12] == 0 and header[9] < 0
+
+
+def filler(base_offset: int, next_offset: int, entries: int, leader_epoch: int) -> bytes:
+    """Stands for `entries` entries with the offsets [base_offset, next_offset)."""
+    assert 0 < entries <= FILLER_ENTRIES_MAX
+    covered = _COVERED.pack(0, next_offset - base_offset - 1, -1, -1, -1, -1, entries, 0)
+    return _assemble(base_offset, leader_epoch, covered, b"")
+
+
+def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
+    """The batch of `header` with only these of its records, in their order; none: emptied."""
+    assert records or header.producer_id >= 0, "that would be taken for a filler"
+    attributes, first_ms, body = header.attributes & ~_COMPRESSION_MASK, header.base_timestamp_ms, b""
+    if records:
+        builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, _BYTES_MAX)
+        for record in records:
+            delta = record.offset - header.base_offset
+            taken = builder.append(delta, record.timestamp_ms, record.key, record.value, record.headers)
+            assert taken is not None, "fewer records than one batch held"
+        plain = bytes(builder.build())
+        first_ms, body = read_header(plain).base_timestamp_ms, plain[HEADER_BYTES:]
+        if header.compression != "none":
+            smaller = compress(body, header.compression)
+            if len(smaller) < len(body):
+                attributes, body = attributes | COMPRESSIONS.index(header.compression), smaller
+    covered = _COVERED.pack(
+        attributes, header.last_offset_delta, first_ms, header.max_timestamp_ms, header.producer_id,
+        header.producer_epoch, header.base_sequence, len(records),
+    )  # fmt: skip
+    return _assemble(header.base_offset, header.leader_epoch, covered, body)
+
+
+def check_keyed(batch: Buffer, header: BatchHeader) -> None:
+    """Every record of a compacted topic has a key. Raises InvalidRecordError, CorruptMessageError."""
+    keys = decode_batch(batch, 0, header, lambda offset, timestamp_ms, key, value, headers: key)
+    if None in keys:
+        raise InvalidRecordError("a record without a key; the topic is compacted, which keeps the last one of each key")
+
+
+def _assemble(base_offset: int, leader_epoch: int, covered: bytes, body: bytes) -> bytes:
+    covered += body
+    length = CRC_START - PREFIX_BYTES + len(covered)
+    return _FRONT.pack(base_offset, length, leader_epoch, MAGIC, google_crc32c.value(covered)) + covered
