@@ -11,6 +11,7 @@ from raftlog.protocol import messages as m
 from raftlog.record.batch import CRC_START, BatchBuilder
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken, Invariants
+from raftlog.simulator.keyed import Keyed, keyed
 from raftlog.types import LATEST_TIMESTAMP, ReplicaSpec
 
 _TIMEOUT_S = 2.0
@@ -34,6 +35,7 @@ class Client:
         acked: dict[int, tuple[bytes, int]],
         think_s: float,
         depth: int,
+        compacted: bool,
     ) -> None:
         self.name = name
         self.stopped = False
@@ -45,6 +47,7 @@ class Client:
         self._invariants = invariants
         self._acked = acked
         self._think_s = think_s
+        self._compacted = compacted
         self._leader = rng.choice(spec.voters)
         self._next_id = 0
         self._once: set[int] = set()  # of a burst: no append follows these
@@ -90,7 +93,9 @@ class Client:
         builder = BatchBuilder()
         for number in range(records):
             size = self._rng.choice((0, 10, 200, 3000))
-            builder.append(1_700_000_000_000 + correlation_id, None, value + b"%d:" % number + bytes(size), [])
+            named = value + b"%d:" % number + bytes(size)
+            record = keyed(named) if self._compacted else Keyed(None, named, [])
+            builder.append(1_700_000_000_000 + correlation_id, *record)
         request = self._produce(correlation_id, acks)
         if acks == 0:
             self._events.after(self._rng.expovariate(1 / self._think_s), self._next)
@@ -114,7 +119,7 @@ class Client:
         size = self._rng.choice((0, self._spec.config.max_record_bytes * 2))
         builder.append(1_700_000_000_000, None, _REFUSED + bytes(size), [])
         payload = [builder.build()]
-        match self._rng.randrange(5) if size == 0 else -1:
+        match self._rng.randrange(5 + self._compacted) if size == 0 else -1:  # 5: it has no key
             case 0:
                 request.acks = 7
             case 1:

@@ -23,6 +23,7 @@ from raftlog.partition.replica import ClientResponse
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
 from raftlog.simulator.invariants import Broken
+from raftlog.simulator.keyed import Keyed, keyed
 from raftlog.types import Endpoint
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class ProducingClient:
                 number, self._sent = self._sent, self._sent + 1
                 value = b"%s:%d:0:" % (self.name.encode(), number) + bytes(self._rng.choice((0, 50, 400)))
                 lane = self._accumulator.lane(self._world.spec.topic, 0)
-                future = self._accumulator.append(lane, 0, None, value, [], max_batch_bytes=1 << 20, max_block_s=0.0)
+                record = keyed(value) if self._world.compacted else Keyed(None, value, [])
+                future = self._accumulator.append(lane, 0, *record, max_batch_bytes=1 << 20, max_block_s=0.0)
                 self._open[number] = future
         self._events.after(self._rng.expovariate(1 / self._think_s), self._next)
 

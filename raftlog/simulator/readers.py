@@ -12,12 +12,12 @@ from collections.abc import Callable
 from raftlog.errors import CorruptMessageError, ErrorCode
 from raftlog.partition.replica import ClientRequest, ClientResponse
 from raftlog.protocol import messages as m
-from raftlog.record.batch import decode
+from raftlog.record.batch import decode, split
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken
+from raftlog.simulator.keyed import held
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, ReplicaSpec
 
-VALUE_BYTES = 64  # of each record that are kept to compare
 _TIMEOUT_S = 2.0
 _FAR = 1_000_000  # an offset that no run reaches
 _UNKNOWN_KIND = -7  # a timestamp that means nothing
@@ -38,6 +38,7 @@ class Reader:
         send: SendRequest,
         read: dict[int, bytes],
         acked: dict[int, tuple[bytes, int]],
+        compacted: bool,
     ) -> None:
         self.name = name
         self.stopped = False
@@ -47,6 +48,7 @@ class Reader:
         self._send = send
         self._read = read
         self._acked = acked
+        self._compacted = compacted
         self._leader = rng.choice(spec.voters)
         self._epoch = 0
         self._offset = 0
@@ -137,13 +139,17 @@ class Reader:
         for record in records:
             if record.offset < due:
                 continue
+            due = record.offset if self._compacted else due
             if record.offset != due or record.offset >= response.high_watermark:
                 raise Broken("lost", f"a fetch from {asked.offset} gave {record.offset} where {due} was due")
-            value = (record.value or b"")[:VALUE_BYTES]
+            value = held(record).name
             if self._read.setdefault(due, value) != value:
                 raise Broken("diverged", f"offset {due} was read as {self._read[due]!r} and as {value!r}")
             due += 1
-        self._offset = max(self._offset, due)
+        following = [header.next_offset for _, header in split(payload)]
+        if following and not due <= following[-1] <= response.high_watermark:
+            raise Broken("lost", f"a fetch from {asked.offset} ends at {following[-1]}, {due} is due")
+        self._offset = max(self._offset, *following, due)
 
     def _on_offset(self, asked: m.ListOffsetsRequest, response: m.ListOffsetsResponse) -> None:
         if response.error_code != ErrorCode.NONE:

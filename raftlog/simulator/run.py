@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 
+from raftlog.simulator.convergence import require_convergence
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.sabotage import GUARDS, without
-from raftlog.simulator.scenarios import NODES, SCENARIOS, WITH_WITNESSES
+from raftlog.simulator.scenarios import COMPACTED, NODES, SCENARIOS, WITH_WITNESSES
 from raftlog.simulator.tight import tight_bounds
 from raftlog.simulator.world import World
 
@@ -49,7 +50,12 @@ def run_seed(
 
 def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> Verdict:
     nodes = nodes or NODES.get(scenario, 3)
-    world = World(seed, nodes=nodes, witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else None)
+    world = World(
+        seed,
+        nodes=nodes,
+        witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else None,
+        compacted=scenario in COMPACTED or (not scenario and seed % 5 == 3),
+    )
     world.keep_trace = trace
     kind = text = ""
     try:
@@ -57,7 +63,7 @@ def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> 
             SCENARIOS[scenario](world)
         else:
             _mixed(world, steps)
-        world.require_convergence()
+        require_convergence(world)
     except Broken as broken:
         kind, text = broken.kind, str(broken)
     except Exception:  # noqa: BLE001 - whatever escapes the product's code is the finding

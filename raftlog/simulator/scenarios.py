@@ -6,36 +6,23 @@ from collections.abc import Callable
 from functools import partial
 
 from raftlog.simulator.clients import Client
+from raftlog.simulator.compaction_scenarios import compaction
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.producing import add_producers
+from raftlog.simulator.stories import begin, cut_off, leader_of, leads, under, wait_for_writes
+from raftlog.simulator.witness_scenarios import alone_in_sync, any_minority
 from raftlog.simulator.world import MAX_RECORD_BYTES, World
 from raftlog.types import TopicConfig
-
-_PROGRESS_S = 20.0  # virtual seconds within which a story goes on
-
-
-def _begin(world: World) -> None:
-    world.add_clients(2, think_s=0.05, depth=1)  # long stories, so a slow pace
-    for node_id in world.node_ids:
-        world.start(node_id)
-    world.run_until(time_s=6.0)
-
-
-def _cut_off(world: World, group: set[int]) -> None:
-    for a in world.node_ids:
-        for b in world.node_ids:
-            if a != b and (a in group) != (b in group):
-                world.network.cut(a, b)
 
 
 def stale_majority(world: World) -> None:
     """A minority is cut off for 30 s, one node of the rest loses power, then stale nodes and the amnesiac meet."""
-    _begin(world)
+    begin(world)
     order = world.rng.sample(world.node_ids, len(world.node_ids))
     minority = set(order[: (len(order) - 1) // 2])
     rest = [node_id for node_id in order if node_id not in minority]
-    _cut_off(world, minority)
+    cut_off(world, minority)
     world.run_until(time_s=36.0)
     amnesiac = world.rng.choice(rest)
     world.crash(amnesiac, power=True, why="amnesiac")
@@ -70,7 +57,7 @@ def whole_cluster_power(world: World) -> None:
             world.start(node_id)
         world.run_until(time_s=3.0)
     else:
-        _begin(world)
+        begin(world)
     for _ in range(8):
         for node_id in world.node_ids:
             world.crash(node_id, power=True, why="mains")
@@ -82,7 +69,7 @@ def whole_cluster_power(world: World) -> None:
 
 def torn_tails(world: World) -> None:
     """Any number of nodes come back with zeros behind what they synced: a majority in doubt elects by all votes."""
-    _begin(world)
+    begin(world)
     for _ in range(6):
         torn = world.rng.sample(world.node_ids, world.rng.randint(1, len(world.node_ids)))
         for node_id in torn:
@@ -94,22 +81,22 @@ def torn_tails(world: World) -> None:
                 file.append(bytes(world.rng.randint(1, 200)))
                 file.sync()
             world.restart_later(node_id)
-        _wait_for_writes(world, 1, f"no write was acknowledged with torn tails on {torn}")
+        wait_for_writes(world, 1, f"no write was acknowledged with torn tails on {torn}")
         world.run_until(time_s=world.events.now_s + world.rng.uniform(0.0, 2.0))
     world.heal()
 
 
 def returning_node(world: World) -> None:
     """A node comes back after 20 s again and again; the healthy leader of the others is not deposed."""
-    _begin(world)
-    leaders = {node for node in world.node_ids if _leads(world, node)}
+    begin(world)
+    leaders = {node for node in world.node_ids if leads(world, node)}
     if not leaders:
         raise Broken("stuck", "no leader after 6 s without a fault")
     leader = leaders.pop()
     term = max(world.invariants.leaders)
     away = world.rng.choice([node_id for node_id in world.node_ids if node_id != leader])
     for _ in range(3):
-        _cut_off(world, {away})
+        cut_off(world, {away})
         world.run_until(time_s=world.events.now_s + 20.0)
         world.network.heal_all()
         world.run_until(time_s=world.events.now_s + 5.0)
@@ -120,9 +107,9 @@ def returning_node(world: World) -> None:
 
 def restless_voter(world: World) -> None:
     """The old leader and a new one cannot hear each other; the voter between them restarts just after its vote."""
-    _begin(world)
+    begin(world)
     for _ in range(10):
-        old = _leader(world) or world.rng.choice(world.node_ids)
+        old = leader_of(world) or world.rng.choice(world.node_ids)
         voter = world.rng.choice([node_id for node_id in world.node_ids if node_id != old])
         others = set(world.node_ids) - {voter}
         for a in others:
@@ -133,7 +120,7 @@ def restless_voter(world: World) -> None:
         term, deadline_s = max(world.invariants.leaders, default=0), world.events.now_s + 4.0
         while max(world.invariants.leaders, default=0) == term and world.events.now_s < deadline_s:
             world.run_until(time_s=world.events.now_s + 0.005)
-        _cut_off(world, {world.invariants.leaders.get(max(world.invariants.leaders, default=0), old)})
+        cut_off(world, {world.invariants.leaders.get(max(world.invariants.leaders, default=0), old)})
         world.crash(voter, power=world.rng.random() < 0.5, why="restless")
         world.events.after(0.001, partial(world.start, voter))
         world.start(old)
@@ -145,11 +132,11 @@ def restless_voter(world: World) -> None:
 
 def moving_leader(world: World) -> None:
     """Whoever leads is cut off while it goes on appending; answers of an older leadership arrive during a newer one."""
-    _begin(world)
+    begin(world)
     for _ in range(25):
         for node_id in world.node_ids:
-            if _leads(world, node_id):
-                _cut_off(world, {node_id})
+            if leads(world, node_id):
+                cut_off(world, {node_id})
         world.run_until(time_s=world.events.now_s + world.rng.uniform(1.0, 2.5))
         world.network.heal_all()
         world.run_until(time_s=world.events.now_s + world.rng.uniform(0.2, 1.5))
@@ -177,25 +164,25 @@ def late_answers(world: World) -> None:
 def _late_answers_once(world: World) -> None:
     network = world.network
     client = next(client for client in world.clients.values() if isinstance(client, Client))
-    leader = _leader(world)
+    leader = leader_of(world)
     if not leader:
         return
     others = [node_id for node_id in world.node_ids if node_id != leader]
     follower, only, *_ = world.rng.sample(others, len(others))
-    _cut_off(world, {leader, follower})
+    cut_off(world, {leader, follower})
     client.burst(leader, 60)
     world.run_until(time_s=world.events.now_s + 0.2)
-    _cut_off(world, {follower})
+    cut_off(world, {follower})
     world.run_until(time_s=world.events.now_s + 3.5)  # the rest elects a leader of its own
     for node_id in world.node_ids:
         if node_id not in (leader, follower):
-            for cut_off in (leader, follower):
-                network.heal(node_id, cut_off)
-                network.heal(cut_off, node_id)
+            for alone in (leader, follower):
+                network.heal(node_id, alone)
+                network.heal(alone, node_id)
     network.heal(leader, follower)
     world.run_until(time_s=world.events.now_s + 2.5)  # both are truncated; the old answers are still under way
     for _ in range(200):
-        at_work = _leader(world)
+        at_work = leader_of(world)
         replica = world.machines[at_work].replica if at_work else None
         if replica is not None and at_work != leader:
             replica._group.transfer_to(leader)
@@ -218,7 +205,7 @@ def narrow_links(world: World) -> None:
     world.network.bytes_per_s = 600_000.0
     world.run_until(time_s=5.0)
     away = world.rng.choice(world.node_ids)
-    _cut_off(world, {away})
+    cut_off(world, {away})
     world.run_until(time_s=15.0)
     world.network.heal_all()
     world.network.delay_s = 0.15
@@ -243,9 +230,9 @@ def behind_horizon(world: World) -> None:
     """A node is away while retention moves the head beyond its log: it starts over at the horizon."""
     config = TopicConfig(segment_bytes=4096, retention_bytes=20_000)
     world.configure(config)
-    _begin(world)
+    begin(world)
     away = world.rng.choice(world.node_ids)
-    _cut_off(world, {away})
+    cut_off(world, {away})
     world.run_until(time_s=world.events.now_s + 15.0)
     horizons = [machine.log.horizon_index for machine in world.machines.values() if machine.running]
     stale_index = world.machines[away].log.last_index
@@ -260,7 +247,7 @@ def moving_horizon(world: World) -> None:
     world.add_clients(1, think_s=0.05, depth=2)
     add_producers(world, 1, think_s=0.05)
     world.add_readers(1)
-    _under(world, ["isolate", "cut", "power", "kill", "wipe", "pause", "delay", "disk_full", "fail_point", "garble"])
+    under(world, ["isolate", "cut", "power", "kill", "wipe", "pause", "delay", "disk_full", "fail_point", "garble"])
 
 
 def trimmed_head(world: World) -> None:
@@ -272,107 +259,14 @@ def trimmed_head(world: World) -> None:
     world.add_readers(1)
     world.add_trimmer()
     kinds = ["isolate", "cut", "power", "kill", "wipe", "pause", "delay", "disk_full", "fail_point", "hand_over"]
-    _under(world, kinds)
+    under(world, kinds)
 
 
 def no_room(world: World) -> None:
     """Disks fill up and have room again while leaders change and segments roll."""
     world.configure(TopicConfig(segment_bytes=4096, retention_bytes=40_000, max_record_bytes=MAX_RECORD_BYTES))
     world.add_clients(2, think_s=0.05, depth=2)
-    _under(world, ["disk_full", "disk_full", "disk_full", "hand_over", "isolate", "kill", "power", "wipe"])
-
-
-def _under(world: World, kinds: list[str]) -> None:
-    for node_id in world.node_ids:
-        world.start(node_id)
-    faults = Faults(world, kinds)
-    world.run_until(time_s=40.0)
-    faults.stop()
-    world.heal()
-
-
-def any_minority(world: World) -> None:
-    """Again and again as many nodes as may fail are gone, at once or one by one, and writes go on without them.
-
-    A node that is about to fail may hear nothing any more while it still counts as in sync.
-    """
-    _begin(world)
-    for _ in range(6):
-        _wait(world, "not all replicas were in sync", lambda: _in_sync(world) == world.spec.replicas)
-        leader = _leader(world)
-        away = set(world.rng.sample(world.node_ids, (len(world.node_ids) - 1) // 2))
-        if leader and world.rng.random() < 0.7:
-            away = {leader, *list(away)[1:]}
-        if leader and world.rng.random() < 0.7:
-            for node_id in world.node_ids:
-                if node_id != leader and world.rng.random() < 0.5:
-                    world.network.cut(leader, node_id)
-            world.run_until(time_s=world.events.now_s + world.rng.uniform(0.02, 0.3))
-        at_once = world.rng.random() < 0.5
-        for node_id in away:
-            world.crash(node_id, power=world.rng.random() < 0.5, why="one of a minority")
-            world.network.heal_all()
-            if not at_once:
-                world.run_until(time_s=world.events.now_s + world.rng.uniform(0.1, 4.0))
-        _wait_for_writes(world, 1, f"no write was acknowledged without {sorted(away)}")
-        for node_id in away:
-            world.start(node_id)
-    world.heal()
-
-
-def alone_in_sync(world: World) -> None:
-    """All replicas but the leader are away, a witness makes the majority; then the leader dies and the others are back.
-
-    They lack what was acknowledged: the partition waits for the leader, and goes on with it.
-    """
-    _begin(world)
-    _wait(world, "not all replicas were in sync", lambda: _in_sync(world) == world.spec.replicas)
-    leader = _leader(world)
-    others = [node_id for node_id in world.spec.replicas if node_id != leader]
-    for node_id in others:
-        world.crash(node_id, power=world.rng.random() < 0.5, why="away")
-    _wait_for_writes(world, 4, "the witnesses made no majority")
-    world.crash(leader, power=world.rng.random() < 0.5, why="alone in sync")
-    for node_id in others:
-        world.start(node_id)
-    term, before = max(world.invariants.leaders), world.invariants.commit_index
-    world.run_until(time_s=world.events.now_s + 20.0)
-    if max(world.invariants.leaders) != term or world.invariants.commit_index != before:
-        raise Broken("lost", "a replica led that lacks what was acknowledged")
-    world.heal()
-
-
-def _leader(world: World) -> int:
-    """The leader of the newest term, once it is ready; 0 while there is none."""
-    newest = world.invariants.leaders.get(max(world.invariants.leaders, default=0), 0)
-    return newest if newest and _leads(world, newest) else 0
-
-
-def _in_sync(world: World) -> tuple[int, ...]:
-    replica = world.machines[_leader(world)].replica if _leader(world) else None
-    return replica._group.in_sync if replica is not None else ()
-
-
-def _acked(world: World) -> int:
-    return sum(client.acked_count for client in world.clients.values())
-
-
-def _wait_for_writes(world: World, count: int, complaint: str) -> None:
-    enough = _acked(world) + count
-    _wait(world, complaint, lambda: _acked(world) >= enough)
-
-
-def _wait(world: World, complaint: str, condition: Callable[[], bool]) -> None:
-    deadline_s = world.events.now_s + _PROGRESS_S
-    while not condition():
-        if world.events.now_s > deadline_s:
-            raise Broken("stuck", f"{complaint} within {_PROGRESS_S:.0f} s")
-        world.run_until(time_s=world.events.now_s + 0.05)
-
-
-def _leads(world: World, node_id: int) -> bool:
-    replica = world.machines[node_id].replica
-    return replica is not None and replica.leader_ready
+    under(world, ["disk_full", "disk_full", "disk_full", "hand_over", "isolate", "kill", "power", "wipe"])
 
 
 SCENARIOS: dict[str, Callable[[World], None]] = {
@@ -388,10 +282,13 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "moving-horizon": moving_horizon,
     "trimmed-head": trimmed_head,
     "no-room": no_room,
+    "compaction": compaction,
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,
     "late-answers": late_answers,
 }
+# Stories about a compacted topic.
+COMPACTED = ("compaction",)
 # Stories about witnesses, whatever the seed.
 WITH_WITNESSES = ("any-minority", "alone-in-sync")
 NODES = {"late-answers": 5}  # replicas that a story needs; 3 where it does not say

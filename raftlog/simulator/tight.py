@@ -22,6 +22,8 @@ _BOUNDS: list[tuple[object, str, int]] = [
     (limits, "UNANSWERED_PRODUCE_BYTES_MAX", 30_000),
     (limits, "WAITING_FETCHES_MAX", 1),
     (limits, "PRODUCER_SNAPSHOT_BYTES", 20_000),
+    (limits, "COMPACTION_KEYS_MAX", 5),
+    (limits, "COMPACTION_SLICE_BYTES", 1500),
     (appending, "INDEX_COMMIT_BYTES", 10_000),
     (appending, "INDEX_INTERVAL_BYTES", 3_000),
     (appending, "INDEX_PENDING_MAX", 5),

@@ -9,7 +9,6 @@ from collections.abc import Hashable
 
 import msgspec
 
-from raftlog import limits
 from raftlog.errors import DiskFullError, ErrorCode, StorageError
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.protocol.messages import ListOffsetsResponse, ProduceResponse
@@ -17,21 +16,19 @@ from raftlog.protocol.raft import RaftMessage
 from raftlog.simulator.clients import Client
 from raftlog.simulator.events import DriftingClock, Events
 from raftlog.simulator.invariants import Broken, Invariants
-from raftlog.simulator.judgement import judge_records
+from raftlog.simulator.keyed import settings_of
 from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
 from raftlog.simulator.producing import ProducingClient
 from raftlog.simulator.readers import Reader
 from raftlog.simulator.trimming import Trimmer
-from raftlog.storage.log import PartitionLog
-from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
+from raftlog.types import Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"simulated-topic!"
 MAX_RECORD_BYTES = 50_000
 _TURN_S = 60e-6  # what a turn costs a core, and each input beyond the first
 _INPUT_S = 8e-6
 _SYNC_S = 300e-6
-_HEAL_S = 30.0  # virtual seconds within which a healed cluster must have a leader and be equal
 _DISCOVERY_S = (0.02, 0.3)  # until the others know a new boot
 _TRACE_LINES = 4000
 
@@ -39,14 +36,16 @@ _TRACE_LINES = 4000
 class World:
     """Everything of one run. `seed` fixes all of it."""
 
-    def __init__(self, seed: int, *, nodes: int = 3, witnesses: int | None = None) -> None:
-        """f of 2 f + 1 nodes are `witnesses`, if nothing is said: with every fourth seed."""
+    def __init__(self, seed: int, *, nodes: int = 3, witnesses: int | None = None, compacted: bool = False) -> None:
+        """f of 2 f + 1 nodes are `witnesses`, if nothing is said: with every fourth seed. `compacted`: the topic is."""
         self.seed = seed
+        self.compacted = compacted
         if witnesses is None:
             witnesses = (nodes - 1) // 2 if seed % 4 == 2 else 0
         self.rng = random.Random(seed)
         self.events = Events()
         self.node_ids = list(range(1, nodes + 1))
+        self._compaction = settings_of(seed) if compacted else {}
         self.spec = ReplicaSpec(
             topic="orders",
             topic_id=TOPIC_ID,
@@ -54,10 +53,13 @@ class World:
             replicas=tuple(self.node_ids[: nodes - witnesses]),
             witnesses=tuple(self.node_ids[nodes - witnesses :]),
             config=TopicConfig(
-                segment_bytes=self.rng.choice((4096, 65536, 1 << 20)), max_record_bytes=MAX_RECORD_BYTES
+                segment_bytes=self.rng.choice((4096, 65536, 1 << 20)),
+                max_record_bytes=MAX_RECORD_BYTES,
+                **self._compaction,
             ),
         )
         self.invariants = Invariants(self.node_ids)
+        self.invariants.compacted = compacted
         self.network = Network(self.events, random.Random(seed ^ 0x5EED), self.node_ids, self._deliver)
         self.machines = {
             node_id: Machine(
@@ -286,6 +288,7 @@ class World:
                 acked=self.acked,
                 think_s=think_s or self.rng.choice((0.01, 0.05, 0.3)),
                 depth=depth or self.rng.choice((1, 2, 6)),
+                compacted=self.compacted,
             )
 
     def add_readers(self, count: int) -> None:
@@ -299,6 +302,7 @@ class World:
                 send=self.send_request,
                 read=self.read,
                 acked=self.acked,
+                compacted=self.compacted,
             )
 
     def add_trimmer(self) -> None:
@@ -309,6 +313,7 @@ class World:
 
     def configure(self, config: TopicConfig) -> None:
         """Topic settings, before the machines start or while they run."""
+        config = msgspec.structs.replace(config, **self._compaction)
         self.spec = msgspec.structs.replace(self.spec, config=config)
         for machine in self.machines.values():
             machine.spec = self.spec
@@ -338,62 +343,3 @@ class World:
                 self._schedule_turn(machine, self.events.now_s)
         for node_id in self.node_ids:
             self.start(node_id)
-
-    def require_convergence(self) -> None:
-        """A leader within bounded virtual time, new writes accepted, all replicas equal, everything acknowledged."""
-        deadline_s = self.events.now_s + _HEAL_S
-        before = {name: client.acked_count for name, client in self.clients.items()}
-        while not all(client.acked_count > before[name] for name, client in self.clients.items()):
-            self._step_before(deadline_s, "no new write was acknowledged by every client")
-        for client in self.clients.values():
-            client.stopped = True
-        for reader in self.readers.values():
-            reader.stopped = True
-        for trimmer in self.trimmers.values():
-            trimmer.stopped = True
-        if self.invariants.latent:
-            deadline_s += self._scrub_s()
-        while not self._equal():
-            self._step_before(deadline_s, "the replicas are not equal")
-        judge_records(self)
-
-    def _scrub_s(self) -> float:
-        """Until a scrub that has just begun has been through the longest log, and once more."""
-        logs = [machine.log for machine in self.machines.values() if machine.running and not machine.is_witness]
-        steps = [
-            log.segment_count + log.size_bytes // limits.SCRUB_BYTES for log in logs if isinstance(log, PartitionLog)
-        ]
-        return 2 * limits.SCRUB_S * (1 + max(steps, default=0))  # a step ends where a segment does
-
-    def _step_before(self, deadline_s: float, complaint: str) -> None:
-        if self.events.now_s > deadline_s or not self.events.run_next():
-            states = "; ".join(self._describe(machine) for machine in self.machines.values())
-            raise Broken("stuck", f"{complaint} within {_HEAL_S:.0f} s of healing: {states}")
-        for node_id, machine in self.machines.items():
-            if not machine.running and "did not" not in machine.stopped_because and self.stops.get(node_id):
-                raise Broken("stuck", f"node {node_id} stays down: {machine.stopped_because}")
-
-    def _describe(self, machine: Machine) -> str:
-        if machine.replica is None:
-            return f"n{machine.node_id} down ({machine.stopped_because})"
-        group, log = machine.replica._group, machine.log
-        return (
-            f"n{machine.node_id} {group.role.name} term {group.term} commit {group.commit_index} "
-            f"last {log.last_index} doubt {log.doubt.name}"
-        )
-
-    def _equal(self) -> bool:
-        logs = [machine.log for machine in self.machines.values() if machine.running]
-        with_records = [machine.log for machine in self.machines.values() if machine.running and not machine.is_witness]
-        replicas = [machine.replica for machine in self.machines.values() if machine.replica]
-        groups = [replica._group for replica in replicas]
-        return (
-            len(logs) == len(self.node_ids)
-            and any(group.leader_ready for group in groups)
-            and len({log.last_index for log in logs}) == 1
-            and len({log.log_start_offset for log in with_records}) == 1
-            and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
-            and all(log.doubt is Doubt.NONE for log in logs)
-            and not self.invariants.latent
-            and any(set(replica.status().in_sync) == set(self.spec.replicas) for replica in replicas)
-        )

@@ -10,6 +10,7 @@ import pytest
 
 from raftlog.errors import StorageError
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
+from raftlog.simulator.convergence import require_convergence
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.machine import SimulatedCrash
 from raftlog.simulator.sabotage import without
@@ -65,7 +66,7 @@ def run(point: str, who: str, seed: int, witnesses: int = 0) -> int:
                 world.pause(machine.node_id, 2.5)  # `state` changes with a term
     world.run_until(time_s=world.events.now_s + 2.0)
     world.heal()
-    world.require_convergence()
+    require_convergence(world)
     return world.hits
 
 

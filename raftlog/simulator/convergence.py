@@ -1,0 +1,75 @@
+"""What has to become of a run once everything works: a leader, new writes, equal replicas, within bounded time."""
+
+from __future__ import annotations
+
+from raftlog import limits
+from raftlog.simulator.invariants import Broken
+from raftlog.simulator.judgement import judge_records
+from raftlog.simulator.machine import Machine
+from raftlog.simulator.world import World
+from raftlog.storage.log import PartitionLog
+from raftlog.types import Doubt
+
+_HEAL_S = 30.0  # virtual seconds within which a healed cluster must have a leader and be equal
+
+
+def require_convergence(world: World) -> None:
+    """A leader within bounded virtual time, new writes accepted, all replicas equal, everything acknowledged."""
+    deadline_s = world.events.now_s + _HEAL_S
+    before = {name: client.acked_count for name, client in world.clients.items()}
+    while not all(client.acked_count > before[name] for name, client in world.clients.items()):
+        _step_before(world, deadline_s, "no new write was acknowledged by every client")
+    for client in world.clients.values():
+        client.stopped = True
+    for reader in world.readers.values():
+        reader.stopped = True
+    for trimmer in world.trimmers.values():
+        trimmer.stopped = True
+    if world.invariants.latent:
+        deadline_s += _scrub_s(world)
+    while not _equal(world):
+        _step_before(world, deadline_s, "the replicas are not equal")
+    judge_records(world)
+
+
+def _scrub_s(world: World) -> float:
+    """Until a scrub that has just begun has been through the longest log, and once more."""
+    logs = [machine.log for machine in world.machines.values() if machine.running and not machine.is_witness]
+    steps = [log.segment_count + log.size_bytes // limits.SCRUB_BYTES for log in logs if isinstance(log, PartitionLog)]
+    return 2 * limits.SCRUB_S * (1 + max(steps, default=0))  # a step ends where a segment does
+
+
+def _step_before(world: World, deadline_s: float, complaint: str) -> None:
+    if world.events.now_s > deadline_s or not world.events.run_next():
+        states = "; ".join(_describe(machine) for machine in world.machines.values())
+        raise Broken("stuck", f"{complaint} within {_HEAL_S:.0f} s of healing: {states}")
+    for node_id, machine in world.machines.items():
+        if not machine.running and "did not" not in machine.stopped_because and world.stops.get(node_id):
+            raise Broken("stuck", f"node {node_id} stays down: {machine.stopped_because}")
+
+
+def _describe(machine: Machine) -> str:
+    if machine.replica is None:
+        return f"n{machine.node_id} down ({machine.stopped_because})"
+    group, log = machine.replica._group, machine.log
+    return (
+        f"n{machine.node_id} {group.role.name} term {group.term} commit {group.commit_index} "
+        f"last {log.last_index} doubt {log.doubt.name}"
+    )
+
+
+def _equal(world: World) -> bool:
+    logs = [machine.log for machine in world.machines.values() if machine.running]
+    with_records = [machine.log for machine in world.machines.values() if machine.running and not machine.is_witness]
+    replicas = [machine.replica for machine in world.machines.values() if machine.replica]
+    groups = [replica._group for replica in replicas]
+    return (
+        len(logs) == len(world.node_ids)
+        and any(group.leader_ready for group in groups)
+        and len({log.last_index for log in logs}) == 1
+        and len({log.log_start_offset for log in with_records}) == 1
+        and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
+        and all(log.doubt is Doubt.NONE for log in logs)
+        and not world.invariants.latent
+        and any(set(replica.status().in_sync) == set(world.spec.replicas) for replica in replicas)
+    )
