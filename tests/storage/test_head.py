@@ -1,0 +1,43 @@
+"""The head of a log: what retention lets go, and what it must not."""
+
+from __future__ import annotations
+
+import random
+
+from tests.storage.machine import Machine, append, contents, lead, mixed
+
+
+def test_an_epoch_start_that_is_not_committed_stays_with_the_segment_in_front_of_it() -> None:
+    machine = Machine(segment_bytes=1_000_000)
+    log = machine.open()
+    lead(log, 1)
+    committed = append(log, 3)[-1]
+    log.persist()
+    start = log.log_end_offset
+    lead(log, 2)
+    machine.clock.advance(8 * 24 * 3600)
+    log.maybe_roll(machine.clock.wall_ms())
+    append(log, 1)
+    log.persist()
+    assert log.segment_count == 2
+    log.delete_head(start, committed)
+    assert (log.log_start_offset, log.horizon_index, log.segment_count) == (start, 2, 2)
+    log.truncate_from(committed + 1)
+    log.persist()
+    assert log.term_at(committed) == 1
+
+
+def test_deleting_the_head_removes_whole_segments_and_never_the_active_one() -> None:
+    machine = Machine()
+    log = mixed(machine, random.Random(3))
+    entries = contents(log)
+    log.delete_head(log.log_end_offset)
+    assert log.segment_count == 1 and len(machine.segments()) == 1
+    assert log.log_start_offset == log.log_end_offset
+    kept = {index: entry for index, entry in entries.items() if index >= log.horizon_index}
+    assert contents(log) == kept
+    assert log.term_at(log.horizon_index - 1) == entries[log.horizon_index - 1][0]
+    machine.crash(None)
+    log = machine.open()
+    assert contents(log) == kept and log.doubt == 0
+    assert log.term_at(log.horizon_index - 1) == entries[log.horizon_index - 1][0]
