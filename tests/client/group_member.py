@@ -74,7 +74,7 @@ class Member:
         )
         self.membership = Membership(
             "group",
-            [ASSIGNORS[strategy]],
+            [ASSIGNORS[name] for name in strategy.split()],
             session_timeout_s=SESSION_S,
             heartbeat_interval_s=3.0,
             max_poll_interval_s=MAX_POLL_S,
