@@ -48,7 +48,7 @@ class AsyncProducer:
         assert producer is not None, "start it first"
         # Behind those who wait already, so that nothing is overtaken.
         sent = None
-        if not self._slow.locked() and producer.knows(topic):
+        if not self._slow.locked() and producer.knows(topic, partition):
             with contextlib.suppress(BufferExhaustedError):
                 sent = producer.send(topic, value, key, headers, partition, timestamp_ms, max_block_ms=0)
         if sent is None:

@@ -21,7 +21,7 @@ from raftlog.errors import (
     NoBrokersAvailableError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_UNKNOWN_S
+from raftlog.limits import PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S, TOPIC_UNKNOWN_S
 from raftlog.record.batch import HEADER_BYTES, Headers
 from raftlog.record.compression import COMPRESSIONS
 
@@ -176,7 +176,7 @@ class Producer:
             timestamp_ms = time_ns() // 1_000_000
         if partition is not None:
             if not 0 <= partition < len(target.lanes):
-                raise UnknownTopicOrPartitionError(f"{topic} has {len(target.lanes)} partitions, none is {partition}")
+                target = self._target_with(topic, partition, max_block_ms)
             lane = target.lanes[partition]
         elif key is None and target.stuck is not None:
             lane = target.stuck
@@ -273,9 +273,29 @@ class Producer:
         if name not in self._cache.topics:
             raise NoBrokersAvailableError(f"nothing was heard of topic {name} within {max_block_s:g} s")
 
-    def knows(self, topic: str) -> bool:
+    def _target_with(self, name: str, partition: int, max_block_ms: float | None) -> _Target:
+        """Partitions may have been added since metadata was last asked for."""
+        refresher = self._engine.refresher
+
+        def found() -> bool:
+            topic = self._cache.topics.get(name)
+            if topic is not None and partition in topic.partitions:
+                return True
+            refresher.want()
+            self._engine.wake()
+            return False
+
+        if partition >= 0:
+            self._engine.wait_for(found, min(self._block_s(max_block_ms), TOPIC_CONFIRM_S))
+        target = self._target(name, max_block_ms)
+        if not 0 <= partition < len(target.lanes):
+            raise UnknownTopicOrPartitionError(f"{name} has {len(target.lanes)} partitions, none is {partition}")
+        return target
+
+    def knows(self, topic: str, partition: int | None = None) -> bool:
         """Whether `send` to it need not wait for metadata."""
-        return topic in self._cache.topics
+        known = self._cache.topics.get(topic)
+        return known is not None and (partition is None or partition in known.partitions)
 
     def partitions_for(self, topic: str) -> set[int]:
         """The partitions of the topic. Raises as `send` does."""

@@ -89,3 +89,16 @@ def test_records_are_deleted_up_to_exactly_the_offset(cluster: LocalCluster) -> 
     assert b"POLICY_VIOLATION" in run(cluster, *delete, "0", "--before", "4", code=1).stderr
     run(cluster, "topic", "delete", name)
     assert b"does not exist" in run(cluster, *delete, "0", "--before", "1", code=1).stderr
+
+
+def test_internal_topics_are_listed_when_asked_for(cluster: LocalCluster) -> None:
+    from raftlog import Admin, TopicPartition
+
+    name = unique("internal")
+    run(cluster, "topic", "create", name)
+    with Admin(cluster.bootstrap) as admin:
+        admin.set_group_offsets(name, {TopicPartition(name, 0): 0})  # makes the topic
+    listed = [each["topic"] for each in _json(cluster, "topic", "list", "--internal")["topics"]]
+    assert "__consumer_offsets" in listed
+    assert "__consumer_offsets" not in [each["topic"] for each in _json(cluster, "topic", "list")["topics"]]
+    run(cluster, "topic", "delete", name)

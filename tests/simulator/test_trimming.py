@@ -1,0 +1,20 @@
+"""DeleteRecords under faults, and that a seed notices when it is answered too early."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftlog.partition.deleting import Deleting
+from raftlog.simulator.run import run_seed
+
+
+@pytest.mark.parametrize("seed", [3, 6])
+def test_what_was_deleted_stays_deleted(seed: int) -> None:
+    verdict = run_seed(seed, scenario="trimmed-head")
+    assert not verdict.kind, verdict.text
+
+
+def test_answering_before_the_in_sync_replicas_have_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Deleting, "_held_start", lambda self: self._log.log_start_offset)
+    verdicts = [run_seed(seed, scenario="trimmed-head") for seed in (3, 21, 27)]
+    assert any(verdict.kind == "diverged" and "was answered" in verdict.text for verdict in verdicts)
