@@ -18,7 +18,7 @@ LAYERS = (
     ("consensus", "network"),
     ("partition", "controller", "coordinator", "client"),
     ("node", "simulator"),
-    ("cli",),
+    ("cli", "faultlab"),
 )
 LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 # The one home of each library: a change of library is then a change of one package.

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -48,11 +48,18 @@ class LocalCluster:
         ready_timeout_s: float = 30.0,
         log_level: str = "info",
         environment: Mapping[str, str] | None = None,
+        endpoints: Mapping[int, Endpoint] | None = None,
+        prefix: Callable[[int], list[str]] = lambda node_id: [],
     ) -> None:
-        """`environment` is added to that of this process. Ports are chosen now and kept over restarts."""
+        """`environment` is added to that of this process. Ports are chosen now and kept over restarts.
+
+        `endpoints`: where the nodes listen, instead of free ports of the loopback device. `prefix`: what is put before
+        the command of a node, such as a program that enters a namespace and then becomes the node.
+        """
         self.directory = Path(directory)
         self.flush = flush
-        self.endpoints = dict(zip(range(1, nodes + 1), _free_endpoints(nodes), strict=True))
+        self.endpoints = dict(endpoints or zip(range(1, nodes + 1), _free_endpoints(nodes), strict=True))
+        self._prefix = prefix
         self._voters = dict(self.endpoints)
         self._ready_timeout_s = ready_timeout_s
         self._log_level = log_level
@@ -124,7 +131,16 @@ class LocalCluster:
     def _launch(self, node_id: int) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         peers = ",".join(f"{voter}@{endpoint}" for voter, endpoint in self._voters.items())
-        command = [sys.executable, "-m", "raftlog_cli.main", "node", "start", "--id", str(node_id)]
+        command = [
+            *self._prefix(node_id),
+            sys.executable,
+            "-m",
+            "raftlog_cli.main",
+            "node",
+            "start",
+            "--id",
+            str(node_id),
+        ]
         command += ["--peers", peers, "--data", str(self.directory / str(node_id))]
         command += ["--listen", str(self.endpoints[node_id])]
         command += ["--flush", self.flush, "--log-level", self._log_level]
