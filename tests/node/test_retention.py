@@ -161,13 +161,15 @@ def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_
         cluster.start(leader)
         sender.join(60)
         assert not sender.is_alive()
-        cluster.start(away)
+        asking.until(lambda: all(s.log_start_offset > 300 for s in statuses(cluster, place)), 30.0)
+        cluster.start(away)  # behind the horizon: it starts over
         send(cluster.bootstrap, place, 300, first=3300)
         asking.until(lambda: reader.records and reader.records[-1].offset == 3599, 30.0)
         asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].log_start_offset > 2000, 30.0)
         admin.alter_topic(place.topic, {"retention.bytes": "-1"})  # nothing goes while the nodes are stopped
         time.sleep(1.5 * STATUS_S)  # what they say is no older than that
         asking.until(lambda: is_equal(cluster, place))
+    assert (cluster.directory / str(away) / f"{place}" / "log.2").is_dir()
     for status in statuses(cluster, place):
         # One that was away got many batches in one write, which is one segment: its bounds are its own.
         assert RETENTION_BYTES <= bytes_of(cluster, status.node_id, place) < 3600 * len(value(0)) / 2
