@@ -2,7 +2,8 @@
 
     the rewritten segment written and synced, then its name           BEFORE `state` names it (and the tombstones gone)
     `state` with its size and what it stands for, synced              BEFORE it is renamed over the first of those
-    renamed, the other segments removed, the directory synced         BEFORE `state` forgets it
+    renamed, the other segments removed, the directory synced         BEFORE `state` forgets it, with its next write
+    `state` without it, synced                                        BEFORE another file may get its name
 
 A crash before the first `state` leaves the old segments and a file that the next start removes; behind it the next
 start does the rest (opening.py). The first segment and the rewritten one have the same name, so no reader of names
@@ -29,6 +30,7 @@ class CleaningLog(CheckedLog):
     _compaction: Compaction | None = None
     _compact_from_ms = 0  # after a pass that found no room
     _purge_offset = 0  # of the pass under way
+    _swap_named = False  # on the disk `state` still names a segment that is in place, which harms nobody for a while
 
     @property
     def is_compacting(self) -> bool:
@@ -42,6 +44,11 @@ class CleaningLog(CheckedLog):
         if self._compaction is not None or self.damage is not None or now_ms < self._compact_from_ms:
             return
         count = self._compactable()
+        if self._swap_named and count:
+            self._state_dirty = (
+                True  # of a pass that did not come to its end: forgotten BEFORE a file has its name again
+            )
+            self._swap_named = False
         if not count or self._state_dirty:
             return
         segments = self._segments[:count]
@@ -164,7 +171,7 @@ class CleaningLog(CheckedLog):
         self._lookup.forget()
         self.swaps += 1
         state.swap = None
-        self._write_state()
+        self._swap_named = True
 
     def _note_clean(self, compaction: Compaction, now_ms: int) -> None:
         """Durable with the next write of `state`; a pass that is forgotten is only made again."""
@@ -176,6 +183,7 @@ class CleaningLog(CheckedLog):
             marks.append(CleanMark(compaction.clean_offset, now_ms))
         if len(marks) > limits.CLEAN_MARKS_MAX:
             del marks[-2]  # what it spoke of waits for the last one
-        if (marks, compaction.clean_offset) != (state.clean_marks, state.clean_offset):
+        if self._swap_named or (marks, compaction.clean_offset) != (state.clean_marks, state.clean_offset):
             state.clean_marks, state.clean_offset = marks, compaction.clean_offset
             self._write_state()
+            self._swap_named = False

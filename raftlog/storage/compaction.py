@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from raftlog.errors import CorruptMessageError
-from raftlog.limits import INDEX_INTERVAL_BYTES, RECORD_BYTES_MAX
+from raftlog.limits import COMPACTION_BATCH_BYTES, COMPACTION_SYNC_BYTES, INDEX_INTERVAL_BYTES, RECORD_BYTES_MAX
 from raftlog.record.batch import HEADER_BYTES, MAGIC, BatchHeader, Record, check_crc, decode_batch, read_header
 from raftlog.record.compacted import FILLER_ENTRIES_MAX, entries_of, filler, is_filler, shrunk
 from raftlog.storage.disk import Disk, File
@@ -113,7 +113,7 @@ class Compaction:
 
     def _spend(self, size: int) -> bool:
         """Whether the slice is used up."""
-        self._budget -= size
+        self._budget -= size + COMPACTION_BATCH_BYTES
         return self._budget <= 0
 
     # --- which record of a key is the newest ----------------------------------------------------
@@ -169,7 +169,7 @@ class Compaction:
                     changed = True
                     less = shrunk(header, records)
                     output.add(read_header(less), index, less)
-                if self._spend(2 * header.batch_bytes):  # read and written
+                if self._spend(header.batch_bytes):
                     output.write()
                     yield None
         output.end()
@@ -217,8 +217,7 @@ class Compaction:
         """(header, Raft index, bytes) of each batch, all of it checked: damage must not get a good checksum."""
         try:
             offset, index = segment.base_offset, segment.first_index
-            for batch in _read_batches(segment, max(self._at_once, HEADER_BYTES)):
-                header = read_header(batch)
+            for header, batch in _read_batches(segment, max(self._at_once, HEADER_BYTES)):
                 index = self._epochs.next_batch_index(index)
                 whole = header.base_offset == offset and header.leader_epoch == self._epochs.term_at(index)
                 if not whole or not check_crc(batch, 0, header):
@@ -243,7 +242,7 @@ class _Output:
         self._segment = first.base_offset
         self._parts: list[bytes] = []
         self._gap: tuple[int, int, int, int, int] | None = None  # base and next offset, index, entries, term
-        self._index_due = 0
+        self._index_due = self._unsynced_bytes = 0
 
     def add(self, header: BatchHeader, index: int, batch: bytes) -> None:
         self._fill_gap()
@@ -283,8 +282,13 @@ class _Output:
 
     def write(self) -> None:
         if self._parts:
-            parts, self._parts = self._parts, []
-            self.file.append(b"".join(parts))
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self.file.append(data)
+            self._unsynced_bytes += len(data)
+            if self._unsynced_bytes >= COMPACTION_SYNC_BYTES:
+                self.file.sync()
+                self._unsynced_bytes = 0
 
     def end(self) -> None:
         self._fill_gap()
@@ -295,24 +299,25 @@ class _Output:
         self._disk.remove(self.path)
 
 
-def _read_batches(segment: Segment, at_once: int) -> Iterator[bytes]:
+def _read_batches(segment: Segment, at_once: int) -> Iterator[tuple[BatchHeader, bytes]]:
     position, size = 0, segment.size
-    data, start = b"", 0
+    data, at = b"", 0
     while position < size:
-        have = start + len(data) - position
-        if have < HEADER_BYTES or have < read_header(data, position - start).batch_bytes:
-            data, start = segment.file.read(position, min(at_once, size - position)), position
-            need = read_header(data).batch_bytes
+        header = read_header(data, at) if at + HEADER_BYTES <= len(data) else None
+        if header is None or at + header.batch_bytes > len(data):
+            data, at = segment.file.read(position, min(at_once, size - position)), 0
+            header = read_header(data)
+            need = header.batch_bytes
             if need > min(size - position, RECORD_BYTES_MAX + HEADER_BYTES):
                 raise BadBatchError(position, f"a batch of {need} bytes leaves its segment")
             if need > len(data):
                 data = segment.file.read(position, need)
-        header = read_header(data, position - start)
         if header.magic != MAGIC or header.last_offset_delta < 0:
             raise BadBatchError(position, "the bytes are not a batch header")
-        end = position + header.batch_bytes
-        yield data[position - start : end - start]
-        position = end
+        end = at + header.batch_bytes
+        yield header, data[at:end]
+        position += header.batch_bytes
+        at = end
 
 
 def _keys(batch: bytes, header: BatchHeader) -> list[tuple[int, bytes]]:
