@@ -115,6 +115,7 @@ GOSSIP_S = 0.5  # also sent at once when something changed
 NODE_SILENT_S = 3.0  # six lost gossips: the node counts as not alive
 WORKER_BACKOFF_MIN_S = 0.1  # one crash costs no more than an election
 WORKER_BACKOFF_MAX_S = 10.0  # one that cannot start must not eat a core, and must be tried again
+METADATA_SNAPSHOT_RECORDS = 2_000  # replayed in some 50 ms at a start; a snapshot is some 100 bytes per partition
 ADMIN_TIMEOUT_MS = 30_000  # longer than an election of the controller and a slow disk together
 NODES_MAX = 1_000  # what others claim to be is kept in memory; far above what one cluster has
 STATUS_S = 0.5  # how often a worker that is at work tells its figures; who leads is told at once

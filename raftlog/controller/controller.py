@@ -23,10 +23,15 @@ from raftlog.controller.decisions import (
     decide,
     found_cluster,
 )
-from raftlog.controller.image import Image
-from raftlog.controller.records import MetadataRecord, ProducerIdsRecord
+from raftlog.controller.image import Image, encode_image
+from raftlog.controller.records import MetadataRecord, ProducerIdsRecord, SnapshotRecord
 from raftlog.errors import ErrorCode
-from raftlog.limits import ADMIN_TIMEOUT_MS, PRODUCER_ID_BLOCK, WAITING_ADMIN_REQUESTS_MAX
+from raftlog.limits import (
+    ADMIN_TIMEOUT_MS,
+    METADATA_SNAPSHOT_RECORDS,
+    PRODUCER_ID_BLOCK,
+    WAITING_ADMIN_REQUESTS_MAX,
+)
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     ErrorResponse,
@@ -56,7 +61,7 @@ class _Waiting(NamedTuple):
 
 
 class _Proposed(NamedTuple):
-    """`answer` None: the founding of the cluster, which nobody asked for. `producer_ids`: the rest of a block."""
+    """`answer` None: nobody asked (the founding, a snapshot). `producer_ids`: the rest of a block."""
 
     answer: Answer | None
     correlation_id: int
@@ -80,6 +85,7 @@ class Controller:
         self._proposed: _Proposed | None = None
         self._committed_end: int | None = None  # the image must reach this before the answer leaves
         self._producer_ids = range(0)
+        self._snapshot_due_offset = 0  # what was refused, as larger than a batch may be, is not tried again at once
 
     def on_request(self, client: Hashable, request: ControllerRequest, now_s: float) -> list[Action]:
         if len(self._waiting) >= WAITING_ADMIN_REQUESTS_MAX:
@@ -132,6 +138,10 @@ class Controller:
                 return []
             self._proposed = _Proposed(None, -1)
             return [Propose(found_cluster(self._mint_cluster_id(), self._founders))]
+        if image.end_offset >= max(self._snapshot_due_offset, image.snapshot_offset + METADATA_SNAPSHOT_RECORDS):
+            self._snapshot_due_offset = image.end_offset + METADATA_SNAPSHOT_RECORDS
+            self._proposed = _Proposed(None, -1)
+            return [Propose([SnapshotRecord(image=encode_image(image))])]
         if not self._waiting:
             return []
         waiting = self._waiting.popleft()

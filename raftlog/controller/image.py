@@ -14,6 +14,7 @@ from raftlog.controller.records import (
     NodeRecord,
     PartitionsRecord,
     ProducerIdsRecord,
+    SnapshotRecord,
     TopicConfigRecord,
     TopicDeletedRecord,
     TopicRecord,
@@ -79,6 +80,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     nodes: dict[int, NodeInfo] = {}
     topics: dict[str, TopicInfo] = {}
     next_producer_id: int = 0
+    snapshot_offset: int = 0  # of the last SnapshotRecord: nothing in front of it is needed any more
 
     def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
         """The (topic, partition) that have a replica or a witness on the node."""
@@ -139,6 +141,11 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             if record.next_producer_id <= image.next_producer_id:
                 raise CorruptLogError("the metadata log gives producer ids away twice")
             return msgspec.structs.replace(image, end_offset=end_offset, next_producer_id=record.next_producer_id)
+        case SnapshotRecord():
+            restored = decode_image(record.image)
+            if image.end_offset and restored != image:
+                raise CorruptLogError("a snapshot in the metadata log is another image than the records before it make")
+            return msgspec.structs.replace(restored, end_offset=end_offset, snapshot_offset=offset)
 
 
 def _known(image: Image, name: str, topic_id: bytes, what: str) -> TopicInfo:

@@ -80,6 +80,12 @@ class ProducerIdsRecord(_Record, tag="ProducerIds", frozen=True, kw_only=True):
     next_producer_id: int
 
 
+class SnapshotRecord(_Record, tag="Snapshot", frozen=True, kw_only=True):
+    """The image of everything in front of this record, as image.encode_image gives it: the log may begin here."""
+
+    image: bytes
+
+
 MetadataRecord = (
     ClusterRecord
     | NodeRecord
@@ -88,6 +94,7 @@ MetadataRecord = (
     | PartitionsRecord
     | TopicDeletedRecord
     | ProducerIdsRecord
+    | SnapshotRecord
 )
 
 _decoder: msgspec.msgpack.Decoder[MetadataRecord] = msgspec.msgpack.Decoder(MetadataRecord)

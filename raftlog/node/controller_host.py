@@ -1,7 +1,8 @@
 """Runs the controller inside the worker of `__cluster_metadata-0`: replays its log, proposes, answers.
 
 On every replica, leader or not, the committed records are folded into the image, which goes to the
-supervisor. On the leader the controller decides as soon as the image holds all of its log.
+supervisor. On the leader the controller decides as soon as the image holds all of its log. A log whose head is gone
+begins with a snapshot: once one is committed the leader lets go what lies in front of it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from raftlog.clock import Clock
 from raftlog.controller.controller import Action, Answer, Controller
 from raftlog.controller.decisions import ControllerRequest, ControllerResponse, Founder
 from raftlog.controller.image import Image, apply
-from raftlog.controller.records import decode_record, encode_record
-from raftlog.errors import ErrorCode
+from raftlog.controller.records import SnapshotRecord, decode_record, encode_record
+from raftlog.errors import ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.replica import Replica
 from raftlog.protocol.messages import ErrorResponse
 from raftlog.record.batch import decode, encode
@@ -42,6 +43,7 @@ class ControllerHost:
             founders=founders, mint_id=lambda: uuid.uuid4().bytes, mint_cluster_id=lambda: uuid.uuid4().hex
         )
         self._image = Image()
+        self._replayed_offset = 0
         self._outcome: tuple[ErrorCode, int] | None = None
         self.live: frozenset[int] = frozenset()
 
@@ -50,8 +52,10 @@ class ControllerHost:
 
     def after_turn(self) -> None:
         """What the turn committed is in the image BEFORE anyone is told that it was done."""
-        if self._replica.high_watermark > self._image.end_offset:
+        if self._replica.high_watermark > self._replayed_offset:
             self._replay()
+            if self._image.snapshot_offset and self._replica.leader_ready:
+                self._replica.delete_head(self._image.snapshot_offset)
         while self._take_outcome():
             actions = self._controller.step(
                 self._image, leads=self._leads(), live=self.live, now_s=self._clock.monotonic_s()
@@ -91,12 +95,21 @@ class ControllerHost:
         return code is ErrorCode.NONE
 
     def _replay(self) -> None:
-        image = self._image
-        while image.end_offset < self._replica.high_watermark:
-            data = self._replica.read_committed(image.end_offset, _REPLAY_BYTES)
+        image, offset = self._image, self._replayed_offset
+        while offset < self._replica.high_watermark:
+            try:
+                data = self._replica.read_committed(offset, _REPLAY_BYTES)
+            except OffsetOutOfRangeError:
+                image, offset = Image(), self._replica.status().log_start_offset
+                continue
             for record in decode(data):
-                if record.offset >= image.end_offset:
-                    assert record.value is not None, "the controller writes values"
-                    image = apply(image, record.offset, decode_record(record.value))
-        self._image = image
+                if record.offset < offset:
+                    continue
+                assert record.value is not None, "the controller writes values"
+                found = decode_record(record.value)
+                # What lies between the start of a log and its first snapshot is in that snapshot.
+                if image.end_offset or record.offset == 0 or isinstance(found, SnapshotRecord):
+                    image = apply(image, record.offset, found)
+                offset = record.offset + 1
+        self._image, self._replayed_offset = image, offset
         self._publish(image)

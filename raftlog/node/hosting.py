@@ -16,8 +16,9 @@ from raftlog.node.meta import HostedReplica, Meta
 from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, Doubt, ReplicaSpec, TopicConfig
 
 METADATA_KEY: ReplicaKey = (METADATA_TOPIC_ID, 0)
-# The metadata log is the cluster's memory: retention never deletes from it.
-_METADATA_CONFIG = TopicConfig(retention_ms=-1, retention_bytes=-1)
+# The metadata log is the cluster's memory: retention never deletes from it, only its own snapshots do. Small segments,
+# so that they do.
+_METADATA_CONFIG = TopicConfig(retention_ms=-1, retention_bytes=-1, segment_bytes=4 * 1024 * 1024)
 
 
 class Plan(NamedTuple):

@@ -144,6 +144,10 @@ class Replica:
         """`done(NONE)` once a majority has said that this replica leads still; an error if it does not."""
         self._reads.confirm(done)
 
+    def delete_head(self, offset: int) -> None:
+        """As leader: what lies below is not needed any more. Followers hear of it with the next heartbeat."""
+        self._group.delete_head(offset)
+
     def set_peer(self, node_id: int, boot_id: int) -> None:
         """The current boot id of another replica's worker; 0 when it is gone."""
         self._group.set_peer(node_id, boot_id, self._clock.monotonic_s())

@@ -6,7 +6,7 @@ from collections import Counter
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raftlog.controller.decisions import decide
@@ -132,6 +132,8 @@ def test_partitions_only_become_more(name: str, partitions: int, code: ErrorCode
     assert (result.error_code, records) == (code, [])
 
 
+@example(nodes=3, factor=2, first=2, steps=[1])
+@example(nodes=6, factor=4, first=7, steps=[4])
 @given(
     nodes=st.integers(1, 7),
     factor=st.integers(1, 7),
@@ -155,13 +157,14 @@ def test_new_partitions_are_placed_evenly_beside_the_old_which_stay(
             assert len(set(voters)) == len(voters)
         assert {len(after.replicas[p]) for p in range(wanted)} == {min(factor, nodes)}
         assert len({len(after.witnesses_of(p)) for p in range(wanted)}) == 1
-        for counted in (
-            Counter(replicas[0] for replicas in after.replicas),
-            Counter(node for replicas in after.replicas for node in replicas),
-            Counter(node for witnesses in after.witnesses for node in witnesses),
+        # Leaders come first; what stays where it is may leave two between the nodes in all that follows from them.
+        for counted, apart in (
+            (Counter(replicas[0] for replicas in after.replicas), 1),
+            (Counter(node for replicas in after.replicas for node in replicas), 2),
+            (Counter(node for witnesses in after.witnesses for node in witnesses), 2),
         ):
             counts = [counted[node] for node in range(1, nodes + 1)]
-            assert max(counts) - min(counts) <= 1, (after.replicas, after.witnesses)
+            assert max(counts) - min(counts) <= apart, (after.replicas, after.witnesses)
 
 
 def test_a_partition_is_as_old_as_the_record_that_added_it() -> None:

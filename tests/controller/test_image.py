@@ -11,6 +11,7 @@ from raftlog.controller.records import (
     ClusterRecord,
     MetadataRecord,
     NodeRecord,
+    SnapshotRecord,
     TopicDeletedRecord,
     TopicRecord,
     decode_record,
@@ -139,3 +140,18 @@ def test_a_witness_is_hosted_and_votes_without_being_a_replica() -> None:
     assert [(topic.name, partition) for topic, partition in image.hosted_by(3)] == [("pairs", 0), ("pairs", 1)]
     assert (pairs.spec(0).replicas, pairs.spec(0).witnesses, pairs.spec(0).voters) == ((1, 2), (3,), (1, 2, 3))
     assert decode_image(encode_image(image)) == image
+
+
+def test_a_snapshot_stands_for_everything_in_front_of_it() -> None:
+    image = replay(CLUSTER, node(1), ORDERS, PAIRS, node(1, port=9), ORDERS_GONE)
+    snapshot = SnapshotRecord(image=encode_image(image))
+    after = replay(snapshot, node(2), image=image)
+    alone = apply(Image(), image.end_offset, snapshot)
+    assert (alone.snapshot_offset, alone.end_offset) == (image.end_offset, image.end_offset + 1)
+    assert replay(node(2), image=alone) == after
+
+
+def test_a_snapshot_of_another_history_is_refused() -> None:
+    other = replay(CLUSTER, node(1), node(2))
+    with pytest.raises(CorruptLogError, match="another image"):
+        replay(SnapshotRecord(image=encode_image(other)), image=replay(CLUSTER, node(1), node(3)))
