@@ -17,6 +17,7 @@ from raftlog.types import CleanupPolicy
 
 _KEYS = 20
 _DELETED_KEYS = 5  # those below it have tombstones; of the others a value always stays
+_SELDOM = 12  # keys instead of each of those
 _NAME = re.compile(rb"[^:]*:\d+:\d+:")
 VALUE_BYTES = 64  # of each record that are kept to compare
 
@@ -34,19 +35,20 @@ class Held(NamedTuple):
     tombstone: bool
 
 
-def _key_number(name: bytes) -> int:
+def _digest(name: bytes) -> int:
     found = _NAME.match(name)
     assert found is not None, name
-    return zlib.crc32(found[0]) % _KEYS
+    return zlib.crc32(found[0])
 
 
 def key_of(name: bytes) -> bytes:
-    """The key of a value that begins with its name."""
-    return b"key-%d" % _key_number(name)
+    """The key of a value that begins with its name. One that may be deleted is written seldom, so that it stays so."""
+    number, rest = _digest(name) % _KEYS, _digest(name) // _KEYS
+    return b"key-%d-%d" % (number, rest % _SELDOM if number < _DELETED_KEYS else 0)
 
 
 def may_be_deleted(name: bytes) -> bool:
-    return _key_number(name) < _DELETED_KEYS
+    return _digest(name) % _KEYS < _DELETED_KEYS
 
 
 def keyed(value: bytes) -> Keyed:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from raftlog.simulator.clients import Client
-from raftlog.simulator.compaction_scenarios import compaction
+from raftlog.simulator.compaction_scenarios import compaction, lost_tombstones
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.producing import add_producers
@@ -283,12 +283,13 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "trimmed-head": trimmed_head,
     "no-room": no_room,
     "compaction": compaction,
+    "lost-tombstones": lost_tombstones,
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,
     "late-answers": late_answers,
 }
 # Stories about a compacted topic.
-COMPACTED = ("compaction",)
+COMPACTED = ("compaction", "lost-tombstones")
 # Stories about witnesses, whatever the seed.
 WITH_WITNESSES = ("any-minority", "alone-in-sync")
 NODES = {"late-answers": 5}  # replicas that a story needs; 3 where it does not say

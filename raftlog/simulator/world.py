@@ -45,7 +45,7 @@ class World:
         self.rng = random.Random(seed)
         self.events = Events()
         self.node_ids = list(range(1, nodes + 1))
-        self._compaction = settings_of(seed) if compacted else {}
+        self.compaction = settings_of(seed) if compacted else {}
         self.spec = ReplicaSpec(
             topic="orders",
             topic_id=TOPIC_ID,
@@ -55,7 +55,7 @@ class World:
             config=TopicConfig(
                 segment_bytes=self.rng.choice((4096, 65536, 1 << 20)),
                 max_record_bytes=MAX_RECORD_BYTES,
-                **self._compaction,
+                **self.compaction,
             ),
         )
         self.invariants = Invariants(self.node_ids)
@@ -313,7 +313,7 @@ class World:
 
     def configure(self, config: TopicConfig) -> None:
         """Topic settings, before the machines start or while they run."""
-        config = msgspec.structs.replace(config, **self._compaction)
+        config = msgspec.structs.replace(config, **self.compaction)
         self.spec = msgspec.structs.replace(self.spec, config=config)
         for machine in self.machines.values():
             machine.spec = self.spec
