@@ -30,7 +30,10 @@ def test_settings_and_partitions_change_and_what_is_described_says_so(cluster: L
     assert described["config"]["retention_ms"] == 7 * 24 * 3600 * 1000
     assert described["config"]["cleanup_policy"] == "compact,delete"
     assert [each["partition"] for each in described["partitions"]] == [0, 1, 2, 3, 4]
-    run(cluster, "produce", name, "--partitioner", "round-robin", stdin=b"c\nd\ne\nf\ng\n")
+    refused = run(cluster, "produce", name, stdin=b"no key\n", code=1).stderr
+    assert b"a record without a key" in refused
+    keyed = b"1:c\n2:d\n3:e\n4:f\n5:g\n"
+    run(cluster, "produce", name, "--partitioner", "round-robin", "--key-separator", ":", stdin=keyed)
     consumed = run(cluster, "consume", name, "--from", "beginning", "--exit-at-end").stdout
     assert sorted(consumed.split()) == [b"a", b"b", b"c", b"d", b"e", b"f", b"g"]
     assert b"cleanup_policy=compact,delete" in run(cluster, "topic", "describe", name).stdout

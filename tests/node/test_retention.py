@@ -194,8 +194,12 @@ def test_segments_go_by_age_once_retention_ms_is_set(cluster: LocalCluster) -> N
         numbers = iter(range(100, 1000))
         asking.until(gone, 30.0)
         admin.alter_topic(place.topic, {}, reset=["retention.ms", "segment.ms"])
-        (described,) = admin.describe_topics([place.topic])
-        assert described.config["retention_ms"] == TopicConfig().retention_ms
+
+        def default_again() -> bool:
+            (described,) = admin.describe_topics([place.topic])  # of any node, which hears of it in a moment
+            return described.config["retention_ms"] == TopicConfig().retention_ms
+
+        asking.until(default_again, 10.0)
         admin.delete_topics([place.topic])
 
 
