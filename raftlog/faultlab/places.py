@@ -10,6 +10,7 @@ import contextlib
 import random
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from raftlog.node.local import LocalCluster
 
 _OWN_KERNEL = "the nodes share this machine's disk and clock; --on netns can"
 _OWN_NETWORK = "the nodes share the loopback device; --on netns can"
+_WORKERS_S = 10.0
 
 
 class Shape(NamedTuple):
@@ -95,8 +97,10 @@ class HostPlace:
         self._signal(node_id, signal.SIGCONT)
 
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
-        """One process of the node that is not its supervisor; what was killed."""
-        workers = [process for process in self._family(node_id)[1:] if process.is_running()]
+        """One process of the node that is not its supervisor; what was killed. One that has just started is awaited."""
+        deadline_s = time.monotonic() + _WORKERS_S
+        while not (workers := self._family(node_id)[1:]) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
         victim = rng.choice(workers)
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
