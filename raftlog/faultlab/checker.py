@@ -31,7 +31,7 @@ import msgspec
 
 from raftlog.faultlab.groups import check_groups
 from raftlog.faultlab.history import LAB, Operation
-from raftlog.faultlab.operations import NEVER_NS, Attempt, pair
+from raftlog.faultlab.operations import NEVER_NS, Attempt, is_acked, pair
 
 PROOFS_MAX = 8
 """Of each anomaly so many are shown."""
@@ -257,14 +257,10 @@ class Checker:
         return reasons
 
 
-def _is_acked(sent: list[Any]) -> bool:
-    return len(sent) > 2 and sent[2] is not None and sent[2] >= 0
-
-
 def longest_unavailable_ms(attempts: Iterable[Attempt], history: Iterable[Operation]) -> int:
     """The longest time without any acknowledgement while sends were under way and a majority was up."""
     sends = [attempt for attempt in attempts if attempt.function == "send" and attempt.end_ns != NEVER_NS]
-    acked = sorted(attempt.end_ns for attempt in sends if any(_is_acked(sent) for sent in attempt.value))
+    acked = sorted(attempt.end_ns for attempt in sends if any(is_acked(sent) for sent in attempt.value))
     if not acked:
         return 0
     changes = [(op.time_ns, bool(op.value)) for op in history if op.process == LAB and op.function == "majority"]

@@ -21,8 +21,9 @@ from typing import Any
 
 from raftlog.errors import ConfigError, RaftlogError
 from raftlog.faultlab.history import LAB, Operation, Recorder, read_history
-from raftlog.faultlab.places import HostPlace, Shape
+from raftlog.faultlab.places import HostPlace
 from raftlog.faultlab.schedule import Planned, has_majority, shapes_of
+from raftlog.faultlab.shape import Shape
 
 TOPIC = "lab"
 GROUP = "lab-group"

@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 
 from raftlog.errors import ConfigError
-from raftlog.faultlab.places import HostPlace, Shape
+from raftlog.faultlab.places import HostPlace
+from raftlog.faultlab.shape import Shape
 from raftlog.node.local import LocalCluster
 from raftlog.types import Endpoint
 

@@ -54,5 +54,10 @@ def pair(history: Iterable[Operation]) -> Iterator[Attempt]:
         yield _unknown(unfinished)
 
 
+def is_acked(sent: list[Any]) -> bool:
+    """One [partition, value, offset] of a send, or [partition, value] of one without an outcome."""
+    return len(sent) > 2 and sent[2] is not None and sent[2] >= 0
+
+
 def _unknown(invoke: Operation) -> Attempt:
     return Attempt(invoke.process, invoke.function, "info", invoke.value, invoke.time_ns, NEVER_NS)

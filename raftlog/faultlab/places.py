@@ -12,25 +12,16 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
 from raftlog.errors import RaftlogError
+from raftlog.faultlab.shape import Shape
 from raftlog.node.local import LocalCluster
 
 _OWN_KERNEL = "the nodes share this machine's disk and clock; --on netns can"
 _OWN_NETWORK = "the nodes share the loopback device; --on netns can"
 _WORKERS_S = 10.0
-
-
-class Shape(NamedTuple):
-    """Of the network, from one node to another."""
-
-    cut: bool = False
-    delay_ms: float = 0.0
-    jitter_ms: float = 0.0
-    loss: float = 0.0
 
 
 class HostPlace:

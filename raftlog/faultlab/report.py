@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from raftlog.faultlab.checker import Judgement
 from raftlog.faultlab.history import LAB, Operation
-from raftlog.faultlab.operations import NEVER_NS, Attempt, pair
+from raftlog.faultlab.operations import NEVER_NS, Attempt, is_acked, pair
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 1100, 240, 60, 24
 _POINTS_MAX = 4000
@@ -134,7 +134,7 @@ def _throughput(sends: list[Attempt], bands: list[Band], first_ns: int, length_s
     wide, high = _WIDTH - _LEFT, _HEIGHT - _BOTTOM
     acked: Counter[int] = Counter()
     for attempt in sends:
-        count = sum(len(sent) > 2 and sent[2] is not None and sent[2] >= 0 for sent in attempt.value)
+        count = sum(is_acked(sent) for sent in attempt.value)
         acked[int((attempt.end_ns - first_ns) / 1e9)] += count
     most = max(acked.values(), default=1) or 1
     corners = " ".join(

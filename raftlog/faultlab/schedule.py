@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from raftlog.faultlab.clients import SESSION_S
-from raftlog.faultlab.places import Shape
+from raftlog.faultlab.shape import Shape
 
 
 class Fault(NamedTuple):

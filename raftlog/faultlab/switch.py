@@ -22,7 +22,8 @@ import struct
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+
+from raftlog.faultlab.shape import Shape
 
 DEVICE = "lab0"
 _CLONE_NEWNET = 0x40000000
@@ -32,13 +33,6 @@ _IFF_TUN_NO_PI = 0x0001 | 0x1000
 _MTU = 60_000
 _QUEUE_PACKETS = 5_000
 _PACKETS_PER_ROUND = 64
-
-
-class Shape(NamedTuple):
-    cut: bool = False
-    delay_ms: float = 0.0
-    jitter_ms: float = 0.0
-    loss: float = 0.0
 
 
 def _open_device(namespace: str, address: str) -> int:

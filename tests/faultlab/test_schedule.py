@@ -7,8 +7,9 @@ from itertools import combinations
 
 import pytest
 
-from raftlog.faultlab.places import HostPlace, Shape
+from raftlog.faultlab.places import HostPlace
 from raftlog.faultlab.schedule import FAULTS, SCENARIOS, Planned, draw, has_majority, shapes_of, usable
+from raftlog.faultlab.shape import Shape
 
 ALL = list(FAULTS.values())
 
