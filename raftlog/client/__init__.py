@@ -10,6 +10,7 @@ from raftlog.client.async_producer import AsyncProducer
 from raftlog.client.consumer import Consumer
 from raftlog.client.fetched import ConsumerRecord
 from raftlog.client.group_offsets import OffsetAndMetadata
+from raftlog.client.group_reader import ConsumerGroupMetadata
 from raftlog.client.offset_queries import OffsetAndTimestamp
 from raftlog.client.partitioners import PARTITIONERS
 from raftlog.client.pending import RecordFuture, RecordMetadata
@@ -23,6 +24,7 @@ __all__ = [
     "AsyncConsumer",
     "AsyncProducer",
     "Consumer",
+    "ConsumerGroupMetadata",
     "ConsumerRecord",
     "NewTopic",
     "OffsetAndMetadata",

@@ -41,7 +41,7 @@ class AsyncConsumer:
 
     @property
     def consumer(self) -> Consumer:
-        """For all that does not wait: assign, seek, pause, assignment …"""
+        """For all that does not wait: assign, seek, pause, assignment, group_metadata …"""
         assert self._consumer is not None, "start it first"
         return self._consumer
 

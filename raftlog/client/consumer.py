@@ -15,7 +15,7 @@ from raftlog.client.fetched import EARLIEST, LATEST, ConsumerRecord, PartitionSt
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group_offsets import OffsetAndMetadata
 from raftlog.client.group_options import GroupOptions
-from raftlog.client.group_reader import GroupReader, OnCommit, OnPartitions
+from raftlog.client.group_reader import ConsumerGroupMetadata, GroupReader, OnCommit, OnPartitions
 from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
 from raftlog.client.turns import Turns
 from raftlog.errors import NoBrokersAvailableError, RaftlogError, RequestTimedOutError
@@ -171,9 +171,7 @@ class Consumer:
         self.assign([])
 
     def subscription(self) -> set[str]:
-        if self._group is not None:
-            return self._group.subscription()
-        return set(self._fetcher.subscribed)
+        return self._group.subscription() if self._group is not None else set(self._fetcher.subscribed)
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """These partitions and no others; those that stay keep their position. Leaves the group."""
@@ -304,9 +302,13 @@ class Consumer:
         """What the group has committed for each; None: nothing yet. Raises as `commit`."""
         return self._in_group().committed(partitions)
 
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        """As whom this consumer speaks in its group. Raises ValueError without one."""
+        return self._in_group().metadata()
+
     def _in_group(self) -> GroupReader:
         if self._group is None:
-            raise ValueError("a consumer without group_id has no committed offsets")
+            raise ValueError("a consumer without group_id is in no group and has no committed offsets")
         return self._group
 
     # --- records -----------------------------------------------------------------------------

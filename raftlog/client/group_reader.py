@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from raftlog.client.asks import Lost, Take, Task
 from raftlog.client.engine import Engine
@@ -27,6 +27,15 @@ from raftlog.types import TopicPartition
 LOGGER = logging.getLogger(__name__)
 OnPartitions = Callable[[list[TopicPartition]], None]
 OnCommit = Callable[[dict[TopicPartition, OffsetAndMetadata], RaftlogError | None], None]
+
+
+class ConsumerGroupMetadata(NamedTuple):
+    """As whom a member speaks. `generation` is the one in which it was last told its share; -1: it is no member."""
+
+    group_id: str
+    generation: int
+    member_id: str
+    group_instance_id: str | None
 
 
 class GroupReader:
@@ -252,6 +261,13 @@ class GroupReader:
             if topic is None or topic.topic_id == entry.topic_id:
                 committed[place] = OffsetAndMetadata(entry.offset, entry.metadata)
         return committed
+
+    def metadata(self) -> ConsumerGroupMetadata:
+        with self._fetcher.lock:
+            member = self._member
+            return ConsumerGroupMetadata(
+                member.group_id, member.owned_generation, member.member_id, member.group_instance_id
+            )
 
     # --- the end -------------------------------------------------------------------------------
     def close(self, *, commit: bool) -> None:

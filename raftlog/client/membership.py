@@ -94,7 +94,7 @@ class Membership:
         self.error: RaftlogError | None = None  # for the user's next poll
         self.rebalances = 0
         self._tenure = 0
-        self._owned_generation = -1  # the last one that this member was synced in
+        self.owned_generation = -1  # the last one that this member was synced in
         self._lost = False
         self._offered: frozenset[TopicPartition] | None = None
         self._rejoin = False
@@ -180,7 +180,7 @@ class Membership:
         self._lost = bool(self.owned)
         self._tenure += 1
         self.phase = Phase.OUT
-        self.generation = self._owned_generation = -1
+        self.generation = self.owned_generation = -1
         self._offered = None
         self._asking = self._beating = None
         self._rejoin = False
@@ -249,7 +249,7 @@ class Membership:
         # BEFORE it is sent: what is taken after it would be unknown to the leader, who may give it to somebody else.
         self._offered = None
         self._rejoin = False
-        subscription = Subscription(self.topics, tuple(sorted(self.owned)), self._owned_generation)
+        subscription = Subscription(self.topics, tuple(sorted(self.owned)), self.owned_generation)
         request = partial(
             JoinGroupRequest,
             group_id=self.group_id,
@@ -390,6 +390,6 @@ class Membership:
             return
         self._proof_s = max(self._proof_s, ask.sent_s)
         self._settled_s = max(self._settled_s, ask.sent_s)
-        self._owned_generation = self.generation
+        self.owned_generation = self.generation
         self.rebalances += 1
         self.phase = Phase.STABLE

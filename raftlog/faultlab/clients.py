@@ -126,7 +126,13 @@ def read(client: Client) -> None:
             _poll(client, consumer)
 
 
-def _poll(client: Client, consumer: Consumer) -> dict[int, int]:
+def _generation(consumer: Consumer) -> int | None:
+    """In which it was last told its share; None: it is no member now."""
+    generation = consumer.group_metadata().generation
+    return generation if generation >= 0 else None
+
+
+def _poll(client: Client, consumer: Consumer, *, member: bool = False) -> dict[int, int]:
     """Records one poll. The position behind what it returned, by partition."""
     client.recorder.write("invoke", "poll")
     try:
@@ -137,7 +143,10 @@ def _poll(client: Client, consumer: Consumer) -> dict[int, int]:
         client.recorder.write("fail", "poll", f"{type(error).__name__}: {error}")
         client.goes_on(0.1)
         return {}
-    client.recorder.write("ok", "poll", [[place.partition, values_of(found)] for place, found in polled.items()])
+    # AFTER the poll, which may have taken a new share; what it handed out is given up in the next one at the earliest.
+    generation = _generation(consumer) if member else None
+    read = [[place.partition, values_of(found)] for place, found in polled.items()]
+    client.recorder.write("ok", "poll", read, generation)
     return {place.partition: found[-1].offset + 1 for place, found in polled.items() if found}
 
 
@@ -152,7 +161,7 @@ def be_member(client: Client) -> None:
             numbers = [place.partition for place in places]
             for number in numbers:
                 due.pop(number, None)
-            # Later claims are those of later times: a member is not told its generation.
+            # Claims are told apart by their times: a generation says nothing of when it was heard of.
             recorder.write("info", function, [time.monotonic_ns(), numbers])
 
         return tell
@@ -164,10 +173,10 @@ def be_member(client: Client) -> None:
             [options.topic], on_assigned=note("assigned"), on_revoked=note("revoked"), on_lost=note("lost")
         )
         while client.goes_on():
-            positions = _poll(client, consumer)
+            positions = _poll(client, consumer, member=True)
             due.update(positions)
             if due and (not positions or client.rng.random() < _COMMIT):
-                recorder.write("invoke", "commit", list(due.items()))
+                recorder.write("invoke", "commit", list(due.items()), _generation(consumer))
                 try:
                     consumer.commit({TopicPartition(options.topic, number): end for number, end in due.items()})
                 except RaftlogError as error:

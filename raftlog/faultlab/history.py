@@ -13,8 +13,11 @@ the machine on which all clients run.
 | poll | null | [[partition, [[offset, value], …]], …] |
 | assign, seek | [partition, …] | the same: what follows starts anew there |
 | commit | [[partition, offset], …] | the same |
-| assigned, revoked, lost | | [generation, [partition, …]]: info, of a group's member |
+| assigned, revoked, lost | | [time_ns, [partition, …]]: info, of a group's member: what it claims since when |
 | final | null | [[partition, end offset], …]: all of it was read from the beginning |
+
+A member's polls and commits carry the generation in which it was last told its share: those in which it was none, and
+histories of older labs, do not.
 
 The process "lab" writes what it does: `fault` and `healed` with the fault's name and its nodes, and `majority` with
 whether more than half of the nodes are up and together.
@@ -36,12 +39,13 @@ LAB = -1
 """The lab's own process number."""
 
 
-class Operation(msgspec.Struct, gc=False):
+class Operation(msgspec.Struct, gc=False, omit_defaults=True):
     process: int
     type: str
     function: str
     value: Any
     time_ns: int
+    generation: int | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -55,8 +59,8 @@ class Recorder:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._process = process
 
-    def write(self, kind: str, function: str, value: Any = None) -> None:
-        operation = Operation(self._process, kind, function, value, time.monotonic_ns())
+    def write(self, kind: str, function: str, value: Any = None, generation: int | None = None) -> None:
+        operation = Operation(self._process, kind, function, value, time.monotonic_ns(), generation)
         os.write(self._file, _encode(operation) + b"\n")
 
     def close(self) -> None:

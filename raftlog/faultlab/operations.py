@@ -12,17 +12,27 @@ NEVER_NS = 2**62
 
 
 class Attempt:
-    """`value` is the outcome's; of an attempt without one the invoke's. `kind`: ok, fail or info."""
+    """`value` and `generation` are the outcome's, or where it has none the invoke's. `kind`: ok, fail or info."""
 
-    __slots__ = ("begin_ns", "end_ns", "function", "kind", "process", "value")
+    __slots__ = ("begin_ns", "end_ns", "function", "generation", "kind", "process", "value")
 
-    def __init__(self, process: int, function: str, kind: str, value: Any, begin_ns: int, end_ns: int) -> None:
+    def __init__(
+        self,
+        process: int,
+        function: str,
+        kind: str,
+        value: Any,
+        begin_ns: int,
+        end_ns: int,
+        generation: int | None = None,
+    ) -> None:
         self.process = process
         self.function = function
         self.kind = kind
         self.value = value
         self.begin_ns = begin_ns
         self.end_ns = end_ns
+        self.generation = generation
 
     def __str__(self) -> str:
         return f"process {self.process}, {self.function} at {self.begin_ns / 1e9:.3f} s"
@@ -44,12 +54,12 @@ def pair(history: Iterable[Operation]) -> Iterator[Attempt]:
         invoke = begun.get(process)
         if invoke is not None and invoke.function == operation.function:
             del begun[process]
-            value = invoke.value if operation.value is None else operation.value
-            yield Attempt(process, operation.function, operation.type, value, invoke.time_ns, operation.time_ns)
         else:
-            yield Attempt(
-                process, operation.function, operation.type, operation.value, operation.time_ns, operation.time_ns
-            )
+            invoke = operation
+        value = invoke.value if operation.value is None else operation.value
+        generation = invoke.generation if operation.generation is None else operation.generation
+        begin_ns, end_ns = invoke.time_ns, operation.time_ns
+        yield Attempt(process, operation.function, operation.type, value, begin_ns, end_ns, generation)
     for unfinished in begun.values():
         yield _unknown(unfinished)
 

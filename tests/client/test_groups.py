@@ -57,6 +57,26 @@ def test_members_share_the_partitions_and_the_idle_one_takes_over(cluster: Local
         assert next(member for member in members if member is not idle).assignment() == kept
 
 
+def test_members_say_as_whom_they_speak(cluster: LocalCluster) -> None:
+    topic, group = new_topic(cluster.bootstrap, 2), unique("g")
+    options = {"bootstrap_servers": cluster.bootstrap, "group_id": group, **FAST}
+    with Consumer(topic, **options) as one, Consumer(topic, group_instance_id="two", **options) as two:
+        assert one.group_metadata() == (group, -1, "", None), "it has not polled yet"
+        until([one], lambda: len(one.assignment()) == 2)
+        first = one.group_metadata()
+        assert first.generation >= 1 and first.member_id
+        until([one, two], shared([one, two], 2))
+        until([one, two], lambda: one.group_metadata().generation == two.group_metadata().generation)
+        assert one.group_metadata().member_id == first.member_id
+        assert one.group_metadata().generation > first.generation
+        assert two.group_metadata().group_instance_id == "two"
+        assert two.group_metadata().member_id not in ("", first.member_id)
+        one.unsubscribe()
+        assert one.group_metadata() == (group, -1, "", None)
+    with Consumer(topic, bootstrap_servers=cluster.bootstrap) as alone, pytest.raises(ValueError, match="group_id"):
+        alone.group_metadata()
+
+
 def test_callbacks_and_manual_commits(cluster: LocalCluster) -> None:
     topic, group = new_topic(cluster.bootstrap, 2), unique("g")
     fill(cluster.bootstrap, topic, 2, 10)
@@ -201,6 +221,8 @@ def test_the_asyncio_consumer_is_a_member_as_well(cluster: LocalCluster) -> None
             async for record in consumer:
                 found.append((record.partition, record.offset))
                 if len(found) == count:
+                    metadata = consumer.consumer.group_metadata()
+                    assert metadata.group_id == group and metadata.generation >= 1
                     await consumer.commit()
                     place = TopicPartition(topic, record.partition)
                     assert (await consumer.committed([place]))[place] == OffsetAndMetadata(record.offset + 1)

@@ -17,17 +17,20 @@ class History:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
 
-    def add(self, process: int, kind: str, function: str, value: Any = None) -> History:
-        self.operations.append(Operation(process, kind, function, value, (len(self.operations) + 1) * 1_000_000))
+    def add(self, process: int, kind: str, function: str, value: Any = None, generation: int | None = None) -> History:
+        time_ns = (len(self.operations) + 1) * 1_000_000
+        self.operations.append(Operation(process, kind, function, value, time_ns, generation))
         return self
 
     def send(self, process: int, *records: tuple[Any, ...], kind: str = "ok") -> History:
         self.add(process, "invoke", "send", [[0, value] for value, *_ in records])
         return self.add(process, kind, "send", [[0, *record] for record in records])
 
-    def poll(self, process: int, *records: tuple[int, Any], partition: int = 0) -> History:
+    def poll(
+        self, process: int, *records: tuple[int, Any], partition: int = 0, generation: int | None = None
+    ) -> History:
         self.add(process, "invoke", "poll")
-        return self.add(process, "ok", "poll", [[partition, [list(record) for record in records]]])
+        return self.add(process, "ok", "poll", [[partition, [list(record) for record in records]]], generation)
 
     def assigned(self, process: int, generation: int, *partitions: int) -> History:
         return self.add(process, "info", "assigned", [generation, list(partitions)])
@@ -35,8 +38,10 @@ class History:
     def revoked(self, process: int, generation: int, *partitions: int) -> History:
         return self.add(process, "info", "revoked", [generation, list(partitions)])
 
-    def commit(self, process: int, partition: int, offset: int, kind: str = "ok") -> History:
-        self.add(process, "invoke", "commit", [[partition, offset]])
+    def commit(
+        self, process: int, partition: int, offset: int, kind: str = "ok", generation: int | None = None
+    ) -> History:
+        self.add(process, "invoke", "commit", [[partition, offset]], generation)
         return self.add(process, kind, "commit")
 
     def final(self) -> History:
@@ -133,6 +138,38 @@ def test_a_generation_that_keeps_its_partitions_is_no_older_one() -> None:
     history = three().assigned(2, 1, 0, 1).poll(2, (0, "a")).assigned(3, 2).revoked(2, 1, 1).assigned(2, 2)
     history.assigned(3, 3, 1).poll(3, (0, "x"), partition=1).poll(2, (1, "b")).commit(2, 0, 2)
     assert not {"two-owners", "stale-commit"} & set(history.judge().anomalies)
+
+
+def test_a_poll_of_an_older_generation_is_a_second_owner() -> None:
+    history = three().assigned(3, 1, 0).assigned(2, 2, 0).poll(3, (0, "a"), generation=6)
+    assert not history.judge().anomalies
+    assert history.poll(2, (0, "a"), generation=5).judge().anomalies == {"two-owners": 1}
+
+
+def test_a_commit_of_an_older_generation_is_stale() -> None:
+    history = three().assigned(3, 1, 0).assigned(2, 2, 0).poll(3, (0, "a"), generation=6)
+    assert history.commit(2, 0, 1, generation=5).judge().anomalies == {"stale-commit": 1}
+
+
+def test_two_members_that_are_handed_records_in_one_generation_are_two_owners() -> None:
+    history = three().assigned(2, 1, 0).poll(2, (0, "a"), generation=5).assigned(3, 2, 0)
+    assert not history.judge().anomalies
+    assert history.poll(3, (0, "a"), generation=5).judge().anomalies == {"two-owners": 1}
+
+
+def test_generations_in_order_are_no_anomaly() -> None:
+    """A newer one may hand on what an older one had; who has nothing to say of its generation is judged by claims."""
+    history = three().assigned(2, 1, 0).poll(2, (0, "a"), generation=5).commit(2, 0, 1, generation=5)
+    history.poll(2, (1, "b"), generation=6).revoked(2, 1, 0)
+    history.assigned(3, 2, 0).poll(3, (1, "b"), generation=7).commit(3, 0, 2, generation=7)
+    history.poll(3, (2, "c")).commit(3, 0, 3)
+    assert not history.judge().anomalies
+
+
+def test_a_poll_that_began_before_the_newer_generation_is_no_second_owner() -> None:
+    history = three().assigned(3, 1, 0).assigned(2, 2, 0).add(2, "invoke", "poll").poll(3, (0, "a"), generation=6)
+    history.add(2, "ok", "poll", [[0, [[0, "a"]]]], 5)
+    assert not history.judge().anomalies
 
 
 def test_lost_values_are_told_apart_by_where_they_stood() -> None:
