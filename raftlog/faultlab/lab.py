@@ -197,6 +197,16 @@ class Lab:
         def later(at_s: float, action: Callable[[], None]) -> None:
             heapq.heappush(due, (at_s, next(numbers), action))
 
+        def restart(nodes: tuple[int, ...], patient_until_s: float) -> None:
+            """One after the other, each when all is whole. Other faults go on meanwhile, and end."""
+            if nodes and self._problems() and time.monotonic() < patient_until_s:
+                later(time.monotonic() - began_s + _LOOK_S, lambda: restart(nodes, patient_until_s))
+            elif nodes:
+                self._place.stop(nodes[0])
+                self._place.start(nodes[0])
+                patient_until_s = time.monotonic() + self._patience_s
+                later(time.monotonic() - began_s + _LOOK_S, lambda: restart(nodes[1:], patient_until_s))
+
         def begin(planned: Planned, number: int) -> None:
             now_s = time.monotonic() - began_s
             # Only what is whole may be damaged: f disks at a time are what replication survives.
@@ -207,6 +217,8 @@ class Lab:
                 self._recorder.write("fail", "fault", f"{planned.fault.name}: {problems}")
             else:
                 self._begin(planned, number)
+                if planned.fault.name == "rolling-restart":
+                    restart(planned.nodes, 0.0)
                 later(time.monotonic() - began_s + planned.hold_s, lambda: self._end(planned, number))
 
         for number, planned in enumerate(self._plan):
@@ -247,10 +259,7 @@ class Lab:
                     self._paused[number] = rng.choice(self._members)
                     self._paused[number].send_signal(signal.SIGSTOP)
                 case "rolling-restart":
-                    for one in planned.nodes:
-                        place.stop(one)
-                        place.start(one)
-                        self._await_whole()
+                    pass  # step by step, so that other faults come and go on time
                 case "clock-jump":
                     detail = f"{(offset_s := rng.choice((-3600, -60, -2, 2, 60, 3600)))} s"
                     place.clock(node_id, offset_s, 1.0)

@@ -146,12 +146,14 @@ class NamespacePlace(HostPlace):
             unmount(self.data(node_id))
             self._mount(node_id)
             shut_down.unlink()
+            self.disk_full(node_id, False)
         super().start(node_id)
 
     def disk_full(self, node_id: int, full: bool) -> None:
         filler = self.data(node_id) / "filler"
         if not full:
-            filler.unlink(missing_ok=True)
+            if not (self.directory / f"{node_id}.shut-down").exists():  # else `start` does it, on a disk that works
+                filler.unlink(missing_ok=True)
             return
         with open(filler, "wb") as file:
             free = os.statvfs(filler)
