@@ -11,6 +11,7 @@ from raftlog.partition.replica import Replica
 from raftlog.partition.witness import Witness
 from raftlog.protocol import messages as m
 from raftlog.record.batch import BatchBuilder
+from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
@@ -51,6 +52,7 @@ class Node:
             clock=self.cluster.clock,
             index=lambda path: MemoryIndex(),
             existed=existed,
+            fail_point=self.cluster.fail_point,
         )
         self.log: Any = log
         self.replica: Any = Replica(
@@ -61,6 +63,7 @@ class Node:
             clock=self.cluster.clock,
             rng=self.cluster.rng,
             outbox=self,
+            fail_point=self.cluster.fail_point,
         )
 
     def _start_witness(self) -> None:
@@ -90,7 +93,10 @@ class Node:
 class Cluster:
     """The last `witnesses` of the `nodes` hold no records."""
 
-    def __init__(self, nodes: int = 1, *, witnesses: int = 0, **config: int) -> None:
+    def __init__(
+        self, nodes: int = 1, *, witnesses: int = 0, fail_point: FailPoint = no_fail_point, **config: int
+    ) -> None:
+        self.fail_point = fail_point
         self.clock = ManualClock()
         self.rng = random.Random(7)
         self.queue: list[tuple[int, int, Any, bytes | None]] = []
@@ -104,10 +110,22 @@ class Cluster:
             config=TopicConfig(**config),
         )
         self.nodes = {node_id: Node(self, node_id) for node_id in self.spec.voters}
+        self._introduce()
+
+    def _introduce(self) -> None:
         for node in self.nodes.values():
             for other in self.nodes.values():
                 if other is not node:
                     node.replica.set_peer(other.node_id, other.boot_id)
+
+    def power_failure(self, rng: random.Random | None) -> None:
+        """Of all nodes: what was not synced is gone, or with `rng` some of it is. All start again."""
+        self.queue.clear()
+        for node in self.nodes.values():
+            node.disk.crash(rng)
+            node.answers.clear()
+            node.start()
+        self._introduce()
 
     def settle(self, seconds: float = 0.0) -> None:
         """Turns and deliveries until nothing moves, then the same after each step of time."""

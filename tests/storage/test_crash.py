@@ -13,6 +13,7 @@ from tests.storage.machine import CrashScript, Machine, PowerFailureError
 
 _STEPS = 60
 _SEEDS_PER_POINT = 12
+_RARE = ("head.", "reset.", "truncate.")  # passed so seldom that power fails there the first time
 
 
 def _machine(seed: int, point: str = "") -> Machine:
@@ -22,11 +23,13 @@ def _machine(seed: int, point: str = "") -> Machine:
     return Machine(cleanup_policy=CleanupPolicy.COMPACT | CleanupPolicy.DELETE)
 
 
-def _run(seed: int, point: str | None, machine: Machine) -> set[str]:
-    """One life of a replica, ended at `point` or after its last step. Returns the fail points that it passed."""
+def _run(seed: int, point: str | None, machine: Machine) -> tuple[set[str], bool]:
+    """One life of a replica, ended at `point` or after its last step: the fail points that it passed, and whether
+    power failed at `point`."""
     rng = random.Random(f"{seed} {point}")
     passed: set[str] = set()
-    patience = rng.randrange(1, 6)
+    failed = False
+    patience = 1 if point is not None and point.startswith(_RARE) else rng.randrange(1, 6)
 
     def fail_point(name: str) -> None:
         nonlocal patience
@@ -42,7 +45,7 @@ def _run(seed: int, point: str | None, machine: Machine) -> set[str]:
         for _ in range(_STEPS):
             script.step()
     except PowerFailureError:
-        pass
+        failed = True
     machine.crash(rng if rng.random() < 0.8 else None)
     # Power is not back for long: recovery itself is ended at any of its points, too.
     for _ in range(rng.randrange(3)):
@@ -61,21 +64,19 @@ def _run(seed: int, point: str | None, machine: Machine) -> set[str]:
             pass
         machine.crash(rng)
     script.judge(passed.add)
-    return passed
+    return passed, failed
 
 
 @pytest.mark.parametrize("point", [point for point in FAIL_POINTS if not point.startswith("open.")])
 def test_nothing_durable_is_lost_when_power_fails_at(point: str) -> None:
-    passed: set[str] = set()
-    for seed in range(_SEEDS_PER_POINT):
-        passed |= _run(seed, point, _machine(seed, point))
-    assert point in passed
+    failures = sum(_run(seed, point, _machine(seed, point))[1] for seed in range(_SEEDS_PER_POINT))
+    assert failures >= 3, "power hardly ever failed there: nothing was tested"
 
 
 def test_every_fail_point_is_passed() -> None:
     passed: set[str] = set()
     for seed in range(60):
-        passed |= _run(seed, None, _machine(seed))
+        passed |= _run(seed, None, _machine(seed))[0]
     assert passed == set(FAIL_POINTS)
 
 

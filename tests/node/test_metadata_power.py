@@ -1,0 +1,171 @@
+"""The metadata log loses power while it is snapshot and its head is let go: nothing acknowledged is missing."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import pytest
+
+from raftlog.controller import controller
+from raftlog.controller.decisions import Founder
+from raftlog.controller.image import Image
+from raftlog.node.controller_host import ControllerHost
+from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
+from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
+from raftlog.storage.simulated_disk import SimulatedFile
+from raftlog.types import Endpoint
+from tests.partition.harness import Cluster, Node
+
+_REGISTRATIONS = 12  # of one life: three snapshots, and each lets go what lies in front of it
+_FAILURES = 3
+_POINTS = (
+    *TURN_FAIL_POINTS,
+    *(point for point in LOG_FAIL_POINTS if point.startswith(("append.", "head.", "persist.", "snapshot.", "state."))),
+)
+
+
+class PowerFailureError(Exception):
+    """Raised by a fail point: all three nodes are gone."""
+
+
+class Power:
+    """Fails when some node passes `point` for the `patience`-th time from now; 0: it holds."""
+
+    def __init__(self) -> None:
+        self.point = ""
+        self.patience = 0
+        self.passed: Counter[str] = Counter()
+
+    def __call__(self, name: str) -> None:
+        self.passed[name] += 1
+        if self.patience and name == self.point:
+            self.patience -= 1
+            if not self.patience:
+                raise PowerFailureError(name)
+
+
+class Metadata:
+    """Three replicas of the metadata log with their hosts, and what was acknowledged."""
+
+    def __init__(self, power: Power) -> None:
+        self.power = power
+        self.asked = 0
+        self.acknowledged: set[int] = set()
+        self.images: dict[int, Image] = {}
+        # Small segments, so that a head can go.
+        self.cluster = Cluster(3, fail_point=power, retention_ms=-1, segment_bytes=1024)
+        self.start()
+
+    def start(self) -> None:
+        self.images.clear()
+        self.hosts = {node.node_id: self._host(node) for node in self.cluster.nodes.values()}
+        self.run(until=self.agree)
+
+    def _host(self, node: Node) -> ControllerHost:
+        def publish(image: Image) -> None:
+            self.images[node.node_id] = image
+
+        return ControllerHost(
+            replica=node.replica,
+            founders=[Founder(1, "directory", Endpoint("127.0.0.1", 7071))],
+            clock=self.cluster.clock,
+            answer=self._answered,
+            publish=publish,
+        )
+
+    def _answered(self, client: Hashable, response: Any) -> None:
+        if isinstance(response, RegisterNodeResponse) and not response.error_code:
+            assert isinstance(client, int)
+            self.acknowledged.add(client)
+
+    def agree(self) -> bool:
+        """Every image holds all of the log, and the cluster is founded."""
+        ends = {node.log.log_end_offset for node in self.cluster.nodes.values()}
+        images = self.images.values()
+        return len(images) == 3 and all(i.cluster_id for i in images) and {i.end_offset for i in images} == ends
+
+    def run(self, until: Callable[[], bool]) -> None:
+        for _ in range(400):
+            if until():
+                return
+            for host in self.hosts.values():
+                host.after_turn()
+            self.cluster.settle(0.05)
+        raise AssertionError("did not happen in time")
+
+    def register(self) -> None:
+        """One node more, from the request to the answer."""
+        self.asked += 1
+        leader, node_id = self.cluster.leader(), 10 + self.asked
+        request = RegisterNodeRequest(
+            correlation_id=1,
+            node_id=node_id,
+            cluster_id=self.images[leader.node_id].cluster_id,
+            directory_id=f"directory-{node_id}",
+            endpoint=Endpoint("127.0.0.1", 8000 + node_id),
+        )
+        self.hosts[leader.node_id].on_request(node_id, request)
+        self.run(until=lambda: node_id in self.acknowledged)
+
+    def live(self) -> bool:
+        """Whether the power held."""
+        try:
+            for _ in range(_REGISTRATIONS):
+                self.register()
+            self.run(until=self.agree)
+        except PowerFailureError:
+            return False
+        return True
+
+    def power_failure(self, rng: random.Random | None) -> None:
+        """What was not synced is gone, or a part of it is. Everything starts again."""
+        self.power.patience = 0
+        self.cluster.power_failure(rng)
+        self.start()
+
+    def missing(self) -> set[int]:
+        return {node_id for image in self.images.values() for node_id in self.acknowledged - set(image.nodes)}
+
+
+@pytest.fixture(scope="module")
+def passed() -> Counter[str]:
+    """How often each point is passed in a life."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(controller, "METADATA_SNAPSHOT_RECORDS", 4)
+        metadata = Metadata(Power())
+        before = metadata.power.passed.copy()
+        assert metadata.live()
+        assert all(node.log.log_start_offset >= 12 for node in metadata.cluster.nodes.values())
+        return metadata.power.passed - before
+
+
+@pytest.mark.parametrize("point", _POINTS)
+def test_every_acknowledged_registration_is_in_the_image_when_power_fails_at(
+    point: str, passed: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "METADATA_SNAPSHOT_RECORDS", 4)
+    rng = random.Random(point)
+    metadata = Metadata(Power())
+    failures = 0
+    for number in range(_FAILURES):
+        metadata.power.point, metadata.power.patience = point, rng.randint(1, passed[point])
+        failures += not metadata.live()
+        metadata.power_failure(rng if number % 2 else None)
+        assert not metadata.missing()
+    assert failures, "the point was never reached: nothing was tested"
+    assert metadata.live() and not metadata.missing()
+
+
+def test_without_the_sync_of_segments_these_tests_find_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "METADATA_SNAPSHOT_RECORDS", 4)
+    metadata = Metadata(Power())
+    sync = SimulatedFile.sync
+    monkeypatch.setattr(SimulatedFile, "sync", lambda file: None if file._path.endswith(".log") else sync(file))
+    assert metadata.live()
+    with pytest.raises(AssertionError):  # the logs are shorter than what they were known committed up to
+        metadata.power_failure(None)
+        assert not metadata.missing()
