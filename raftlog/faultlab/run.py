@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--without", default="", metavar="GUARD", help="take a guard of the consensus out, to see the lab fail"
     )
-    run.add_argument("--report", type=Path, metavar="DIR", help="keep history.jsonl and report.html there")
+    run.add_argument("--report", type=Path, metavar="DIR", help="keep history.jsonl, report.html and the logs there")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     check = commands.add_parser("check", help="judge a history file", description="Judge a history file.")
     check.set_defaults(command=_check)
@@ -135,7 +136,11 @@ def _run(options: argparse.Namespace) -> int:
             patience_s=options.patience,
             say=say,
         )
-        history = lab.run()
+        try:
+            history = lab.run()
+        finally:
+            if options.report is not None:
+                _keep_logs(options.report, Path(scratch))
     judgement = Checker(history).judge()
     outcome = {
         "valid": judgement.valid,
@@ -217,6 +222,13 @@ def _keep(
     directory.mkdir(parents=True, exist_ok=True)
     write_history(directory / "history.jsonl", history)
     write_report(directory / "report.html", history, judgement, _repeat(options, seed), text_of(judgement))
+
+
+def _keep_logs(directory: Path, scratch: Path) -> None:
+    """What nodes and clients said, for those who ask why."""
+    (directory / "logs").mkdir(parents=True, exist_ok=True)
+    for path in scratch.glob("*.log"):
+        shutil.copy(path, directory / "logs")
 
 
 def _print(judgement: Judgement, applied: list[str], left_out: dict[str, str], repeat: str) -> None:

@@ -41,6 +41,7 @@ def test_a_run_on_loopback_says_what_it_did_and_that_nothing_was_lost(tmp_path: 
     assert found["acked"] > 1000 and found["polled"] >= found["acked"]
     assert found["faults_applied"] and set(found["faults_left_out"]) == {"isolate"}
     assert found["seed"] == 4
+    assert "leader in epoch" in (tmp_path / "logs" / "1.log").read_text() + (tmp_path / "logs" / "2.log").read_text()
     page = (tmp_path / "report.html").read_text()
     assert "scripts/faultlab run --on local" in page and "<svg" in page
     assert not re.search(r"(src|href)=", page), "the page needs nothing but itself"
