@@ -21,7 +21,7 @@ from raftlog.node.local import LocalCluster
 
 _OWN_KERNEL = "the nodes share this machine's disk and clock; --on netns can"
 _OWN_NETWORK = "the nodes share the loopback device; --on netns can"
-_WORKERS_S = 10.0
+_WORKERS_S = 60.0
 
 
 class HostPlace:
