@@ -25,7 +25,8 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem .9rem .15rem 0; vertical-align: top; }
 svg { width: 100%; height: auto; background: #fafafa; border: 1px solid #ddd; }
 svg text { font: 11px system-ui, sans-serif; fill: #555; }
-code, pre { font: 13px ui-monospace, monospace; } pre { background: #f3f3f3; padding: .6rem; overflow-x: auto; }
+code, pre { font: 13px ui-monospace, monospace; }
+pre { background: #f3f3f3; padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 
 
