@@ -10,7 +10,6 @@ DIRECTORY`), which waits for the end of its stdin: it comes, however the lab end
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import glob
 import json
@@ -23,6 +22,7 @@ import time
 from pathlib import Path
 
 from raftlog.errors import ConfigError
+from raftlog.faultlab.damage import fill
 from raftlog.faultlab.places import HostPlace
 from raftlog.faultlab.shape import Shape
 from raftlog.node.local import LocalCluster
@@ -151,18 +151,10 @@ class NamespacePlace(HostPlace):
 
     def disk_full(self, node_id: int, full: bool) -> None:
         filler = self.data(node_id) / "filler"
-        if not full:
-            if not (self.directory / f"{node_id}.shut-down").exists():  # else `start` does it, on a disk that works
-                filler.unlink(missing_ok=True)
-            return
-        with open(filler, "wb") as file:
-            free = os.statvfs(filler)
-            step = free.f_bavail * free.f_frsize
-            while step > free.f_frsize:
-                with contextlib.suppress(OSError):
-                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), step)
-                    continue
-                step //= 2
+        if full:
+            fill(filler)
+        elif not (self.directory / f"{node_id}.shut-down").exists():  # else `start` does it, on a disk that works
+            filler.unlink(missing_ok=True)
 
     # --- network and clock ---------------------------------------------------------------------
     def network(self, shapes: dict[tuple[int, int], Shape]) -> None:

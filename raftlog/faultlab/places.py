@@ -1,4 +1,4 @@
-"""Where a lab runs, and what can be done to the nodes there. `HostPlace` is the first: processes on loopback.
+"""Where a lab runs, and what can be done to the nodes there. The first place is `HostPlace`: processes on loopback.
 
 A place does, and does not decide: which fault hits which node and when is the schedule's (schedule.py). What a place
 cannot do stands in `missing` with the reason, and is left out of every schedule.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import signal
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 from raftlog.errors import RaftlogError
+from raftlog.faultlab import damage
 from raftlog.faultlab.shape import Shape
 from raftlog.node.local import LocalCluster
 
@@ -24,7 +26,100 @@ _OWN_NETWORK = "the nodes share the loopback device; --on netns can"
 _WORKERS_S = 60.0
 
 
-class HostPlace:
+class Pace(NamedTuple):
+    """How slow the nodes of a place may be."""
+
+    patience_s: float = 120.0  # after healing, until all is whole
+    rate: float = 400.0  # records that a producer sends in a second, at most
+    command_s: float = 30.0  # until a raftlog command has ended
+
+
+class Place(ABC):
+    """What the lab does to nodes, wherever they run. A node that is not named in a call is left as it is."""
+
+    name: str
+    missing: dict[str, str] = {}
+    pace = Pace()
+    directory: Path
+    """The lab's files: histories, logs."""
+
+    @property
+    @abstractmethod
+    def node_ids(self) -> list[int]: ...
+
+    @property
+    @abstractmethod
+    def bootstrap(self) -> str: ...
+
+    def command(self, arguments: list[str]) -> list[str]:
+        """How a client's command is run here."""
+        return arguments
+
+    @abstractmethod
+    def open(self) -> None:
+        """Nodes with empty data directories run, and form a cluster."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Nothing is left of what the lab has made or done."""
+
+    # --- processes -----------------------------------------------------------------------------
+    @abstractmethod
+    def kill(self, node_id: int) -> None:
+        """SIGKILL to the node and its workers; it may be down already, or paused."""
+
+    @abstractmethod
+    def stop(self, node_id: int) -> None: ...
+
+    @abstractmethod
+    def start(self, node_id: int) -> None:
+        """Returns before it is ready; it may be up already."""
+
+    def await_up(self, node_ids: tuple[int, ...]) -> None:
+        """What has to boot before a started node can run has booted."""
+
+    @abstractmethod
+    def pause(self, node_id: int) -> None: ...
+
+    @abstractmethod
+    def resume(self, node_id: int) -> None: ...
+
+    @abstractmethod
+    def kill_worker(self, node_id: int, rng: random.Random) -> str:
+        """One process of the node that is not its supervisor; what was killed. One that has just started is awaited."""
+
+    # --- disks, of nodes that do not run, and networks and clocks ------------------------------
+    @abstractmethod
+    def wipe(self, node_id: int) -> None: ...
+
+    @abstractmethod
+    def flip(self, node_id: int, rng: random.Random) -> str:
+        """Which bit; empty where there was nothing to damage."""
+
+    @abstractmethod
+    def truncate(self, node_id: int, rng: random.Random) -> str:
+        """Which file; empty where there was nothing to damage."""
+
+    def power_off(self, node_id: int) -> None:
+        """The node is gone and with it what was not synced. `start` brings it back."""
+        raise RaftlogError(self.missing["power_off"])
+
+    def disk_full(self, node_id: int, full: bool) -> None:
+        raise RaftlogError(self.missing["disk_full"])
+
+    def disk_error(self, node_id: int) -> None:
+        """Writes and syncs fail from now on, until the node is killed and started."""
+        raise RaftlogError(self.missing["disk_error"])
+
+    def network(self, shapes: dict[tuple[int, int], Shape]) -> None:
+        """From node to node; what is not named is whole."""
+        raise RaftlogError(self.missing["network"])
+
+    def clock(self, node_id: int, offset_s: float, rate: float) -> None:
+        raise RaftlogError(self.missing["clock"])
+
+
+class HostPlace(Place):
     """Nodes on loopback, with their data in `directory`. Needs nothing but this machine's user."""
 
     name = "local"
@@ -50,10 +145,6 @@ class HostPlace:
     @property
     def bootstrap(self) -> str:
         return self.cluster.bootstrap
-
-    def command(self, arguments: list[str]) -> list[str]:
-        """How a client's command is run here."""
-        return arguments
 
     def open(self) -> None:
         self.cluster.__enter__()
@@ -88,7 +179,6 @@ class HostPlace:
         self._signal(node_id, signal.SIGCONT)
 
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
-        """One process of the node that is not its supervisor; what was killed. One that has just started is awaited."""
         deadline_s = time.monotonic() + _WORKERS_S
         while not (workers := self._family(node_id)[1:]) and time.monotonic() < deadline_s:
             time.sleep(0.05)
@@ -117,52 +207,10 @@ class HostPlace:
         return self.directory / str(node_id)
 
     def wipe(self, node_id: int) -> None:
-        """The data directory is empty. The node must not run."""
-        for entry in self.data(node_id).iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-    def _segment(self, node_id: int, rng: random.Random) -> Path | None:
-        found = sorted(path for path in self.data(node_id).rglob("*.log") if path.stat().st_size)
-        return rng.choice(found) if found else None
+        damage.wipe(self.data(node_id))
 
     def flip(self, node_id: int, rng: random.Random) -> str:
-        """One bit of one segment is another; which one. The node must not run."""
-        path = self._segment(node_id, rng)
-        if path is None:
-            return ""
-        position = rng.randrange(path.stat().st_size)
-        with open(path, "r+b") as segment:
-            segment.seek(position)
-            byte = segment.read(1)[0]
-            segment.seek(position)
-            segment.write(bytes([byte ^ 1 << rng.randrange(8)]))
-        return f"{path.relative_to(self.directory)} at {position}"
+        return damage.flip(self.data(node_id), rng)
 
     def truncate(self, node_id: int, rng: random.Random) -> str:
-        """The last bytes of one segment are gone, fewer than a batch's header, so that it cannot be a clean cut."""
-        path = self._segment(node_id, rng)
-        if path is None:
-            return ""
-        size = path.stat().st_size - rng.randint(1, 60)
-        with open(path, "r+b") as segment:
-            segment.truncate(max(0, size))
-        return f"{path.relative_to(self.directory)} to {size}"
-
-    def power_off(self, node_id: int) -> None:
-        """The node is gone and with it what was not synced. `start` brings it back."""
-        raise RaftlogError(self.missing["power_off"])
-
-    def disk_full(self, node_id: int, full: bool) -> None:
-        raise RaftlogError(self.missing["disk_full"])
-
-    def disk_error(self, node_id: int) -> None:
-        """Writes and syncs fail from now on, until the node is killed and started."""
-        raise RaftlogError(self.missing["disk_error"])
-
-    # --- network and clock -----------------------------------------------------------------------
-    def network(self, shapes: dict[tuple[int, int], Shape]) -> None:
-        """From node to node; what is not named is whole."""
-        raise RaftlogError(self.missing["network"])
-
-    def clock(self, node_id: int, offset_s: float, rate: float) -> None:
-        raise RaftlogError(self.missing["clock"])
+        return damage.truncate(self.data(node_id), rng)

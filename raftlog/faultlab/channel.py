@@ -1,0 +1,80 @@
+"""Requests to the program in a VM (guest.py), over one ssh that stays open between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from raftlog.errors import RaftlogError
+
+_SERVE = "sudo -n /opt/raftlog/bin/python -m raftlog.faultlab.guest serve"
+_CONNECT_S = 60.0  # an emulated VM takes seconds for ssh's keys, and as long for Python's start
+_ANSWER_S = 120.0  # likewise, and a clean stop of a node is among the requests
+
+
+class Channel:
+    """To one VM, opened by the first request. `config`: what `vagrant ssh-config` printed."""
+
+    def __init__(self, config: Path, name: str) -> None:
+        self._config = config
+        self._name = name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = b""
+
+    def ask(self, verb: str, *arguments: Any, within_s: float = _ANSWER_S) -> Any:
+        """The answer. Raises RaftlogError when it says so, or when none comes."""
+        process = self._process or self._open()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps([verb, *arguments]).encode() + b"\n")
+            process.stdin.flush()
+            answer = json.loads(self._line(process, within_s))
+        except (OSError, ValueError) as error:
+            self.close()
+            raise RaftlogError(f"{self._name}: {verb}: {error}") from None
+        if "error" in answer:
+            raise RaftlogError(f"{self._name}: {answer['error']}")
+        return answer["value"]
+
+    def _open(self) -> subprocess.Popen[bytes]:
+        command = ["ssh", "-F", str(self._config), "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_S:.0f}"]
+        process = subprocess.Popen(
+            [*command, "-o", "ServerAliveInterval=5", self._name, _SERVE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the lab
+        )
+        self._process, self._said = process, b""
+        try:
+            if self._line(process, _CONNECT_S) != b"ready":
+                raise OSError("another program answers")
+        except OSError as error:
+            self.close()
+            assert process.stderr is not None
+            raise RaftlogError(f"{self._name}: {process.stderr.read().decode().strip() or error}") from None
+        return process
+
+    def _line(self, process: subprocess.Popen[bytes], within_s: float) -> bytes:
+        assert process.stdout is not None
+        deadline_s = time.monotonic() + within_s
+        while b"\n" not in self._said:
+            if not select.select([process.stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+                raise OSError(f"no answer within {within_s:.0f} s")
+            data = os.read(process.stdout.fileno(), 65_536)
+            if not data:
+                raise OSError("the connection has ended")
+            self._said += data
+        line, _, self._said = self._said.partition(b"\n")
+        return line
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()

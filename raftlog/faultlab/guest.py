@@ -1,0 +1,234 @@
+"""In a VM, as root: does to the VM's node what a fault asks for, and undoes it.
+
+    python -m raftlog.faultlab.guest serve          requests on stdin, answers on stdout
+    python -m raftlog.faultlab.guest drift RATE     the clock goes at this rate, until it is ended
+
+A request is a JSON line, ["kill"] or ["clock", 1700000000.0, 1.0]: the name of a function below and its arguments. The
+answer is a line too: {"value": …} or {"error": "…"}. Both ends are of the same checkout. What is done here outlives the
+connection; the machines' `heal` undoes it (machines.py).
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raftlog.errors import RaftlogError
+from raftlog.faultlab import damage, guest_disk
+from raftlog.faultlab.guest_disk import DATA, run
+from raftlog.faultlab.shape import Shape
+
+_SERVICE = "raftlog.service"
+_DRIFT = "raftlog-drift"
+_PROCESSES = Path("/sys/fs/cgroup/system.slice") / _SERVICE / "cgroup.procs"
+_SETTINGS = Path("/etc/raftlog/node.ini")
+_OPTIONS = Path("/etc/raftlog/lab.env")
+_WORKERS_S = 30.0
+_STEP_S = 0.05  # the steps of a clock that goes at another rate
+_BANDS_MAX = 16  # of the prio qdisc: one for all that is not shaped, one for each node
+
+
+# --- the node ------------------------------------------------------------------------------------
+def settings() -> dict[str, str]:
+    """The section [node] of what it was started with."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(_SETTINGS)
+    return dict(parser["node"])
+
+
+def status() -> dict[str, Any]:
+    """The state of its service, and what of these faults is upon it."""
+    faults = []
+    if "netem" in _tc("qdisc", "show"):
+        faults.append("network")
+    if _state(f"{_DRIFT}.service") == "active":
+        faults.append("clock-drift")
+    if guest_disk.is_full():
+        faults.append("disk-full")
+    if guest_disk.is_failing():
+        faults.append("disk-error")
+    return {"service": _state(_SERVICE), "faults": faults, "time_s": time.time()}
+
+
+def _state(unit: str) -> str:
+    return run("systemctl", "is-active", unit, check=False).strip()
+
+
+def kill() -> None:
+    """SIGKILL to the node and its workers. It stays down."""
+    run("systemctl", "kill", "--signal=KILL", _SERVICE, check=False)
+    run("systemctl", "stop", _SERVICE)  # kill BEFORE stop: else it would be a clean one; without it, it comes back
+
+
+def stop() -> None:
+    run("systemctl", "stop", _SERVICE)
+
+
+def start() -> None:
+    """Starts the node, on a disk that works again where that was made to fail."""
+    if guest_disk.is_failing():
+        kill()
+        guest_disk.mend()
+    run("systemctl", "start", _SERVICE)
+
+
+def kill_worker(seed: int) -> str:
+    """SIGKILL to one process of the node that is not its supervisor; which. One that has just started is awaited."""
+    rng = random.Random(seed)
+    deadline_s = time.monotonic() + _WORKERS_S
+    supervisor = int(run("systemctl", "show", "--property=MainPID", "--value", _SERVICE))
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if workers := [pid for pid in map(int, _PROCESSES.read_text().split()) if pid != supervisor]:
+                victim = rng.choice(workers)
+                os.kill(victim, signal.SIGKILL)
+                return f"process {victim}"
+        time.sleep(0.1)
+    raise RaftlogError("the node has no workers")
+
+
+def begin_anew(options: str) -> None:
+    """The node is stopped, its data directory empty, and its next start has these options, until `forget_options`."""
+    kill()
+    guest_disk.mend()
+    damage.wipe(DATA)
+    if options:
+        _OPTIONS.write_text(f"RAFTLOG_OPTIONS={options}\n")
+        os.sync()  # they hold after a power failure too
+    else:
+        _OPTIONS.unlink(missing_ok=True)
+
+
+def forget_options() -> bool:
+    """Whether it had any."""
+    had = _OPTIONS.exists()
+    _OPTIONS.unlink(missing_ok=True)
+    return had
+
+
+# --- its disk ------------------------------------------------------------------------------------
+def disk_full(full: bool) -> None:
+    guest_disk.set_full(full)
+
+
+def disk_error() -> None:
+    guest_disk.fail()
+
+
+def wipe() -> None:
+    damage.wipe(DATA)
+
+
+def flip(seed: int) -> str:
+    return damage.flip(DATA, random.Random(seed))
+
+
+def truncate(seed: int) -> str:
+    return damage.truncate(DATA, random.Random(seed))
+
+
+# --- its network and clock -----------------------------------------------------------------------
+def network(shapes: dict[str, list[Any]]) -> None:
+    """What this VM sends to each address is shaped, and nothing else; no shapes: whole.
+
+    Each direction of each pair is thus its sender's. A cut is a loss of all: the sender is not told.
+    """
+    own = settings()
+    address = dict(peer.split("@") for peer in own["peers"].split(","))[own["id"]].rpartition(":")[0]
+    found = json.loads(run("ip", "-json", "-4", "address", "show", "to", address))
+    device = next(entry["ifname"] for entry in found if entry.get("ifname"))
+    _tc("qdisc", "del", "dev", device, "root", check=False)
+    if not shapes:
+        return
+    if len(shapes) >= _BANDS_MAX:
+        raise RaftlogError(f"the network of {len(shapes) + 1} nodes cannot be shaped: {_BANDS_MAX} is the most")
+    whole = " ".join("0" * _BANDS_MAX)
+    lines = [f"qdisc add dev {device} root handle 1: prio bands {_BANDS_MAX} priomap {whole}"]
+    for number, (target, values) in enumerate(shapes.items(), 2):
+        shape = Shape(*values)
+        netem = f"loss {100 if shape.cut else 100 * shape.loss:g}%"
+        if shape.delay_ms or shape.jitter_ms:
+            # Of a uniform distribution around its middle, which is how the lab's own switch draws.
+            netem += f" delay {shape.delay_ms + shape.jitter_ms / 2:g}ms {shape.jitter_ms / 2:g}ms"
+        lines.append(f"qdisc add dev {device} parent 1:{number:x} handle {number:x}0: netem {netem}")
+        lines.append(
+            f"filter add dev {device} parent 1: protocol ip prio 1 u32 match ip dst {target}/32 flowid 1:{number:x}"
+        )
+    done = subprocess.run(["tc", "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True)
+    if done.returncode:
+        raise RaftlogError(f"tc: {done.stderr.strip()}")
+
+
+def _tc(*arguments: str, check: bool = True) -> str:
+    return run("tc", *arguments, check=check)
+
+
+def clock(now_s: float, rate: float) -> None:
+    """The wall clock shows `now_s` (since the epoch), and goes at `rate` from now on."""
+    run("systemctl", "stop", f"{_DRIFT}.service", check=False)
+    time.clock_settime(time.CLOCK_REALTIME, now_s)
+    if rate != 1:
+        module = [sys.executable, "-m", "raftlog.faultlab.guest", "drift", str(rate)]
+        run("systemd-run", "--collect", "--unit", _DRIFT, *module)
+
+
+def drift(rate: float) -> None:
+    """In small steps: the kernel's own rate can be changed by a tenth at most."""
+    began_s, wall_s = time.monotonic(), time.time()
+    while True:
+        time.sleep(_STEP_S)
+        time.clock_settime(time.CLOCK_REALTIME, wall_s + (time.monotonic() - began_s) * rate)
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    verb.__name__: verb
+    for verb in (
+        settings,
+        status,
+        kill,
+        stop,
+        start,
+        kill_worker,
+        begin_anew,
+        forget_options,
+        disk_full,
+        disk_error,
+        wipe,
+        flip,
+        truncate,
+        network,
+        clock,
+    )
+}
+
+
+def serve() -> None:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        try:
+            answer = {"value": VERBS[name](*arguments)}
+        except (RaftlogError, OSError) as error:
+            answer = {"error": f"{name}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    match sys.argv[1:]:
+        case ["serve"]:
+            serve()
+        case ["drift", rate]:
+            drift(float(rate))
+        case _:
+            sys.exit(__doc__)
