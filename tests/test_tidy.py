@@ -189,7 +189,9 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "scripts").iterdir()), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "script", sorted(path for path in (ROOT / "scripts").rglob("*") if path.is_file()), ids=lambda p: p.name
+)
 def test_scripts_are_executable_and_parse(script: Path) -> None:
     first = script.read_text().splitlines()[0]
     assert first.startswith("#!")

@@ -41,10 +41,15 @@ class Channel:
             raise RaftlogError(f"{self._name}: {answer['error']}")
         return answer["value"]
 
+    def command(self, remote: str) -> list[str]:
+        """What runs this there."""
+        settings = ("BatchMode=yes", f"ConnectTimeout={_CONNECT_S:.0f}", "ServerAliveInterval=5")
+        options = [word for setting in settings for word in ("-o", setting)]
+        return ["ssh", "-F", str(self._config), "-T", *options, self._name, remote]
+
     def _open(self) -> subprocess.Popen[bytes]:
-        command = ["ssh", "-F", str(self._config), "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_S:.0f}"]
         process = subprocess.Popen(
-            [*command, "-o", "ServerAliveInterval=5", self._name, _SERVE],
+            self.command(_SERVE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

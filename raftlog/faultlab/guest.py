@@ -10,7 +10,6 @@ connection; the machines' `heal` undoes it (machines.py).
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import json
 import os
@@ -27,6 +26,7 @@ from raftlog.errors import RaftlogError
 from raftlog.faultlab import damage, guest_disk
 from raftlog.faultlab.guest_disk import DATA, run
 from raftlog.faultlab.shape import Shape
+from raftlog.node.settings import NodeSettings, parse_settings, read_settings_file
 
 _SERVICE = "raftlog.service"
 _DRIFT = "raftlog-drift"
@@ -39,11 +39,13 @@ _BANDS_MAX = 16  # of the prio qdisc: one for all that is not shaped, one for ea
 
 
 # --- the node ------------------------------------------------------------------------------------
-def settings() -> dict[str, str]:
-    """The section [node] of what it was started with."""
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read(_SETTINGS)
-    return dict(parser["node"])
+def endpoints() -> dict[int, str]:
+    """`host:port` of each node, as this one was told."""
+    return {node_id: str(endpoint) for node_id, endpoint in _settings().peers.items()}
+
+
+def _settings() -> NodeSettings:
+    return parse_settings({}, read_settings_file(str(_SETTINGS)))
 
 
 def status() -> dict[str, Any]:
@@ -143,30 +145,31 @@ def network(shapes: dict[str, list[Any]]) -> None:
 
     Each direction of each pair is thus its sender's. A cut is a loss of all: the sender is not told.
     """
-    own = settings()
-    address = dict(peer.split("@") for peer in own["peers"].split(","))[own["id"]].rpartition(":")[0]
-    found = json.loads(run("ip", "-json", "-4", "address", "show", "to", address))
+    found = json.loads(run("ip", "-json", "-4", "address", "show", "to", _settings().listen.host))
     device = next(entry["ifname"] for entry in found if entry.get("ifname"))
     _tc("qdisc", "del", "dev", device, "root", check=False)
-    if not shapes:
-        return
+    if shapes:
+        lines = tc_lines(device, {target: Shape(*values) for target, values in shapes.items()})
+        done = subprocess.run(["tc", "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True)
+        if done.returncode:
+            raise RaftlogError(f"tc: {done.stderr.strip()}")
+
+
+def tc_lines(device: str, shapes: dict[str, Shape]) -> list[str]:
+    """A band for each address, with its shape; all else goes through the first band as ever."""
     if len(shapes) >= _BANDS_MAX:
-        raise RaftlogError(f"the network of {len(shapes) + 1} nodes cannot be shaped: {_BANDS_MAX} is the most")
+        raise RaftlogError(f"the network to {len(shapes)} nodes cannot be shaped: {_BANDS_MAX - 1} is the most")
     whole = " ".join("0" * _BANDS_MAX)
     lines = [f"qdisc add dev {device} root handle 1: prio bands {_BANDS_MAX} priomap {whole}"]
-    for number, (target, values) in enumerate(shapes.items(), 2):
-        shape = Shape(*values)
+    for number, (target, shape) in enumerate(shapes.items(), 2):
         netem = f"loss {100 if shape.cut else 100 * shape.loss:g}%"
         if shape.delay_ms or shape.jitter_ms:
-            # Of a uniform distribution around its middle, which is how the lab's own switch draws.
+            # netem takes the middle and how far it goes to either side.
             netem += f" delay {shape.delay_ms + shape.jitter_ms / 2:g}ms {shape.jitter_ms / 2:g}ms"
         lines.append(f"qdisc add dev {device} parent 1:{number:x} handle {number:x}0: netem {netem}")
-        lines.append(
-            f"filter add dev {device} parent 1: protocol ip prio 1 u32 match ip dst {target}/32 flowid 1:{number:x}"
-        )
-    done = subprocess.run(["tc", "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True)
-    if done.returncode:
-        raise RaftlogError(f"tc: {done.stderr.strip()}")
+        match = f"protocol ip prio 1 u32 match ip dst {target}/32"
+        lines.append(f"filter add dev {device} parent 1: {match} flowid 1:{number:x}")
+    return lines
 
 
 def _tc(*arguments: str, check: bool = True) -> str:
@@ -193,7 +196,7 @@ def drift(rate: float) -> None:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
-        settings,
+        endpoints,
         status,
         kill,
         stop,

@@ -2,9 +2,9 @@
 
     python -m raftlog.faultlab.guest_disk attach
 
-An ext4 in a file, as a loop device behind a device-mapper table. The table passes everything on (`linear`), or lets each
-write and sync fail (`flakey` with `error_writes`). `attach` is run at boot, before the node; a power failure leaves what
-was synced, since a sync goes through to the VM's own disk.
+An ext4 in a file, as a loop device behind a device-mapper table. The table passes everything on (`linear`), or lets
+each write and sync fail (`flakey` with `error_writes`). `attach` is run at boot, before the node; a power failure
+leaves what was synced, since a sync goes through to the VM's own disk.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import Any
 
 from raftlog.errors import ConfigError, RaftlogError
 from raftlog.faultlab.history import LAB, Operation, Recorder, read_history
-from raftlog.faultlab.places import HostPlace
+from raftlog.faultlab.places import Place
 from raftlog.faultlab.schedule import Planned, has_majority, shapes_of
 from raftlog.faultlab.shape import Shape
 
@@ -29,23 +29,21 @@ TOPIC = "lab"
 GROUP = "lab-group"
 PARTITIONS = 3
 _CLIENT_END_S = 60.0
-_STATUS_TIMEOUT_S = 30
 _TICK_S = 0.2
 _LOOK_S = 1.0  # between two looks at whether all is whole: each is a command
 
 
 class Workload:
-    """How many clients of each role, and how many records a producer sends in a second at most."""
+    """How many clients of each role."""
 
-    def __init__(self, producers: int = 3, readers: int = 2, members: int = 0, rate: float = 400.0) -> None:
+    def __init__(self, producers: int = 3, readers: int = 2, members: int = 0) -> None:
         self.roles = ["producer"] * producers + ["reader"] * readers + ["member"] * members
-        self.rate = rate
 
 
 class Lab:
     def __init__(
         self,
-        place: HostPlace,
+        place: Place,
         plan: list[Planned],
         *,
         workload: Workload,
@@ -69,6 +67,7 @@ class Lab:
         self._shapes: dict[int, dict[tuple[int, int], Shape]] = {}  # by the fault that wants them
         self._down: set[int] = set()
         self._majority = True
+        self._began_s = 0.0
         self.applied: list[str] = []
         place.directory.mkdir(parents=True, exist_ok=True)
         self._recorder = Recorder(self._file("lab"), LAB)
@@ -108,7 +107,7 @@ class Lab:
         number = next(self._numbers)
         arguments = [sys.executable, "-m", "raftlog.faultlab.clients", role, "--process", str(number)]
         arguments += ["--history", str(self._file(f"{number}-{role}")), "--bootstrap", self._place.bootstrap]
-        arguments += ["--topic", TOPIC, "--partitions", str(PARTITIONS), "--rate", str(self._workload.rate)]
+        arguments += ["--topic", TOPIC, "--partitions", str(PARTITIONS), "--rate", str(self._place.pace.rate)]
         arguments += ["--seed", str(self._seed * 1000 + number), "--group", GROUP]
         with open(self._place.directory / f"client-{number}-{role}.log", "wb") as log:
             client = subprocess.Popen(
@@ -143,7 +142,11 @@ class Lab:
         command = [sys.executable, "-m", "raftlog_cli.main", *arguments]
         command += ["--bootstrap", self._place.bootstrap, "--json"]
         done = subprocess.run(
-            self._place.command(command), capture_output=True, text=True, timeout=_STATUS_TIMEOUT_S, check=False
+            self._place.command(command),
+            capture_output=True,
+            text=True,
+            timeout=self._place.pace.command_s,
+            check=False,
         )
         try:
             found: dict[str, Any] = json.loads(done.stdout)
@@ -190,7 +193,7 @@ class Lab:
 
     # --- faults ----------------------------------------------------------------------------------
     def _apply_plan(self) -> None:
-        began_s = time.monotonic()
+        self._began_s = time.monotonic()
         due: list[tuple[float, int, Callable[[], None]]] = []
         numbers = itertools.count()
 
@@ -200,15 +203,15 @@ class Lab:
         def restart(nodes: tuple[int, ...], patient_until_s: float) -> None:
             """One after the other, each when all is whole. Other faults go on meanwhile, and end."""
             if nodes and self._problems() and time.monotonic() < patient_until_s:
-                later(time.monotonic() - began_s + _LOOK_S, lambda: restart(nodes, patient_until_s))
+                later(time.monotonic() - self._began_s + _LOOK_S, lambda: restart(nodes, patient_until_s))
             elif nodes:
                 self._place.stop(nodes[0])
                 self._place.start(nodes[0])
                 patient_until_s = time.monotonic() + self._patience_s
-                later(time.monotonic() - began_s + _LOOK_S, lambda: restart(nodes[1:], patient_until_s))
+                later(time.monotonic() - self._began_s + _LOOK_S, lambda: restart(nodes[1:], patient_until_s))
 
         def begin(planned: Planned, number: int) -> None:
-            now_s = time.monotonic() - began_s
+            now_s = time.monotonic() - self._began_s
             # Only what is whole may be damaged: f disks at a time are what replication survives.
             problems = self._problems() if planned.when_whole else ""
             if problems and now_s < planned.at_s + self._patience_s:
@@ -219,12 +222,12 @@ class Lab:
                 self._begin(planned, number)
                 if planned.fault.name == "rolling-restart":
                     restart(planned.nodes, 0.0)
-                later(time.monotonic() - began_s + planned.hold_s, lambda: self._end(planned, number))
+                later(time.monotonic() - self._began_s + planned.hold_s, lambda: self._end(planned, number))
 
         for number, planned in enumerate(self._plan):
             later(planned.at_s, lambda planned=planned, number=number: begin(planned, number))  # type: ignore[misc]
-        while due or time.monotonic() - began_s < self._seconds:
-            now_s = time.monotonic() - began_s
+        while due or time.monotonic() - self._began_s < self._seconds:
+            now_s = time.monotonic() - self._began_s
             if due and due[0][0] <= now_s:
                 heapq.heappop(due)[2]()
                 self._note_majority()
@@ -317,8 +320,16 @@ class Lab:
                     place.kill(node_id)
             if planned.fault.kind in ("process", "disk"):
                 place.start(node_id)
-                self._down.discard(node_id)
+        self._await_up(planned.nodes)
+        if planned.fault.kind in ("process", "disk"):
+            self._down.difference_update(planned.nodes)
         self._recorder.write("info", "healed", [number, planned.fault.name, planned.nodes])
+
+    def _await_up(self, nodes: tuple[int, ...]) -> None:
+        """The plan's time stands still as long as machines boot: what else was to hold holds as long after that."""
+        before_s = time.monotonic()
+        self._place.await_up(nodes)
+        self._began_s += time.monotonic() - before_s
 
     def _set_network(self) -> None:
         shapes: dict[tuple[int, int], Shape] = {}
@@ -350,5 +361,6 @@ class Lab:
             if "disk_full" not in place.missing:
                 place.disk_full(node_id, False)
             place.start(node_id)
+        place.await_up(tuple(place.node_ids))
         self._down.clear()
         self._note_majority()

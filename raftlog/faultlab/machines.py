@@ -1,7 +1,7 @@
 """The VMs of the Vagrantfile, each with its node: reached from inside over ssh, from outside by their provider.
 
-What scripts/vagrant/* and `faultlab run --on vagrant` do to them is here. A fault lasts until it is undone; `heal` undoes
-whatever is upon any of them.
+What scripts/vagrant/* and `faultlab run --on vagrant` do to them is here. A fault lasts until it is undone; `heal`
+undoes whatever is upon any of them.
 """
 
 from __future__ import annotations
@@ -115,8 +115,7 @@ class Machines:
         machine = next((machine for machine in self.all if machine.state() == RUNNING), None)
         if machine is None:
             raise ConfigError("no VM runs: scripts/vagrant/heal starts them")
-        peers = machine.ask("settings")["peers"].split(",")
-        self.endpoints = {int(number): address for number, address in (peer.split("@") for peer in peers)}
+        self.endpoints = {int(node_id): address for node_id, address in machine.ask("endpoints").items()}
         return self.endpoints
 
     @property
@@ -151,7 +150,16 @@ class Machines:
 
     def problems(self) -> str:
         """Of any node or replica, as `raftlog cluster status` tells; empty when there is none."""
-        command = [sys.executable, "-m", "raftlog_cli.main", "cluster", "status", "--json", "--bootstrap", self.bootstrap]
+        command = [
+            sys.executable,
+            "-m",
+            "raftlog_cli.main",
+            "cluster",
+            "status",
+            "--json",
+            "--bootstrap",
+            self.bootstrap,
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_STATUS_S)
             return "; ".join(map(str, json.loads(done.stdout)["problems"]))
@@ -196,6 +204,7 @@ def _vagrant(root: Path, *arguments: str) -> str:
     with contextlib.suppress(FileNotFoundError):
         done = subprocess.run(["vagrant", *arguments], cwd=root, capture_output=True, text=True)
         if done.returncode:
-            raise ConfigError(f"vagrant {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+            said = " ".join((done.stderr or done.stdout).split())
+            raise ConfigError(f"vagrant {' '.join(arguments)}: {said}")
         return done.stdout
     raise ConfigError("vagrant is not installed")

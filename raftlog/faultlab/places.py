@@ -75,6 +75,7 @@ class Place(ABC):
     def start(self, node_id: int) -> None:
         """Returns before it is ready; it may be up already."""
 
+    @abstractmethod
     def await_up(self, node_ids: tuple[int, ...]) -> None:
         """What has to boot before a started node can run has booted."""
 
@@ -171,6 +172,9 @@ class HostPlace(Place):
             with contextlib.suppress(KeyError):
                 self.cluster.stop(node_id)
             self.cluster.start(node_id, wait=False)
+
+    def await_up(self, node_ids: tuple[int, ...]) -> None:
+        """This machine has."""
 
     def pause(self, node_id: int) -> None:
         self._signal(node_id, signal.SIGSTOP)

@@ -23,16 +23,19 @@ from types import FrameType
 
 import msgspec
 
-from raftlog.errors import ConfigError, InvalidRequestError
+from raftlog.errors import ConfigError, RaftlogError
 from raftlog.faultlab.checker import Checker, Judgement
 from raftlog.faultlab.history import Operation, read_history, write_history
 from raftlog.faultlab.lab import Lab, Workload
 from raftlog.faultlab.namespaces import NamespacePlace
-from raftlog.faultlab.places import HostPlace
+from raftlog.faultlab.places import HostPlace, Place
 from raftlog.faultlab.report import write_report
 from raftlog.faultlab.schedule import FAULTS, SCENARIOS, Fault, Planned, draw, usable
+from raftlog.faultlab.vagrant import VagrantPlace
 
-PLACES: dict[str, type[HostPlace]] = {place.name: place for place in (HostPlace, NamespacePlace)}
+PLACES: dict[str, Callable[[Path, int, str], Place]] = {
+    place.name: place for place in (HostPlace, NamespacePlace, VagrantPlace)
+}
 WORKLOADS = {
     "all": Workload(members=3),
     "assign": Workload(),
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)  # type: ignore[no-any-return]
-    except (ConfigError, InvalidRequestError, OSError) as error:
+    except (RaftlogError, OSError) as error:
         print(f"faultlab: error: {error}", file=sys.stderr)
         return _NOT_SET_UP
     except KeyboardInterrupt:
@@ -85,9 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--patience",
         type=float,
-        default=120.0,
         metavar="S",
-        help="after healing, until all has to be whole (default: 120)",
+        help="after healing, until all has to be whole (default: what the place needs, 120 or more)",
     )
     run.add_argument("--flush", choices=("always", "os"), default="always", help="the nodes' --flush (default: always)")
     run.add_argument(
@@ -119,6 +121,8 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError("--nodes is 1 or more")
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(prefix="raftlog-lab-") as scratch, _unwound_by_signals():
+        if options.without and options.on == VagrantPlace.name:
+            raise ConfigError("--without is for nodes of this machine: --on local or netns")
         if options.without:
             _sabotage(Path(scratch), options.without)  # BEFORE the place takes the environment for its nodes
         place = PLACES[options.on](Path(scratch), options.nodes, options.flush)
@@ -133,7 +137,7 @@ def _run(options: argparse.Namespace) -> int:
             workload=workload,
             seconds=options.seconds,
             seed=seed,
-            patience_s=options.patience,
+            patience_s=place.pace.patience_s if options.patience is None else options.patience,
             say=say,
         )
         try:
@@ -163,7 +167,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _plan(
-    options: argparse.Namespace, place: HostPlace, faults: list[Fault], left_out: dict[str, str], seed: int
+    options: argparse.Namespace, place: Place, faults: list[Fault], left_out: dict[str, str], seed: int
 ) -> list[Planned]:
     if options.scenario is None:
         return draw(seed, options.seconds, place.node_ids, faults)

@@ -129,7 +129,8 @@ class VagrantPlace(Place):
         self._by_node[node_id].power_off()
 
     def disk_full(self, node_id: int, full: bool) -> None:
-        self._by_node[node_id].ask("disk_full", full)
+        if node_id not in self._away:
+            self._by_node[node_id].ask("disk_full", full)
 
     def disk_error(self, node_id: int) -> None:
         self._by_node[node_id].ask("disk_error")

@@ -1,4 +1,4 @@
-"""Gathers what a VM needs to install raftlog without a download: wheels of its dependencies, of pip and of setuptools."""
+"""Gathers what a VM needs to install raftlog without a download: wheels of what it needs, of pip and of setuptools."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise ConfigError(f"pip {arguments[0]}: {done.stderr.strip()}")
+        raise ConfigError(f"pip {arguments[0]}: {' '.join(done.stderr.split())}")
