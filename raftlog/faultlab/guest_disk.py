@@ -94,7 +94,7 @@ def _load(table: str) -> None:
 
 
 def mend() -> None:
-    """The disk works again. The node must not run: what it wrote in vain is dropped with the page cache."""
+    """The disk works again, with room. The node must not run: what it wrote in vain is dropped with the page cache."""
     if not is_failing():
         return
     deadline_s = time.monotonic() + _UMOUNT_S
@@ -110,12 +110,13 @@ def mend() -> None:
     if checked.returncode > _FSCK_MENDED:
         raise RaftlogError(f"fsck.ext4 -p {_DEVICE}: {checked.stdout.strip()}")
     _mount()
+    set_full(False)
 
 
 def set_full(full: bool) -> None:
     if full:
         fill(_FILLER)
-    else:
+    elif not is_failing():  # else `mend` does it
         _FILLER.unlink(missing_ok=True)
 
 

@@ -10,11 +10,13 @@ DIRECTORY`), which waits for the end of its stdin: it comes, however the lab end
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -183,6 +185,11 @@ def unmount(path: Path) -> None:
 def keep(tag: str, directory: Path) -> None:
     sys.stdin.buffer.read()
     namespaces = [path for path in glob.glob("/run/netns/*") if Path(path).name.startswith(f"{tag}-")]
+    for namespace in namespaces:  # a paused node does not notice that the lab has ended
+        inside = subprocess.run(["ip", "netns", "pids", Path(namespace).name], capture_output=True, text=True)
+        for pid in map(int, inside.stdout.split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     for path in directory.glob("*.ext4"):
         unmount(path.with_suffix(""))
         path.unlink()
