@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,47 +194,50 @@ class Lab:
 
     # --- faults ----------------------------------------------------------------------------------
     def _apply_plan(self) -> None:
+        """Faults begin in the plan's order and end when their time is over. What is late makes all behind it late."""
         self._began_s = time.monotonic()
+        pending = deque(enumerate(self._plan))
         due: list[tuple[float, int, Callable[[], None]]] = []
         numbers = itertools.count()
+        late_s = looked_s = 0.0
 
-        def later(at_s: float, action: Callable[[], None]) -> None:
-            heapq.heappush(due, (at_s, next(numbers), action))
+        def later(delay_s: float, action: Callable[[], None]) -> None:
+            heapq.heappush(due, (time.monotonic() - self._began_s + delay_s, next(numbers), action))
 
         def restart(nodes: tuple[int, ...], patient_until_s: float) -> None:
             """One after the other, each when all is whole. Other faults go on meanwhile, and end."""
             if nodes and self._problems() and time.monotonic() < patient_until_s:
-                later(time.monotonic() - self._began_s + _LOOK_S, lambda: restart(nodes, patient_until_s))
+                later(_LOOK_S, lambda: restart(nodes, patient_until_s))
             elif nodes:
                 self._place.stop(nodes[0])
                 self._place.start(nodes[0])
                 patient_until_s = time.monotonic() + self._patience_s
-                later(time.monotonic() - self._began_s + _LOOK_S, lambda: restart(nodes[1:], patient_until_s))
+                later(_LOOK_S, lambda: restart(nodes[1:], patient_until_s))
 
-        def begin(planned: Planned, number: int) -> None:
-            now_s = time.monotonic() - self._began_s
-            # Only what is whole may be damaged: f disks at a time are what replication survives.
-            problems = self._problems() if planned.when_whole else ""
-            if problems and now_s < planned.at_s + self._patience_s:
-                later(now_s + _LOOK_S, lambda: begin(planned, number))
-            elif problems:
-                self._recorder.write("fail", "fault", f"{planned.fault.name}: {problems}")
-            else:
-                self._begin(planned, number)
-                if planned.fault.name == "rolling-restart":
-                    restart(planned.nodes, 0.0)
-                later(time.monotonic() - self._began_s + planned.hold_s, lambda: self._end(planned, number))
-
-        for number, planned in enumerate(self._plan):
-            later(planned.at_s, lambda planned=planned, number=number: begin(planned, number))  # type: ignore[misc]
-        while due or time.monotonic() - self._began_s < self._seconds:
+        while pending or due or time.monotonic() - self._began_s < self._seconds:
             now_s = time.monotonic() - self._began_s
             if due and due[0][0] <= now_s:
                 heapq.heappop(due)[2]()
                 self._note_majority()
+            elif pending and max(pending[0][1].at_s + late_s, looked_s + _LOOK_S) <= now_s:
+                number, planned = pending[0]
+                # Only what is whole may be damaged: f disks at a time are what replication survives.
+                problems = self._problems() if planned.when_whole else ""
+                if problems and now_s < planned.at_s + late_s + self._patience_s:
+                    looked_s = now_s
+                    continue
+                pending.popleft()
+                late_s = max(late_s, now_s - planned.at_s)
+                if problems:
+                    self._recorder.write("fail", "fault", f"{planned.fault.name}: {problems}")
+                    continue
+                self._begin(planned, number)
+                if planned.fault.name == "rolling-restart":
+                    restart(planned.nodes, 0.0)
+                later(planned.hold_s, lambda planned=planned, number=number: self._end(planned, number))  # type: ignore[misc]
+                self._note_majority()
             else:
-                wait_s = min(due[0][0] - now_s if due else _TICK_S, _TICK_S)
-                time.sleep(max(0.0, wait_s))
+                time.sleep(_TICK_S)
 
     def _begin(self, planned: Planned, number: int) -> None:
         place, rng, node_id = self._place, self._rng, planned.nodes[0]
