@@ -7,7 +7,7 @@ latency is the time from handing a request to the socket to having its answer.
     stdin   a Plan (JSON, one line); then "go" for the measured part
     stdout  a line after the warm-up; then a Result (JSON, one line)
 
-It ends by itself: at the end of the plan, or when stdin closes early.
+It ends when stdin closes, so that the counters of its sockets can be read until then.
 """
 
 from __future__ import annotations
@@ -69,7 +69,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """Of the measured part. `latencies_ms` are p50, p99 and p999; None when nothing was answered."""
+    """Of the measured part. `latencies_ms` are p50, p99 and p999; None when nothing was answered.
+
+    `drained`: records that were under way at its end, and answered later.
+    """
 
     requests: int
     records: int
@@ -78,6 +81,7 @@ class Result(msgspec.Struct, kw_only=True):
     p50_ms: float | None
     p99_ms: float | None
     p999_ms: float | None
+    drained: int = 0
     error: str = ""
 
 
@@ -290,7 +294,7 @@ class Load:
         cpu_s = time.process_time() - cpu_s
         took_s = now_s - start_s
         counted = sorted(latencies_s)
-        self._drain()
+        drained = self._drain()
         if self._unanswered:
             counted = []  # a round's time is no request's latency
             requests *= self._plan.in_flight
@@ -302,16 +306,20 @@ class Load:
             p50_ms=percentile_ms(counted, 0.5),
             p99_ms=percentile_ms(counted, 0.99),
             p999_ms=percentile_ms(counted, 0.999),
+            drained=drained,
         )
 
-    def _drain(self) -> None:
+    def _drain(self) -> int:
+        """Records answered meanwhile."""
         end_s = time.perf_counter() + _DRAIN_S
         ignored = array("d")
+        records = 0
         while any(pipe.started for pipe in self._pipes.values()):
             if time.perf_counter() > end_s:
                 raise RequestTimedOutError(f"requests were not answered within {_DRAIN_S:.0f} s")
             for ready in self._poller.poll(0.1):
-                self._pipes[id(ready)].drain(ignored)
+                records += self._pipes[id(ready)].drain(ignored)[1]
+        return records
 
 
 def encode_batches(plan: Plan) -> list[bytes]:
@@ -352,6 +360,7 @@ def main() -> None:
         text = str(error) or ErrorCode(error.code).name
         result = Result(requests=0, records=0, seconds=0, cpu_s=0, p50_ms=None, p99_ms=None, p999_ms=None, error=text)
     print(msgspec.json.encode(result).decode(), flush=True)
+    sys.stdin.buffer.read()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import msgspec
@@ -53,28 +53,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_produce(settings: Settings) -> dict[str, object]:
-    with Admin(bootstrap_servers=settings.bootstrap) as admin, _topic(admin, settings) as topic:
-        return _measured(admin, settings, topic, _plan(settings, topic, "produce"))
+    with Admin(bootstrap_servers=settings.bootstrap) as admin, own_topic(admin, settings) as topic:
+        return _measured(admin, settings, topic, plan_for(settings, topic, "produce"))
 
 
 def measure_consume(settings: Settings) -> dict[str, object]:
-    with Admin(bootstrap_servers=settings.bootstrap) as admin, _topic(admin, settings) as topic:
+    with Admin(bootstrap_servers=settings.bootstrap) as admin, own_topic(admin, settings) as topic:
         batches = -(-_FILL_BYTES // settings.partitions // (settings.batch_records * settings.record_size))
         records = batches * settings.batch_records
         note(f"filling {settings.partitions} x {records:,} records")
-        fill = _plan(
+        fill = plan_for(
             settings, topic, "fill", records=records, in_flight=_FILL_IN_FLIGHT, acks=-1, seconds=_FILL_S, warm_up_s=0
         )
         with LoadProcess(fill) as load:
             filled = load.measure()
         if filled.records < records * settings.partitions:
             raise RaftlogError(f"only {filled.records:,} records could be filled in within {_FILL_S:.0f} s")
-        figures = _measured(admin, settings, topic, _plan(settings, topic, "fetch", records=records))
+        figures = _measured(admin, settings, topic, plan_for(settings, topic, "fetch", records=records))
         return figures | {"decoded_records_per_s": _decoded_rate(settings, topic)}
 
 
 @contextlib.contextmanager
-def _topic(admin: Admin, settings: Settings) -> Iterator[TopicMetadata]:
+def own_topic(admin: Admin, settings: Settings) -> Iterator[TopicMetadata]:
     """A topic of the run's own, with a leader and all replicas in sync for each partition."""
     if settings.batch_bytes_max > RECORD_BYTES_MAX:
         raise ConfigError(f"a batch has at most {RECORD_BYTES_MAX:,} bytes; lower --batch-records or --record-size")
@@ -110,7 +110,7 @@ def _with_leaders(admin: Admin, name: str) -> TopicMetadata:
     raise RaftlogError(f"topic {name} had no leaders with all replicas in sync within {_LEADERS_S:.0f} s")
 
 
-def _plan(settings: Settings, topic: TopicMetadata, mode: str, **changes: float) -> Plan:
+def plan_for(settings: Settings, topic: TopicMetadata, mode: str, **changes: float) -> Plan:
     leaders = [
         Leader(partition=each.partition, host=each.endpoint.host, port=each.endpoint.port)
         for each in topic.partitions
@@ -204,15 +204,19 @@ def _decoded_rate(settings: Settings, topic: TopicMetadata) -> int:
 
 
 class LoadProcess:
-    """The load client's process, from entering the context until leaving it."""
+    """The load client's process, from entering the context until leaving it.
 
-    def __init__(self, plan: Plan) -> None:
+    `command`: another one that speaks as `bench_load` does, with a plan of its own.
+    """
+
+    def __init__(self, plan: msgspec.Struct, command: Sequence[str] | None = None) -> None:
         self._plan = plan
+        self._command = command or (sys.executable, "-m", f"{__package__}.bench_load")
         self._warm = False
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.bench_load"],
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -226,6 +230,10 @@ class LoadProcess:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def warm_up(self) -> None:
         if self._read() != b"warm":

@@ -1,0 +1,107 @@
+"""The compiled load client of scripts/bench/load, for every system but raftlog."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from raftlog_cli.bench_run import LoadProcess
+
+from .servers import HOST, Servers
+from .system import Shape
+from .workloads import Workload
+
+BENCH = Path(__file__).resolve().parent.parent
+BUILD = BENCH.parent.parent / "build" / "bench"  # ignored by version control
+BINARY = BUILD / "load"
+_BUILD_S = 1800
+
+
+class GoPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """As Plan in load/main.go. There a request is what is handed over at once, also where it travels as many."""
+
+    system: str
+    mode: str
+    addresses: list[str]
+    topic: str
+    record_size: int
+    batch_records: int
+    in_flight: int
+    connections: int
+    replicas: int
+    warm_up_s: float
+    seconds: float
+
+
+def missing_client() -> str | None:
+    """Builds it when its source is newer, which takes a while the first time."""
+    if shutil.which("go") is None:
+        return "its load client needs Go: Debian package golang-go, or a newer one"
+    BUILD.mkdir(parents=True, exist_ok=True)
+    built = subprocess.run(
+        ["go", "build", "-o", str(BINARY), "."],
+        cwd=BENCH / "load",
+        capture_output=True,
+        text=True,
+        timeout=_BUILD_S,
+        check=False,
+    )
+    if built.returncode:
+        return f"its load client does not build: {built.stderr.strip().splitlines()[-1]}"
+    return None
+
+
+class GoRunning:
+    """`consumed`: reading takes records away, so that nothing can be read before the clock runs.
+
+    `shapes`: how workloads travel, by key, where it is not as asked. `readers`: connections that read at the same time,
+    each of them everything.
+    """
+
+    def __init__(
+        self,
+        system: str,
+        servers: Servers,
+        ports: Sequence[int],
+        replicas: int,
+        *,
+        shapes: Mapping[str, Shape] | None = None,
+        readers: int = 1,
+        consumed: bool = False,
+    ) -> None:
+        self._system = system
+        self._servers = servers
+        self._addresses = [f"{HOST}:{port}" for port in ports]
+        self._replicas = replicas
+        self._shapes = shapes or {}
+        self._readers = readers
+        self._consumed = consumed
+
+    def pids(self) -> list[int]:
+        return self._servers.pids()
+
+    def shape(self, workload: Workload) -> Shape:
+        if workload.consume:
+            return Shape(self._readers, workload.batch_records, self._readers)
+        return self._shapes.get(workload.key) or Shape(workload.in_flight, workload.batch_records)
+
+    def load(self, workload: Workload, *, seconds: float, warm_up_s: float) -> LoadProcess:
+        shape = self.shape(workload)
+        plan = GoPlan(
+            system=self._system,
+            mode="consume" if workload.consume else "produce",
+            addresses=self._addresses,
+            topic=workload.topic,
+            record_size=workload.record_size,
+            batch_records=workload.batch_records,
+            in_flight=shape.in_flight * shape.batch_records // workload.batch_records,
+            connections=shape.connections,
+            replicas=self._replicas,
+            warm_up_s=0 if workload.consume and self._consumed else warm_up_s,
+            seconds=seconds,
+        )
+        return LoadProcess(plan, [str(BINARY)])

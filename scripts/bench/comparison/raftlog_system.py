@@ -1,0 +1,78 @@
+"""raftlog itself, with the load client of `raftlog bench`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from raftlog import Admin, Consumer
+from raftlog.errors import RaftlogError
+from raftlog.node.local import LocalCluster
+from raftlog.protocol.messages import TopicMetadata
+from raftlog.types import Flush, TopicPartition
+from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for
+
+from .system import Shape, Variant
+from .workloads import Workload
+
+
+class Raftlog:
+    name = "raftlog"
+    variants = (Variant("flush always", fsync=True), Variant("flush os", fsync=False))
+    settle_s = 1.0
+
+    def replicas(self, wanted: int) -> int:
+        return wanted
+
+    def missing(self) -> str | None:
+        return None
+
+    @contextlib.contextmanager
+    def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[RaftlogRunning]:
+        flush = Flush.ALWAYS if variant.fsync else Flush.OS
+        with (
+            LocalCluster(nodes=replicas, directory=directory, flush=flush) as cluster,
+            Admin(bootstrap_servers=cluster.bootstrap) as admin,
+            contextlib.ExitStack() as topics,
+        ):
+            yield RaftlogRunning(cluster, admin, topics)
+
+
+class RaftlogRunning:
+    def __init__(self, cluster: LocalCluster, admin: Admin, stack: contextlib.ExitStack) -> None:
+        self._cluster = cluster
+        self._admin = admin
+        self._stack = stack
+        self._topics: dict[str, TopicMetadata] = {}
+
+    def pids(self) -> list[int]:
+        return list(self._cluster.pids.values())
+
+    def shape(self, workload: Workload) -> Shape:
+        return Shape(workload.in_flight, workload.batch_records)
+
+    def load(self, workload: Workload, *, seconds: float, warm_up_s: float) -> LoadProcess:
+        settings = Settings(
+            record_size=workload.record_size,
+            batch_records=workload.batch_records,
+            in_flight=workload.in_flight,
+            partitions=1,
+            replication_factor=None,
+            acks=-1,
+            seconds=seconds,
+            bootstrap=self._cluster.bootstrap,
+        )
+        if not workload.consume:
+            self._topics[workload.topic] = self._stack.enter_context(own_topic(self._admin, settings))
+        elif workload.topic not in self._topics:
+            raise RaftlogError(f"nothing was produced to {workload.topic}")
+        topic = self._topics[workload.topic]
+        records = self._records(topic) if workload.consume else 0
+        mode = "fetch" if workload.consume else "produce"
+        return LoadProcess(plan_for(settings, topic, mode, records=records, warm_up_s=warm_up_s))
+
+    def _records(self, topic: TopicMetadata) -> int:
+        partition = TopicPartition(topic.name, 0)
+        with Consumer(bootstrap_servers=self._cluster.bootstrap) as consumer:
+            return consumer.end_offsets([partition])[partition]

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+const (
+	kafkaTimeoutMs  = 30_000
+	kafkaFetchBytes = 1 << 20
+)
+
+// kafka sends record batches that are built beforehand, with acks=all, and counts fetched records by the
+// headers of their batches. Batches, not records, go through franz-go: its producer would choose how many
+// records a batch has. A broker answers one produce of a connection after the other, hence Connections.
+type kafka struct {
+	plan    Plan
+	records [][]byte
+	batch   []byte
+	clients []*kgo.Client
+	leader  int32
+}
+
+func (k *kafka) Prepare() error {
+	k.batch = k.recordBatch()
+	for range k.plan.Connections {
+		client, err := kgo.NewClient(
+			kgo.SeedBrokers(k.plan.Addresses...),
+			kgo.MaxVersions(kversion.V2_8_0()), // the last with fetches by topic name
+		)
+		if err != nil {
+			return err
+		}
+		k.clients = append(k.clients, client)
+	}
+	if k.plan.Mode == "produce" {
+		if err := eventually(k.create); err != nil { // brokers may still be coming
+			return err
+		}
+	}
+	return k.findLeader()
+}
+
+func (k *kafka) create() error {
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = k.plan.Topic, 1, int16(k.plan.Replicas)
+	request := kmsg.NewPtrCreateTopicsRequest()
+	request.Topics, request.TimeoutMillis = append(request.Topics, topic), kafkaTimeoutMs
+	response, err := request.RequestWith(context.Background(), k.clients[0])
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(response.Topics[0].ErrorCode)
+}
+
+// findLeader waits until all replicas are in sync, since the first batches would wait for them otherwise.
+func (k *kafka) findLeader() error {
+	request := kmsg.NewPtrMetadataRequest()
+	topic := kmsg.NewMetadataRequestTopic()
+	topic.Topic = &k.plan.Topic
+	request.Topics = append(request.Topics, topic)
+	return eventually(func() error {
+		response, err := request.RequestWith(context.Background(), k.clients[0])
+		if err != nil {
+			return err
+		}
+		for _, partition := range response.Topics[0].Partitions {
+			if partition.Leader >= 0 && len(partition.ISR) == k.plan.Replicas {
+				k.leader = partition.Leader
+				return nil
+			}
+		}
+		return fmt.Errorf("topic %s has no leader with all replicas in sync", k.plan.Topic)
+	})
+}
+
+func (k *kafka) Send(connection int, done func(error)) {
+	go func() {
+		partition := kmsg.NewProduceRequestTopicPartition()
+		partition.Records = k.batch
+		topic := kmsg.NewProduceRequestTopic()
+		topic.Topic, topic.Partitions = k.plan.Topic, append(topic.Partitions, partition)
+		request := kmsg.NewPtrProduceRequest()
+		request.Acks, request.TimeoutMillis, request.Topics = -1, kafkaTimeoutMs, append(request.Topics, topic)
+		response, err := k.clients[connection].Broker(int(k.leader)).Request(context.Background(), request)
+		if err == nil {
+			err = kerr.ErrorForCode(response.(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode)
+		}
+		done(err)
+	}()
+}
+
+func (k *kafka) Consume(stop <-chan struct{}, got func(int)) error {
+	errs := make(chan error, len(k.clients))
+	for _, client := range k.clients {
+		go func() { errs <- k.read(client, stop, got) }()
+	}
+	return <-errs
+}
+
+func (k *kafka) read(client *kgo.Client, stop <-chan struct{}, got func(int)) error {
+	for offset := int64(0); ; {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		partition := kmsg.NewFetchRequestTopicPartition()
+		partition.FetchOffset, partition.PartitionMaxBytes = offset, kafkaFetchBytes
+		topic := kmsg.NewFetchRequestTopic()
+		topic.Topic, topic.Partitions = k.plan.Topic, append(topic.Partitions, partition)
+		request := kmsg.NewPtrFetchRequest()
+		request.MaxBytes, request.SessionEpoch = kafkaFetchBytes, -1
+		request.Topics = append(request.Topics, topic)
+		response, err := client.Broker(int(k.leader)).Request(context.Background(), request)
+		if err != nil {
+			return err
+		}
+		answer := response.(*kmsg.FetchResponse).Topics[0].Partitions[0]
+		if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+			return err
+		}
+		records := 0
+		offset, records = nextOffset(answer.RecordBatches, offset)
+		got(records)
+		if offset >= answer.HighWatermark {
+			offset = 0
+		}
+	}
+}
+
+// nextOffset walks the batches' headers: base offset 8, length 4, …, last offset delta at 23, records at 57.
+func nextOffset(batches []byte, offset int64) (int64, int) {
+	records := 0
+	for len(batches) >= 61 {
+		length := 12 + int(binary.BigEndian.Uint32(batches[8:]))
+		if length > len(batches) {
+			break // the last one is cut
+		}
+		offset = int64(binary.BigEndian.Uint64(batches)) + int64(binary.BigEndian.Uint32(batches[23:])) + 1
+		records += int(binary.BigEndian.Uint32(batches[57:]))
+		batches = batches[length:]
+	}
+	return offset, records
+}
+
+// recordBatch is one batch of the plan's records: magic 2, no compression, no producer id.
+func (k *kafka) recordBatch() []byte {
+	now := time.Now().UnixMilli()
+	var encoded []byte
+	for i := range k.plan.BatchRecords {
+		record := kmsg.NewRecord()
+		record.OffsetDelta, record.Value = int32(i), k.records[i%len(k.records)]
+		record.Length = int32(len(record.AppendTo(nil))) - 1 // a length of 0 takes one byte itself
+		encoded = record.AppendTo(encoded)
+	}
+	batch := kmsg.RecordBatch{
+		Length: int32(49 + len(encoded)), PartitionLeaderEpoch: -1, Magic: 2,
+		LastOffsetDelta: int32(k.plan.BatchRecords - 1), FirstTimestamp: now, MaxTimestamp: now,
+		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
+		NumRecords: int32(k.plan.BatchRecords), Records: encoded,
+	}
+	bytes := batch.AppendTo(nil)
+	crc := crc32.Checksum(bytes[21:], crc32.MakeTable(crc32.Castagnoli))
+	binary.BigEndian.PutUint32(bytes[17:], crc)
+	return bytes
+}
