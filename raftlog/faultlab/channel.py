@@ -13,8 +13,8 @@ from typing import Any
 from raftlog.errors import RaftlogError
 
 _SERVE = "sudo -n /opt/raftlog/bin/python -m raftlog.faultlab.guest serve"
-_CONNECT_S = 60.0  # an emulated VM takes seconds for ssh's keys, and as long for Python's start
-_ANSWER_S = 120.0  # likewise, and a clean stop of a node is among the requests
+_CONNECT_S = 180.0  # an emulated VM on a busy machine takes a minute for ssh's keys and Python's start
+_ANSWER_S = 300.0  # likewise, and a clean stop of a node is among the requests
 
 
 class Channel:
@@ -43,7 +43,7 @@ class Channel:
 
     def command(self, remote: str) -> list[str]:
         """What runs this there."""
-        settings = ("BatchMode=yes", f"ConnectTimeout={_CONNECT_S:.0f}", "ServerAliveInterval=5")
+        settings = ("BatchMode=yes", f"ConnectTimeout={_CONNECT_S:.0f}", "ServerAliveInterval=20")
         options = [word for setting in settings for word in ("-o", setting)]
         return ["ssh", "-F", str(self._config), "-T", *options, self._name, remote]
 

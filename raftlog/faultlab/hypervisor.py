@@ -20,6 +20,9 @@ class Hypervisor(Protocol):
     def state(self, machine: str) -> str:
         """RUNNING, PAUSED or OFF."""
 
+    def is_emulated(self, machine: str) -> bool:
+        """Whether software stands in for its processor."""
+
     def pause(self, machine: str) -> None: ...
     def resume(self, machine: str) -> None: ...
     def power_off(self, machine: str) -> None:
@@ -50,6 +53,9 @@ class Libvirt:
         said = self._virsh("domstate", machine).strip()
         return said if said in (RUNNING, PAUSED) else OFF
 
+    def is_emulated(self, machine: str) -> bool:
+        return "type='qemu'" in self._virsh("dumpxml", machine).splitlines()[0]
+
     def pause(self, machine: str) -> None:
         self._virsh("suspend", machine)
 
@@ -76,6 +82,9 @@ class VirtualBox:
         lines = _run("VBoxManage", "showvminfo", machine, "--machinereadable").splitlines()
         said = next(line.partition("=")[2].strip('"') for line in lines if line.startswith("VMState="))
         return said if said in (RUNNING, PAUSED) else OFF
+
+    def is_emulated(self, machine: str) -> bool:
+        return False
 
     def pause(self, machine: str) -> None:
         self._control(machine, "pause")

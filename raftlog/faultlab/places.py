@@ -39,7 +39,7 @@ class Place(ABC):
 
     name: str
     missing: dict[str, str] = {}
-    pace = Pace()
+    pace: Pace = Pace()
     directory: Path
     """The lab's files: histories, logs."""
 

@@ -20,13 +20,14 @@ from raftlog.faultlab.shape import Shape
 from raftlog.types import Flush
 
 _SEED_BITS = 32
+_BOOTING = Pace(patience_s=300.0)
+# Software stands in for the processor: twenty times slower, and a node has to boot before it can be whole.
+_EMULATED = Pace(patience_s=1200.0, rate=10.0, command_s=120.0)
 
 
 class VagrantPlace(Place):
     name = "vagrant"
     missing: dict[str, str] = {}
-    # Emulated VMs are some twenty times slower than this machine: a node takes a minute from power on until it answers.
-    pace = Pace(patience_s=600.0, rate=40.0, command_s=90.0)
 
     def __init__(self, directory: Path, nodes: int, flush: str) -> None:
         self.directory = directory
@@ -34,6 +35,7 @@ class VagrantPlace(Place):
         self._by_node = {machine.node_id: machine for machine in self._machines.all}
         if len(self._by_node) != nodes:
             raise ConfigError(f"there are {len(self._by_node)} VMs: --nodes {len(self._by_node)} goes with them")
+        self.pace = _EMULATED if any(machine.is_emulated for machine in self._machines.all) else _BOOTING
         self._options = "" if flush == Flush.ALWAYS else f"--flush {flush}"
         self._shapes: dict[tuple[int, int], Shape] = {}
         self._clocks: dict[int, tuple[float, float]] = {}

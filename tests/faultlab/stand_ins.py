@@ -42,6 +42,9 @@ state = here / f"{name}.state"
 after = {"suspend": "paused", "resume": "running", "destroy": "shut off", "start": "running"}
 if verb == "domstate":
     print(state.read_text())
+elif verb == "dumpxml":
+    kind = here / f"{name}.type"
+    print(f"<domain type='{kind.read_text() if kind.exists() else 'kvm'}' id='1'>")
 elif verb == "domiflist":
     print(" vnet0 network vagrant-libvirt virtio 52:54:00:00:00:01\\n vnet1 network raftlog0 virtio 52:54:00:00:00:02")
 else:

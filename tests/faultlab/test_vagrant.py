@@ -20,7 +20,9 @@ from raftlog.errors import RaftlogError
 from raftlog.faultlab import damage
 from raftlog.faultlab.channel import Channel
 from raftlog.faultlab.guest import VERBS, tc_lines
+from raftlog.faultlab.places import HostPlace
 from raftlog.faultlab.shape import Shape
+from raftlog.faultlab.vagrant import VagrantPlace
 from raftlog.faultlab.wheels import gather
 from tests.conftest import ClusterFactory
 from tests.faultlab.stand_ins import StandIns
@@ -232,6 +234,16 @@ def test_the_number_of_nodes_is_that_of_the_vms(vms: StandIns) -> None:
         command, env=vms.environment, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
     )
     assert done.returncode == 2 and "there are 3 VMs: --nodes 3 goes with them" in done.stderr
+
+
+def test_emulated_vms_are_given_less_to_do_and_more_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vms = StandIns(tmp_path)
+    monkeypatch.setenv("PATH", vms.environment["PATH"])
+    monkeypatch.setenv("VAGRANT_CWD", str(tmp_path))
+    quick = VagrantPlace(tmp_path, 3, "always").pace
+    (tmp_path / "n2.type").write_text("qemu")
+    slow = VagrantPlace(tmp_path, 3, "always").pace
+    assert slow.rate < quick.rate and slow.patience_s > quick.patience_s > HostPlace.pace.patience_s
 
 
 # --- in the VM -------------------------------------------------------------------------------------
