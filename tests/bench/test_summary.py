@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comparison.counters import Wire, wire_bytes
+from comparison.counters import Wire, wire_between, wire_sockets
 from comparison.summary import markdown, summarise
 from comparison.workloads import ALONE, BATCHES, READ_SMALL, Row, Workload
 
@@ -69,6 +69,8 @@ def test_wire_bytes_count_each_connection_once_each_way() -> None:
         )
 
     client, leader, follower, stranger = 10, 11, 12, 99
+    owners = [leader, follower, client]
+    before = wire_sockets(end(40000, 7071, client, 300, 20) + "\n" + end(7071, 39000, leader, 9, 9), owners)
     listed = "\n".join(
         [
             end(40000, 7071, client, 1000, 50),
@@ -79,4 +81,7 @@ def test_wire_bytes_count_each_connection_once_each_way() -> None:
             'LISTEN 0 100 127.0.0.1:7071 0.0.0.0:* users:(("x",pid=11,fd=3)) cubic',
         ]
     )
-    assert wire_bytes(listed, [leader, follower], client) == Wire(client=1050, all=1990)
+    after = wire_sockets(listed, owners)
+    assert len(after) == 5
+    assert wire_between({}, after, client) == Wire(client=1050, all=1990)
+    assert wire_between(before, after, client) == Wire(client=1050 - 320, all=1990 - 300)

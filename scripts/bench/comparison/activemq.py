@@ -19,6 +19,22 @@ _SHAPES = {
     "singles": Shape(1000, 1, 200),
     "large": Shape(16, 255, 16),
 }
+# The default, concurrentStoreAndDispatchQueues, stores one message after the other, with a sync for each.
+_SETTINGS = """\
+<beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+    xsi:schemaLocation="http://www.springframework.org/schema/beans
+      http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
+      http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
+  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="bench" useJmx="false" dataDirectory="{data}">
+    <persistenceAdapter>
+      <kahaDB directory="{data}/kahadb" concurrentStoreAndDispatchQueues="false" journalDiskSyncStrategy="always"/>
+    </persistenceAdapter>
+    <transportConnectors>
+      <transportConnector name="stomp" uri="stomp://{host}:{port}"/>
+    </transportConnectors>
+  </broker>
+</beans>
+"""
 
 
 class ActiveMq:
@@ -37,9 +53,10 @@ class ActiveMq:
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:
         (port,) = free_ports(1)
-        broker = f"broker:(stomp://{HOST}:{port})?useJmx=false&persistent=true&dataDirectory={directory}/data"
+        settings = directory / "activemq.xml"
+        settings.write_text(_SETTINGS.format(data=directory / "data", host=HOST, port=port))
         command = ["java", *_JVM, f"-Dactivemq.home={_HOME}", f"-Dactivemq.base={directory}"]
-        command += ["-jar", str(_HOME / "bin" / "activemq.jar"), "start", broker]
+        command += ["-jar", str(_HOME / "bin" / "activemq.jar"), "start", f"xbean:file:{settings}"]
         with Servers(directory) as servers:
             servers.start("activemq", command)
             servers.await_ports([port])

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import psutil
@@ -22,15 +22,25 @@ class Wire(msgspec.Struct, frozen=True):
     all: int
 
 
+class Socket(msgspec.Struct, frozen=True):
+    """Bytes since its connection began."""
+
+    pids: set[int]
+    sent: int
+    received: int
+
+
+_NEW = Socket(set(), 0, 0)
+
+
 class Counters(msgspec.Struct, frozen=True):
-    """`wire` is None where `ss` (Debian package iproute2) is not installed."""
+    """`sockets` is None where `ss` (Debian package iproute2) is not installed."""
 
     servers_cpu_s: float
-    wire: Wire | None
+    sockets: dict[str, Socket] | None
 
 
 def counters(servers: Sequence[int], client: int) -> Counters:
-    """Each connection is counted at its sending ends, so that one between two servers counts once each way."""
     owners = set(_descendants(servers))
     cpu_s = 0.0
     for pid in owners:
@@ -41,21 +51,33 @@ def counters(servers: Sequence[int], client: int) -> Counters:
     if shutil.which("ss") is None:
         return Counters(cpu_s, None)
     listed = subprocess.run(["ss", "-tinpOH"], capture_output=True, text=True, check=True).stdout
-    return Counters(cpu_s, wire_bytes(listed, owners, client))
+    return Counters(cpu_s, wire_sockets(listed, {*owners, client}))
 
 
-def wire_bytes(listed: str, servers: Iterable[int], client: int) -> Wire:
-    """Of the output of `ss -tinpOH`."""
-    owners = {*servers, client}
-    over_client = sent_by_all = 0
+def wire_sockets(listed: str, owners: Iterable[int]) -> dict[str, Socket]:
+    """Of the output of `ss -tinpOH`: the sockets of these processes by both addresses."""
+    known = set(owners)
+    found = {}
     for line in listed.splitlines():
-        pids = {int(pid) for pid in _PID.findall(line)}
-        if not pids & owners:
-            continue
-        moved = {name: int(value) for name, value in _COUNTER.findall(line)}
-        sent_by_all += moved.get("sent", 0)
-        if client in pids:
-            over_client += sum(moved.values())
+        pids = {int(pid) for pid in _PID.findall(line)} & known
+        if pids:
+            _, _, _, local, remote, *_ = line.split()
+            moved = {name: int(value) for name, value in _COUNTER.findall(line)}
+            found[f"{local} {remote}"] = Socket(pids, moved.get("sent", 0), moved.get("received", 0))
+    return found
+
+
+def wire_between(before: Mapping[str, Socket], after: Mapping[str, Socket], client: int) -> Wire:
+    """A connection that has ended meanwhile counts for nothing. Each is counted at its sending ends, so that one
+    between two servers counts once each way.
+    """
+    over_client = sent_by_all = 0
+    for name, socket in after.items():
+        start = before.get(name, _NEW)
+        sent = socket.sent - start.sent
+        sent_by_all += sent
+        if client in socket.pids:
+            over_client += sent + socket.received - start.received
     return Wire(over_client, sent_by_all)
 
 

@@ -13,7 +13,7 @@ import psutil
 
 from raftlog.errors import RaftlogError
 
-from .counters import counters
+from .counters import counters, wire_between
 from .system import Running, System, Variant
 from .workloads import BATCHES, WORKLOADS, Row, Workload
 
@@ -100,10 +100,10 @@ def _measure(running: Running, workload: Workload, row: Row, seconds: float, war
         row.p50_ms, row.p99_ms = result.p50_ms, result.p99_ms
     row.client_cpu = result.cpu_s / result.seconds
     row.servers_cpu = (after.servers_cpu_s - before.servers_cpu_s) / result.seconds
-    if not workload.consume and after.wire is not None and before.wire is not None:
-        moved = result.records + result.drained
-        row.client_wire_bytes = (after.wire.client - before.wire.client) / moved
-        row.all_wire_bytes = (after.wire.all - before.wire.all) / moved
+    if not workload.consume and after.sockets is not None and before.sockets is not None:
+        wire = wire_between(before.sockets, after.sockets, load.pid)
+        row.client_wire_bytes = wire.client / (result.records + result.drained)
+        row.all_wire_bytes = wire.all / (result.records + result.drained)
 
 
 def _said(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import (
 
 const (
 	drainWait  = 30 * time.Second // for what is under way at the end
-	silentWait = 10 * time.Second // a system that answers nothing for so long ends the run
+	silentWait = 20 * time.Second // a system that answers nothing for so long ends the run
 )
 
 // produce keeps InFlight requests under way, for the warm-up and then for the measured part. Only what is
@@ -55,7 +55,7 @@ func producePart(plan Plan, driver Driver, seconds float64) (Result, error) {
 					select {
 					case tokens <- struct{}{}:
 					case <-silent.C:
-						part.fail(errors.New("no request was answered for 10 s"))
+						part.fail(errors.New("no request was answered for 20 s"))
 						failed.Store(true)
 						return
 					}

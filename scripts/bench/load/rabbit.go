@@ -47,6 +47,7 @@ type rabbitStream struct {
 	env      *stream.Environment
 	order    *inOrder
 	producer *stream.Producer
+	last     int64 // offset, where it is consumed
 }
 
 func (r *rabbitStream) Prepare() error {
@@ -60,7 +61,11 @@ func (r *rabbitStream) Prepare() error {
 		return err
 	}
 	r.env, err = stream.NewEnvironment(options.SetHost(host).SetPort(number).SetUser("guest").SetPassword("guest"))
-	if err != nil || r.plan.Mode == "consume" {
+	if err != nil {
+		return err
+	}
+	if r.plan.Mode == "consume" {
+		r.last, err = r.lastOffset()
 		return err
 	}
 	if err := eventually(func() error {
@@ -97,27 +102,47 @@ func (r *rabbitStream) Send(_ int, done func(error)) {
 	}
 }
 
+// lastOffset reads the last frame of the stream, since brokers before 3.11 do not tell where it ends.
+func (r *rabbitStream) lastOffset() (int64, error) {
+	seen := make(chan int64, lineBuffer)
+	consumer, err := r.env.NewConsumer(r.plan.Topic, func(context stream.ConsumerContext, _ *amqp.Message) {
+		seen <- context.Consumer.GetOffset()
+	}, stream.NewConsumerOptions().SetOffset(stream.OffsetSpecification{}.Last()))
+	if err != nil {
+		return 0, err
+	}
+	defer consumer.Close()
+	last := int64(-1)
+	for wait := leaderWait; ; wait = drained {
+		select {
+		case offset := <-seen:
+			last = max(last, offset)
+		case <-time.After(wait):
+			if last < 0 {
+				return 0, errors.New("nothing was read")
+			}
+			return last, nil
+		}
+	}
+}
+
 func (r *rabbitStream) Consume(stop <-chan struct{}, got func(int)) error {
 	for {
-		idle := make(chan struct{}, 1)
+		left := r.last + 1
+		finished := make(chan struct{})
 		consumer, err := r.env.NewConsumer(r.plan.Topic, func(stream.ConsumerContext, *amqp.Message) {
 			got(1)
-			select {
-			case idle <- struct{}{}:
-			default:
+			if left--; left == 0 {
+				close(finished)
 			}
 		}, stream.NewConsumerOptions().SetOffset(stream.OffsetSpecification{}.First()).SetCRCCheck(false))
 		if err != nil {
 			return err
 		}
-		for reading := true; reading; {
-			select {
-			case <-stop:
-				return nil
-			case <-idle:
-			case <-time.After(20 * time.Millisecond):
-				reading = false // at the end: nothing comes for a while
-			}
+		select {
+		case <-stop:
+			return nil
+		case <-finished:
 		}
 		if err := consumer.Close(); err != nil {
 			return err
