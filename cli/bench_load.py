@@ -54,7 +54,10 @@ class Leader(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """mode: "produce", "fill" (produce `records` to each partition and end) or "fetch" (of `records` there)."""
+    """mode: "produce", "fill" (produce `records` to each partition and end) or "fetch" (of `records` there).
+
+    `take_bytes`: how much each run fetches, rounded up to a whole batch; 0 for as much as the time allows.
+    """
 
     mode: str
     topic_id: bytes
@@ -66,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warm_up_s: float
     seconds: float
     records: int = 0
+    take_bytes: int = 0
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -178,10 +182,17 @@ class FetchWork:
         self._batches = plan.records // plan.batch_records
         self._batches_per_fetch = max(1, FETCH_BYTES // batch_bytes)
         self._next_batch = 0
+        self.asked_bytes = 0  # in this run
 
     def messages(self, correlation_id: int) -> list[Frames]:
+        batches = self._batches_per_fetch
+        if self._plan.take_bytes:
+            batches = min(batches, -(-(self._plan.take_bytes - self.asked_bytes) // self._batch_bytes))
+            if batches <= 0:
+                return []
         offset = self._next_batch * self._plan.batch_records
-        self._next_batch += self._batches_per_fetch
+        self._next_batch += batches
+        self.asked_bytes += batches * self._batch_bytes
         if self._next_batch >= self._batches:
             self._next_batch = 0
         request = FetchRequest(
@@ -189,7 +200,7 @@ class FetchWork:
             topic_id=self._plan.topic_id,
             partition=self._partition,
             offset=offset,
-            max_bytes=self._batches_per_fetch * self._batch_bytes,
+            max_bytes=batches * self._batch_bytes,
         )
         return [(encode(request),)]
 
@@ -257,6 +268,7 @@ class Load:
         self._unanswered = plan.acks == 0 and plan.mode == "produce"
         limit = 2 if self._unanswered else plan.in_flight
         self._pipes: dict[int, Pipe] = {}
+        self._fetches: list[FetchWork] = []
         for leader in plan.leaders:
             link = Link(self._context, Endpoint(leader.host, leader.port))
             self._poller.register(link)
@@ -264,7 +276,8 @@ class Load:
 
     def _work(self, partition: int, batches: list[bytes]) -> Work:
         if self._plan.mode == "fetch":
-            return FetchWork(self._plan, partition, len(batches[0]))
+            self._fetches.append(FetchWork(self._plan, partition, len(batches[0])))
+            return self._fetches[-1]
         if self._unanswered:
             return UnansweredWork(self._plan, partition, batches)
         return ProduceWork(self._plan, partition, batches)
@@ -274,6 +287,8 @@ class Load:
 
         Only what is answered before the end counts. Raises what a leader answered instead of success.
         """
+        for fetch in self._fetches:
+            fetch.asked_bytes = 0
         latencies_s = array("d")
         requests = records = 0
         cpu_s = time.process_time()
