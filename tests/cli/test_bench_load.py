@@ -109,3 +109,15 @@ def test_fetches_ask_for_whole_batches_in_turn_and_start_over_at_the_end() -> No
     answer = encode(FetchResponse(correlation_id=3, high_watermark=250))
     assert work.answered([answer, bytes(2 * batch_bytes)]) == [(3, 100)]
     assert work.answered([answer, bytes(batch_bytes), bytes(batch_bytes)]) == [(3, 100)]
+
+
+def test_a_bounded_take_asks_for_whole_batches_until_it_has_enough() -> None:
+    batch_bytes = FETCH_BYTES // 4
+    plan = msgspec.structs.replace(PLAN, mode="fetch", records=1000, take_bytes=5 * batch_bytes + 1)
+    work = FetchWork(plan, 0, batch_bytes)
+    asked = []
+    while messages := work.messages(len(asked)):
+        request = decode_incoming(bytes(messages[0][0]))
+        assert isinstance(request, FetchRequest)
+        asked.append((request.offset, request.max_bytes // batch_bytes))
+    assert asked == [(0, 4), (200, 2)]

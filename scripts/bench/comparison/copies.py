@@ -115,8 +115,8 @@ def _line(size_mb: int, repeats: int, ways: Sequence[Callable[[int], float]]) ->
     note(f"taking {size_mb} MB")
     size = size_mb * 1_000_000
     times_s = [[way(size) for way in ways] for _ in range(repeats)]
-    rates = [size_mb / statistics.median(column) for column in zip(*times_s, strict=True)]
-    return Line(size_mb, *rates, rates[1] / rates[2])
+    read_send, sendfile, raftlog = (size_mb / statistics.median(column) for column in zip(*times_s, strict=True))
+    return Line(size_mb, read_send, sendfile, raftlog, ratio=sendfile / raftlog)
 
 
 def _fetched_s(plan: Plan, size: int, record_bytes: float) -> float:

@@ -16,7 +16,7 @@ from typing import Self
 from raftlog.errors import RaftlogError
 
 HOST = "127.0.0.1"
-READY_S = 90.0  # a JVM or three Erlang nodes on a busy machine
+READY_S = 180.0  # a JVM or three Erlang nodes on a busy machine
 _PORTS = range(16_000, 32_000)  # below those that the kernel hands out by itself
 _LOOK_S = 0.05
 _LOG_LINES = 3

@@ -39,6 +39,8 @@ func (o *inOrder) fail(err error) {
 	}
 }
 
+const socketBuffer = 4 << 20
+
 // rabbitStream publishes the records of a request as one frame, each with its own confirmation.
 type rabbitStream struct {
 	plan     Plan
@@ -60,7 +62,10 @@ func (r *rabbitStream) Prepare() error {
 	if err != nil {
 		return err
 	}
-	r.env, err = stream.NewEnvironment(options.SetHost(host).SetPort(number).SetUser("guest").SetPassword("guest"))
+	options.SetHost(host).SetPort(number).SetUser("guest").SetPassword("guest")
+	// The library's 64 KiB are one segment of the loopback device: the window closes, and a timer opens it.
+	options.SetReadBuffer(socketBuffer).SetWriteBuffer(socketBuffer)
+	r.env, err = stream.NewEnvironment(options)
 	if err != nil {
 		return err
 	}
