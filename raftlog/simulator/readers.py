@@ -7,26 +7,23 @@ others read and, at the end, with what every replica holds.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from raftlog.errors import CorruptMessageError, ErrorCode
-from raftlog.partition.replica import ClientRequest, ClientResponse
+from raftlog.partition.replica import ClientResponse
 from raftlog.protocol import messages as m
 from raftlog.record.batch import decode, split
+from raftlog.simulator.asker import Asker, SendRequest
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.keyed import held
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, ReplicaSpec
 
-_TIMEOUT_S = 2.0
 _FAR = 1_000_000  # an offset that no run reaches
 _UNKNOWN_KIND = -7  # a timestamp that means nothing
 
-SendRequest = Callable[[int, str, ClientRequest, list[bytes]], None]
 
-
-class Reader:
-    """One request at a time. `read` is shared by all readers of a run: offset -> the value's beginning."""
+class Reader(Asker[m.FetchRequest | m.ListOffsetsRequest]):
+    """`read` is shared by all readers of a run: offset -> the value's beginning."""
 
     def __init__(
         self,
@@ -40,28 +37,16 @@ class Reader:
         acked: dict[int, tuple[bytes, int]],
         compacted: bool,
     ) -> None:
-        self.name = name
-        self.stopped = False
-        self._spec = spec
-        self._events = events
-        self._rng = rng
-        self._send = send
+        super().__init__(name, spec, events, rng, send)
         self._read = read
         self._acked = acked
         self._compacted = compacted
-        self._leader = rng.choice(spec.voters)
         self._epoch = 0
         self._offset = 0
-        self._next_id = 0
-        self._asked: m.FetchRequest | m.ListOffsetsRequest | None = None
         self._acked_before = 0
         self._verify = False  # the last answer did not match its checksum: the leader is to look at its disk
-        events.after(rng.random(), self._next)
 
-    def _next(self) -> None:
-        if self.stopped:
-            return
-        self._next_id += 1
+    def _choose(self) -> m.FetchRequest | m.ListOffsetsRequest:
         draw = self._rng.random
         odd = draw() < 0.1
         topic_id, partition = self._spec.topic_id, self._spec.partition
@@ -70,42 +55,32 @@ class Reader:
         if draw() < 0.2:
             known = (LATEST_TIMESTAMP, LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 1_700_000_000_000 + int(draw() * 3000))
             self._acked_before = max(self._acked, default=-1)
-            self._asked = m.ListOffsetsRequest(
+            return m.ListOffsetsRequest(
                 correlation_id=self._next_id,
                 topic_id=topic_id,
                 partition=partition,
                 timestamp_ms=_UNKNOWN_KIND if odd else self._rng.choice(known),
                 linearizable=draw() < 0.7,
             )
-        else:
-            self._asked = m.FetchRequest(
-                correlation_id=self._next_id,
-                topic_id=topic_id,
-                partition=partition,
-                offset=self._rng.choice((0, _FAR, self._offset // 2)) if odd else self._offset,
-                max_bytes=self._rng.choice((1, 5000, 1 << 20)),
-                min_bytes=self._rng.choice((1, 1, 20_000)),
-                max_wait_ms=self._rng.choice((0, 100, 500)),
-                verify=self._verify,
-            )
-        self._send(self._leader, self.name, self._asked, [])
-        correlation_id = self._next_id
-        self._events.after(_TIMEOUT_S, lambda: self._give_up(correlation_id))
-
-    def _give_up(self, correlation_id: int) -> None:
-        if self._asked is not None and self._asked.correlation_id == correlation_id:
-            self._leader = self._rng.choice(self._spec.voters)
-            self._next()
+        return m.FetchRequest(
+            correlation_id=self._next_id,
+            topic_id=topic_id,
+            partition=partition,
+            offset=self._rng.choice((0, _FAR, self._offset // 2)) if odd else self._offset,
+            max_bytes=self._rng.choice((1, 5000, 1 << 20)),
+            min_bytes=self._rng.choice((1, 1, 20_000)),
+            max_wait_ms=self._rng.choice((0, 100, 500)),
+            verify=self._verify,
+        )
 
     def on_response(self, response: ClientResponse, payload: bytes | None) -> None:
-        asked = self._asked
         assert isinstance(response, (m.FetchResponse, m.ListOffsetsResponse))
-        if asked is None or response.correlation_id != asked.correlation_id:
+        asked = self._take(response.correlation_id)
+        if asked is None:
             return
-        self._asked = None
         pause_s = self._rng.expovariate(1 / 0.05)
         if response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
-            self._leader = response.leader_id if response.leader_id > 0 else self._rng.choice(self._spec.voters)
+            self._turn_to(response.leader_id)
         elif response.leader_epoch >= self._epoch:  # else it led once, and knows less than was read since
             self._epoch = response.leader_epoch
             if isinstance(response, m.FetchResponse):

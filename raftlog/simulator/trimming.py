@@ -7,77 +7,52 @@ having heard of it; then it holds once all replicas are equal.)
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from raftlog.errors import ErrorCode
-from raftlog.partition.replica import ClientRequest, ClientResponse
+from raftlog.partition.replica import ClientResponse
 from raftlog.protocol.altering import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
+from raftlog.simulator.asker import TIMEOUT_S, Asker, SendRequest
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken
 from raftlog.types import EARLIEST_TIMESTAMP, ReplicaSpec
 
-_TIMEOUT_S = 2.0
 _FAR = 1_000_000  # an offset that no run reaches
 
-SendRequest = Callable[[int, str, ClientRequest, list[bytes]], None]
 
-
-class Trimmer:
-    """One request at a time. `trimmed` is where the log starts at least, as it was answered last."""
+class Trimmer(Asker[DeleteRecordsRequest | ListOffsetsRequest]):
+    """`trimmed` is where the log starts at least, as it was answered last."""
 
     def __init__(self, *, name: str, spec: ReplicaSpec, events: Events, rng: random.Random, send: SendRequest) -> None:
-        self.name = name
-        self.stopped = False
+        super().__init__(name, spec, events, rng, send)
         self.trimmed = 0
         self._epoch = 0  # in which that was answered
-        self._spec = spec
-        self._events = events
-        self._rng = rng
-        self._send = send
-        self._leader = rng.choice(spec.voters)
-        self._next_id = 0
-        self._asked: DeleteRecordsRequest | ListOffsetsRequest | None = None
         self._start = 0
-        events.after(rng.random(), self._next)
 
-    def _next(self) -> None:
-        if self.stopped:
-            return
-        self._next_id += 1
+    def _choose(self) -> DeleteRecordsRequest | ListOffsetsRequest:
         topic_id, partition = self._spec.topic_id, self._spec.partition
         if self._rng.random() < 0.5:
-            self._asked = ListOffsetsRequest(
+            return ListOffsetsRequest(
                 correlation_id=self._next_id, topic_id=topic_id, partition=partition, timestamp_ms=EARLIEST_TIMESTAMP
             )
-        else:
-            offset = self._start + self._rng.randrange(1, 40)
-            if self._rng.random() < 0.1:
-                offset = self._rng.choice((HIGH_WATERMARK, HIGH_WATERMARK, 0, _FAR))
-            self._asked = DeleteRecordsRequest(
-                correlation_id=self._next_id,
-                topic_id=topic_id,
-                partition=partition,
-                offset=offset,
-                timeout_ms=int(_TIMEOUT_S * 1000),
-            )
-        self._send(self._leader, self.name, self._asked, [])
-        correlation_id = self._next_id
-        self._events.after(_TIMEOUT_S, lambda: self._give_up(correlation_id))
-
-    def _give_up(self, correlation_id: int) -> None:
-        if self._asked is not None and self._asked.correlation_id == correlation_id:
-            self._leader = self._rng.choice(self._spec.voters)
-            self._next()
+        offset = self._start + self._rng.randrange(1, 40)
+        if self._rng.random() < 0.1:
+            offset = self._rng.choice((HIGH_WATERMARK, HIGH_WATERMARK, 0, _FAR))
+        return DeleteRecordsRequest(
+            correlation_id=self._next_id,
+            topic_id=topic_id,
+            partition=partition,
+            offset=offset,
+            timeout_ms=int(TIMEOUT_S * 1000),
+        )
 
     def on_response(self, response: ClientResponse) -> None:
-        asked = self._asked
         assert isinstance(response, (DeleteRecordsResponse, ListOffsetsResponse))
-        if asked is None or response.correlation_id != asked.correlation_id:
+        asked = self._take(response.correlation_id)
+        if asked is None:
             return
-        self._asked = None
         if response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
-            self._leader = response.leader_id if response.leader_id > 0 else self._rng.choice(self._spec.voters)
+            self._turn_to(response.leader_id)
         elif response.error_code == ErrorCode.NONE:
             start = response.offset if isinstance(response, ListOffsetsResponse) else response.log_start_offset
             self._on_start(asked, start, response.leader_epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -46,6 +47,17 @@ def start(cluster: LocalCluster, *arguments: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         env=environment(cluster.bootstrap),
     )
+
+
+def interrupt(process: subprocess.Popen[bytes], moment: bytes, number: int = signal.SIGINT) -> None:
+    """Sends the signal once a line on stderr begins with `moment`; the command ends as shells expect of it."""
+    assert process.stderr is not None
+    while not (line := process.stderr.readline()).startswith(moment):
+        assert line, "the command ended before that"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 128 + number
+    assert b"Traceback" not in err, err.decode()
 
 
 def unique(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, processes_with
+from tests.cli.command import COMMAND, interrupt, processes_with
 
 KEYS = [
     "records",
@@ -100,13 +100,7 @@ def test_interrupting_leaves_no_process_and_no_file_behind(
     tmp_path: Path, mark: str, number: signal.Signals, moment: bytes
 ) -> None:
     with _start(tmp_path, mark, "--file", _lines(tmp_path, 100_000)) as demo:
-        assert demo.stderr is not None
-        while not (line := demo.stderr.readline()).startswith(moment):
-            assert line, "the demo ended before that"
-        demo.send_signal(number)
-        _, err = demo.communicate(timeout=60)
-    assert demo.returncode == 128 + number
-    assert b"Traceback" not in err, err.decode()
+        interrupt(demo, moment, number)
     assert _gone(mark)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lines.txt"]
 
@@ -144,12 +138,6 @@ def test_groups_miss_nothing_and_no_partition_has_two_owners(tmp_path: Path, mar
 
 def test_interrupting_the_groups_leaves_no_member_behind(tmp_path: Path, mark: str) -> None:
     with _start(tmp_path, mark, "--groups") as demo:
-        assert demo.stderr is not None
-        while not (line := demo.stderr.readline()).startswith(b"paused"):
-            assert line, "the demo ended before that"
-        demo.send_signal(signal.SIGINT)
-        _, err = demo.communicate(timeout=60)
-    assert demo.returncode == 130
-    assert b"Traceback" not in err, err.decode()
+        interrupt(demo, b"paused")
     assert _gone(mark)
     assert list(tmp_path.iterdir()) == []

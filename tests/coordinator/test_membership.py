@@ -136,13 +136,18 @@ def test_a_rebalance_waits_for_no_member_longer_than_the_rebalance_time_out(driv
     assert late.heartbeat() is ErrorCode.UNKNOWN_MEMBER_ID
 
 
-def test_a_member_that_never_asks_for_its_assignment_is_given_up(driver: Driver) -> None:
-    leader, follower = Client(driver), Client(driver)
+def begin(driver: Driver, leader: Client, follower: Client) -> int:
+    """Both are in a generation without an assignment; the follower's SyncGroup that waits for it."""
     leader.join()
     follower.join()
     driver.advance(0.2)
     assert leader.joined is not None and follower.joined is not None
-    waits = follower.sync()
+    return follower.sync()
+
+
+def test_a_member_that_never_asks_for_its_assignment_is_given_up(driver: Driver) -> None:
+    leader, follower = Client(driver), Client(driver)
+    waits = begin(driver, leader, follower)
     for _ in range(7):
         driver.advance(4.1)
         assert leader.heartbeat() is ErrorCode.NONE
@@ -242,11 +247,7 @@ def test_a_member_that_joins_while_the_assignment_is_being_written_waits_for_the
 
 def test_a_member_that_waited_longer_than_its_session_is_not_given_up_for_it(driver: Driver) -> None:
     leader, follower, third = (Client(driver, session_timeout_ms=6_000) for _ in range(3))
-    leader.join()
-    follower.join()
-    driver.advance(0.2)
-    assert leader.joined is not None and follower.joined is not None
-    waits = follower.sync()
+    waits = begin(driver, leader, follower)
     for _ in range(2):
         driver.advance(5)
         assert leader.heartbeat() is ErrorCode.NONE

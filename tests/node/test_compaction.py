@@ -6,17 +6,14 @@ import threading
 import time
 
 from raftlog import Admin, Consumer, NewTopic, Producer, TopicPartition
-from raftlog.clock import SystemClock
 from raftlog.limits import STATUS_S
 from raftlog.node.local import LocalCluster
 from raftlog.record.batch import decode, split
-from raftlog.storage.disk import OsDisk
-from raftlog.storage.lmdb_index import LmdbIndex
-from raftlog.storage.log import PartitionLog
-from raftlog.types import Doubt, Flush, TopicConfig
+from raftlog.types import Doubt
 from tests.cli.command import unique
 from tests.conftest import ClusterFactory
 from tests.node import asking
+from tests.node.on_disk import log_on_disk
 from tests.node.test_retention import bytes_of, is_equal, leader_of, reading, statuses
 
 _KEYS = 25
@@ -56,26 +53,16 @@ def _delete(bootstrap: str, place: TopicPartition, numbers: range) -> None:
 def _last_values_on_disk(
     cluster: LocalCluster, node_id: int, place: TopicPartition, topic_id: bytes
 ) -> dict[bytes, bytes]:
-    """With the node's own index: whatever compaction did to it has to lead to the records."""
-    log = PartitionLog.open(
-        disk=OsDisk(),
-        directory=str(cluster.directory / str(node_id) / f"{place}"),
-        topic_id=topic_id,
-        config=TopicConfig(),
-        flush=Flush.ALWAYS,
-        clock=SystemClock(),
-        index=LmdbIndex,
-    )
-    assert log.doubt is Doubt.NONE
     found: dict[bytes, bytes | None] = {}
     offset = 0
-    while data := log.read(offset, 5000, log.log_end_offset):
-        for record in decode(data):
-            if record.offset >= offset:
-                found[record.key or b""] = record.value
-        *_, (_, header) = split(data)
-        offset = header.next_offset
-    log.close()
+    with log_on_disk(cluster, node_id, place, topic_id) as log:
+        assert log.doubt is Doubt.NONE
+        while data := log.read(offset, 5000, log.log_end_offset):
+            for record in decode(data):
+                if record.offset >= offset:
+                    found[record.key or b""] = record.value
+            *_, (_, header) = split(data)
+            offset = header.next_offset
     return {key: value for key, value in found.items() if value is not None}
 
 

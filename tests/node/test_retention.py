@@ -11,19 +11,16 @@ from pathlib import Path
 import pytest
 
 from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, TopicPartition
-from raftlog.clock import SystemClock
 from raftlog.errors import OffsetOutOfRangeError, RaftlogError
 from raftlog.limits import STATUS_S
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.altering import HIGH_WATERMARK
 from raftlog.record.batch import decode
-from raftlog.storage.disk import OsDisk
-from raftlog.storage.index import MemoryIndex
-from raftlog.storage.log import PartitionLog
-from raftlog.types import Flush, ReplicaStatus, TopicConfig
+from raftlog.types import ReplicaStatus, TopicConfig
 from tests.cli.command import unique
 from tests.conftest import ClusterFactory
 from tests.node import asking
+from tests.node.on_disk import log_on_disk
 
 SEGMENT_BYTES = 20_000
 RETENTION_BYTES = 60_000
@@ -72,21 +69,12 @@ def records_on_disk(cluster: LocalCluster, place: TopicPartition) -> list[dict[i
     cluster.close()
     found = []
     for node_id in cluster.endpoints:
-        log = PartitionLog.open(
-            disk=OsDisk(),
-            directory=str(cluster.directory / str(node_id) / f"{place}"),
-            topic_id=topic_id,
-            config=TopicConfig(),
-            flush=Flush.ALWAYS,
-            clock=SystemClock(),
-            index=lambda path: MemoryIndex(),
-        )
-        start = offset = log.log_start_offset
         held: dict[int, bytes | None] = {}
-        while data := log.read(offset, 1 << 20, log.log_end_offset):
-            held.update({record.offset: record.value for record in decode(data) if record.offset >= start})
-            offset = max(held) + 1
-        log.close()
+        with log_on_disk(cluster, node_id, place, topic_id) as log:
+            start = offset = log.log_start_offset
+            while data := log.read(offset, 1 << 20, log.log_end_offset):
+                held.update({record.offset: record.value for record in decode(data) if record.offset >= start})
+                offset = max(held) + 1
         found.append(held)
     return found
 
