@@ -14,7 +14,7 @@ from raftlog.types import TopicPartition
 from .consume_group import consume_in_group
 from .copying import Reading, Start, copy_records
 from .explain import unknown_partition, unknown_topic
-from .options import bootstrap_option
+from .options import bootstrap_option, check_group
 from .output import note
 from .record_format import Formatter, compile_format, format_json
 from .when import parse_when
@@ -42,6 +42,7 @@ from .when import parse_when
 @click.option(
     "--group",
     metavar="GROUP",
+    callback=check_group,
     help="Share the partitions with the other members of this group, and start where it has committed; what is written "
     "is committed. --from says where to start in partitions of which nothing is committed yet.",
 )
@@ -87,13 +88,13 @@ def consume(
     since_ms = _since_ms(start)
     from raftlog import Consumer
 
-    if group and numbers:
+    if group is not None and numbers:
         raise click.UsageError("--partition is not for --group, whose members share the partitions")
     with contextlib.suppress(KeyboardInterrupt):
         partitions = _partitions(bootstrap, dict.fromkeys(topics), numbers)
         where = Start(start, since_ms)
         # What retention deletes while we read is skipped, not an end.
-        if group:
+        if group is not None:
             consume_in_group(bootstrap, group, partitions, where, exit_at_end, formatter, max_records)
             return
         with Consumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
@@ -113,7 +114,7 @@ def _since_ms(start: str) -> int | None:
     try:
         return parse_when(start, round(time.time() * 1000))
     except ValueError as error:
-        raise click.BadParameter(f"{error}; nor beginning, end or an offset", param_hint="--from") from None
+        raise click.BadParameter(f"{error}; beginning, end and an offset are taken too", param_hint="--from") from None
 
 
 def _formatter(template: str) -> Formatter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftlog import errors
+from raftlog.config import check_topic_name
 
 _ADVICE: dict[type[errors.RaftlogError], str] = {
     errors.NoBrokersAvailableError: (
@@ -40,6 +41,10 @@ def explain_os_error(error: OSError) -> str:
 
 def unknown_topic(name: str) -> errors.RaftlogError:
     """For commands that know the name: the one command that helps, ready to be copied."""
+    try:
+        check_topic_name(name, internal=True)
+    except errors.InvalidTopicError as error:
+        return error
     return errors.RaftlogError(f"topic {name!r} does not exist; create it with `raftlog topic create {name}`")
 
 

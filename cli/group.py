@@ -13,7 +13,7 @@ from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
 from .explain import unknown_topic
 from .group_view import GroupView, new_offsets, view_group
-from .options import bootstrap_option, json_option
+from .options import bootstrap_option, check_group, json_option
 from .output import note, print_json, print_table
 from .when import parse_when
 
@@ -58,7 +58,7 @@ def list_(bootstrap: str, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("names", nargs=-1, metavar="[GROUP]…")
+@click.argument("names", nargs=-1, metavar="[GROUP]…", callback=check_group)
 @bootstrap_option
 @json_option
 def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name", metavar="GROUP")
+@click.argument("name", metavar="GROUP", callback=check_group)
 @bootstrap_option
 @json_option
 def delete(name: str, bootstrap: str, as_json: bool) -> None:
@@ -110,7 +110,7 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
 
 
 @group.command("reset-offsets")
-@click.argument("name", metavar="GROUP")
+@click.argument("name", metavar="GROUP", callback=check_group)
 @click.option("--topic", required=True, metavar="TOPIC", help="Of all partitions of this topic.")
 @click.option("--to-beginning", is_flag=True, help="To the first record that is still there.")
 @click.option("--to-end", is_flag=True, help="Behind the last record.")
@@ -164,7 +164,10 @@ def reset_offsets(
         else:
             wanted = starts if to_beginning else ends
         if not wanted:
-            raise RaftlogError(f"group {name} has committed nothing of topic {topic} that could be shifted")
+            raise RaftlogError(
+                f"group {name} has committed nothing of topic {topic} that could be shifted; "
+                "say where with --to-beginning, --to-end, --to-offset or --to-time"
+            )
         after = new_offsets(wanted, starts, ends)
         if not dry_run:
             admin.set_group_offsets(name, after)

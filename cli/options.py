@@ -35,6 +35,19 @@ def check_bootstrap(context: click.Context, option: click.Parameter, value: str 
     return value
 
 
+_Names = str | tuple[str, ...] | None
+
+
+def check_group(context: click.Context, option: click.Parameter, value: _Names) -> _Names:
+    """Of one group, or of several."""
+    from raftlog.limits import GROUP_NAME_MAX_BYTES
+
+    for name in (value,) if isinstance(value, str) else value or ():
+        if not 0 < len(name.encode(errors="surrogateescape")) <= GROUP_NAME_MAX_BYTES:
+            raise click.BadParameter(f"a group's name has 1 to {GROUP_NAME_MAX_BYTES} bytes", context, option)
+    return value
+
+
 def json_option(command: _Command) -> _Command:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON object on one line, and nothing else on stdout."

@@ -29,4 +29,6 @@ def parse_when(text: str, now_ms: int) -> int:
         raise ValueError(f"{text!r} is not {FORMS}") from None
     if when_ms < 0:
         raise ValueError(f"{text!r} is before 1970")
+    if when_ms > now_ms:
+        raise ValueError(f"{text!r} is still to come")
     return when_ms

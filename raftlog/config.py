@@ -33,7 +33,7 @@ _POLICIES = {
 def check_topic_name(name: str, *, internal: bool = False) -> None:
     """Kafka's rule for names. Raises InvalidTopicError."""
     if not name or name in (".", ".."):
-        raise InvalidTopicError(f"{name!r} is not a legal topic name")
+        raise InvalidTopicError(f"{name!r} is not a legal topic name: letters, digits, '.', '_' and '-', not only dots")
     if len(name) > TOPIC_NAME_MAX_CHARS:
         raise InvalidTopicError(f"a topic name has at most {TOPIC_NAME_MAX_CHARS} characters, this one {len(name)}")
     if not _LEGAL_NAME.fullmatch(name):

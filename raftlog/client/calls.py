@@ -17,6 +17,7 @@ from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
 from raftlog.errors import (
     ClosedError,
+    InvalidRequestError,
     NoBrokersAvailableError,
     RaftlogError,
     RequestTimedOutError,
@@ -104,7 +105,11 @@ class Calls:
             request = call.request(self._exchange.next_id(), target[1])
             done = partial(self._answered, call, target[0])
             deadline_s = min(call.deadline_s, now_s + call.attempt_s)
-            call.asking = self._exchange.ask(target[0], request, done, now_s=now_s, deadline_s=deadline_s)
+            try:
+                call.asking = self._exchange.ask(target[0], request, done, now_s=now_s, deadline_s=deadline_s)
+            except OverflowError:
+                call.future.set_exception(InvalidRequestError(f"{call.what}: a number is too large for any field"))
+                return float("inf")
         if not call.asking:
             # Whoever is asked for may have moved while nobody was looking.
             call.retry_s = now_s + call.backoff_s

@@ -19,7 +19,7 @@ from raftlog.client.group_reader import ConsumerGroupMetadata, GroupReader, OnCo
 from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
 from raftlog.client.turns import Turns
 from raftlog.errors import NoBrokersAvailableError, RaftlogError, RequestTimedOutError
-from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
+from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS, OFFSET_MAX
 from raftlog.types import TopicPartition
 
 
@@ -201,8 +201,8 @@ class Consumer:
     # --- positions ---------------------------------------------------------------------------
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """The next record polled is the one at `offset`, or as auto_offset_reset says when there is none."""
-        if offset < 0:
-            raise ValueError(f"an offset is not negative: {offset}")
+        if not 0 <= offset <= OFFSET_MAX:
+            raise ValueError(f"an offset is between 0 and 2**63 - 1, not {offset}")
         self._move([partition], offset, None)
 
     def seek_to_beginning(self, *partitions: TopicPartition) -> None:

@@ -21,7 +21,7 @@ from raftlog.client.group import Group
 from raftlog.client.group_offsets import OffsetAndMetadata, Offsets, lost_error, read_offsets
 from raftlog.client.membership import Phase
 from raftlog.errors import CommitFailedError, FencedInstanceIdError, RaftlogError
-from raftlog.limits import GIVE_UP_COMMIT_S, LEAVE_S
+from raftlog.limits import GIVE_UP_COMMIT_S, LEAVE_S, OFFSET_MAX
 from raftlog.types import TopicPartition
 
 LOGGER = logging.getLogger(__name__)
@@ -299,8 +299,8 @@ class GroupReader:
 
 def _offset(found: int | OffsetAndMetadata) -> OffsetAndMetadata:
     offset = found if isinstance(found, OffsetAndMetadata) else OffsetAndMetadata(found)
-    if offset.offset < 0:
-        raise ValueError(f"an offset is not negative: {offset.offset}")
+    if not 0 <= offset.offset <= OFFSET_MAX:
+        raise ValueError(f"an offset is between 0 and 2**63 - 1, not {offset.offset}")
     return offset
 
 

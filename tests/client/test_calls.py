@@ -12,6 +12,7 @@ from raftlog.client.exchange import Answer, Request
 from raftlog.errors import (
     ClosedError,
     ErrorCode,
+    InvalidRequestError,
     InvalidTopicError,
     NoBrokersAvailableError,
     RequestTimedOutError,
@@ -31,9 +32,11 @@ class Calling(Cluster):
         self.calls = Calls(self.exchange, self.cache, self.refresher)
         self.maybe_done: list[bool] = []
 
-    def call(self, place: TopicPartition | str | None = PLACE, seconds: float = 5.0) -> Call:
+    def call(self, place: TopicPartition | str | None = PLACE, seconds: float = 5.0, timestamp_ms: int = -1) -> Call:
         def request(correlation_id: int, topic_id: bytes) -> Request:
-            return ListOffsetsRequest(correlation_id=correlation_id, topic_id=topic_id, partition=0, timestamp_ms=-1)
+            return ListOffsetsRequest(
+                correlation_id=correlation_id, topic_id=topic_id, partition=0, timestamp_ms=timestamp_ms
+            )
 
         def read(answer: Answer, _payload: bytes, maybe_done: bool) -> int:
             assert isinstance(answer, ListOffsetsResponse)
@@ -63,6 +66,17 @@ def test_the_leader_is_asked_and_its_answer_is_the_result() -> None:
     calling.answer_offsets(sent, 9)
     assert call.future.result(0) == 9
     assert calling.maybe_done == [False]
+
+
+def test_a_number_that_no_field_takes_is_an_error_and_ends_no_thread() -> None:
+    calling = Calling()
+    calling.know()
+    with pytest.raises(InvalidRequestError, match="too large"):
+        calling.call(timestamp_ms=10**30).future.result(0)
+    assert calling.wire.take() == []
+    call = calling.call()
+    calling.answer_offsets(calling.wire.take()[0], 9)
+    assert call.future.result(0) == 9
 
 
 def test_it_follows_the_leader() -> None:
