@@ -31,7 +31,6 @@ from raftlog.types import TopicPartition
 _VALUES_PER_PROCESS = 100_000_000
 _BATCH_RECORDS_MAX = 20
 _PAD = b" " + b"." * 80
-_DELIVERY_MS = 8_000  # shorter than most faults, so that clients see unknown outcomes too
 _POLL_MS = 300
 _GO_BACK = 0.01  # of the polls
 _FINAL_S = 120.0
@@ -74,7 +73,7 @@ def values_of(records: Iterable[ConsumerRecord]) -> list[list[int]]:
 def produce(client: Client) -> None:
     options, rng, recorder = client.options, client.rng, client.recorder
     next_value = options.process * _VALUES_PER_PROCESS
-    with Producer(options.bootstrap, delivery_timeout_ms=_DELIVERY_MS, linger_ms=0) as producer:
+    with Producer(options.bootstrap, delivery_timeout_ms=options.delivery_ms, linger_ms=0) as producer:
         began_s, sent = time.monotonic(), 0
         while client.goes_on(max(0.0, began_s + sent / options.rate - time.monotonic())):
             count = rng.randint(1, _BATCH_RECORDS_MAX)
@@ -224,6 +223,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--group")
     parser.add_argument("--rate", type=float, default=1000.0)
+    parser.add_argument("--delivery-ms", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     ROLES[options.role](Client(options))

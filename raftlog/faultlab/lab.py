@@ -109,6 +109,7 @@ class Lab:
         arguments = [sys.executable, "-m", "raftlog.faultlab.clients", role, "--process", str(number)]
         arguments += ["--history", str(self._file(f"{number}-{role}")), "--bootstrap", self._place.bootstrap]
         arguments += ["--topic", TOPIC, "--partitions", str(PARTITIONS), "--rate", str(self._place.pace.rate)]
+        arguments += ["--delivery-ms", str(int(1000 * self._place.pace.delivery_s))]
         arguments += ["--seed", str(self._seed * 1000 + number), "--group", GROUP]
         with open(self._place.directory / f"client-{number}-{role}.log", "wb") as log:
             client = subprocess.Popen(

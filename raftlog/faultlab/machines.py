@@ -93,7 +93,7 @@ class Machines:
 
     def __init__(self) -> None:
         self.root = vagrant_root()
-        folder = Path(os.environ.get("VAGRANT_DOTFILE_PATH") or self.root / ".vagrant")
+        self.folder = folder = Path(os.environ.get("VAGRANT_DOTFILE_PATH") or self.root / ".vagrant")
         identities = sorted(
             (path for provider in HYPERVISORS for path in folder.glob(f"machines/n*/{provider}/id")),
             key=lambda path: int(path.parts[-3].removeprefix("n")),

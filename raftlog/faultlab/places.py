@@ -32,6 +32,7 @@ class Pace(NamedTuple):
     patience_s: float = 120.0  # after healing, until all is whole
     rate: float = 400.0  # records that a producer sends in a second, at most
     command_s: float = 30.0  # until a raftlog command has ended
+    delivery_s: float = 8.0  # a send's; shorter than most faults, so that clients see unknown outcomes too
 
 
 class Place(ABC):

@@ -7,6 +7,7 @@ does.
 
 from __future__ import annotations
 
+import fcntl
 import random
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from raftlog.types import Flush
 _SEED_BITS = 32
 _BOOTING = Pace(patience_s=300.0)
 # Software stands in for the processor: twenty times slower, and a node has to boot before it can be whole.
-_EMULATED = Pace(patience_s=1200.0, rate=10.0, command_s=120.0)
+_EMULATED = Pace(patience_s=1200.0, rate=10.0, command_s=120.0, delivery_s=60.0)
 
 
 class VagrantPlace(Place):
@@ -51,11 +52,17 @@ class VagrantPlace(Place):
         return self._machines.bootstrap
 
     def open(self) -> None:
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "raftlog.faultlab.vagrant"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the lab
-        )
+        with open(self._machines.folder / "raftlog.lab", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError("another run has these VMs, or they are being healed after it") from None
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-m", "raftlog.faultlab.vagrant"],
+                stdin=subprocess.PIPE,
+                pass_fds=[lock.fileno()],  # the keeper's until it has ended
+                start_new_session=True,  # Ctrl-C is for the lab
+            )
         try:
             self._machines.heal()
             self._machines.learn_endpoints()

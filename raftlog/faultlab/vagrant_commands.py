@@ -125,9 +125,7 @@ def _await_whole(machines: Machines) -> int:
 def _status(options: _Options) -> int:
     machines = Machines()
     try:
-        for machine in machines.all:
-            state = machine.state()
-            print(f"{machine.name}  {state:8}{_inside(machine) if state == RUNNING else ''}")
+        print("\n".join(each(machines.all, _state)))
         machines.learn_endpoints()
     finally:
         machines.close()
@@ -136,10 +134,14 @@ def _status(options: _Options) -> int:
     return subprocess.run(command).returncode
 
 
-def _inside(machine: Machine) -> str:
+def _state(machine: Machine) -> str:
+    state = machine.state()
+    if state != RUNNING:
+        return f"{machine.name}  {state}"
     found = machine.ask("status")
     faults = f", upon it: {' '.join(found['faults'])}" if found["faults"] else ""
-    return f"node {found['service']}, clock off by {found['time_s'] - time.time():+.1f} s{faults}"
+    off_s = found["time_s"] - time.time()
+    return f"{machine.name}  {state}, node {found['service']}, clock off by {off_s:+.1f} s{faults}"
 
 
 def _logs(options: _Options) -> int:

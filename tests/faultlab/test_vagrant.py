@@ -121,7 +121,7 @@ def test_a_paused_vm_goes_on_with_the_true_time(vms: StandIns) -> None:
 def test_the_state_of_the_vms_is_told_with_the_faults_upon_them(vms: StandIns) -> None:
     vms.set_state("n3", "shut off")
     lines = script(vms, "status").stdout.splitlines()
-    assert lines[0].startswith("n1  running") and lines[0].endswith("upon it: clock-drift")
+    assert lines[0].startswith("n1  running, node active") and lines[0].endswith("upon it: clock-drift")
     assert lines[2].split() == ["n3", "off"]
 
 
@@ -219,6 +219,8 @@ def test_vms_are_healed_when_the_lab_is_killed(vms: StandIns, fresh_cluster: Clu
     process = subprocess.Popen(command, env=vms.environment, stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout is not None
     assert b"power-off" in process.stdout.readline()
+    second = subprocess.run(command, env=vms.environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (second.returncode, "another run has these VMs" in second.stderr) == (2, True)
     process.kill()
     process.communicate()
     deadline_s = time.monotonic() + 30
