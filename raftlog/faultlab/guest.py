@@ -34,7 +34,7 @@ _PROCESSES = Path("/sys/fs/cgroup/system.slice") / _SERVICE / "cgroup.procs"
 _SETTINGS = Path("/etc/raftlog/node.ini")
 _OPTIONS = Path("/etc/raftlog/lab.env")
 _WORKERS_S = 30.0
-_STEP_S = 0.05  # the steps of a clock that goes at another rate
+_STEP_S = 0.25  # of a clock that goes at another rate; each step wakes up whoever waits for a time of day
 _BANDS_MAX = 16  # of the prio qdisc: one for all that is not shaped, one for each node
 
 
