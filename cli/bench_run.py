@@ -92,13 +92,13 @@ def own_topic(admin: Admin, settings: Settings) -> Iterator[TopicMetadata]:
     if created.error_code:
         raise error_for(created.error_code, created.error_text)
     try:
-        yield _with_leaders(admin, name)
+        yield with_leaders(admin, name)
     finally:
         with contextlib.suppress(RaftlogError):  # what ends the run matters more
             admin.delete_topics([name])
 
 
-def _with_leaders(admin: Admin, name: str) -> TopicMetadata:
+def with_leaders(admin: Admin, name: str) -> TopicMetadata:
     end_s = time.monotonic() + _LEADERS_S
     while time.monotonic() < end_s:
         (topic,) = admin.describe_topics([name])
