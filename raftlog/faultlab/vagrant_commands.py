@@ -138,7 +138,10 @@ def _state(machine: Machine) -> str:
     state = machine.state()
     if state != RUNNING:
         return f"{machine.name}  {state}"
-    found = machine.ask("status")
+    try:
+        found = machine.ask("status")
+    except RaftlogError as error:
+        return f"{machine.name}  {state}, and does not answer: {error}"
     faults = f", upon it: {' '.join(found['faults'])}" if found["faults"] else ""
     off_s = found["time_s"] - time.time()
     return f"{machine.name}  {state}, node {found['service']}, clock off by {off_s:+.1f} s{faults}"
