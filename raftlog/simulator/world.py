@@ -197,6 +197,7 @@ class World:
             return
         except StorageError as error:
             self.note(f"n{machine.node_id} stops: {error}")
+            self.invariants.before_crash(machine)  # likewise: damage is found behind the answers of a turn
             machine.die(str(error))
             self._note_stop(machine)
             if isinstance(error, DiskFullError):

@@ -30,6 +30,7 @@ REGRESSIONS = {
     4026: "what reached a disk after its damage counted for nothing (of the simulator)",
     6126: "a leader whose log is not looked at, for a flipped bit, committed before others knew (of the simulator)",
     441: "a second flipped bit on a disk made the simulator forget the first, which nobody had found yet",
+    9948: "(simulator) what a follower had answered in the very turn in which it found damage did not count",
     5825: "retention took the epoch start of a leader that was none any more for committed, and its replica was stuck",
     4580: "a leader took the refusal of what it had sent in its last term for one of this, and asked for a new start",
     4339: "a reader took a batch with a latent flipped bit for good, where clients ask again (of the simulator)",
