@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from raftlog import errors
-from raftlog.config import check_topic_name
 
 _ADVICE: dict[type[errors.RaftlogError], str] = {
     errors.NoBrokersAvailableError: (
@@ -41,6 +40,8 @@ def explain_os_error(error: OSError) -> str:
 
 def unknown_topic(name: str) -> errors.RaftlogError:
     """For commands that know the name: the one command that helps, ready to be copied."""
+    from raftlog.config import check_topic_name  # not at `raftlog --help`, which would take twice as long
+
     try:
         check_topic_name(name, internal=True)
     except errors.InvalidTopicError as error:

@@ -349,7 +349,7 @@ class Noted
   def method_missing(name, *arguments, **options, &block)
     path = @path + [name.to_s.chomp("=")]
     scope = arguments.first.to_s if name == :define || name == :provider
-    @notes << [path.join("."), arguments, options] unless arguments.empty?
+    @notes << [path.join("."), arguments, options] unless arguments.empty? && options.empty?
     inner = Noted.new(scope ? path + [scope] : path, @notes)
     block.call(inner) if block
     inner
