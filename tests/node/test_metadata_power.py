@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
 
 from raftlog.controller import controller
-from raftlog.controller.decisions import Founder
-from raftlog.controller.image import Image
-from raftlog.node.controller_host import ControllerHost
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
 from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
 from raftlog.storage.simulated_disk import SimulatedFile
 from raftlog.types import Endpoint
-from tests.partition.harness import Cluster, Node
+from tests.node.hosts import Hosts
+from tests.partition.harness import Cluster
 
 _REGISTRATIONS = 12  # of one life: three snapshots, and each lets go what lies in front of it
 _FAILURES = 3
@@ -48,54 +46,20 @@ class Power:
                 raise PowerFailureError(name)
 
 
-class Metadata:
+class Metadata(Hosts):
     """Three replicas of the metadata log with their hosts, and what was acknowledged."""
 
     def __init__(self, power: Power) -> None:
         self.power = power
         self.asked = 0
         self.acknowledged: set[int] = set()
-        self.images: dict[int, Image] = {}
         # Small segments, so that a head can go.
-        self.cluster = Cluster(3, fail_point=power, retention_ms=-1, segment_bytes=1024)
-        self.start()
+        super().__init__(Cluster(3, fail_point=power, retention_ms=-1, segment_bytes=1024))
 
-    def start(self) -> None:
-        self.images.clear()
-        self.hosts = {node.node_id: self._host(node) for node in self.cluster.nodes.values()}
-        self.run(until=self.agree)
-
-    def _host(self, node: Node) -> ControllerHost:
-        def publish(image: Image) -> None:
-            self.images[node.node_id] = image
-
-        return ControllerHost(
-            replica=node.replica,
-            founders=[Founder(1, "directory", Endpoint("127.0.0.1", 7071))],
-            clock=self.cluster.clock,
-            answer=self._answered,
-            publish=publish,
-        )
-
-    def _answered(self, client: Hashable, response: Any) -> None:
+    def answered(self, client: Hashable, response: Any) -> None:
         if isinstance(response, RegisterNodeResponse) and not response.error_code:
             assert isinstance(client, int)
             self.acknowledged.add(client)
-
-    def agree(self) -> bool:
-        """Every image holds all of the log, and the cluster is founded."""
-        ends = {node.log.log_end_offset for node in self.cluster.nodes.values()}
-        images = self.images.values()
-        return len(images) == 3 and all(i.cluster_id for i in images) and {i.end_offset for i in images} == ends
-
-    def run(self, until: Callable[[], bool]) -> None:
-        for _ in range(400):
-            if until():
-                return
-            for host in self.hosts.values():
-                host.after_turn()
-            self.cluster.settle(0.05)
-        raise AssertionError("did not happen in time")
 
     def register(self) -> None:
         """One node more, from the request to the answer."""
