@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import signal
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -160,7 +159,6 @@ class HostPlace(Place):
 
     def kill(self, node_id: int) -> None:
         if self.is_up(node_id):
-            self._signal(node_id, signal.SIGCONT)
             self.cluster.kill(node_id)
 
     def stop(self, node_id: int) -> None:
@@ -178,34 +176,19 @@ class HostPlace(Place):
         """This machine has."""
 
     def pause(self, node_id: int) -> None:
-        self._signal(node_id, signal.SIGSTOP)
+        self.cluster.pause(node_id)
 
     def resume(self, node_id: int) -> None:
-        self._signal(node_id, signal.SIGCONT)
+        self.cluster.resume(node_id)
 
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
         deadline_s = time.monotonic() + _WORKERS_S
-        while not (workers := self._family(node_id)[1:]) and time.monotonic() < deadline_s:
+        while not (workers := self.cluster.workers(node_id)) and time.monotonic() < deadline_s:
             time.sleep(0.05)
         victim = rng.choice(workers)
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
         return f"process {victim.pid}"
-
-    def _family(self, node_id: int) -> list[psutil.Process]:
-        pid = self.cluster.pids.get(node_id)
-        if pid is None:
-            return []
-        try:
-            supervisor = psutil.Process(pid)
-            return [supervisor, *supervisor.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
-
-    def _signal(self, node_id: int, number: int) -> None:
-        for process in self._family(node_id):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
 
     # --- disks -----------------------------------------------------------------------------------
     def data(self, node_id: int) -> Path:

@@ -11,6 +11,7 @@ also when this process is killed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -97,15 +98,19 @@ class LocalCluster:
     def kill(self, node_id: int) -> None:
         """SIGKILL to the node; its workers die with it, and are gone when this returns."""
         process = self._processes[node_id]
-        workers = _family(process)
+        workers = descendants(process.pid)
         process.kill()
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if worker.status() == psutil.STATUS_STOPPED:
+                    worker.kill()  # a paused one cannot see that its parent has ended
         self._forget(node_id)
         psutil.wait_procs(workers, timeout=_KILL_WAIT_S)
 
     def stop(self, node_id: int) -> int:
         """SIGTERM; returns the exit code, once the workers are gone too."""
         process = self._processes[node_id]
-        workers = _family(process)
+        workers = descendants(process.pid)
         process.terminate()
         try:
             process.wait(_STOP_WAIT_S)
@@ -114,6 +119,26 @@ class LocalCluster:
         exit_code = self._forget(node_id)
         psutil.wait_procs(workers, timeout=_KILL_WAIT_S)
         return exit_code
+
+    def pause(self, node_id: int) -> None:
+        """SIGSTOP to the node and its workers, until `resume` or `kill`."""
+        self._signal(node_id, signal.SIGSTOP)
+
+    def resume(self, node_id: int) -> None:
+        self._signal(node_id, signal.SIGCONT)
+
+    def workers(self, node_id: int) -> list[psutil.Process]:
+        """What the node has started; none where it does not run."""
+        pid = self.pids.get(node_id)
+        return [] if pid is None else descendants(pid)
+
+    def _signal(self, node_id: int, number: int) -> None:
+        if node_id in self.pids:
+            workers = self.workers(node_id)
+            self._processes[node_id].send_signal(number)
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.send_signal(number)
 
     def wait_ready(self, node_ids: Iterable[int]) -> None:
         """Raises ConfigError when one ends instead, RequestTimedOutError when one takes too long."""
@@ -184,21 +209,20 @@ class LocalCluster:
 
     def close(self) -> None:
         """Stop what runs, all at once."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)  # a paused one could not stop
-                process.terminate()
+        for node_id in self.pids:
+            self.resume(node_id)  # a paused one could not stop
+            self._processes[node_id].terminate()
         for node_id in list(self._processes):
             self.stop(node_id)
 
 
-def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Everything that the node has started and that still runs."""
+def descendants(pid: int) -> list[psutil.Process]:
+    """Everything that the process has started and that still runs."""
     try:
-        family: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-    return family
+    return found
 
 
 def _free_endpoints(count: int) -> list[Endpoint]:

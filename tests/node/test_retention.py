@@ -58,9 +58,14 @@ def leader_of(cluster: LocalCluster, place: TopicPartition) -> int:
 
 
 def is_equal(cluster: LocalCluster, place: TopicPartition) -> bool:
+    """Every replica holds all that the leader has now. Statuses alone may all be from before the last record."""
+    with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
+        end = consumer.end_offsets([place])[place]
     found = statuses(cluster, place)
-    ends = {(s.log_start_offset, s.high_watermark, s.log_end_offset) for s in found}
-    return len(found) == len(cluster.endpoints) and len(ends) == 1 and not any(s.doubt for s in found)
+    starts = {s.log_start_offset for s in found}
+    ends = {s.high_watermark for s in found} | {s.log_end_offset for s in found}
+    whole = len(found) == len(cluster.endpoints) and not any(s.doubt for s in found)
+    return whole and len(starts) == 1 and ends == {end}
 
 
 def records_on_disk(cluster: LocalCluster, place: TopicPartition) -> list[dict[int, bytes | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -13,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from raftlog.errors import RaftlogError
+from raftlog.node.local import descendants
 
 HOST = "127.0.0.1"
 READY_S = 180.0  # a JVM or three Erlang nodes on a busy machine
@@ -40,13 +44,13 @@ class Servers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        families = [child for process, _ in self._processes for child in descendants(process.pid)]
         for process, _ in self._processes:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         for process, _ in self._processes:
             process.wait(_KILL_S)
+        psutil.wait_procs(families, timeout=_KILL_S)
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         log = self._directory / f"{name}.log"
