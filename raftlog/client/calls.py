@@ -56,6 +56,7 @@ class Call:
         self.attempt_s = attempt_s
         self.reads_refusals = reads_refusals
         self.future: Future[Any] = Future()
+        self.began_s = float("inf")  # set when the client's thread takes it up
         self.asking = False
         self.maybe_done = False
         self.retry_s = 0.0
@@ -82,7 +83,9 @@ class Calls:
     def step(self, now_s: float) -> float:
         self._now_s = now_s
         while self._new:
-            self._calls.append(self._new.popleft())
+            call = self._new.popleft()
+            call.began_s = now_s
+            self._calls.append(call)
         if not self._calls:
             return float("inf")
         next_s = float("inf")
@@ -132,7 +135,7 @@ class Calls:
         self._refresher.want_topic(topic)
         if topic in self._cache.topics and partition >= len(self._cache.topics[topic].partitions):
             call.future.set_exception(UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
-        elif now_s - self._cache.unknown_since_s.get(topic, now_s) >= TOPIC_UNKNOWN_S:
+        elif now_s - self._refresher.unknown_since_s(topic, call.began_s) >= TOPIC_UNKNOWN_S:
             call.future.set_exception(UnknownTopicOrPartitionError(f"there is no topic {topic}"))
         leader = self._cache.leader(topic, partition)
         return None if leader is None else (leader.endpoint, leader.topic_id)

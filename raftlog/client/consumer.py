@@ -17,6 +17,7 @@ from raftlog.client.group_offsets import OffsetAndMetadata
 from raftlog.client.group_options import GroupOptions
 from raftlog.client.group_reader import ConsumerGroupMetadata, GroupReader, OnCommit, OnPartitions
 from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
+from raftlog.client.topic_wait import wait_for_partitions
 from raftlog.client.turns import Turns
 from raftlog.errors import NoBrokersAvailableError, RaftlogError, RequestTimedOutError
 from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS, OFFSET_MAX
@@ -189,14 +190,8 @@ class Consumer:
         return set(self._fetcher.states)
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
-        """None when there is no such topic. Raises NoBrokersAvailableError."""
-        self._engine.refresher.want_topic(topic)
-        self._engine.wake()
-        cache = self._engine.cache
-        if not self._engine.wait_for(lambda: topic in cache.topics or topic in cache.unknown_since_s, self._timeout_s):
-            raise NoBrokersAvailableError(f"nothing was heard of topic {topic} within {self._timeout_s:g} s")
-        known = cache.topics.get(topic)
-        return None if known is None else set(known.partitions)
+        """None when there is no such topic, which takes seconds to be sure of. Raises NoBrokersAvailableError."""
+        return wait_for_partitions(self._engine, topic, self._timeout_s)
 
     # --- positions ---------------------------------------------------------------------------
     def seek(self, partition: TopicPartition, offset: int) -> None:

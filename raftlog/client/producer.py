@@ -13,6 +13,7 @@ from raftlog.client.numbering import ProducerIds
 from raftlog.client.partitioners import Partitioner, PartitionFunction, partitioner_named
 from raftlog.client.pending import PendingBatch, RecordFuture
 from raftlog.client.sender import Sender
+from raftlog.client.topic_wait import wait_for_topic
 from raftlog.clock import SystemClock
 from raftlog.config import check_topic_name
 from raftlog.errors import (
@@ -21,7 +22,7 @@ from raftlog.errors import (
     NoBrokersAvailableError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S, TOPIC_UNKNOWN_S
+from raftlog.limits import PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S
 from raftlog.record.batch import HEADER_BYTES, Headers
 from raftlog.record.compression import COMPRESSIONS
 
@@ -235,11 +236,8 @@ class Producer:
         version = self._cache.version
         topic = self._cache.topics.get(name)
         if topic is None:
-            self._wait_for_topic(name, self._block_s(max_block_ms))
-            version = self._cache.version
-            topic = self._cache.topics.get(name)
-            if topic is None:
-                raise UnknownTopicOrPartitionError(f"topic {name} was deleted")
+            check_topic_name(name)
+            topic = wait_for_topic(self._engine, name, self._block_s(max_block_ms))
         old = self._targets.get(name)
         partitioner = partitioner_named(self._partitioner) if old is None else old.partitioner
         if old is not None and old.partitions == topic.partitions:
@@ -249,29 +247,6 @@ class Producer:
         target = _Target(version, topic.partitions, lanes, partitioner, topic.max_record_bytes)
         self._targets[name] = target
         return target
-
-    def _wait_for_topic(self, name: str, max_block_s: float) -> None:
-        check_topic_name(name)
-        refresher = self._engine.refresher
-        refresher.want_topic(name)
-        refresher.want()
-        self._engine.wake()
-
-        def decided() -> bool:
-            if name in self._cache.topics:
-                return True
-            since_s = self._cache.unknown_since_s.get(name)
-            if since_s is not None and time.monotonic() - since_s >= TOPIC_UNKNOWN_S:
-                return True
-            refresher.want()
-            self._engine.wake()
-            return False
-
-        self._engine.wait_for(decided, max_block_s)
-        if name in self._cache.unknown_since_s:
-            raise UnknownTopicOrPartitionError(f"there is no topic {name}")
-        if name not in self._cache.topics:
-            raise NoBrokersAvailableError(f"nothing was heard of topic {name} within {max_block_s:g} s")
 
     def _target_with(self, name: str, partition: int, max_block_ms: float | None) -> _Target:
         """Partitions may have been added since metadata was last asked for."""

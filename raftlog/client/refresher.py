@@ -78,6 +78,15 @@ class Refresher:
             self._topics = self._topics | {name}
         self._urgent = True
 
+    def unknown_since_s(self, name: str, asked_s: float) -> float:
+        """Since when, at the earliest `asked_s`, nobody has known the topic; infinite before an answer has said so.
+
+        Answers to what was asked before `asked_s` do not count: the topic may have been made since. From any thread.
+        """
+        if self.answered_s < asked_s:
+            return float("inf")
+        return max(asked_s, self._cache.unknown_since_s.get(name, float("inf")))
+
     def endpoints(self) -> list[Endpoint]:
         """Nodes in the order in which they are tried: living ones, the bootstrap addresses, the rest."""
         nodes = sorted(self._cache.nodes, key=lambda node: not node.alive)
@@ -138,11 +147,11 @@ class Refresher:
     def _answered(self, answer: Answer | None, _payload: bytes) -> None:
         self._asking = False
         if isinstance(answer, MetadataResponse) and not answer.error_code:
-            self.answered_s = self._asked_s
             # Where all topics were asked for, what is not named is not there.
             expected = {*(self._topics or ()), *self._cache.topics} if self._asked_all else ()
             self.all_answered = self.all_answered or self._asked_all
             self._cache.update(answer, self._asked_s, expected)
+            self.answered_s = self._asked_s  # AFTER the update: who sees it finds there what was answered
         else:
             # Nobody there, or a node that does not know the cluster yet: the next one is asked.
             self._wanted = True

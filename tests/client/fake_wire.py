@@ -96,6 +96,7 @@ class Cluster:
         """A node has answered that it knows no topic t."""
         gone = TopicMetadata(name="t", topic_id=b"", error_code=3, partitions=[], config={})
         self.cache.update(MetadataResponse(correlation_id=0, topics=[gone]), self.now_s)
+        self.refresher.answered_s = self.now_s
 
     def lose(self, endpoint: Endpoint) -> None:
         self.exchange.lost(endpoint)

@@ -156,6 +156,19 @@ def test_an_unknown_topic_ends_before_its_time() -> None:
     assert isinstance(call.future.exception(0), UnknownTopicOrPartitionError)
 
 
+def test_that_a_topic_was_unknown_before_the_call_says_nothing() -> None:
+    calling = Calling()
+    calling.know_nothing()
+    calling.now_s += 60.0
+    call = calling.call(seconds=60.0)
+    calling.run(TOPIC_UNKNOWN_S + 0.2)
+    assert not call.future.done()
+    calling.know()
+    calling.run(1.0)
+    calling.answer_offsets(calling.wire.take(ListOffsetsRequest)[0], 9)
+    assert call.future.result(0) == 9
+
+
 def test_a_partition_that_is_not_there_is_an_error_at_once() -> None:
     calling = Calling()
     calling.know()

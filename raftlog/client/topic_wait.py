@@ -1,0 +1,44 @@
+"""Waiting for a topic that the metadata does not have, for users' threads. Decides nothing about those that it has."""
+
+from __future__ import annotations
+
+import time
+
+from raftlog.client.engine import Engine
+from raftlog.client.metadata import Topic
+from raftlog.errors import NoBrokersAvailableError, UnknownTopicOrPartitionError
+from raftlog.limits import TOPIC_UNKNOWN_S
+
+
+def wait_for_topic(engine: Engine, name: str, timeout_s: float) -> Topic:
+    """The topic as soon as some node knows it; at once where one has said so already.
+
+    Raises UnknownTopicOrPartitionError once nobody has known it for TOPIC_UNKNOWN_S of this wait, or at its end, and
+    NoBrokersAvailableError when nobody has said anything until then; ClosedError.
+    """
+    cache, refresher = engine.cache, engine.refresher
+    refresher.want_topic(name)
+    began_s = time.monotonic()
+
+    def decided() -> bool:
+        if name in cache.topics or time.monotonic() - refresher.unknown_since_s(name, began_s) >= TOPIC_UNKNOWN_S:
+            return True
+        refresher.want()
+        engine.wake()
+        return False
+
+    engine.wait_for(decided, timeout_s)
+    topic = cache.topics.get(name)
+    if topic is not None:
+        return topic
+    if refresher.unknown_since_s(name, began_s) < float("inf"):
+        raise UnknownTopicOrPartitionError(f"there is no topic {name}")
+    raise NoBrokersAvailableError(f"nothing was heard of topic {name} within {timeout_s:g} s")
+
+
+def wait_for_partitions(engine: Engine, topic: str, timeout_s: float) -> set[int] | None:
+    """None where `wait_for_topic` raises UnknownTopicOrPartitionError."""
+    try:
+        return set(wait_for_topic(engine, topic, timeout_s).partitions)
+    except UnknownTopicOrPartitionError:
+        return None
