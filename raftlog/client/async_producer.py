@@ -25,6 +25,7 @@ class AsyncProducer:
         self._producer: Producer | None = None
         self._waiting: dict[PendingBatch, list[tuple[RecordFuture, asyncio.Future[RecordMetadata]]]] = {}
         self._slow = asyncio.Lock()
+        self._slow_sends = 0  # those that hold the lock or wait for it: handed over, it is free for a moment
 
     async def start(self) -> None:
         """Raises NoBrokersAvailableError as Producer does."""
@@ -48,12 +49,16 @@ class AsyncProducer:
         assert producer is not None, "start it first"
         # Behind those who wait already, so that nothing is overtaken.
         sent = None
-        if not self._slow.locked() and producer.knows(topic, partition):
+        if not self._slow_sends and producer.knows(topic, partition):
             with contextlib.suppress(BufferExhaustedError):
                 sent = producer.send(topic, value, key, headers, partition, timestamp_ms, max_block_ms=0)
         if sent is None:
-            async with self._slow:
-                sent = await asyncio.to_thread(producer.send, topic, value, key, headers, partition, timestamp_ms)
+            self._slow_sends += 1
+            try:
+                async with self._slow:
+                    sent = await asyncio.to_thread(producer.send, topic, value, key, headers, partition, timestamp_ms)
+            finally:
+                self._slow_sends -= 1
         return self._watch(sent)
 
     def _watch(self, sent: RecordFuture) -> asyncio.Future[RecordMetadata]:
