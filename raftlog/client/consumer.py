@@ -100,7 +100,6 @@ class Consumer:
         self._max_poll_records = max_poll_records
         self._consumer_timeout_s = float("inf") if consumer_timeout_ms is None else consumer_timeout_ms / 1000
         self._iterator: Iterator[ConsumerRecord] | None = None
-        self._closed = False
         self.on_data: Callable[[], None] | None = None  # told, in the client's thread, that a poll may succeed
         self._engine = Engine(bootstrap_servers, client_id, frozenset(topics))
         self._queries = OffsetQueries(self._engine, self._timeout_s)
@@ -223,18 +222,19 @@ class Consumer:
     def position(self, partition: TopicPartition) -> int:
         """The offset of the next record that will be handed out. Waits for a reset that is under way.
 
-        Raises the partition's error if it has one, and RequestTimedOutError after request_timeout_ms.
+        Raises the partition's error if it has one, RequestTimedOutError after request_timeout_ms, and ClosedError.
         """
         with self._fetcher.lock:
             state = self._state(partition)
             if state.position is None:
                 self._fetcher.changed.wait_for(
-                    lambda: state.position is not None or state.error is not None or self._closed, self._timeout_s
+                    lambda: state.position is not None or state.error is not None or self._engine.ends, self._timeout_s
                 )
             if state.position is not None:
                 return state.position
             if state.error is not None:
                 raise state.error
+            self._engine.check_open()
             unknown = self._fetcher.unknown_topic(time.monotonic())
             raise unknown or RequestTimedOutError(f"the position of {partition} is not known yet")
 
@@ -382,7 +382,6 @@ class Consumer:
             if self._group is not None and not was_closed:
                 self._group.close(commit=autocommit)
         finally:
-            self._closed = True
             self._engine.stop()
 
     def __enter__(self) -> Consumer:

@@ -75,6 +75,7 @@ class Engine:
         self._woken = False
         self._wake_lock = threading.Lock()
         self._stopping = False
+        self._bug: BaseException | None = None  # what ended the thread, if nobody asked for its end
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"{client_id}-network", daemon=True)
 
@@ -108,14 +109,17 @@ class Engine:
                     seen_version = self.cache.version
                     with self.metadata_changed:
                         self.metadata_changed.notify_all()
+        except BaseException as bug:
+            self._bug = bug
+            raise
         finally:
             self._end()
 
     def _end(self) -> None:
+        self._stopping = True  # BEFORE anybody is told: who looks shall see it
         for part in self._parts:
             part.abort()
         with self.metadata_changed:
-            self._stopping = True
             self.metadata_changed.notify_all()
         self._links.close()
         with self._wake_lock:
@@ -131,14 +135,25 @@ class Engine:
             self._thread.join()
 
     # --- waiting, for users' threads ---------------------------------------------------------
+    @property
+    def ends(self) -> bool:
+        """Nothing comes any more."""
+        return self._stopping
+
+    def check_open(self) -> None:
+        """Raises ClosedError."""
+        if self._bug is not None:
+            raise ClosedError(f"the client's thread has ended: {self._bug!r}")
+        if self._stopping:
+            raise ClosedError("the client is closed")
+
     def wait_for(self, found: Callable[[], bool], timeout_s: float) -> bool:
         """Until the metadata is such that `found()`; False after `timeout_s`. Raises ClosedError."""
         with self.metadata_changed:
             self.metadata_changed.wait_for(lambda: self._stopping or found(), timeout_s)
             if found():
                 return True
-            if self._stopping:
-                raise ClosedError("the client is closed")
+            self.check_open()
             return False
 
     def wait_for_cluster(self, timeout_s: float) -> None:

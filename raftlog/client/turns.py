@@ -98,6 +98,7 @@ class Turns:
         return found
 
     def _raise_errors(self, states: list[PartitionState]) -> None:
+        self._engine.check_open()
         for state in states:
             if state.error is not None and not state.has_records():
                 error, state.error = state.error, None
