@@ -41,6 +41,11 @@ class Channel:
             raise RaftlogError(f"{self._name}: {answer['error']}")
         return answer["value"]
 
+    def connect(self) -> None:
+        """The first request does it; do it before one that would be old by the time that takes."""
+        if self._process is None:
+            self._open()
+
     def command(self, remote: str) -> list[str]:
         """What runs this there."""
         settings = ("BatchMode=yes", f"ConnectTimeout={_CONNECT_S:.0f}", "ServerAliveInterval=20")

@@ -85,6 +85,7 @@ class Machine:
         self._hypervisor.plug(self._identity, plugged)
 
     def set_clock(self, offset_s: float = 0.0, rate: float = 1.0) -> None:
+        self.channel.connect()
         self.ask("clock", time.time() + offset_s, rate)
 
 

@@ -107,8 +107,9 @@ def _up(options: _Options) -> int:
 
 
 def _vagrant(root: Path, *arguments: str) -> None:
+    quiet = [] if sys.stdout.isatty() else ["--no-tty"]  # a log has no use for progress bars
     try:
-        code = subprocess.run(["vagrant", *arguments], cwd=root).returncode
+        code = subprocess.run(["vagrant", *arguments, *quiet], cwd=root).returncode
     except FileNotFoundError:
         raise ConfigError("vagrant is not installed") from None
     if code:
