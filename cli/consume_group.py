@@ -97,11 +97,9 @@ class _Share(Reading):
         self._commit_due_s = time.monotonic() + _COMMIT_S
         if not self._written:
             return
-        if wait:
-            with contextlib.suppress(RaftlogError):
-                self.consumer.commit(dict(self._written))
-        else:
-            self.consumer.commit_async(dict(self._written))
+        commit = self.consumer.commit if wait else self.consumer.commit_async
+        with contextlib.suppress(RaftlogError):
+            commit(dict(self._written))
 
     def behind(self) -> list[TopicPartition]:
         ends, mine = self.ends or {}, self.consumer.assignment()

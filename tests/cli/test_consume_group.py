@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import time
 
 import pytest
 
+import raftlog
+from raftlog import TopicPartition
 from raftlog.node.local import LocalCluster
+from raftlog_cli.consume_group import consume_in_group
+from raftlog_cli.copying import Start
+from raftlog_cli.record_format import Consumed
 from tests.cli.command import run, start, unique
 
 
@@ -82,6 +88,29 @@ def test_members_share_and_ctrl_c_commits_what_was_written(cluster: LocalCluster
     assert sorted(b"".join(outputs).split(), key=int) == lines
     assert lag(cluster, group) == 0
     assert consumed(cluster, topic, group, "--from", "beginning") == []
+
+
+def test_a_member_that_could_not_write_for_too_long_writes_once_more_and_goes_on(
+    cluster: LocalCluster,
+    topic: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """As one whose reader is a pager that nobody looks at: its partitions are others' by the time it could commit."""
+    monkeypatch.setattr(raftlog, "Consumer", functools.partial(raftlog.Consumer, max_poll_interval_ms=1000))
+    lines, group = produce(cluster, topic, 0, 9), unique("left-alone")
+    places = [TopicPartition(topic, number) for number in range(3)]
+    stalls = iter([2.0])
+
+    def format_value(record: Consumed) -> bytes:
+        time.sleep(next(stalls, 0))
+        return (record.value or b"") + b"\n"
+
+    consume_in_group(cluster.bootstrap, group, places, Start("beginning", None), True, format_value, None)
+    written = capsysbinary.readouterr().out.split()
+    assert len(written) > len(lines)
+    assert sorted(set(written), key=int) == lines
+    assert lag(cluster, group) == 0
 
 
 def run_json(cluster: LocalCluster, *arguments: str) -> dict[str, list[dict[str, object]]]:
