@@ -181,6 +181,7 @@ class PartitionLog(CleaningLog):
         if index > self.last_index:
             return
         self._check_may_cut(index)
+        self.abandon_compaction()  # BEFORE a segment that it rewrites may be the active one again
         end_offset = self.offset_after(index - 1)
         batch_index = self._epochs.next_batch_index(index)
         place = self._place_to_cut(batch_index) if batch_index <= self.last_index else None

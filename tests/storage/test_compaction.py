@@ -261,6 +261,36 @@ def test_a_pass_ends_when_its_segments_are_deleted_or_left_behind() -> None:
     assert not [path for path in machine.disk.files() if path.endswith(compaction.CLEANED)]
 
 
+@pytest.mark.parametrize("slices", range(12))
+def test_a_closed_segment_that_a_truncation_makes_active_again_keeps_what_is_appended_to_it(slices: int) -> None:
+    """An isolated leader rolls and appends, compacts what is committed, and then meets the leader of a newer term."""
+    machine = _machine(4096)
+    log = machine.open()
+    _write(log, *([(b"k%d" % (n % 3), b"%d" % n + bytes(50))] for n in range(12)))
+    committed = log.last_index
+    log._roll_next = True
+    frame, header = keyed_batch([(b"not committed", b"x")])
+    log.append_as_leader([frame], [header], log.last_term)
+    log.persist()
+    log.begin_compaction(_END, machine.clock.wall_ms())
+    assert log.is_compacting
+    for _ in range(slices):
+        log.compact(500, machine.clock.wall_ms())
+    log.set_term(2, -1)
+    log.truncate_from(committed + 1)
+    log.append_epoch_start(2)
+    frame, header = keyed_batch([(b"acknowledged", b"in term 2")])
+    log.append_as_leader([frame], [header], 2)
+    log.persist()
+    acknowledged = log.last_index
+    while log.is_compacting:
+        log.compact(500, machine.clock.wall_ms())
+    machine.kill()
+    log = machine.open()
+    assert (log.last_index, log.doubt) == (acknowledged, Doubt.NONE)
+    assert _records(log)[log.log_end_offset - 1] == (b"acknowledged", b"in term 2")
+
+
 def test_a_topic_that_only_deletes_is_never_compacted() -> None:
     machine = Machine()
     log = machine.open()
