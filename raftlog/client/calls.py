@@ -110,8 +110,8 @@ class Calls:
             deadline_s = min(call.deadline_s, now_s + call.attempt_s)
             try:
                 call.asking = self._exchange.ask(target[0], request, done, now_s=now_s, deadline_s=deadline_s)
-            except OverflowError:
-                call.future.set_exception(InvalidRequestError(f"{call.what}: a number is too large for any field"))
+            except InvalidRequestError as error:
+                call.future.set_exception(InvalidRequestError(f"{call.what}: {error}"))
                 return float("inf")
         if not call.asking:
             # Whoever is asked for may have moved while nobody was looking.

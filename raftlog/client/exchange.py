@@ -135,12 +135,16 @@ class Exchange:
     ) -> bool:
         """False, and `done` is never called, when it cannot be sent now.
 
-        `done` None: no answer is expected. After `overdue_s` `expire` says that someone is silent.
+        `done` None: no answer is expected. After `overdue_s` `expire` says that someone is silent. Raises
+        InvalidRequestError for what no bytes say: a number too large for any field, half a surrogate pair.
         """
         if endpoint not in self._greeted and not self._greet(endpoint):
             return False
-        frames = [codec.encode(request)] if payload is None else [codec.encode(request), payload]
-        if not self._wire.send(endpoint, frames):
+        try:
+            header = codec.encode(request)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise InvalidRequestError(f"what cannot be encoded: {error}") from None
+        if not self._wire.send(endpoint, [header] if payload is None else [header, payload]):
             return False
         if done is not None:
             asked = self._asked.setdefault(endpoint, {})
