@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from raftlog.client import given
 from raftlog.client.asking import expect, result_of
 from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.exchange import Answer, Request
@@ -156,7 +157,7 @@ class Admin(GroupAdmin):
         # Looked up once: a second attempt must not delete what came after the first.
         ends = [place for place, offset in offsets.items() if offset == HIGH_WATERMARK]
         offsets = {**offsets, **self.list_offsets(dict.fromkeys(ends, LATEST_TIMESTAMP))}
-        calls = {place: _delete_call(TopicPartition(*place), offset, deadline_s) for place, offset in offsets.items()}
+        calls = {place: _delete_call(place, offset, deadline_s) for place, offset in offsets.items()}
         for call in calls.values():
             self._engine.submit(call)
         return {place: result_of(call) for place, call in calls.items()}
@@ -226,6 +227,8 @@ class Admin(GroupAdmin):
 
 
 def _delete_call(place: TopicPartition, offset: int, deadline_s: float) -> Call:
+    place = given.place(place)
+
     def request(correlation_id: int, topic_id: bytes) -> Request:
         return DeleteRecordsRequest(
             correlation_id=correlation_id,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
+from raftlog.client import given
 from raftlog.client.bounds import list_offsets_call
 from raftlog.client.calls import Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
@@ -27,11 +28,12 @@ class Asking:
         client_id: str = "raftlog-admin",
     ) -> None:
         """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
-        self._timeout_s = request_timeout_ms / 1000
+        self._timeout_s = given.seconds("request_timeout_ms", request_timeout_ms)
+        bootstrap_timeout_s = given.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
         self._engine = Engine(bootstrap_servers, client_id, frozenset())
         self._engine.start()
         try:
-            self._engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
+            self._engine.wait_for_cluster(bootstrap_timeout_s)
         except NoBrokersAvailableError:
             self.close()
             raise
@@ -43,7 +45,7 @@ class Asking:
         """
         deadline_s = time.monotonic() + self._timeout_s
         calls = {
-            place: list_offsets_call(TopicPartition(*place), timestamp_ms, deadline_s=deadline_s, linearizable=True)
+            place: list_offsets_call(place, timestamp_ms, deadline_s=deadline_s, linearizable=True)
             for place, timestamp_ms in timestamps_ms.items()
         }
         for call in calls.values():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+
+from raftlog.client import given
 from raftlog.client.calls import Call
 from raftlog.client.exchange import Answer, Request
 from raftlog.errors import InvalidRequestError
@@ -13,7 +16,12 @@ from raftlog.types import TopicPartition
 def list_offsets_call(
     place: TopicPartition, timestamp_ms: int, *, deadline_s: float, linearizable: bool = False
 ) -> Call:
-    """Its result is a ListOffsetsResponse. `timestamp_ms` and `linearizable` as in ListOffsetsRequest."""
+    """Its result is a ListOffsetsResponse. `timestamp_ms` and `linearizable` as in ListOffsetsRequest.
+
+    Raises TypeError, ValueError.
+    """
+
+    place, timestamp_ms = given.place(place), operator.index(timestamp_ms)
 
     def request(correlation_id: int, topic_id: bytes) -> Request:
         return ListOffsetsRequest(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
+from raftlog.client import given
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.fetched import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
@@ -20,7 +21,7 @@ from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
 from raftlog.client.topic_wait import wait_for_partitions
 from raftlog.client.turns import Turns
 from raftlog.errors import NoBrokersAvailableError, RaftlogError, RequestTimedOutError
-from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS, OFFSET_MAX
+from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
 from raftlog.types import TopicPartition
 
 
@@ -77,12 +78,16 @@ class Consumer:
         bootstrap_timeout_ms: float = 10_000,
         client_id: str = "raftlog-consumer",
     ) -> None:
-        """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
+        """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; TypeError, ValueError."""
         if auto_offset_reset not in (EARLIEST, LATEST, "none"):
             raise ValueError(f"auto_offset_reset is earliest, latest or none, not {auto_offset_reset!r}")
-        if min(fetch_min_bytes, max_partition_fetch_bytes, fetch_max_bytes, max_poll_records) < 1:
-            raise ValueError("fetch sizes and max_poll_records are at least 1")
-        self._timeout_s = request_timeout_ms / 1000
+        fetch_min_bytes = given.number("fetch_min_bytes", fetch_min_bytes, 1)
+        fetch_max_wait_ms = given.number("fetch_max_wait_ms", fetch_max_wait_ms)
+        max_partition_fetch_bytes = given.number("max_partition_fetch_bytes", max_partition_fetch_bytes, 1)
+        fetch_max_bytes = given.number("fetch_max_bytes", fetch_max_bytes, 1)
+        self._max_poll_records = given.number("max_poll_records", max_poll_records, 1)
+        self._timeout_s = given.seconds("request_timeout_ms", request_timeout_ms)
+        bootstrap_timeout_s = given.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
         options = group_id is not None and GroupOptions(
             group_id=group_id,
             group_instance_id=group_instance_id,
@@ -97,18 +102,17 @@ class Consumer:
         )
         if options:
             options.check()
-        self._max_poll_records = max_poll_records
         self._consumer_timeout_s = float("inf") if consumer_timeout_ms is None else consumer_timeout_ms / 1000
         self._iterator: Iterator[ConsumerRecord] | None = None
         self.on_data: Callable[[], None] | None = None  # told, in the client's thread, that a poll may succeed
-        self._engine = Engine(bootstrap_servers, client_id, frozenset(topics))
+        self._engine = Engine(bootstrap_servers, client_id, frozenset(map(given.text, topics)))
         self._queries = OffsetQueries(self._engine, self._timeout_s)
         self._fetcher = Fetcher(
             self._engine.exchange,
             self._engine.cache,
             self._engine.refresher,
             reset_policy=auto_offset_reset,
-            min_bytes=fetch_min_bytes,
+            min_bytes=min(fetch_min_bytes, FETCH_BYTES_MAX),
             max_wait_ms=min(fetch_max_wait_ms, FETCH_WAIT_MAX_MS),
             partition_bytes=min(max_partition_fetch_bytes, FETCH_BYTES_MAX),
             buffer_bytes=fetch_max_bytes,
@@ -125,7 +129,7 @@ class Consumer:
         if topics:
             self.subscribe(topics)
         try:
-            self._engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
+            self._engine.wait_for_cluster(bootstrap_timeout_s)
         except NoBrokersAvailableError:
             self.close()
             raise
@@ -153,7 +157,7 @@ class Consumer:
         """
         if isinstance(topics, str):
             raise ValueError("topics is a list of names")
-        names = tuple(topics)
+        names = tuple(map(given.text, topics))
         if self._group is not None:
             if bool(names) == (pattern is not None):
                 raise ValueError("subscribe to topics, or to a pattern")
@@ -175,11 +179,12 @@ class Consumer:
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """These partitions and no others; those that stay keep their position. Leaves the group."""
+        places = [given.place(place) for place in partitions]
         if self._group is not None:
             self._group.unsubscribe()
         with self._fetcher.lock:
             self._fetcher.subscribed = ()
-            self._fetcher.assign([TopicPartition(*place) for place in partitions])
+            self._fetcher.assign(places)
         if self._group is not None:
             self._group.wake()
         self._engine.wake()
@@ -195,9 +200,7 @@ class Consumer:
     # --- positions ---------------------------------------------------------------------------
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """The next record polled is the one at `offset`, or as auto_offset_reset says when there is none."""
-        if not 0 <= offset <= OFFSET_MAX:
-            raise ValueError(f"an offset is between 0 and 2**63 - 1, not {offset}")
-        self._move([partition], offset, None)
+        self._move([partition], given.offset(offset), None)
 
     def seek_to_beginning(self, *partitions: TopicPartition) -> None:
         """These, or all that are assigned."""

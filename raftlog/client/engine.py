@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
+from raftlog.client import given
 from raftlog.client.calls import Call, Calls
 from raftlog.client.exchange import Exchange
 from raftlog.client.links import Links
@@ -63,7 +64,9 @@ class Engine:
     """`topics`: those whose metadata is kept fresh (None: all). Start it once the parts are in."""
 
     def __init__(self, bootstrap_servers: str | Sequence[str], client_id: str, topics: frozenset[str] | None) -> None:
+        """Raises TypeError, ValueError."""
         self.bootstrap = parse_bootstrap(bootstrap_servers)
+        given.text(client_id)
         self._wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._links = Links(self._wakeup_fd)
         self.cache = MetadataCache()

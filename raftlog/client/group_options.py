@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from raftlog.client import given
 from raftlog.client.assignors import ASSIGNORS
 from raftlog.client.engine import Engine
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Group
 from raftlog.client.group_reader import GroupReader
 from raftlog.client.membership import Membership
+
+_NEVER_MS = float("inf")
 
 
 class GroupOptions(NamedTuple):
@@ -26,15 +29,17 @@ class GroupOptions(NamedTuple):
     request_timeout_s: float
 
     def check(self) -> None:
-        """Raises ValueError."""
+        """Raises TypeError, ValueError."""
+        for name in (self.group_id, self.group_instance_id or ""):
+            given.text(name)
         strategies = self.partition_assignment_strategy
         unknown = [name for name in strategies if name not in ASSIGNORS]
         if isinstance(strategies, str) or unknown or not strategies:
             raise ValueError(f"partition_assignment_strategy is a list of {', '.join(ASSIGNORS)}, not {strategies!r}")
-        if not 0 < self.heartbeat_interval_ms < self.session_timeout_ms:
-            raise ValueError("heartbeat_interval_ms is above 0 and below session_timeout_ms")
-        if self.max_poll_interval_ms < 1 or self.auto_commit_interval_ms < 0:
-            raise ValueError("max_poll_interval_ms is at least 1, auto_commit_interval_ms at least 0")
+        if not 0 < self.heartbeat_interval_ms < self.session_timeout_ms < _NEVER_MS:
+            raise ValueError("heartbeat_interval_ms is above 0 and below session_timeout_ms, which ends")
+        if not (1 <= self.max_poll_interval_ms < _NEVER_MS and 0 <= self.auto_commit_interval_ms < _NEVER_MS):
+            raise ValueError("max_poll_interval_ms is at least 1, auto_commit_interval_ms at least 0, and both end")
 
     def open(self, engine: Engine, fetcher: Fetcher) -> tuple[Group, GroupReader]:
         """A part for the engine, and a face for the user's thread."""

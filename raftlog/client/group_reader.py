@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
+from raftlog.client import given
 from raftlog.client.asks import Lost, Take, Task
 from raftlog.client.engine import Engine
 from raftlog.client.fetcher import Fetcher
@@ -21,7 +22,7 @@ from raftlog.client.group import Group
 from raftlog.client.group_offsets import OffsetAndMetadata, Offsets, lost_error, read_offsets
 from raftlog.client.membership import Phase
 from raftlog.errors import CommitFailedError, FencedInstanceIdError, RaftlogError
-from raftlog.limits import GIVE_UP_COMMIT_S, LEAVE_S, OFFSET_MAX
+from raftlog.limits import GIVE_UP_COMMIT_S, LEAVE_S, OFFSET_METADATA_CHARS_MAX
 from raftlog.types import TopicPartition
 
 LOGGER = logging.getLogger(__name__)
@@ -235,12 +236,12 @@ class GroupReader:
 
         future.add_done_callback(done)
 
-    def _commit(self, given: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> tuple[Offsets, Future[None]]:
+    def _commit(self, wanted: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> tuple[Offsets, Future[None]]:
         with self._fetcher.lock:
-            if given is None:
+            if wanted is None:
                 offsets = self._positions()
             else:
-                offsets = {TopicPartition(*place): _offset(found) for place, found in given.items()}
+                offsets = {given.place(place): _offset(found) for place, found in wanted.items()}
             if self._subscribes and offsets:
                 lost = self._member.phase is Phase.OUT or not set(offsets) <= self._member.owned
                 if lost:
@@ -250,7 +251,7 @@ class GroupReader:
         return offsets, future
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
-        places = [TopicPartition(*place) for place in partitions]
+        places = [given.place(place) for place in partitions]
         with self._fetcher.lock:
             future = self._group.offsets.fetch(places, self._engine.now_s() + self._timeout_s)
         self.wake()
@@ -299,9 +300,9 @@ class GroupReader:
 
 def _offset(found: int | OffsetAndMetadata) -> OffsetAndMetadata:
     offset = found if isinstance(found, OffsetAndMetadata) else OffsetAndMetadata(found)
-    if not 0 <= offset.offset <= OFFSET_MAX:
-        raise ValueError(f"an offset is between 0 and 2**63 - 1, not {offset.offset}")
-    return offset
+    if len(given.text(offset.metadata)) > OFFSET_METADATA_CHARS_MAX:
+        raise ValueError(f"metadata of an offset has at most {OFFSET_METADATA_CHARS_MAX} characters")
+    return OffsetAndMetadata(given.offset(offset.offset), offset.metadata)
 
 
 def _log_failure(future: Future[Any]) -> None:

@@ -50,9 +50,7 @@ class OffsetQueries:
         deadline_s = time.monotonic() + self._timeout_s
         calls: dict[TopicPartition, Future[Any]] = {}
         for place, timestamp_ms in timestamps_ms.items():
-            call = list_offsets_call(
-                TopicPartition(*place), timestamp_ms, deadline_s=deadline_s, linearizable=linearizable
-            )
+            call = list_offsets_call(place, timestamp_ms, deadline_s=deadline_s, linearizable=linearizable)
             self._engine.submit(call)
             calls[place] = call.future
         return {place: self._engine.result(future) for place, future in calls.items()}

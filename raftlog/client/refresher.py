@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Sequence
 
+from raftlog.client import given
 from raftlog.client.exchange import Answer, Exchange
 from raftlog.client.metadata import MetadataCache
 from raftlog.limits import (
@@ -70,9 +71,13 @@ class Refresher:
             self._all = self._urgent = True
 
     def want_topic(self, name: str) -> None:
-        """Asks at once for a topic that no earlier question named. From any thread; wake the client AFTER it."""
+        """Asks at once for a topic that no earlier question named. From any thread; wake the client AFTER it.
+
+        Raises TypeError and ValueError for what is no text, which no question could name.
+        """
         if self._topics is None or name in self._topics:
             return
+        given.text(name)
         with self._topics_lock:
             # A new set, since the client's thread may be reading the old one.
             self._topics = self._topics | {name}

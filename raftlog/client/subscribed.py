@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
+from raftlog.client import given
 from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
 from raftlog.limits import TOPIC_UNKNOWN_S
@@ -27,9 +28,9 @@ class Subscribed:
         self._partitions: dict[str, tuple[bytes, int]] = {}
 
     def choose(self, names: Iterable[str], pattern: str | None) -> None:
-        """Raises ValueError for a pattern that is none."""
+        """Raises ValueError and TypeError for a pattern that is none."""
         try:
-            self._pattern = None if pattern is None else re.compile(pattern)
+            self._pattern = None if pattern is None else re.compile(given.text(pattern))
         except re.error as error:
             raise ValueError(f"{pattern!r} is not a pattern: {error}") from error
         self._names = tuple(names)

@@ -15,17 +15,22 @@ from tests.client.fake_node import fake_node
     [
         {"heartbeat_interval_ms": 45_000},
         {"heartbeat_interval_ms": 0},
+        {"session_timeout_ms": float("inf")},
         {"max_poll_interval_ms": 0},
+        {"max_poll_interval_ms": float("inf")},
+        {"max_poll_interval_ms": float("nan")},
         {"auto_commit_interval_ms": -1},
+        {"auto_commit_interval_ms": float("inf")},
         {"partition_assignment_strategy": []},
         {"partition_assignment_strategy": "range"},
         {"partition_assignment_strategy": ["sticky"]},
+        {"group_instance_id": "\udcff"},
     ],
     ids=str,
 )
 def test_settings_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        Consumer("t", bootstrap_servers="127.0.0.1:1", group_id="g", **options)
+        Consumer("t", bootstrap_servers="127.0.0.1:1", group_id="g", bootstrap_timeout_ms=100, **options)
 
 
 def test_what_needs_a_group_says_so() -> None:
