@@ -17,6 +17,7 @@ DECOMPRESSED_BYTES_MAX = 2 * RECORD_BYTES_MAX  # of one batch; a few kilobytes m
 HEADER_BYTES_MAX = 1024 * 1024  # a header carries names and numbers, never records
 FRAMES_PER_MESSAGE_MAX = 64  # a message is a header and its payload; more is not ours
 BATCH_OVERHEAD_BYTES = 4096  # a batch of one record at the limit: header, varints, key and headers
+BATCH_BYTES_MAX = RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES  # what a replica takes at most; on a disk, more is damage
 FETCH_BYTES_MAX = 8 * 1024 * 1024  # one answer: a turn of 4 ms; of the smallest batches 40, or 230 with checksums
 FETCH_WAIT_MAX_MS = 60_000  # a long poll beyond it tells a dead client from a waiting one too late
 

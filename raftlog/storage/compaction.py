@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from raftlog.errors import CorruptMessageError
-from raftlog.limits import COMPACTION_BATCH_BYTES, COMPACTION_SYNC_BYTES, INDEX_INTERVAL_BYTES, RECORD_BYTES_MAX
+from raftlog.limits import BATCH_BYTES_MAX, COMPACTION_BATCH_BYTES, COMPACTION_SYNC_BYTES, INDEX_INTERVAL_BYTES
 from raftlog.record.batch import HEADER_BYTES, MAGIC, BatchHeader, Record, check_crc, decode_batch, read_header
 from raftlog.record.compacted import FILLER_ENTRIES_MAX, entries_of, filler, is_filler, shrunk
 from raftlog.storage.disk import Disk, File
@@ -308,7 +308,7 @@ def _read_batches(segment: Segment, at_once: int) -> Iterator[tuple[BatchHeader,
             data, at = segment.file.read(position, min(at_once, size - position)), 0
             header = read_header(data)
             need = header.batch_bytes
-            if need > min(size - position, RECORD_BYTES_MAX + HEADER_BYTES):
+            if need > min(size - position, BATCH_BYTES_MAX):
                 raise BadBatchError(position, f"a batch of {need} bytes leaves its segment")
             if need > len(data):
                 data = segment.file.read(position, need)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from raftlog.errors import CorruptLogError, CorruptMessageError
-from raftlog.limits import RECORD_BYTES_MAX
+from raftlog.limits import BATCH_BYTES_MAX
 from raftlog.record.batch import HEADER_BYTES, MAGIC, BatchHeader, check_crc, read_header
 from raftlog.storage.disk import Disk, File
 
@@ -125,7 +125,7 @@ def walk_file(
         end = position + header.batch_bytes
         if header.magic != MAGIC or header.last_offset_delta < 0 or header.base_offset < 0:
             raise BadBatchError(position, "the bytes are not a batch header")
-        if end > size or header.batch_bytes > RECORD_BYTES_MAX + HEADER_BYTES:
+        if end > size or header.batch_bytes > BATCH_BYTES_MAX:
             raise BadBatchError(position, f"a batch of {header.batch_bytes} bytes leaves its segment")
         if whole:
             if end > start + len(buffer):

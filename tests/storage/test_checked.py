@@ -6,7 +6,9 @@ import random
 
 import pytest
 
+from raftlog import limits
 from raftlog.errors import CorruptLogError
+from raftlog.record.batch import BatchBuilder, check_batch
 from raftlog.storage.checked import CheckedLog, inspect
 from raftlog.storage.fail_points import FAIL_POINTS
 from raftlog.storage.log import PartitionLog
@@ -98,6 +100,29 @@ def test_a_file_that_became_shorter_is_found() -> None:
     machine.disk.truncate_durable(path, 500)
     with pytest.raises(CorruptLogError):
         _scrub_all(log)
+
+
+def test_the_largest_batch_that_a_replica_takes_is_not_damage() -> None:
+    """A record at the limit with a header of its own: taken, so every reader of the disk has to take it too."""
+    machine = Machine(segment_bytes=2**31 - 1)
+    log = machine.open()
+    lead(log, 1)
+    builder = BatchBuilder(max_bytes=2 * limits.RECORD_BYTES_MAX)
+    assert builder.append(1, b"key", bytes(limits.RECORD_BYTES_MAX), [("header", bytes(3900))])
+    frame = builder.build()
+    assert limits.BATCH_BYTES_MAX - 200 < len(frame) <= limits.BATCH_BYTES_MAX
+    for _ in range(2):
+        log.append_as_leader([frame], [check_batch(frame)], 1)
+    log.persist()
+    log.note_commit(log.last_index)
+    log.can_refetch = True
+    for _ in range(4):
+        log.scrub(_STEP)
+    assert len(log.read(1, 1, log.log_end_offset)) == len(frame)
+    log.write_commit_bound()
+    machine.kill()
+    again = machine.open()
+    assert (again.last_index, again.doubt) == (log.last_index, Doubt.NONE)
 
 
 def test_a_follower_s_complaint_is_confirmed_by_the_disk() -> None:
