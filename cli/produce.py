@@ -191,8 +191,8 @@ def _partitioner(text: str) -> str | PartitionFunction:
     sys.path.insert(0, os.getcwd())  # where a user's module most often is, and an installed command does not look
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise click.BadParameter(f"{text!r}: {error}", param_hint="--partitioner") from None
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise click.BadParameter(f"{text!r}: {type(error).__name__}: {error}", param_hint="--partitioner") from None
     if not callable(function):
         raise click.BadParameter(f"{text!r} is not a function", param_hint="--partitioner")
     return _checked(text, function)

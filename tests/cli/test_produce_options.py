@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 import raftlog
@@ -36,6 +37,26 @@ def test_a_partitioner_that_misbehaves_is_named(
     with pytest.raises(ConfigError) as error:
         function(None, [0, 1])
     assert f"partitioner {module}:f {said}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("", "", "Empty module name"),
+        (".relative", "", "relative import"),
+        ("unwritable", "def f(:", "SyntaxError"),
+        ("raising", "1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_a_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, source: str, said: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["/nowhere"])
+    with pytest.raises(click.BadParameter, match=said) as error:
+        produce._partitioner(f"{name}:f")
+    assert f"'{name}:f'" in error.value.message
 
 
 def _future(error: RaftlogError | None) -> RecordFuture:
