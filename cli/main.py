@@ -2,7 +2,7 @@
 
 What every command shares is here: an error is one line on stderr and exit code 1, a wrong usage 2,
 Ctrl-C 130, and a reader that closed the pipe is no error. No command prints a traceback for what a
-user or a cluster did.
+user or a cluster did. A stdout that was closed before the start is an error BEFORE anything is done.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Nouns(click.Group):
             formatter.write_dl(list(NOUNS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
+        if sys.stdout is None:
+            raise OneLineError("stdout is closed; what nobody shall read goes to /dev/null")
         try:
             result: object = super().invoke(ctx)
             sys.stdout.flush()  # here, where a closed pipe can still be told from a crash
@@ -102,6 +104,8 @@ def raftlog() -> None:
 
 
 def main() -> None:
+    if sys.stderr is None:  # closed by whoever started us, who wants no notes
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         raftlog(prog_name="raftlog")
     except KeyboardInterrupt:

@@ -192,7 +192,7 @@ def _partitioner(text: str) -> str | PartitionFunction:
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except Exception as error:  # importing runs the user's code, which may raise anything
-        raise click.BadParameter(f"{text!r}: {type(error).__name__}: {error}", param_hint="--partitioner") from None
+        raise click.BadParameter(f"{text!r}: {type(error).__name__}: {error}", param_hint="--partitioner") from error
     if not callable(function):
         raise click.BadParameter(f"{text!r} is not a function", param_hint="--partitioner")
     return _checked(text, function)
@@ -216,6 +216,8 @@ def _checked(name: str, function: Callable[..., object]) -> PartitionFunction:
 @contextlib.contextmanager
 def _open_input(path: str | None) -> Iterator[BufferedReader]:
     if path is None:
+        if sys.stdin is None:
+            raise ConfigError("stdin is closed; name a file with --file")
         yield cast(BufferedReader, sys.stdin.buffer)
         return
     with open(path, "rb") as stream:

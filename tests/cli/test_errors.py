@@ -109,6 +109,27 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        ("produce a <&-", 1, "raftlog: error: stdin is closed; "),
+        ("topic list >&-", 1, "raftlog: error: stdout is closed; "),
+        ("produce a --partitioner nope 2>&-", 2, ""),
+    ],
+)
+def test_a_stream_that_is_closed_from_the_start_is_no_crash(redirected: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m raftlog_cli.main {redirected}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == bool(said)
+
+
 def test_every_error_class_is_explained_in_one_sentence_or_two() -> None:
     for cls in [errors.RaftlogError, *errors.RaftlogError.__subclasses__()]:
         assert explain_raftlog_error(cls("it failed")).startswith("it failed")
