@@ -1,15 +1,16 @@
 """What a group has committed: written one commit after the other, read for the partitions that have to begin.
 
-One commit is under way at a time, so that an older one that is tried again never lands on top of a newer. A commit
-speaks as the member that its records were handed out to: after that one was lost, it is refused.
+One request is under way at a time, so that an older commit that is tried again never lands on top of a newer; those
+that come meanwhile go together with the next. A commit speaks as the member that its records were handed out to: after
+that one was lost, it is refused.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from raftlog.client.asks import Identity
@@ -50,8 +51,7 @@ Offsets = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 class _Commit:
-    def __init__(self, offsets: Offsets, entries: list[CommittedOffset], identity: Identity, deadline_s: float) -> None:
-        self.offsets = offsets
+    def __init__(self, entries: dict[TopicPartition, CommittedOffset], identity: Identity, deadline_s: float) -> None:
         self.entries = entries
         self.identity = identity
         self.deadline_s = deadline_s
@@ -87,8 +87,8 @@ class GroupOffsets:
         self._change = change
         self._group_instance_id = group_instance_id
         self._timeout_s = request_timeout_s
-        self._commits: deque[_Commit] = deque()  # the first may be under way
-        self._committing = False
+        self._commits: list[_Commit] = []  # that wait, in order
+        self._sent: list[_Commit] = []  # under way, in one request
         self._retry_s = float("-inf")
         self._now_s = 0.0
         self._asked: set[PartitionState] = set()
@@ -103,12 +103,12 @@ class GroupOffsets:
         CommitFailedError: the partitions are somebody else's by now.
         """
         try:
-            entries = [self._entry(place, found) for place, found in offsets.items()]
+            entries = {place: self._entry(place, found) for place, found in offsets.items()}
         except UnknownTopicOrPartitionError as error:
             return _failed(error)
         if self._closed:
             return _failed(ClosedError("the consumer is closed"))
-        commit = _Commit(offsets, entries, self._identity(), deadline_s)
+        commit = _Commit(entries, self._identity(), deadline_s)
         if entries:
             self._commits.append(commit)
             self._change()
@@ -132,9 +132,17 @@ class GroupOffsets:
             metadata=found.metadata,
         )
 
-    def _send_commit(self, commit: _Commit) -> None:
+    def _send_commits(self) -> None:
+        """All that wait and speak as one member; of each partition the last one counts."""
+        tenure = self._commits[0].identity.tenure
+        sent = self._sent = list(takewhile(lambda commit: commit.identity.tenure == tenure, self._commits))
+        del self._commits[: len(sent)]
+        entries: dict[TopicPartition, CommittedOffset] = {}
+        for commit in sent:
+            entries |= commit.entries
+
         def build(correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
-            member_id, generation, _ = commit.speaks_as(self._identity())
+            member_id, generation, _ = sent[0].speaks_as(self._identity())
             return OffsetCommitRequest(
                 correlation_id=correlation_id,
                 topic_id=topic_id,
@@ -143,35 +151,42 @@ class GroupOffsets:
                 generation_id=generation,
                 member_id=member_id,
                 group_instance_id=self._group_instance_id if member_id else None,
-                offsets=commit.entries,
+                offsets=list(entries.values()),
             )
 
-        self._committing = True
-        future = self._coordinator.ask("commit", build, attempt_s=COMMIT_ATTEMPT_S, deadline_s=commit.deadline_s)
-        future.add_done_callback(partial(self._commit_answered, commit))
+        # Those that have more time than the first to run out of it are sent again without that one.
+        deadline_s = min(commit.deadline_s for commit in sent)
+        future = self._coordinator.ask("commit", build, attempt_s=COMMIT_ATTEMPT_S, deadline_s=deadline_s)
+        future.add_done_callback(self._commits_answered)
 
-    def _commit_answered(self, commit: _Commit, future: Future[Any]) -> None:
+    def _commits_answered(self, future: Future[Any]) -> None:
         with self._fetcher.lock:
-            self._committing = False
+            sent, self._sent = self._sent, []
             self._change()
+            kept: list[_Commit] = []
             error = future.exception()
             if error is None:
                 code = future.result().error_code
                 if code == ErrorCode.REBALANCE_IN_PROGRESS:
                     self._retry_s = self._now_s + GROUP_RETRY_S  # it is over once this member has synced
-                    return
-                if code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION):
+                    kept = sent
+                elif code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION):
                     error = lost_error()
                 elif code:
                     error = error_for(code, future.result().error_text)
-            if self._commits and self._commits[0] is commit:
-                self._commits.popleft()
+            elif isinstance(error, RaftlogError) and error.retriable:
+                kept = [commit for commit in sent if commit.deadline_s > self._now_s]
+            self._commits[:0] = kept
+            again = set(kept)
+            ended = [commit for commit in sent if commit not in again]
             if error is None:
-                self.committed |= {place: found.offset for place, found in commit.offsets.items()}
-        if error is None:
-            commit.future.set_result(None)
-        else:
-            commit.future.set_exception(error)
+                for commit in ended:
+                    self.committed |= {place: entry.offset for place, entry in commit.entries.items()}
+        for commit in ended:
+            if error is None:
+                commit.future.set_result(None)
+            else:
+                commit.future.set_exception(error)
 
     # --- where to begin ------------------------------------------------------------------------
     def fetch(self, places: Iterable[TopicPartition], deadline_s: float) -> Future[Any]:
@@ -235,22 +250,20 @@ class GroupOffsets:
             self._ask_where_to_begin(now_s)
             if self._found:
                 self._place_found()
-        for commit in list(self._commits)[self._committing :]:
+        for commit in self._commits:
             if now_s >= commit.deadline_s:
-                self._commits.remove(commit)
                 commit.future.set_exception(RequestTimedOutError("the commit was not answered in time"))
-        if self._commits and not self._committing and now_s >= self._retry_s:
-            self._send_commit(self._commits[0])
-        waiting = list(self._commits)[self._committing :]
-        next_s = min((commit.deadline_s for commit in waiting), default=float("inf"))
-        return min(next_s, self._retry_s) if waiting and not self._committing else next_s
+        self._commits = [commit for commit in self._commits if not commit.future.done()]
+        if self._commits and not self._sent and now_s >= self._retry_s:
+            self._send_commits()
+        next_s = min((commit.deadline_s for commit in (*self._sent, *self._commits)), default=float("inf"))
+        return min(next_s, self._retry_s) if self._commits and not self._sent else next_s
 
     def abort(self) -> None:
         self._closed = True
-        while self._commits:
-            future = self._commits.popleft().future
-            if not future.done():
-                future.set_exception(ClosedError("the consumer was closed"))
+        for commit in (*self._sent, *self._commits):
+            commit.future.set_exception(ClosedError("the consumer was closed"))
+        self._sent, self._commits = [], []
 
 
 def read_offsets(answer: Answer) -> dict[TopicPartition, CommittedOffset]:

@@ -17,7 +17,7 @@ from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
 from raftlog.protocol.messages import MetadataResponse, TopicMetadata
-from raftlog.types import OFFSETS_TOPIC, TopicPartition
+from raftlog.types import OFFSETS_TOPIC, Endpoint, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -53,10 +53,13 @@ class Committing(Cluster):
             request_timeout_s=30.0,
         )
         self.know(partitions=2)
-        (partition,) = metadata(WORKER_B, 1).topics[0].partitions
+        self.know_coordinator(WORKER_B, 1)
+        self.step()
+
+    def know_coordinator(self, endpoint: Endpoint, epoch: int) -> None:
+        (partition,) = metadata(endpoint, epoch).topics[0].partitions
         offsets = TopicMetadata(name=OFFSETS_TOPIC, topic_id=b"o" * 16, error_code=0, partitions=[partition], config={})
         self.cache.update(MetadataResponse(correlation_id=0, controller=NODE, topics=[offsets]), self.now_s)
-        self.step()
 
     def step(self, seconds: float = 0.0) -> None:
         self.now_s += seconds
@@ -64,6 +67,13 @@ class Committing(Cluster):
             self.offsets.step(self.now_s)
             self.coordinator.step(self.now_s)
             self.calls.step(self.now_s)
+
+    def run(self, seconds: float) -> None:
+        """Round by round, as the client's thread."""
+        end_s = self.now_s + seconds
+        while self.now_s < end_s:
+            self.exchange.expire(self.now_s)
+            self.step(0.05)
 
     def find_coordinator(self) -> None:
         self.step()
@@ -76,8 +86,8 @@ class Committing(Cluster):
         self.exchange.answered(sent.endpoint, [codec.encode(response)])
         self.step()
 
-    def commit(self, offset: int, within_s: float = 30.0) -> Future[None]:
-        future = self.offsets.commit({T0: OffsetAndMetadata(offset)}, self.now_s + within_s)
+    def commit(self, offset: int, within_s: float = 30.0, place: TopicPartition = T0) -> Future[None]:
+        future = self.offsets.commit({place: OffsetAndMetadata(offset)}, self.now_s + within_s)
         self.step()
         return future
 
@@ -88,9 +98,10 @@ class Committing(Cluster):
 
 def test_commits_wait_for_the_coordinator_and_go_one_after_the_other() -> None:
     cluster = Committing()
-    first, second = cluster.commit(5), cluster.commit(7)
+    first = cluster.commit(5)
     assert not cluster.wire.take(g.OffsetCommitRequest)
     cluster.find_coordinator()
+    second = cluster.commit(7)
     sent, request = cluster.sent_commit()
     assert sent.endpoint == WORKER_B
     assert [(entry.offset, entry.topic_id) for entry in request.offsets] == [(5, TOPIC_ID)]
@@ -101,6 +112,68 @@ def test_commits_wait_for_the_coordinator_and_go_one_after_the_other() -> None:
     cluster.answer(sent, g.OffsetCommitResponse)
     assert second.result(0) is None
     assert cluster.offsets.committed == {T0: 7}
+
+
+def test_commits_that_wait_go_together_and_the_last_of_a_partition_counts() -> None:
+    cluster = Committing()
+    cluster.commit(1)
+    cluster.find_coordinator()
+    under_way, _ = cluster.sent_commit()
+    futures = [cluster.commit(5), cluster.commit(9, place=T1), cluster.commit(7), cluster.commit(6)]
+    cluster.answer(under_way, g.OffsetCommitResponse)
+    sent, request = cluster.sent_commit()
+    assert {entry.partition: entry.offset for entry in request.offsets} == {0: 6, 1: 9}
+    assert not any(future.done() for future in futures)
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert [future.result(0) for future in futures] == [None] * 4
+    assert cluster.offsets.committed == {T0: 6, T1: 9}
+    assert not cluster.wire.take(g.OffsetCommitRequest)
+
+
+def test_commits_that_went_together_are_refused_together_and_tried_again_in_order() -> None:
+    cluster = Committing()
+    futures = [cluster.commit(5), cluster.commit(9, place=T1)]
+    cluster.find_coordinator()
+    sent, _ = cluster.sent_commit()
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
+    futures.append(cluster.commit(7))
+    cluster.step(GROUP_RETRY_S)
+    sent, request = cluster.sent_commit()
+    assert {entry.partition: entry.offset for entry in request.offsets} == {0: 7, 1: 9}
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.INVALID_GROUP_ID)
+    assert all(isinstance(future.exception(0), InvalidGroupIdError) for future in futures)
+
+
+def test_a_commit_under_way_with_others_ends_in_its_own_time_and_they_go_on() -> None:
+    cluster = Committing()
+    short, long = cluster.commit(5, 5.0), cluster.commit(9, 30.0, T1)
+    cluster.find_coordinator()
+    cluster.sent_commit()
+    cluster.run(5.1)
+    with pytest.raises(RequestTimedOutError):
+        short.result(0)
+    assert not long.done()
+    cluster.know_coordinator(WORKER_B, 1)
+    cluster.step(1.0)
+    sent, request = cluster.sent_commit()
+    assert {entry.partition: entry.offset for entry in request.offsets} == {1: 9}
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert long.result(0) is None
+
+
+def test_commits_of_two_tenures_do_not_go_together() -> None:
+    cluster = Committing()
+    before = cluster.commit(5)
+    cluster.identity = Identity("me again", 3, 1)
+    after = cluster.commit(2)
+    cluster.find_coordinator()
+    sent, request = cluster.sent_commit()
+    assert (request.member_id, request.offsets[0].offset) == ("me", 5)
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
+    sent, request = cluster.sent_commit()
+    assert (request.member_id, request.offsets[0].offset) == ("me again", 2)
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert isinstance(before.exception(0), CommitFailedError) and after.result(0) is None
 
 
 def test_a_commit_during_a_rebalance_is_tried_again_as_the_member_of_the_new_generation() -> None:
@@ -190,9 +263,7 @@ def test_a_coordinator_that_moved_is_followed() -> None:
     sent, _ = cluster.sent_commit()
     cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.NOT_COORDINATOR)
     assert cluster.cache.leader(OFFSETS_TOPIC, 0) is None
-    topics = metadata(WORKER_A, 2).topics
-    topics[0].name, topics[0].topic_id = OFFSETS_TOPIC, b"o" * 16
-    cluster.cache.update(MetadataResponse(correlation_id=0, controller=NODE, topics=topics), cluster.now_s)
+    cluster.know_coordinator(WORKER_A, 2)
     cluster.step(1.0)
     sent, _ = cluster.sent_commit()
     assert sent.endpoint == WORKER_A
