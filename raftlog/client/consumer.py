@@ -329,8 +329,10 @@ class Consumer:
             self._group.attend()
 
     def needs_attention(self) -> bool:
+        now_s = time.monotonic()
         with self._fetcher.lock:
-            return self._group is not None and self._group.wants_attention(time.monotonic())
+            group = self._group
+            return group is not None and (group.wants_attention(now_s) or now_s >= group.commit_due_s)
 
     def take(
         self, deadline_s: float = 0.0, max_records: int | None = None

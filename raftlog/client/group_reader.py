@@ -51,7 +51,8 @@ class GroupReader:
         self._member = group.membership
         self._auto_commit_s = auto_commit_interval_s
         self._timeout_s = timeout_s
-        self._commit_due_s = engine.now_s() + (auto_commit_interval_s or 0.0)
+        # When `attend` commits automatically; with an interval of 0 each time.
+        self.commit_due_s = float("inf") if auto_commit_interval_s is None else engine.now_s() + auto_commit_interval_s
         self._told: deque[Callable[[], None]] = deque()  # callbacks of commits that are done
         self._callbacks: tuple[OnPartitions | None, OnPartitions | None, OnPartitions | None] = (None, None, None)
         self._subscribes = False
@@ -98,24 +99,26 @@ class GroupReader:
         """Grows with whatever may need `attend`."""
         return self._group.changes
 
-    def undisturbed_until_s(self) -> float:
+    def hands_out_until_s(self) -> float:
         """Without a change records may be handed out until then; the lock is held.
 
         What was fetched stays here while the group may have given it to somebody else.
         """
-        until_s = float("inf") if self._auto_commit_s is None else self._commit_due_s
-        return min(until_s, self._member.hands_out_until_s()) if self._subscribes else until_s
+        return self._member.hands_out_until_s() if self._subscribes else float("inf")
 
     def here(self, now_s: float) -> None:
         """The user's thread asks for records, or waits for them; the lock is held."""
         self._member.polled_s = now_s
 
     def hands_out(self, now_s: float) -> bool:
-        return not self._subscribes or now_s < self._member.hands_out_until_s()
+        return now_s < self.hands_out_until_s()
 
     def wants_attention(self, now_s: float) -> bool:
-        """The lock is held, and has to be given up for `attend`."""
-        if self._told or (self._auto_commit_s is not None and now_s >= self._commit_due_s):
+        """Nothing is handed out before it had some; the lock is held, and has to be given up for `attend`.
+
+        A commit that is due can wait for the next poll, or for the next time that this one finds nothing.
+        """
+        if self._told:
             return True
         member = self._member
         may_join = member.phase is Phase.OUT and bool(member.topics)
@@ -129,8 +132,8 @@ class GroupReader:
         while self._told:
             self._told.popleft()()
         now_s = self._engine.now_s()
-        if self._auto_commit_s is not None and now_s >= self._commit_due_s:
-            self._commit_due_s = now_s + self._auto_commit_s
+        if self._auto_commit_s is not None and now_s >= self.commit_due_s:
+            self.commit_due_s = now_s + self._auto_commit_s
             self._commit_automatically()
         while self._subscribes:
             with self._fetcher.lock:

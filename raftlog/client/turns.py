@@ -23,6 +23,7 @@ class Turns:
         self._made_room = False
         self._seen_changes = 0
         self._until_s = float("inf")
+        self._then_until_s = float("inf")  # once a record was handed out
         self.closed = False
 
     def next_state(self, deadline_s: float | None) -> PartitionState | None:
@@ -48,7 +49,8 @@ class Turns:
                     if not state.paused and self._has_decoded(state):
                         self._turn = (self._turn + step + 1) % len(states)
                         if self._group is not None:
-                            self._seen_changes, self._until_s = self._group.changes, self._group.undisturbed_until_s()
+                            self._seen_changes, self._until_s = self._group.changes, self._group.hands_out_until_s()
+                            self._then_until_s = min(self._until_s, self._group.commit_due_s)
                         return state
             if deadline_s is None:
                 return None
@@ -57,6 +59,8 @@ class Turns:
                 return None
             self.wake_if_room()
             self._fetcher.changed.wait(min(left_s, 1.0))
+            if self._group is not None and time.monotonic() >= self._group.commit_due_s:
+                return None
 
     def next_record(self, state: PartitionState) -> ConsumerRecord | None:
         """The next decoded one of what `next_state` found. None: used up, or something else comes first."""
@@ -68,6 +72,7 @@ class Turns:
             record = records[index]
             state.index = index = index + 1
             state.position = record.offset + 1 if index < len(records) else state.after_records
+            self._until_s = self._then_until_s
             return record
 
     def _disturbed(self) -> bool:

@@ -1,7 +1,7 @@
 """A node for the tests of the engine: one process, one topic, logs in memory, real sockets.
 
 It leads everything itself: supervisor and worker share the address. Tests change `refuse` and `silent`
-to make it misbehave.
+to make it misbehave. What groups commit is kept, of whoever commits it; members it has none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
 from raftlog.protocol import codec
+from raftlog.protocol import groups as g
 from raftlog.protocol.messages import (
     FetchRequest,
     FetchResponse,
@@ -33,7 +34,7 @@ from raftlog.protocol.messages import (
     TopicMetadata,
 )
 from raftlog.record.batch import check_batch, stamp
-from raftlog.types import LATEST_TIMESTAMP, Endpoint
+from raftlog.types import LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
 
 TOPIC_ID = b"0123456789abcdef"
 
@@ -50,6 +51,7 @@ class FakeNode:
         self.topic = "t"
         self.known = True
         self.producer_ids = 0
+        self.commits: list[g.OffsetCommitRequest] = []
         self._waiting: list[tuple[bytes, FetchRequest, float]] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -95,6 +97,20 @@ class FakeNode:
                 end = self.end(request.partition)
                 offset = end if request.timestamp_ms == LATEST_TIMESTAMP else 0
                 self._answer(identity, ListOffsetsResponse(correlation_id=request.correlation_id, offset=offset))
+            case g.FindCoordinatorRequest():
+                found = g.FindCoordinatorResponse(
+                    correlation_id=request.correlation_id, topic_id=TOPIC_ID, partitions=1
+                )
+                self._answer(identity, found)
+            case g.OffsetCommitRequest():
+                self.commits.append(request)
+                self._answer(identity, g.OffsetCommitResponse(correlation_id=request.correlation_id))
+            case g.OffsetFetchRequest():
+                offsets = list(self.committed().values())
+                self._answer(identity, g.OffsetFetchResponse(correlation_id=request.correlation_id, offsets=offsets))
+
+    def committed(self) -> dict[TopicPartition, g.CommittedOffset]:
+        return {TopicPartition(each.topic, each.partition): each for made in self.commits for each in made.offsets}
 
     def _answer(self, identity: bytes, response: codec.Response, payload: bytes = b"") -> None:
         self._server.send(identity, [codec.encode(response), *([payload] if payload else [])])
@@ -102,7 +118,7 @@ class FakeNode:
     def _metadata(self, request: MetadataRequest) -> MetadataResponse:
         topics = []
         for name in [self.topic] if request.topics is None else request.topics:
-            known = self.known and name == self.topic
+            known = name == OFFSETS_TOPIC or (self.known and name == self.topic)
             partitions = [
                 PartitionMetadata(
                     partition=number, leader_id=1, leader_epoch=1, endpoint=self.endpoint, replicas=[1], in_sync=[1]
