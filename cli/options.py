@@ -43,7 +43,7 @@ def check_group(context: click.Context, option: click.Parameter, value: _Names) 
     from raftlog.limits import GROUP_NAME_MAX_BYTES
 
     for name in (value,) if isinstance(value, str) else value or ():
-        if not 0 < len(name.encode(errors="surrogateescape")) <= GROUP_NAME_MAX_BYTES:
+        if not 0 < len(_encoded(name)) <= GROUP_NAME_MAX_BYTES:
             raise click.BadParameter(f"a group's name has 1 to {GROUP_NAME_MAX_BYTES} bytes", context, option)
     return value
 
@@ -61,5 +61,14 @@ def parse_pairs(texts: tuple[str, ...], option: str) -> list[tuple[str, str]]:
         name, separator, value = text.partition("=")
         if not separator or not name:
             raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+        _encoded(name, option)
         pairs.append((name, value))
     return pairs
+
+
+def _encoded(name: str, option: str | None = None) -> bytes:
+    """What the shell handed over may be any bytes; a name is text."""
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{name!r} is not UTF-8", param_hint=option) from None

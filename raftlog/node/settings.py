@@ -87,13 +87,16 @@ def parse_settings(flags: Mapping[str, str | None], file: Mapping[str, str] | No
     log_level = values.get("log-level", "info").lower()
     if log_level not in LOG_LEVELS:
         raise ConfigError(f"--log-level is one of {', '.join(LOG_LEVELS)}, not {log_level!r}")
+    data = values.get("data", f"./raftlog-data/{node_id}")
+    if data.encode(errors="replace").decode() != data:  # the workers are told it as text
+        raise ConfigError(f"--data takes a path in UTF-8, not {data!r}")
     return NodeSettings(
         node_id=node_id,
         peers=peers,
         listen=listen,
         advertise=advertise,
         worker_ports=_parse_ports(values["worker-ports"]) if "worker-ports" in values else None,
-        data=values.get("data", f"./raftlog-data/{node_id}"),
+        data=data,
         flush=Flush(flush),
         log_level=log_level,
     )

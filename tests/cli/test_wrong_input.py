@@ -14,7 +14,7 @@ _HUGE = "9" * 30
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["topic", "delete-records", "wrong", "--partition", "0", "--before", _HUGE], 1, "a number is too large"),
+        (["topic", "delete-records", "wrong", "--partition", "0", "--before", _HUGE], 1, "ints < -2**63 or > 2**64 - 1"),
         (["topic", "delete-records", "wrong", "--partition", "0", "--before", "5"], 1, "are deleted up to 0 at most"),
         (["topic", "delete-records", "wrong", "--partition", "0", "--before", "-1"], 2, "neither an offset nor end"),
         (["topic", "delete-records", "wrong", "--partition", "7", "--before", "0"], 1, "numbered from 0"),
@@ -22,6 +22,8 @@ _HUGE = "9" * 30
         (["topic", "create", ".."], 1, "not only dots"),
         (["topic", "create", "a b"], 1, "only letters, digits"),
         (["topic", "create", _LONG], 1, "at most 249 characters, this one 300"),
+        (["topic", "create", "\udcff"], 1, "cannot be encoded"),
+        (["consume", "\udcff"], 1, "cannot be encoded"),
         (["consume", "a b"], 1, "'a b' is not a legal topic name"),
         (["consume", "wrong", "--group", ""], 2, "a group's name has 1 to 256 bytes"),
         (["consume", "wrong", "--group", _LONG], 2, "a group's name has 1 to 256 bytes"),
