@@ -2,7 +2,7 @@
 
 One request is under way at a time, so that an older commit that is tried again never lands on top of a newer; those
 that come meanwhile go together with the next. A commit speaks as the member that its records were handed out to: after
-that one was lost, it is refused.
+that one was lost, it is refused, and in the next generation also if one of its partitions was given up.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ class _Commit:
         self.entries = entries
         self.identity = identity
         self.deadline_s = deadline_s
+        self.given_up = False  # some of it: in a later generation somebody else may have committed more
         self.future: Future[None] = Future()
 
     def speaks_as(self, now: Identity) -> Identity:
-        """As the member of today, unless that is another than the one that the records were handed out to."""
-        if now.tenure == self.identity.tenure:
+        """As the member of today, while that owns what it was handed out when the commit was made."""
+        if now.tenure == self.identity.tenure and not self.given_up:
             self.identity = now
         return self.identity
 
@@ -89,6 +90,7 @@ class GroupOffsets:
         self._timeout_s = request_timeout_s
         self._commits: list[_Commit] = []  # that wait, in order
         self._sent: list[_Commit] = []  # under way, in one request
+        self._sent_as = identity()
         self._retry_s = float("-inf")
         self._now_s = 0.0
         self._asked: set[PartitionState] = set()
@@ -116,6 +118,13 @@ class GroupOffsets:
             commit.future.set_result(None)
         return commit.future
 
+    def gave_up(self, partitions: frozenset[TopicPartition]) -> None:
+        """BEFORE the member joins again without them: until then they are nobody else's."""
+        for commit in (*self._sent, *self._commits):
+            if not partitions.isdisjoint(commit.entries):
+                commit.speaks_as(self._identity())
+                commit.given_up = True
+
     def _entry(self, place: TopicPartition, found: OffsetAndMetadata) -> CommittedOffset:
         state = self._fetcher.states.get(place)
         topic = self._cache.topics.get(place.topic)
@@ -134,15 +143,19 @@ class GroupOffsets:
 
     def _send_commits(self) -> None:
         """All that wait and speak as one member; of each partition the last one counts."""
-        tenure = self._commits[0].identity.tenure
-        sent = self._sent = list(takewhile(lambda commit: commit.identity.tenure == tenure, self._commits))
+        now = self._identity()
+        identity = self._commits[0].speaks_as(now)
+        sent = self._sent = list(takewhile(lambda commit: commit.speaks_as(now) == identity, self._commits))
         del self._commits[: len(sent)]
         entries: dict[TopicPartition, CommittedOffset] = {}
         for commit in sent:
             entries |= commit.entries
 
         def build(correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
-            member_id, generation, _ = sent[0].speaks_as(self._identity())
+            # What has been given up since keeps its older generation, and so does, this once, what goes with it.
+            now = self._identity()
+            self._sent_as = min((commit.speaks_as(now) for commit in sent), key=lambda found: found.generation)
+            member_id, generation, _ = self._sent_as
             return OffsetCommitRequest(
                 correlation_id=correlation_id,
                 topic_id=topic_id,
@@ -172,6 +185,8 @@ class GroupOffsets:
                     kept = sent
                 elif code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION):
                     error = lost_error()
+                    now = self._identity()
+                    kept = [commit for commit in sent if commit.speaks_as(now) != self._sent_as]
                 elif code:
                     error = error_for(code, future.result().error_text)
             elif isinstance(error, RaftlogError) and error.retriable:

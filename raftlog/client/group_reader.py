@@ -176,6 +176,7 @@ class GroupReader:
         finally:
             with self._fetcher.lock:
                 self._fetcher.assign([place for place in self._fetcher.states if place not in partitions])
+                self._group.offsets.gave_up(partitions)
                 # AFTER nothing of them can be handed out any more.
                 self._member.gave_up(partitions)
                 if take is not None and self._member.take(take):

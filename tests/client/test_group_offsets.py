@@ -204,6 +204,42 @@ def test_what_was_read_before_a_loss_is_never_committed_by_the_member_that_comes
     assert cluster.offsets.committed == {}
 
 
+def test_what_was_given_up_since_is_not_committed_in_a_generation_of_its_next_owner() -> None:
+    cluster = Committing()
+    future = cluster.commit(5)
+    cluster.find_coordinator()
+    sent, _ = cluster.sent_commit()
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
+    cluster.offsets.gave_up(frozenset({T0}))
+    cluster.identity = Identity("me", 2, 0)
+    cluster.step(GROUP_RETRY_S)
+    sent, request = cluster.sent_commit()
+    assert request.generation_id == 1
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.ILLEGAL_GENERATION)
+    assert isinstance(future.exception(0), CommitFailedError)
+
+
+def test_what_is_given_up_while_it_is_committed_does_not_fail_what_is_kept() -> None:
+    cluster = Committing()
+    given_up, kept = cluster.commit(5), cluster.commit(9, place=T1)
+    cluster.find_coordinator()
+    sent, _ = cluster.sent_commit()
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.NOT_COORDINATOR)
+    cluster.offsets.gave_up(frozenset({T0}))
+    cluster.identity = Identity("me", 2, 0)
+    cluster.know_coordinator(WORKER_A, 2)
+    cluster.step(1.0)
+    sent, request = cluster.sent_commit()
+    assert request.generation_id == 1
+    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.ILLEGAL_GENERATION)
+    assert isinstance(given_up.exception(0), CommitFailedError) and not kept.done()
+    sent, request = cluster.sent_commit()
+    assert (request.generation_id, [entry.partition for entry in request.offsets]) == (2, [1])
+    cluster.answer(sent, g.OffsetCommitResponse)
+    assert kept.result(0) is None
+    assert cluster.offsets.committed == {T1: 9}
+
+
 def test_a_commit_that_waits_behind_another_ends_in_its_own_time() -> None:
     cluster = Committing()
     first, second = cluster.commit(5, 30.0), cluster.commit(7, 5.0)
