@@ -14,7 +14,11 @@ _HUGE = "9" * 30
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["topic", "delete-records", "wrong", "--partition", "0", "--before", _HUGE], 1, "ints < -2**63 or > 2**64 - 1"),
+        (
+            ["topic", "delete-records", "wrong", "--partition", "0", "--before", _HUGE],
+            1,
+            "ints < -2**63 or > 2**64 - 1",
+        ),
         (["topic", "delete-records", "wrong", "--partition", "0", "--before", "5"], 1, "are deleted up to 0 at most"),
         (["topic", "delete-records", "wrong", "--partition", "0", "--before", "-1"], 2, "neither an offset nor end"),
         (["topic", "delete-records", "wrong", "--partition", "7", "--before", "0"], 1, "numbered from 0"),
