@@ -59,10 +59,21 @@ class Asking:
         request: Callable[[int, bytes], Request],
         read: Callable[[Answer, bytes, bool], T],
         deadline_s: float | None = None,
+        *,
+        reads_refusals: bool = False,
     ) -> T:
+        """As Call says."""
         if deadline_s is None:
             deadline_s = time.monotonic() + self._timeout_s
-        call = Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
+        call = Call(
+            what,
+            place,
+            request,
+            read,
+            deadline_s=deadline_s,
+            attempt_s=ADMIN_ATTEMPT_S,
+            reads_refusals=reads_refusals,
+        )
         self._engine.submit(call)
         result: T = result_of(call)
         return result

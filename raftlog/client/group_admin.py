@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from raftlog.client.asking import Asking, expect
 from raftlog.client.calls import CONTROLLER
 from raftlog.client.consumer_protocol import PROTOCOL_TYPE, decode_assignment
-from raftlog.client.exchange import Request
+from raftlog.client.exchange import Answer, Request
 from raftlog.errors import (
     ErrorCode,
     GroupIdNotFoundError,
@@ -20,6 +20,7 @@ from raftlog.errors import (
     NonEmptyGroupError,
     UnknownMemberIdError,
     UnknownTopicOrPartitionError,
+    error_for,
 )
 from raftlog.protocol import groups as g
 from raftlog.protocol.messages import MetadataRequest, MetadataResponse, TopicMetadata
@@ -136,7 +137,9 @@ class GroupAdmin(Asking):
         if topic is None:
             raise _not_found(group_id)
         try:
-            self._ask_coordinator("delete", group_id, len(topic.partitions), g.DeleteGroupRequest, _deleted)
+            self._ask_coordinator(
+                "delete", group_id, len(topic.partitions), g.DeleteGroupRequest, _deleted, reads_refusals=True
+            )
         except NonEmptyGroupError:
             raise NonEmptyGroupError(f"group {group_id} has members") from None
         except GroupIdNotFoundError:
@@ -149,13 +152,16 @@ class GroupAdmin(Asking):
         partitions: int,
         build: Callable[..., Request],
         read: Callable[..., T],
+        *,
+        reads_refusals: bool = False,
     ) -> T:
         number = g.coordinator_partition(group_id, partitions)
 
         def request(correlation_id: int, topic_id: bytes) -> Request:
             return build(correlation_id=correlation_id, topic_id=topic_id, partition=number, group_id=group_id)
 
-        return self._ask(f"{what}, group {group_id}", TopicPartition(OFFSETS_TOPIC, number), request, read)
+        place = TopicPartition(OFFSETS_TOPIC, number)
+        return self._ask(f"{what}, group {group_id}", place, request, read, reads_refusals=reads_refusals)
 
     def _offsets_topic(self) -> TopicMetadata | None:
         def request(correlation_id: int, _topic_id: bytes) -> Request:
@@ -187,7 +193,14 @@ def _partitions(protocol_type: str, assignment: bytes) -> list[TopicPartition]:
         return []  # a member of another kind: its bytes are its own
 
 
+def _deleted(answer: Answer, payload: bytes, maybe_ours: bool) -> None:
+    if maybe_ours and answer.error_code == ErrorCode.GROUP_ID_NOT_FOUND:
+        return  # an attempt without an answer came before: it is the one that deleted the group
+    if answer.error_code:
+        raise error_for(answer.error_code, answer.error_text)
+    expect(g.DeleteGroupResponse)(answer, payload, maybe_ours)
+
+
 _described = expect(g.DescribeGroupResponse)
 _fetched = expect(g.OffsetFetchResponse)
 _committed = expect(g.OffsetCommitResponse)
-_deleted = expect(g.DeleteGroupResponse)

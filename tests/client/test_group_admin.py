@@ -1,0 +1,56 @@
+"""Admin of groups against a node that loses answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from raftlog import Admin
+from raftlog.errors import ErrorCode, GroupIdNotFoundError
+from raftlog.protocol import codec
+from raftlog.protocol import groups as g
+from raftlog.protocol.messages import ProduceResult
+from tests.client.fake_node import FakeNode
+
+
+class Coordinator(FakeNode):
+    """Of group `g`. `lost_answers`: to so many deletions."""
+
+    has_group = True
+    lost_answers = 0
+
+    def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
+        match request := codec.decode_incoming(frames[1]):
+            case g.DeleteGroupRequest():
+                code = ErrorCode.NONE if self.has_group else ErrorCode.GROUP_ID_NOT_FOUND
+                self.has_group = False
+                if self.lost_answers:
+                    self.lost_answers -= 1
+                else:
+                    response = g.DeleteGroupResponse(correlation_id=request.correlation_id, error_code=int(code))
+                    self._answer(frames[0], response)
+            case _:
+                super()._handle(frames, produced)
+
+
+@pytest.fixture
+def node() -> Iterator[Coordinator]:
+    node = Coordinator()
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def admin(node: Coordinator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
+    monkeypatch.setattr("raftlog.client.asking.ADMIN_ATTEMPT_S", 0.3)
+    with Admin(node.bootstrap) as admin:
+        yield admin
+
+
+def test_a_deletion_whose_answer_was_lost_is_done(node: Coordinator, admin: Admin) -> None:
+    node.lost_answers = 1
+    admin.delete_group("g")
+    assert not node.lost_answers
+    with pytest.raises(GroupIdNotFoundError, match="there is no group g"):
+        admin.delete_group("g")
