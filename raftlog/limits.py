@@ -19,6 +19,7 @@ FRAMES_PER_MESSAGE_MAX = 64  # a message is a header and its payload; more is no
 BATCH_OVERHEAD_BYTES = 4096  # a batch of one record at the limit: header, varints, key and headers
 BATCH_BYTES_MAX = RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES  # what a replica takes at most; on a disk, more is damage
 FETCH_BYTES_MAX = 8 * 1024 * 1024  # one answer: a turn of 4 ms; of the smallest batches 40, or 230 with checksums
+FETCHED_BYTES_PER_TURN = 16 * 1024 * 1024  # of all fetches: 40 ms of a busy machine; the others wait for the next turn
 FETCH_WAIT_MAX_MS = 60_000  # a long poll beyond it tells a dead client from a waiting one too late
 
 # --- one worker ----------------------------------------------------------------------------
@@ -83,6 +84,7 @@ COMPACTION_BATCH_BYTES = 300  # of a slice, for each batch beside its bytes: wha
 COMPACTION_S = 0.01  # between two slices: 3 MB/s, and most of a core is left to the clients
 COMPACTION_SYNC_BYTES = 1024 * 1024  # written, then synced: a whole segment at once would hold a turn up
 COMPACTION_RETRY_S = 30.0  # a pass that found no room is begun again after this
+HEAD_SEGMENTS_MAX = 64  # removed in one turn: some milliseconds each, of large files
 CLEAN_MARKS_MAX = 16  # times at which tombstones were cleaned; one fewer keeps some a little longer
 DISK_RETRY_S = 1.0  # a partition without room looks again this often
 

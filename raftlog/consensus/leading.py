@@ -22,6 +22,10 @@ class Leading(Following):
         """As leader: what is known of a follower."""
         return self._progress.get(node_id)
 
+    def progress_of_others(self) -> list[tuple[int, Progress]]:
+        """As leader: what is known of each other voter."""
+        return list(self._progress.items())
+
     def progress_of_replicas(self) -> list[tuple[int, Progress]]:
         """As leader: what is known of each follower that holds records."""
         return [(node_id, progress) for node_id, progress in self._progress.items() if node_id in self.replicas]
@@ -57,9 +61,13 @@ class Leading(Following):
     def confirmed(self, asked: int) -> bool:
         """Since `asked` a majority has answered in this term: nobody led a newer one when it was asked.
 
-        Raft's ReadIndex (Ongaro, "Consensus: Bridging Theory and Practice", 6.4), over the sequence numbers of G3.
+        Raft's ReadIndex (Ongaro, "Consensus: Bridging Theory and Practice", 6.4), over the sequence numbers of G3. One
+        that has lost its term with its disk may have voted for a newer leader, and says nothing.
         """
-        answered = sum(progress.answered_sequence >= asked for progress in self._progress.values())
+        answered = sum(
+            progress.answered_sequence >= asked and progress.doubt not in (Doubt.LOST_DISK, Doubt.LOST_STATE)
+            for progress in self._progress.values()
+        )
         return self.is_leader and answered + 1 >= majority(len(self.voters))
 
     def transfer_to(self, node_id: int) -> bool:
@@ -171,13 +179,18 @@ class Leading(Following):
             progress.on_success(m.sequence, m.match_index, now_s, self._sequence + 1)
             progress.note_log_end(self.log.last_index, now_s)
             progress.log_start_offset = m.log_start_offset
-            if m.log_start_offset > self.log.log_start_offset:
-                self.delete_head(m.log_start_offset)  # of an earlier leader: what it let go does not come back
+            self._learn_log_start()
         elif m.damaged:
             # Not sent again before the window is lost: a follower that can read nothing must not keep both busy.
             self._verify_own_copy(m.hint_index, m.match_index, now_s)
         else:
             progress.on_refusal(m.sequence, m.hint_index, self.log.last_index, now_s, self._sequence + 1)
+
+    def _learn_log_start(self) -> None:
+        """An earlier leader may have moved it further than this one had heard: what it let go does not come back."""
+        for progress in self._progress.values():
+            if progress.log_start_offset > self.log.log_start_offset:
+                self.delete_head(progress.log_start_offset)
 
     def _verify_own_copy(self, first_index: int, last_index: int, now_s: float) -> None:
         """Tells a bad disk from a bad wire. Raises CorruptLogError when this replica's own copy is damaged."""
@@ -200,6 +213,8 @@ class Leading(Following):
         index = held[needed - 1]
         if index > self.commit_index and self.log.term_at(index) == self.term:
             self.commit_index = index
+            # What others know to be deleted may have been above what was committed here until now.
+            self._learn_log_start()
 
     def _advance_acked(self, now_s: float) -> None:
         """What acks=all promises: committed, and durable on every in-sync replica. Never goes back."""

@@ -28,7 +28,8 @@ class WitnessGroup(RaftGroup):
         assert self.node_id in self.witnesses
 
     def delete_head(self, log_start_offset: int) -> None:
-        """There are no records to delete."""
+        """There are no records to delete; but who is elected next hears from this witness what is deleted."""
+        self.log.raise_log_start(log_start_offset)
 
     def _start_prevote(self, now_s: float) -> None:
         """It has lost its leader, and waits for whoever stands."""

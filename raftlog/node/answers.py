@@ -23,7 +23,7 @@ def metadata_response(
     request: MetadataRequest, *, image: Image, gossip: Gossip, now_s: float, flush: str
 ) -> MetadataResponse:
     controller = gossip.leader_of((METADATA_TOPIC_ID, 0), image.voters, now_s)
-    names = sorted(image.topics) if request.topics is None else request.topics
+    names = sorted(image.topics) if request.topics is None else list(dict.fromkeys(request.topics))
     nodes = []
     for node_id, info in sorted(image.nodes.items()):
         state = gossip.state_of(node_id)
@@ -82,13 +82,14 @@ def describe_replicas_response(
     request: DescribeReplicasRequest, *, image: Image, gossip: Gossip, now_s: float
 ) -> DescribeReplicasResponse:
     """One status per assigned replica or witness; where there is no fresh one, `error` says why."""
+    names = None if request.topics is None else frozenset(request.topics)
     wanted = [ReplicaSpec(topic=METADATA_TOPIC, topic_id=METADATA_TOPIC_ID, partition=0, replicas=image.voters)] + [
         topic.spec(partition) for _, topic in sorted(image.topics.items()) for partition in range(len(topic.replicas))
     ]
     statuses = [
         _status(spec, node_id, gossip, now_s)
         for spec in wanted
-        if request.topics is None or spec.topic in request.topics
+        if names is None or spec.topic in names
         for node_id in spec.voters
     ]
     return DescribeReplicasResponse(correlation_id=request.correlation_id, replicas=statuses)

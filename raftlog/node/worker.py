@@ -216,7 +216,7 @@ class Worker:
                 self._on_other(frames[0], message)
             if len(frames) > 2:
                 left_bytes -= len(frames[2])
-                if left_bytes < 0:
+                if left_bytes < replica.unpacked_bytes:
                     return
 
     def _on_other(self, client: bytes, message: Request) -> None:

@@ -102,12 +102,11 @@ class Deleting:
 
     def _held_start(self) -> int:
         """The highest log start that every in-sync replica and a majority of the voters has reached."""
-        group, own = self._group, self._log.log_start_offset
-        starts = {progress_id: progress.log_start_offset for progress_id, progress in group.progress_of_replicas()}
-        starts[group.node_id] = own
+        group = self._group
+        starts = {node_id: progress.log_start_offset for node_id, progress in group.progress_of_others()}
+        starts[group.node_id] = self._log.log_start_offset
         in_sync = min(starts[node_id] for node_id in group.in_sync)
-        needed = max(1, majority(len(group.voters)) - len(group.witnesses))
-        return min(in_sync, sorted(starts.values(), reverse=True)[needed - 1])
+        return min(in_sync, sorted(starts.values(), reverse=True)[majority(len(group.voters)) - 1])
 
     def refuse_all(self, code: ErrorCode) -> None:
         waiting, self._waiting = self._waiting, []

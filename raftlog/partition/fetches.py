@@ -9,9 +9,16 @@ from raftlog.protocol.messages import FetchRequest
 
 
 class WaitingFetch(NamedTuple):
+    """`seen_end`: what lies in front of it was too little for `min_bytes`."""
+
     client: Hashable
     request: FetchRequest
     deadline_s: float
+    seen_end: int = -1
+
+    def is_ready(self, end_offset: int, now_s: float) -> bool:
+        """There are records below `end_offset` that it has not seen, or its time is over."""
+        return max(self.request.offset, self.seen_end) < end_offset or self.deadline_s <= now_s
 
 
 class WaitingFetches:
@@ -33,12 +40,17 @@ class WaitingFetches:
         self._first_deadline_s = min(self._first_deadline_s, fetch.deadline_s)
 
     def take_ready(self, end_offset: int, now_s: float) -> list[WaitingFetch]:
-        """Those with records below `end_offset`, or out of time."""
-        ready = [w for w in self._waiting if w.request.offset < end_offset or w.deadline_s <= now_s]
+        """Those with records below `end_offset`, or out of time, in the order in which they came."""
+        ready = [waiting for waiting in self._waiting if waiting.is_ready(end_offset, now_s)]
         if ready:
-            self._waiting = [w for w in self._waiting if not (w.request.offset < end_offset or w.deadline_s <= now_s)]
+            self._waiting = [waiting for waiting in self._waiting if not waiting.is_ready(end_offset, now_s)]
             self._first_deadline_s = min((w.deadline_s for w in self._waiting), default=float("inf"))
         return ready
+
+    def put_back(self, fetches: list[WaitingFetch]) -> None:
+        """Of those that were taken: they come before the others again."""
+        self._waiting[:0] = fetches
+        self._first_deadline_s = min(self._first_deadline_s, *(w.deadline_s for w in fetches))
 
     def take_all(self) -> list[WaitingFetch]:
         waiting, self._waiting = self._waiting, []

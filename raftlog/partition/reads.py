@@ -48,7 +48,18 @@ class Reads:
 
     @property
     def next_deadline_s(self) -> float:
-        return self._fetches.next_deadline_s
+        """Now, where a turn had more to serve than one may."""
+        return 0.0 if self._unserved else self._fetches.next_deadline_s
+
+    def committed(self, offset: int, max_bytes: int) -> bytes:
+        """Whole batches for raftlog itself, checked. Raises CorruptLogError, noted where it can be refetched."""
+        if offset >= self.high_watermark:
+            return b""
+        try:
+            return self._log.read(offset, max_bytes, self.high_watermark, verify=True)
+        except CorruptLogError:
+            self._log.verify_offset(offset)
+            raise
 
     def on_fetch(self, client: Hashable, request: m.FetchRequest, code: ErrorCode) -> None:
         code = code or self.why_not()
@@ -128,7 +139,13 @@ class Reads:
         if code is not ErrorCode.NONE:
             self.refuse_all(code)
             return
-        for waiting in self._fetches.take_ready(self.high_watermark, now_s):
+        left_bytes = limits.FETCHED_BYTES_PER_TURN
+        ready = self._fetches.take_ready(self.high_watermark, now_s)
+        for number, waiting in enumerate(ready):
+            if left_bytes <= 0:
+                self._fetches.put_back(ready[number:])
+                self._unserved = True
+                return
             request = waiting.request
             if request.offset >= self.high_watermark:
                 self._answer_fetch(waiting, ErrorCode.NONE)
@@ -144,10 +161,15 @@ class Reads:
                 if self._log.damage is None:
                     self._log.verify_offset(request.offset)
                 continue
-            if len(data) < min(request.min_bytes, max_bytes) and waiting.deadline_s > now_s:
-                self._fetches.add(waiting)
+            left_bytes -= len(data)
+            if len(data) < min(request.min_bytes, max_bytes) and self._may_grow(waiting, now_s):
+                self._fetches.add(waiting._replace(seen_end=self.high_watermark))
                 continue
             self._answer_fetch(waiting, ErrorCode.NONE, data)
+
+    def _may_grow(self, waiting: WaitingFetch, now_s: float) -> bool:
+        """A closed segment's records are all that a fetch is given of it, as in Kafka."""
+        return waiting.deadline_s > now_s and waiting.request.offset >= self._log.active_base_offset
 
     def _answer_confirmed(self) -> None:
         waiting, self._confirming = self._confirming, []

@@ -41,16 +41,8 @@ from raftlog.record.compacted import check_keyed
 from raftlog.storage.log import PartitionLog
 from raftlog.types import CleanupPolicy, ReplicaSpec, ReplicaStatus
 
-FAIL_POINTS = (
-    "turn: received",
-    "turn: ticked",
-    "turn: appended",
-    "turn: replicated",
-    "turn: persisted",
-    "turn: committed",
-    "turn: answered",
-    "turn: served",
-)
+_STEPS = ("received", "ticked", "appended", "replicated", "persisted", "committed", "answered", "served")
+FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
 
 _ACKS = (-1, 0, 1)
 
@@ -98,6 +90,8 @@ class Replica:
             send=outbox.send_raft,
             now_s=clock.monotonic_s(),
         )
+        log.can_refetch = self._group.is_held_elsewhere  # BEFORE anything is read
+        self.unpacked_bytes = 0  # to look into batches, since the last turn: work as that of bytes received
         self._to_append: list[Taken] = []
         self._waiting = WaitingForAcks()
         self._reads = Reads(log, self._group, clock, outbox)
@@ -135,10 +129,11 @@ class Replica:
         return self._reads.high_watermark
 
     def read_committed(self, offset: int, max_bytes: int) -> bytes:
-        """Whole batches below the high watermark as known here; also on followers. Empty at the end."""
-        if offset >= self._reads.high_watermark:
-            return b""
-        return self._log.read(offset, max_bytes, self._reads.high_watermark)
+        """Whole batches below the high watermark as known here; also on followers. Empty at the end.
+
+        Raises CorruptLogError for damage, noted where it can be refetched: a worker that replays would end for ever.
+        """
+        return self._reads.committed(offset, max_bytes)
 
     def confirm(self, done: Callable[[ErrorCode], None]) -> None:
         """`done(NONE)` once a majority has said that this replica leads still; an error if it does not."""
@@ -258,7 +253,7 @@ class Replica:
             try:
                 header = check_batch(frame)
                 if CleanupPolicy.COMPACT in self.spec.config.cleanup_policy:
-                    check_keyed(frame, header)
+                    self.unpacked_bytes += check_keyed(frame, header)
             except RaftlogError as error:
                 self._refuse(produce, error.code, str(error))
                 return
@@ -276,6 +271,7 @@ class Replica:
     def turn(self) -> None:
         """Steps 2 to 9 for everything that was received. Raises StorageError when this worker must end."""
         now_s = self._clock.monotonic_s()
+        self.unpacked_bytes = 0
         if self._nothing_to_do(now_s):
             return
         self._fail_point("turn: received")
@@ -293,9 +289,10 @@ class Replica:
         try:
             self._log.persist()
         except DiskFullError as error:
-            # What was to follow the sync stays held, and is tried again in the next turn.
+            # What was to follow the sync stays held for the next turn; what was committed before is read all the same.
             self._refuse_writes(error)
             self._send_answers()
+            self._answer_others(now_s)
             return
         self._fail_point("turn: persisted")
         self._group.after_persist(now_s)
@@ -303,9 +300,8 @@ class Replica:
         self._advance_watermark()
         self._fail_point("turn: committed")
         self._answer_produces(now_s)
-        self._deleting.answer(now_s)
         self._fail_point("turn: answered")
-        self._reads.serve(now_s)
+        self._answer_others(now_s)
         self._fail_point("turn: served")
         if self.leader_ready:
             self._moving.look(now_s)
@@ -394,6 +390,10 @@ class Replica:
         self._waiting.acknowledge(self._group.acked_index, self._answers)
         self._waiting.time_out(now_s, self._answers)
         self._send_answers()
+
+    def _answer_others(self, now_s: float) -> None:
+        self._deleting.answer(now_s)
+        self._reads.serve(now_s)
 
     def _send_answers(self) -> None:
         for client, results in self._answers.take().items():

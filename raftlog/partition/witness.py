@@ -30,6 +30,7 @@ class Witness:
     """The witness `node_id` of the partition `spec`, over an open `log`."""
 
     is_leader = leader_ready = False
+    unpacked_bytes = 0
 
     def __init__(
         self,

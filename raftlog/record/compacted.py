@@ -45,6 +45,7 @@ _FRONT = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, CR
 _COVERED = struct.Struct(">hiqqqhii")  # attributes, last offset delta, times, the producer's numbers, record count
 _COMPRESSION_MASK = 0x07
 _BYTES_MAX = 2**31 - 1
+_RECORD_WORK_BYTES = 100  # what it costs to decode a record without any
 
 
 def entries_of(header: BatchHeader) -> int:
@@ -86,11 +87,19 @@ def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
     return _assemble(header.base_offset, header.leader_epoch, covered, body)
 
 
-def check_keyed(batch: Buffer, header: BatchHeader) -> None:
-    """Every record of a compacted topic has a key. Raises InvalidRecordError, CorruptMessageError."""
-    keys = decode_batch(batch, 0, header, lambda offset, timestamp_ms, key, value, headers: key)
-    if None in keys:
+def check_keyed(batch: Buffer, header: BatchHeader) -> int:
+    """Every record of a compacted topic has a key. Raises InvalidRecordError, CorruptMessageError.
+
+    Returns the work that it was, in bytes: a small batch may hold a hundred megabytes, or a million records.
+    """
+    sizes = decode_batch(batch, 0, header, lambda offset, timestamp_ms, key, value, headers: _size(key, value))
+    if None in sizes:
         raise InvalidRecordError("a record without a key; the topic is compacted, which keeps the last one of each key")
+    return sum(filter(None, sizes))
+
+
+def _size(key: bytes | None, value: bytes | None) -> int | None:
+    return None if key is None else _RECORD_WORK_BYTES + len(key) + len(value or b"")
 
 
 def _assemble(base_offset: int, leader_epoch: int, covered: bytes, body: bytes) -> bytes:

@@ -185,5 +185,6 @@ class CleaningLog(CheckedLog):
             del marks[-2]  # what it spoke of waits for the last one
         if self._swap_named or (marks, compaction.clean_offset) != (state.clean_marks, state.clean_offset):
             state.clean_marks, state.clean_offset = marks, compaction.clean_offset
+            self._state_dirty = True
             self._write_state()
             self._swap_named = False

@@ -96,6 +96,11 @@ def _storage_error(what: str, path: str, error: OSError) -> StorageError:
     return cls(f"cannot {what} {path}: {error.strerror or error}")
 
 
+def _sync_failed(path: str, error: OSError) -> StorageError:
+    """Never DiskFullError: what a failed sync dropped does not come back with room."""
+    return StorageError(f"cannot sync {path}: {error.strerror}")
+
+
 class OsDisk:
     """The real one. `syncs` counts fsync and fdatasync calls, for the status and the bench."""
 
@@ -141,12 +146,14 @@ class OsDisk:
             shutil.rmtree(path)
 
     def sync_dir(self, path: str) -> None:
-        with _storage_errors("sync", path):
+        with _storage_errors("open", path):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise _sync_failed(path, error) from error
+        finally:
+            os.close(descriptor)
         self.syncs += 1
 
     def read_whole(self, path: str) -> bytes:
@@ -227,9 +234,8 @@ class OsFile:
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
-            # Never DiskFullError: what a failed sync dropped does not come back with room.
             self._sync_failed = True
-            raise StorageError(f"cannot sync {self._path}: {error.strerror}") from error
+            raise _sync_failed(self._path, error) from error
         self._disk.syncs += 1
 
     def size(self) -> int:

@@ -109,6 +109,7 @@ class HardState:
         The next start reads the whole log again and cuts at `index` at the latest.
         """
         note_damage(self._state, index, reason)
+        self._state_dirty = True
         self._write_state()
 
     def note_commit(self, index: int) -> None:
@@ -142,13 +143,18 @@ class HardState:
             raise
 
     def _write_state(self) -> None:
-        """Both copies, durable. After DiskFullError one of them may say it already, so it stays dirty."""
+        """Both copies, durable. After DiskFullError it is dirty if it was, or if one of them may say it already.
+
+        Else whoever puts back what was to be written owes the disk nothing: a `state` that stays dirty without room
+        holds up everything that `persist` stands in front of.
+        """
         self._check_usable()
-        self._state_dirty = True
-        self._state.commit_bound = self._bound
+        bound, self._state.commit_bound = self._state.commit_bound, self._bound
         try:
             self._state_file.write(self._state)
         except StorageError as error:
+            self._state.commit_bound = bound
+            self._state_dirty = self._state_dirty or self._state_file.is_uneven
             self._fail(error)
             raise
         self._state_dirty = False

@@ -26,6 +26,7 @@ from typing import Self
 
 from raftlog.clock import Clock
 from raftlog.errors import CorruptLogError, DiskFullError, StorageError
+from raftlog.limits import HEAD_SEGMENTS_MAX
 from raftlog.storage.cleaning import CleaningLog
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
@@ -126,6 +127,11 @@ class PartitionLog(CleaningLog):
     def syncs(self) -> int:
         """fsync and fdatasync calls of this log's disk."""
         return self._disk.syncs
+
+    @property
+    def active_base_offset(self) -> int:
+        """Of the segment that grows."""
+        return self._segments[-1].base_offset if self._segments else self.log_end_offset
 
     @property
     def segment_count(self) -> int:
@@ -254,15 +260,15 @@ class PartitionLog(CleaningLog):
     def delete_head(self, log_start_offset: int, committed_index: int = 2**62) -> None:
         """Moves the log start up to there, and removes the segments that lie below it as a whole; never the active one.
 
-        It may lie inside a segment, or a batch; a segment below it that was active then goes at the next call.
-        What is committed is for the caller to know; an epoch start behind it, which has no offset of its own, keeps
-        the segment in front of it. Nothing below the synced end is needed for it.
+        It may lie inside a segment, or a batch; a segment below it that was active then, or one too many for a turn,
+        goes at the next call. What is committed is for the caller to know; an epoch start behind it, which has no
+        offset of its own, keeps the segment in front of it. Nothing below the synced end is needed for it.
         """
         self._check_usable()
         log_start_offset = max(min(log_start_offset, self.synced_end_offset), self._state.log_start_offset)
         count = 0  # of the segments that go
         while (
-            count + 1 < len(self._segments)
+            count + 1 < min(len(self._segments), HEAD_SEGMENTS_MAX)
             and self._segments[count + 1].base_offset <= log_start_offset
             and self._segments[count + 1].first_index <= committed_index + 1
         ):

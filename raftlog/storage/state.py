@@ -145,6 +145,7 @@ class StateFile:
         self._directory = directory
         self._fail_point = fail_point
         self._sequence = 0
+        self.is_uneven = False  # one copy may say what the other does not
 
     def load(self) -> State | None:
         """The newest intact copy, mended into both; None when neither exists.
@@ -178,11 +179,14 @@ class StateFile:
         data = encode_state(state)
         for copy in _COPIES:
             self._write_copy(copy, data)
+        self.is_uneven = False
 
     def write_commit_bound(self, state: State) -> None:
         """One copy: losing this write only means an older bound. The rest of `state` must be durable already."""
         assert state.sequence == self._sequence
+        uneven = self.is_uneven
         self._write_copy(_COPIES[0], encode_state(state))
+        self.is_uneven = uneven  # a bound is all that it has more
 
     def _write_copy(self, copy: str, data: bytes) -> None:
         path = f"{self._directory}/state.{copy}"
@@ -196,6 +200,7 @@ class StateFile:
         finally:
             file.close()
         self._fail_point(f"state.{copy}.synced")
+        self.is_uneven = True
         self._disk.rename(temporary, path)
         self._fail_point(f"state.{copy}.renamed")
         self._disk.sync_dir(self._directory)

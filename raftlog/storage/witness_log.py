@@ -112,6 +112,12 @@ class WitnessLog(HardState):
         self._epochs = Epochs(self._state)
         self._set_end(index - 1)
 
+    def raise_log_start(self, offset: int) -> None:
+        """Records below `offset` are deleted. Durable after persist()."""
+        if offset > self._state.log_start_offset:
+            self._state.log_start_offset = offset
+            self._state_dirty = True
+
     def reset_to(self, horizon_index: int, prev_term: int, base_offset: int, producers: Producers) -> None:
         """Begins anew behind Raft index horizon_index - 1 of prev_term. Offsets and producers are not kept here.
 

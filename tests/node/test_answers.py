@@ -85,6 +85,11 @@ def test_the_leader_is_the_living_replica_that_claims_the_highest_epoch() -> Non
     assert leader(both) == (2, Endpoint("h", 102))
 
 
+def test_a_topic_that_is_named_again_and_again_is_answered_once() -> None:
+    names = [topic.name for topic in metadata(gossip()).topics]
+    assert [topic.name for topic in metadata(gossip(), topics=[*names, "no such"] * 1000).topics] == [*names, "no such"]
+
+
 def test_no_leader_is_known_without_one_that_says_so() -> None:
     assert leader(gossip(state(1, worker(1)), state(2, worker(2)))) == (-1, None)
     assert leader(gossip()) == (-1, None)

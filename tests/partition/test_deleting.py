@@ -204,3 +204,39 @@ def test_a_full_disk_is_tried_again() -> None:
     leader.disk.full = False
     cluster.settle(0.3)
     assert answers(leader) == [(ErrorCode.NONE, 10)]
+
+
+@pytest.mark.parametrize("witnesses", [0, 1])
+def test_what_was_answered_stays_deleted_under_a_leader_that_was_away(witnesses: int) -> None:
+    cluster = Cluster(3, witnesses=witnesses)
+    leader = filled(cluster)
+    cluster.settle(3)
+    others = [cluster.nodes[node_id] for node_id in cluster.spec.replicas if node_id != leader.node_id]
+    away = others[0]
+    if not witnesses:  # it holds the last batch, but has not heard that it is committed
+        leader.replica.on_request("p", produce(50), [batch(b"last")])
+        leader.replica.turn()
+        for _, target, message, payload in list(cluster.queue):
+            if target == away.node_id:
+                away.replica.on_raft(message, payload)
+        away.replica.turn()
+        cluster.queue = [sent for sent in cluster.queue if away.node_id not in sent[:2]]
+    cluster.away = {away.node_id}
+    cluster.settle(3)
+    end = leader.replica.high_watermark
+    ask(leader, HIGH_WATERMARK)
+    cluster.settle(1.0)
+    assert answers(leader) == [(ErrorCode.NONE, end)]
+    cluster.away = {leader.node_id}
+    for node in cluster.nodes.values():
+        if node is not leader:
+            node.replica.set_peer(leader.node_id, 0)
+    for _ in range(400):
+        cluster.settle(0.02)
+        if away.replica.is_leader or any(node.replica.is_leader for node in others):
+            new = next(node for node in others if node.replica.is_leader)
+            if new.replica.leader_ready:
+                assert new.log.log_start_offset == end
+                break
+    else:
+        pytest.fail("nobody was elected")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from unittest import mock
+
 import pytest
 
 from raftlog.errors import CorruptLogError, ErrorCode
+from raftlog.partition.replica import Replica
 from raftlog.protocol import messages as m
-from raftlog.record.batch import decode
-from raftlog.types import Doubt
+from raftlog.record.batch import decode, split
+from raftlog.types import Doubt, ReplicaSpec
 from tests.partition.harness import Cluster, Node, batch, fetch, produce
+from tests.storage.machine import TOPIC_ID, Machine, append, lead
 
 _RECORDS = 120
 
@@ -128,3 +133,32 @@ def test_a_time_that_leads_through_damage_is_an_error_and_ends_no_worker() -> No
     request = m.ListOffsetsRequest(correlation_id=1, topic_id=leader.log.topic_id, partition=0, timestamp_ms=5)
     leader.replica.on_request("c", request, [])
     assert leader.answers[-1][1].error_code == ErrorCode.KAFKA_STORAGE_ERROR
+
+
+def test_damage_that_raftlog_itself_reads_is_noted_so_that_the_next_start_refetches_it() -> None:
+    """A group coordinator replays its log at each start: its worker would end at the same batch for ever."""
+    machine = Machine()
+    log = machine.open()
+    lead(log, 1)
+    for _ in range(_RECORDS):
+        append(log)
+        log.persist()
+    log._commit_index()
+    log.note_commit(log.last_index)
+    log.close()
+    machine.disk.flip_bit(sorted(machine.segments())[1], 90, 1)
+    spec = ReplicaSpec(topic="orders", topic_id=TOPIC_ID, partition=0, replicas=(1, 2, 3), config=machine.config)
+    log = machine.open()
+    assert log.doubt is Doubt.NONE, "the start trusts what the index knows"
+    replica = Replica(
+        node_id=1, boot_id=5, spec=spec, log=log, clock=machine.clock, rng=random.Random(1), outbox=mock.Mock()
+    )
+    offset = 0
+    with pytest.raises(CorruptLogError):
+        while data := replica.read_committed(offset, 500):
+            *_, (_, last) = split(data)
+            offset = last.next_offset
+    assert 0 < offset < _RECORDS
+    machine.kill()
+    log = machine.open()
+    assert (log.doubt, log.log_end_offset, log.corruptions) == (Doubt.SHORT, offset, 1), "it says that it lacks them"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from raftlog import limits
 from raftlog.errors import ErrorCode
 from raftlog.protocol import messages as m
-from raftlog.record.batch import HEADER_BYTES, decode
+from raftlog.record.batch import HEADER_BYTES, BatchBuilder, decode
 from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
-from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Flush
-from tests.partition.harness import TOPIC_ID, Cluster, batch, fetch, produce
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, CleanupPolicy, Flush
+from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
 
 
 def last_fetch(node: Any) -> tuple[m.FetchResponse, bytes | None]:
@@ -164,6 +167,73 @@ def test_a_fetch_waits_for_records_and_for_no_longer_than_it_said() -> None:
     leader.replica.on_request("p", produce(1), [batch(b"a")])
     cluster.settle()
     assert [client for client, response, _ in leader.answers if isinstance(response, m.FetchResponse)] == ["c", "d"]
+
+
+def _fetched(node: Node) -> list[tuple[Hashable, int]]:
+    return [(client, len(data or b"")) for client, answer, data in node.answers if isinstance(answer, m.FetchResponse)]
+
+
+def test_one_turn_serves_no_more_than_its_bytes_and_the_next_ones_the_rest_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "FETCHED_BYTES_PER_TURN", 25_000)
+    cluster = Cluster(1)
+    leader = cluster.leader()
+    leader.replica.on_request("p", produce(1), [batch(bytes(9_000))])
+    cluster.settle()
+    for number in range(8):
+        leader.replica.on_request(number, fetch(0), [])
+    served = []
+    while len(_fetched(leader)) < 8:
+        assert leader.replica.next_wakeup_s() <= cluster.clock.monotonic_s(), "the next turn is due at once"
+        before = len(_fetched(leader))
+        leader.replica.turn()
+        served.append(len(_fetched(leader)) - before)
+    assert served == [3, 3, 2]
+    assert [client for client, _ in _fetched(leader)] == list(range(8))
+
+
+def test_a_fetch_that_wants_more_is_read_again_only_when_there_is_more() -> None:
+    cluster = Cluster(1)
+    leader = cluster.leader()
+    leader.replica.on_request("p", produce(1), [batch(b"a")])
+    cluster.settle()
+    with mock.patch.object(leader.log, "read", wraps=leader.log.read) as read:
+        leader.replica.on_request("c", fetch(0, min_bytes=200, max_wait_ms=60_000), [])
+        cluster.settle(5.0)
+        assert (read.call_count, _fetched(leader)) == (1, [])
+        leader.replica.on_request("p", produce(2), [batch(bytes(300))])
+        cluster.settle()
+        assert (read.call_count, len(_fetched(leader))) == (2, 1)
+
+
+def test_a_fetch_from_a_closed_segment_does_not_wait_for_what_cannot_come() -> None:
+    cluster = Cluster(1, segment_bytes=1024)
+    leader = cluster.leader()
+    for number in range(20):
+        leader.replica.on_request("p", produce(number), [batch(bytes(200))])
+        cluster.settle()
+    leader.replica.on_request("c", fetch(0, min_bytes=100_000, max_wait_ms=60_000), [])
+    cluster.settle()
+    assert len(_fetched(leader)) == 1
+    leader.replica.on_request("c", fetch(19, min_bytes=100_000, max_wait_ms=1_000), [])
+    cluster.settle()
+    assert len(_fetched(leader)) == 1
+    cluster.settle(1.1)
+    assert len(_fetched(leader)) == 2
+
+
+def test_what_a_compacted_topic_has_to_look_into_counts_as_work_of_the_turn() -> None:
+    cluster = Cluster(1, cleanup_policy=CleanupPolicy.COMPACT)
+    leader = cluster.leader()
+    builder = BatchBuilder("zstd")
+    builder.append(1, b"key", bytes(4_000_000))
+    frame = builder.build()
+    assert len(frame) < 10_000
+    leader.replica.on_request("p", produce(1), [frame])
+    assert leader.replica.unpacked_bytes > 4_000_000
+    leader.replica.turn()
+    assert leader.replica.unpacked_bytes == 0
 
 
 def test_a_fetch_outside_the_log_is_out_of_range() -> None:

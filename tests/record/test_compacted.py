@@ -83,7 +83,7 @@ def test_no_producer_can_send_a_filler() -> None:
 
 def test_a_record_without_a_key_is_refused() -> None:
     frame, header = _batch()
-    check_keyed(frame, header)
+    assert check_keyed(frame, header) > 0
     builder = BatchBuilder()
     builder.append(1, b"key", b"value", [])
     builder.append(1, None, b"value", [])

@@ -41,3 +41,23 @@ def test_deleting_the_head_removes_whole_segments_and_never_the_active_one() -> 
     log = machine.open()
     assert contents(log) == kept and log.doubt == 0
     assert log.term_at(log.horizon_index - 1) == entries[log.horizon_index - 1][0]
+
+
+def test_a_great_many_segments_go_in_several_turns_and_the_log_start_moves_at_once() -> None:
+    machine = Machine(segment_bytes=1024)
+    log = machine.open()
+    lead(log, 1)
+    for _ in range(200):
+        append(log, 1, size=900)
+    log.persist()
+    log.note_commit(log.last_index)
+    assert log.segment_count == 200
+    counts = []
+    while log.segment_count > 1:
+        log.delete_head(199)
+        assert log.log_start_offset == 199
+        counts.append(log.segment_count)
+    assert counts == [200 - 63, 200 - 126, 200 - 189, 1]
+    machine.crash(None)
+    log = machine.open()
+    assert (log.segment_count, log.log_start_offset, log.doubt) == (1, 199, 0)
