@@ -11,7 +11,7 @@ from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.exchange import Answer, Request
 from raftlog.client.group_admin import GroupAdmin
 from raftlog.errors import ErrorCode, RaftlogError, error_for
-from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_CONFIRM_S, TOPIC_SETTLE_S
+from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_SETTLE_S
 from raftlog.protocol.altering import (
     HIGH_WATERMARK,
     CreatePartitionsRequest,
@@ -24,7 +24,6 @@ from raftlog.protocol.messages import (
     DeleteTopicsRequest,
     DescribeReplicasRequest,
     DescribeReplicasResponse,
-    MetadataRequest,
     MetadataResponse,
     NewTopic,
     RecoverPartitionRequest,
@@ -171,28 +170,14 @@ class Admin(GroupAdmin):
 
         Of one that does not exist `error_code` says so.
         """
-        wanted = None if names is None else list(names)
-        deadline_s = time.monotonic() + TOPIC_CONFIRM_S
-        while True:
-            found = self._metadata(wanted).topics
-            if wanted is None:
-                return [topic for topic in found if internal or topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
-            # A node may not have heard yet of a topic made a moment ago; each question goes to another one.
-            if all(topic.error_code == ErrorCode.NONE for topic in found) or time.monotonic() > deadline_s:
-                return found
-            time.sleep(TOPIC_CONFIRM_S / 4)
+        if names is not None:
+            return self._confirmed(list(names))
+        found = self._metadata(None).topics
+        return [topic for topic in found if internal or topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
 
     def describe_cluster(self) -> MetadataResponse:
         """Cluster id, controller, nodes, flush mode. `topics` is empty."""
         return self._metadata([])
-
-    def _metadata(
-        self, topics: list[str] | None, node: Endpoint | None = None, deadline_s: float | None = None
-    ) -> MetadataResponse:
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return MetadataRequest(correlation_id=correlation_id, topics=topics)
-
-        return self._ask("metadata", node, request, expect(MetadataResponse), deadline_s)
 
     def describe_replicas(self, topics: Iterable[str] | None = None) -> list[ReplicaStatus]:
         """What every replica last said of itself; None: of all topics, internal ones included."""

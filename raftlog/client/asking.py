@@ -11,8 +11,9 @@ from raftlog.client.bounds import list_offsets_call
 from raftlog.client.calls import Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
-from raftlog.errors import InvalidRequestError, NoBrokersAvailableError, RaftlogError
-from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS
+from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError
+from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S
+from raftlog.protocol.messages import MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.types import Endpoint, TopicPartition
 
 T = TypeVar("T")
@@ -77,6 +78,26 @@ class Asking:
         self._engine.submit(call)
         result: T = result_of(call)
         return result
+
+    def _metadata(
+        self, topics: list[str] | None, node: Endpoint | None = None, deadline_s: float | None = None
+    ) -> MetadataResponse:
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return MetadataRequest(correlation_id=correlation_id, topics=topics)
+
+        return self._ask("metadata", node, request, expect(MetadataResponse), deadline_s)
+
+    def _confirmed(self, names: list[str]) -> list[TopicMetadata]:
+        """These topics; of one that does not exist `error_code` says so.
+
+        A node may not have heard yet of a topic made a moment ago; each question goes to another one.
+        """
+        deadline_s = time.monotonic() + TOPIC_CONFIRM_S
+        while True:
+            found = self._metadata(names).topics
+            if all(topic.error_code == ErrorCode.NONE for topic in found) or time.monotonic() > deadline_s:
+                return found
+            time.sleep(TOPIC_CONFIRM_S / 4)
 
     def close(self) -> None:
         """Ends what is under way with ClosedError. Safe to call twice."""

@@ -23,7 +23,7 @@ from raftlog.errors import (
     error_for,
 )
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import MetadataRequest, MetadataResponse, TopicMetadata
+from raftlog.protocol.messages import TopicMetadata
 from raftlog.types import OFFSETS_TOPIC, TopicPartition
 
 T = TypeVar("T")
@@ -164,20 +164,12 @@ class GroupAdmin(Asking):
         return self._ask(f"{what}, group {group_id}", place, request, read, reads_refusals=reads_refusals)
 
     def _offsets_topic(self) -> TopicMetadata | None:
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return MetadataRequest(correlation_id=correlation_id, topics=[OFFSETS_TOPIC])
-
-        (topic,) = self._ask("metadata", None, request, expect(MetadataResponse)).topics
+        (topic,) = self._confirmed([OFFSETS_TOPIC])
         return None if topic.error_code else topic
 
     def _topics(self, names: list[str]) -> list[TopicMetadata]:
         """Those that are there."""
-
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return MetadataRequest(correlation_id=correlation_id, topics=names)
-
-        found = self._ask("metadata", None, request, expect(MetadataResponse)).topics
-        return [topic for topic in found if topic.error_code == ErrorCode.NONE]
+        return [topic for topic in self._confirmed(names) if topic.error_code == ErrorCode.NONE]
 
 
 def _not_found(group_id: str) -> GroupIdNotFoundError:

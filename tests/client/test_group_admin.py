@@ -1,27 +1,33 @@
-"""Admin of groups against a node that loses answers."""
+"""Admin of groups against a node that loses answers, or has not heard yet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from raftlog import Admin
 from raftlog.errors import ErrorCode, GroupIdNotFoundError
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import ProduceResult
+from raftlog.protocol.messages import MetadataRequest, MetadataResponse, ProduceResult
 from tests.client.fake_node import FakeNode
 
 
 class Coordinator(FakeNode):
-    """Of group `g`. `lost_answers`: to so many deletions."""
+    """Of group `g`. `lost_answers`: to so many deletions; `lagging`: so often it knows no topic."""
 
     has_group = True
     lost_answers = 0
+    lagging = 0
 
     def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
         match request := codec.decode_incoming(frames[1]):
+            case g.ListGroupsRequest():
+                group = g.ListedGroup(group_id="g", protocol_type="", state="Empty", members=0)
+                groups = [group] if self.has_group else []
+                self._answer(frames[0], g.ListGroupsResponse(correlation_id=request.correlation_id, groups=groups))
             case g.DeleteGroupRequest():
                 code = ErrorCode.NONE if self.has_group else ErrorCode.GROUP_ID_NOT_FOUND
                 self.has_group = False
@@ -32,6 +38,15 @@ class Coordinator(FakeNode):
                     self._answer(frames[0], response)
             case _:
                 super()._handle(frames, produced)
+
+    def _metadata(self, request: MetadataRequest) -> MetadataResponse:
+        response = super()._metadata(request)
+        if not self.lagging or not request.topics:
+            return response
+        self.lagging -= 1
+        unknown = int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        topics = [replace(topic, error_code=unknown, partitions=[]) for topic in response.topics]
+        return replace(response, topics=topics)
 
 
 @pytest.fixture
@@ -54,3 +69,11 @@ def test_a_deletion_whose_answer_was_lost_is_done(node: Coordinator, admin: Admi
     assert not node.lost_answers
     with pytest.raises(GroupIdNotFoundError, match="there is no group g"):
         admin.delete_group("g")
+
+
+def test_a_node_that_has_not_heard_of_the_offsets_yet_hides_no_group(node: Coordinator, admin: Admin) -> None:
+    node.lagging = 1
+    assert [group.group_id for group in admin.list_groups()] == ["g"]
+    node.lagging = 1
+    admin.delete_group("g")
+    assert not node.has_group
