@@ -380,14 +380,14 @@ class Consumer:
 
         A `poll` in another thread ends with ClosedError.
         """
-        with self._fetcher.lock:
-            was_closed, self._turns.closed = self._turns.closed, True
-            self._fetcher.changed.notify_all()
+        closes = self._turns.close()
         try:
-            if self._group is not None and not was_closed:
+            if self._group is not None and closes:
                 self._group.close(commit=autocommit)
         finally:
             self._engine.stop()
+            if self._group is not None:
+                self._group.tell()
 
     def __enter__(self) -> Consumer:
         return self

@@ -118,6 +118,11 @@ class GroupOffsets:
             commit.future.set_result(None)
         return commit.future
 
+    @property
+    def idle(self) -> bool:
+        """No commit waits or is under way."""
+        return not self._sent and not self._commits
+
     def gave_up(self, partitions: frozenset[TopicPartition]) -> None:
         """BEFORE the member joins again without them: until then they are nobody else's."""
         for commit in (*self._sent, *self._commits):
@@ -193,15 +198,18 @@ class GroupOffsets:
                 kept = [commit for commit in sent if commit.deadline_s > self._now_s]
             self._commits[:0] = kept
             again = set(kept)
-            ended = [commit for commit in sent if commit not in again]
-            if error is None:
-                for commit in ended:
-                    self.committed |= {place: entry.offset for place, entry in commit.entries.items()}
-        for commit in ended:
-            if error is None:
-                commit.future.set_result(None)
-            else:
-                commit.future.set_exception(error)
+            for commit in sent:
+                if commit not in again:
+                    self._end(commit, error)
+
+    def _end(self, commit: _Commit, error: BaseException | None) -> None:
+        """With the lock held: who finds that nothing is under way any more finds what that led to as well."""
+        if error is None:
+            self.committed |= {place: entry.offset for place, entry in commit.entries.items()}
+            commit.future.set_result(None)
+        else:
+            commit.future.set_exception(error)
+        self._fetcher.changed.notify_all()
 
     # --- where to begin ------------------------------------------------------------------------
     def fetch(self, places: Iterable[TopicPartition], deadline_s: float) -> Future[Any]:
@@ -267,7 +275,7 @@ class GroupOffsets:
                 self._place_found()
         for commit in self._commits:
             if now_s >= commit.deadline_s:
-                commit.future.set_exception(RequestTimedOutError("the commit was not answered in time"))
+                self._end(commit, RequestTimedOutError("the commit was not answered in time"))
         self._commits = [commit for commit in self._commits if not commit.future.done()]
         if self._commits and not self._sent and now_s >= self._retry_s:
             self._send_commits()
@@ -277,7 +285,7 @@ class GroupOffsets:
     def abort(self) -> None:
         self._closed = True
         for commit in (*self._sent, *self._commits):
-            commit.future.set_exception(ClosedError("the consumer was closed"))
+            self._end(commit, ClosedError("the consumer was closed"))
         self._sent, self._commits = [], []
 
 

@@ -129,8 +129,7 @@ class GroupReader:
 
         Raises what ended the membership, and what callbacks raise.
         """
-        while self._told:
-            self._told.popleft()()
+        self.tell()
         now_s = self._engine.now_s()
         if self._auto_commit_s is not None and now_s >= self.commit_due_s:
             self.commit_due_s = now_s + self._auto_commit_s
@@ -150,6 +149,11 @@ class GroupReader:
             if task is None:
                 return
             self._do(task)
+
+    def tell(self) -> None:
+        """Callbacks of commits that are done."""
+        while self._told:
+            self._told.popleft()()
 
     def _do(self, task: Task) -> None:
         on_assigned, on_revoked, on_lost = self._callbacks
@@ -174,6 +178,8 @@ class GroupReader:
             if tell is not None:
                 tell(sorted(partitions))
         finally:
+            if partitions:
+                self._wait_for_commits()  # BEFORE they are somebody else's: later ones are refused
             with self._fetcher.lock:
                 self._fetcher.assign([place for place in self._fetcher.states if place not in partitions])
                 self._group.offsets.gave_up(partitions)
@@ -219,6 +225,13 @@ class GroupReader:
             self._engine.result(future)
         except RaftlogError as error:
             LOGGER.warning("positions were not committed before they were given up: %s", error)
+
+    def _wait_for_commits(self) -> None:
+        def done() -> bool:
+            lost = self._subscribes and self._member.phase is Phase.OUT
+            return lost or self._group.offsets.idle
+
+        self._engine.wait_until(self._fetcher.changed, done, GIVE_UP_COMMIT_S)
 
     def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> None:
         _, future = self._commit(offsets)
@@ -280,8 +293,8 @@ class GroupReader:
             self._leave(commit)
         elif commit and self._auto_commit_s is not None:
             self._commit_before_giving_up()
-        while self._told:
-            self._told.popleft()()
+        self._wait_for_commits()
+        self.tell()
 
     def _leave(self, commit: bool) -> None:
         with self._fetcher.lock:

@@ -24,7 +24,14 @@ class Turns:
         self._seen_changes = 0
         self._until_s = float("inf")
         self._then_until_s = float("inf")  # once a record was handed out
-        self.closed = False
+        self._closed = False
+
+    def close(self) -> bool:
+        """Ends a wait in another thread. False: it was closed before."""
+        with self._fetcher.lock:
+            was_closed, self._closed = self._closed, True
+            self._fetcher.changed.notify_all()
+        return not was_closed
 
     def next_state(self, deadline_s: float | None) -> PartitionState | None:
         """The next partition in turn that has decoded records. None: nothing there or in time, or the group waits.
@@ -33,7 +40,7 @@ class Turns:
         would be lost by it.
         """
         while True:
-            if self.closed:
+            if self._closed:
                 raise ClosedError("the consumer is closed")
             now_s = time.monotonic()
             if self._group is not None:

@@ -64,8 +64,9 @@ class Committing(Cluster):
     def step(self, seconds: float = 0.0) -> None:
         self.now_s += seconds
         for _ in range(2):
-            self.offsets.step(self.now_s)
-            self.coordinator.step(self.now_s)
+            with self.fetcher.lock:
+                self.offsets.step(self.now_s)
+                self.coordinator.step(self.now_s)
             self.calls.step(self.now_s)
 
     def run(self, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raftlog.errors import RaftlogError
 from raftlog.types import TopicPartition
 from tests.client.group_member import MAX_POLL_S, SESSION_S
 from tests.client.group_world import World
@@ -34,6 +35,17 @@ def test_an_hour_without_a_change_moves_nothing(strategy: str) -> None:
     assert not {place: missing for place, missing in world.missed().items() if missing[0] < 60}
     for place, reads in world.read.items():
         assert [offset for offset, _ in reads] == list(range(len(reads))), f"{place} was not read in order, once"
+
+
+def test_who_leaves_first_waits_for_the_commits_that_are_under_way() -> None:
+    world = World(1, {"a": 2}, delay_s=0.5)
+    member = world.join("m")
+    world.produce_every(1.0)
+    world.run(30.0)
+    told: list[RaftlogError | None] = []
+    member.reader.commit_async(None, lambda _, error: told.append(error))
+    member.reader.close(commit=False)
+    assert told == [None]
 
 
 class Trouble:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from raftlog import AsyncConsumer, Consumer, Producer, TopicPartition
+from raftlog.client import group_reader
+from raftlog.errors import ClosedError
 from tests.client.fake_node import FakeNode, fake_node
 
 T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
@@ -90,6 +92,28 @@ def test_an_interval_of_zero_lets_the_asyncio_consumer_read_as_well(node: FakeNo
 
     asyncio.run(asyncio.wait_for(read(), 20))
     assert offsets(node) == {T0: 10}
+
+
+def test_closing_waits_for_the_commits_under_way_and_runs_their_callbacks(node: FakeNode) -> None:
+    fill(node)
+    told: list[object] = []
+    with consumer(node, enable_auto_commit=False) as reader:
+        read(reader, 10)
+        reader.commit_async(callback=lambda offsets, error: told.append((offsets, error)))
+    assert told == [({T0: (10, "")}, None)]
+    assert offsets(node) == {T0: 10}
+
+
+def test_callbacks_of_commits_that_closing_gives_up_run_as_well(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_reader, "GIVE_UP_COMMIT_S", 0.1)
+    told: list[object] = []
+    with consumer(node, enable_auto_commit=False) as reader:
+        assert reader.position(T0) == 0
+        node.silent = True
+        reader.commit_async({T0: 5}, lambda offsets, error: told.append(error))
+    assert [type(error) for error in told] == [ClosedError]
 
 
 def test_a_commit_that_falls_due_during_a_wait_does_not_wait_for_its_end(node: FakeNode) -> None:
