@@ -90,6 +90,9 @@ class Fetcher:
 
     def _begin(self, place: TopicPartition) -> PartitionState:
         state = PartitionState(place)
+        topic = self._cache.topics.get(place.topic)
+        if topic is not None:
+            state.topic_id = topic.topic_id
         if not self.begins_committed:
             self.begin(state)
         return state
@@ -163,7 +166,7 @@ class Fetcher:
 
     def _topic_appeared(self, state: PartitionState, topic: Topic) -> None:
         """Every record of a topic made anew under an old name is newer than what was read before."""
-        made_anew = state.topic_id is not None
+        made_anew = state.topic_id is not None and not state.unplaced
         state.topic_id = topic.topic_id
         if made_anew and self._reset_policy == "none":
             self.fail(state, OffsetOutOfRangeError(f"{state.place.topic} was deleted and made anew: seek first"))

@@ -95,7 +95,8 @@ class GroupOffsets:
         self._now_s = 0.0
         self._asked: set[PartitionState] = set()
         self._found: dict[PartitionState, CommittedOffset | None] = {}
-        self.committed: dict[TopicPartition, int] = {}  # by this consumer, or where it began
+        # By this consumer, or where it began; of a topic, which is not the one made anew under its name.
+        self.committed: dict[tuple[bytes | None, int], int] = {}
         self._closed = False
 
     # --- commits -------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ class GroupOffsets:
     def _end(self, commit: _Commit, error: BaseException | None) -> None:
         """With the lock held: who finds that nothing is under way any more finds what that led to as well."""
         if error is None:
-            self.committed |= {place: entry.offset for place, entry in commit.entries.items()}
+            self.committed |= {(each.topic_id, each.partition): each.offset for each in commit.entries.values()}
             commit.future.set_result(None)
         else:
             commit.future.set_exception(error)
@@ -258,11 +259,12 @@ class GroupOffsets:
             del self._found[state]
             if not state.unplaced or topic is None:
                 continue
+            state.topic_id = topic.topic_id
             if committed is not None and committed.topic_id == topic.topic_id:
                 state.move(committed.offset)
-                self.committed[state.place] = committed.offset
+                self.committed[topic.topic_id, committed.partition] = committed.offset
             else:
-                self.committed.pop(state.place, None)
+                self.committed.pop((topic.topic_id, state.place.partition), None)
                 self._fetcher.begin(state)
             self._fetcher.changed.notify_all()
 

@@ -200,8 +200,12 @@ class GroupReader:
         }
 
     def _new_positions(self) -> dict[TopicPartition, OffsetAndMetadata]:
-        committed = self._group.offsets.committed
-        return {place: found for place, found in self._positions().items() if committed.get(place) != found.offset}
+        committed, states = self._group.offsets.committed, self._fetcher.states
+        return {
+            place: found
+            for place, found in self._positions().items()
+            if committed.get((states[place].topic_id, place.partition)) != found.offset
+        }
 
     def _commit_automatically(self) -> None:
         with self._fetcher.lock:

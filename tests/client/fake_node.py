@@ -49,6 +49,7 @@ class FakeNode:
         self.refuse = ErrorCode.NONE
         self.silent = False
         self.topic = "t"
+        self.topic_id = TOPIC_ID
         self.known = True
         self.producer_ids = 0
         self.commits: list[g.OffsetCommitRequest] = []
@@ -128,7 +129,7 @@ class FakeNode:
             topics.append(
                 TopicMetadata(
                     name=name,
-                    topic_id=TOPIC_ID if known else b"",
+                    topic_id=self.topic_id if known else b"",
                     error_code=0 if known else int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
                     partitions=partitions if known else [],
                     config={},

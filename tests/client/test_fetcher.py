@@ -20,7 +20,7 @@ from raftlog.limits import CORRUPT_FETCHES_MAX, LEADER_MOVED_S, TOPIC_UNKNOWN_S
 from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest
 from raftlog.record.batch import encode, stamp
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
-from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, Cluster, Sent
+from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent
 
 T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
 
@@ -79,6 +79,10 @@ def at(offset: int, places: Sequence[TopicPartition] = (T0,), **changes: Any) ->
     for place in places:
         consuming.state(place).move(offset)
     return consuming
+
+
+def test_what_is_assigned_knows_its_topic_at_once_if_the_client_does() -> None:
+    assert Consuming().state().topic_id == TOPIC_ID
 
 
 @pytest.mark.parametrize(("policy", "timestamp"), [("earliest", EARLIEST_TIMESTAMP), ("latest", LATEST_TIMESTAMP)])

@@ -112,7 +112,7 @@ def test_commits_wait_for_the_coordinator_and_go_one_after_the_other() -> None:
     assert request.offsets[0].offset == 7
     cluster.answer(sent, g.OffsetCommitResponse)
     assert second.result(0) is None
-    assert cluster.offsets.committed == {T0: 7}
+    assert cluster.offsets.committed == {(TOPIC_ID, 0): 7}
 
 
 def test_commits_that_wait_go_together_and_the_last_of_a_partition_counts() -> None:
@@ -127,7 +127,7 @@ def test_commits_that_wait_go_together_and_the_last_of_a_partition_counts() -> N
     assert not any(future.done() for future in futures)
     cluster.answer(sent, g.OffsetCommitResponse)
     assert [future.result(0) for future in futures] == [None] * 4
-    assert cluster.offsets.committed == {T0: 6, T1: 9}
+    assert cluster.offsets.committed == {(TOPIC_ID, 0): 6, (TOPIC_ID, 1): 9}
     assert not cluster.wire.take(g.OffsetCommitRequest)
 
 
@@ -238,7 +238,7 @@ def test_what_is_given_up_while_it_is_committed_does_not_fail_what_is_kept() -> 
     assert (request.generation_id, [entry.partition for entry in request.offsets]) == (2, [1])
     cluster.answer(sent, g.OffsetCommitResponse)
     assert kept.result(0) is None
-    assert cluster.offsets.committed == {T1: 9}
+    assert cluster.offsets.committed == {(TOPIC_ID, 1): 9}
 
 
 def test_a_commit_that_waits_behind_another_ends_in_its_own_time() -> None:
@@ -271,6 +271,18 @@ def test_the_offset_of_a_topic_that_was_made_anew_since_counts_for_nothing() -> 
     found = [g.CommittedOffset(topic="t", topic_id=b"of an older one.", partition=0, offset=42)]
     cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
     assert cluster.fetcher.states[T0].reset == "earliest"
+
+
+def test_a_topic_made_anew_while_its_offset_is_asked_for_begins_where_the_group_committed() -> None:
+    cluster = Committing()
+    cluster.fetcher.assign([T0])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    cluster.know(topic_id=b"of a newer topic")
+    found = [g.CommittedOffset(topic="t", topic_id=b"of a newer topic", partition=0, offset=42)]
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.fetcher.step(cluster.now_s)
+    assert cluster.fetcher.states[T0].position == 42
 
 
 def test_a_seek_while_the_committed_offset_is_asked_for_wins() -> None:

@@ -116,6 +116,17 @@ def test_callbacks_of_commits_that_closing_gives_up_run_as_well(
     assert [type(error) for error in told] == [ClosedError]
 
 
+def test_a_topic_made_anew_is_committed_for_at_the_offset_of_the_old_one_as_well(node: FakeNode) -> None:
+    fill(node)
+    with consumer(node) as reader:
+        read(reader, 10)
+        reader.commit()
+        node.topic_id = b"of another topic"
+        reader.partitions_for_topic("another")  # asks for metadata, which brings the new id along
+        reader.seek(T0, 10)
+    assert node.committed()[T0].topic_id == b"of another topic"
+
+
 def test_a_commit_that_falls_due_during_a_wait_does_not_wait_for_its_end(node: FakeNode) -> None:
     fill(node)
     with consumer(node, auto_commit_interval_ms=100) as reader:
