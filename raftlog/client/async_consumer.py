@@ -41,7 +41,10 @@ class AsyncConsumer:
 
     @property
     def consumer(self) -> Consumer:
-        """For all that does not wait: assign, seek, pause, assignment, group_metadata …"""
+        """For all that does not wait: assign, seek, pause, assignment, group_metadata …
+
+        With a group_id what gives partitions up (assign, subscribe, unsubscribe) waits for a last commit: use a thread.
+        """
         assert self._consumer is not None, "start it first"
         return self._consumer
 

@@ -67,6 +67,8 @@ class GroupReader:
         on_lost: OnPartitions | None,
     ) -> None:
         """Raises ValueError for a pattern that is none. The group is joined by the next poll."""
+        if not self._subscribes:
+            self._commit_before_giving_up()
         with self._fetcher.lock:
             self._group.subscribed.choose(topics, pattern)
             if not self._subscribes:
@@ -79,12 +81,14 @@ class GroupReader:
 
     def unsubscribe(self) -> None:
         """Commits if that is automatic, gives everything up and leaves the group."""
-        if self._subscribes:
-            self._leave(commit=True)
-            with self._fetcher.lock:
-                self._subscribes = self._fetcher.assigned_by_group = False
-                self._group.subscribed.choose((), None)
-                self._member.subscribe(())
+        if not self._subscribes:
+            self._commit_before_giving_up()
+            return
+        self._leave(commit=True)
+        with self._fetcher.lock:
+            self._subscribes = self._fetcher.assigned_by_group = False
+            self._group.subscribed.choose((), None)
+            self._member.subscribe(())
 
     def subscription(self) -> set[str]:
         return set(self._member.topics)
@@ -163,7 +167,7 @@ class GroupReader:
             return
         take = task if isinstance(task, Take) else None
         partitions = task.revoked if isinstance(task, Take) else task.partitions
-        if partitions and self._auto_commit_s is not None:
+        if partitions:
             self._commit_before_giving_up()
         taken = self._give_up(partitions, on_revoked if partitions else None, take)
         if taken and take is not None and on_assigned is not None:
@@ -217,7 +221,9 @@ class GroupReader:
         future.add_done_callback(_log_failure)
 
     def _commit_before_giving_up(self) -> None:
-        """What cannot be committed is read again by whoever comes next."""
+        """If that is automatic. What cannot be committed is read again by whoever comes next."""
+        if self._auto_commit_s is None:
+            return
         with self._fetcher.lock:
             offsets = self._new_positions()
             if not offsets or (self._subscribes and self._member.phase is Phase.OUT):
@@ -295,7 +301,7 @@ class GroupReader:
     def close(self, *, commit: bool) -> None:
         if self._subscribes:
             self._leave(commit)
-        elif commit and self._auto_commit_s is not None:
+        elif commit:
             self._commit_before_giving_up()
         self._wait_for_commits()
         self.tell()
@@ -309,7 +315,7 @@ class GroupReader:
             if lost:
                 self._give_up(owned, on_lost or on_revoked)
             elif owned:
-                if commit and self._auto_commit_s is not None:
+                if commit:
                     self._commit_before_giving_up()
                 self._give_up(owned, on_revoked)
         finally:

@@ -127,6 +127,29 @@ def test_a_topic_made_anew_is_committed_for_at_the_offset_of_the_old_one_as_well
     assert node.committed()[T0].topic_id == b"of another topic"
 
 
+def test_partitions_by_hand_are_committed_for_before_they_are_given_up(node: FakeNode) -> None:
+    fill(node)
+    with consumer(node) as reader:
+        read(reader, 10)
+        reader.assign([T1])
+        assert offsets(node) == {T0: 10}
+        read(reader, 10)
+        reader.unsubscribe()
+        assert offsets(node) == {T0: 10, T1: 10}
+        reader.assign([T2])
+        read(reader, 10)
+        reader.subscribe(["t"])
+        assert offsets(node) == {T0: 10, T1: 10, T2: 10}
+
+
+def test_without_automatic_commits_nothing_is_committed_for_what_is_given_up(node: FakeNode) -> None:
+    fill(node)
+    with consumer(node, enable_auto_commit=False) as reader:
+        read(reader, 10)
+        reader.assign([T1])
+    assert offsets(node) == {}
+
+
 def test_a_commit_that_falls_due_during_a_wait_does_not_wait_for_its_end(node: FakeNode) -> None:
     fill(node)
     with consumer(node, auto_commit_interval_ms=100) as reader:
