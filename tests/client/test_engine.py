@@ -6,8 +6,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,11 +22,10 @@ from raftlog.errors import (
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.types import LATEST_TIMESTAMP, Endpoint
+from raftlog.types import Endpoint
 from tests.client.fake_node import FakeNode, fake_node
 
 T0 = TopicPartition("t", 0)
-T1 = TopicPartition("t", 1)
 NOBODY = "127.0.0.1:1"
 
 
@@ -99,24 +97,6 @@ def test_an_unknown_topic_is_an_error_of_send_and_of_poll(node: FakeNode) -> Non
         assert producer.partitions_for("t") == {0, 1, 2}
         assert consumer.partitions_for_topic("t") == {0, 1, 2}
         assert consumer.partitions_for_topic("nope") is None
-
-
-def test_a_topic_made_after_it_was_unknown_is_known_to_the_next_call(node: FakeNode) -> None:
-    """What was heard before a call began is no answer to it."""
-    node.known = False
-    with Producer(node.bootstrap) as producer, Admin(node.bootstrap) as admin, ThreadPoolExecutor() as threads:
-        consumer = Consumer(bootstrap_servers=node.bootstrap)
-        asks: list[Callable[[], object]] = [
-            lambda: producer.send("t", b"x", partition=0).result(5).offset,
-            lambda: admin.list_offsets({T1: LATEST_TIMESTAMP}),
-            lambda: consumer.partitions_for_topic("t"),
-        ]
-        refused = [future.exception(20) for future in [threads.submit(ask) for ask in asks[:2]]]
-        assert [type(error) for error in refused] == [UnknownTopicOrPartitionError] * 2
-        assert consumer.partitions_for_topic("t") is None
-        node.known = True
-        assert [ask() for ask in asks] == [0, {T1: 0}, {0, 1, 2}]
-        consumer.close()
 
 
 def test_wrong_arguments_are_errors_at_once(node: FakeNode) -> None:
