@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections import defaultdict
@@ -18,6 +19,7 @@ from raftlog.client.group_reader import GroupReader
 from raftlog.client.membership import Membership
 from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
+from raftlog.errors import CommitFailedError
 from raftlog.protocol import codec
 from raftlog.types import Endpoint, TopicPartition
 from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, FakeWire
@@ -184,6 +186,9 @@ class Member:
             while state.has_records() and (state.index < len(state.records) or state.decode_next()):
                 for record in state.take(500):
                     self.world.read[state.place].append((record.offset, self.name))
+        if self.world.rng.random() < 0.3:
+            with contextlib.suppress(CommitFailedError):  # of what it has lost, as it will be told
+                self.reader.commit_async(None, None)
         self.wake()
 
     def may_hand_out(self) -> list[TopicPartition]:

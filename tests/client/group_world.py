@@ -2,7 +2,7 @@
 
 Each message is delayed or lost, seeded. A member may be paused, which stops its thread and its user, killed, or slow to
 poll. After every event no partition may be handed out by two members, the paused ones included: as soon as it wakes one
-hands out what its own clock still allows.
+hands out what its own clock still allows. Nobody seeks, so that no committed offset may ever go backwards.
 """
 
 from __future__ import annotations
@@ -154,13 +154,20 @@ class World:
         def committed() -> None:
             if self.coordinator is not coordinator:
                 return
+            before = self._committed(coordinator)
             for key, value in proposal.records:
                 self._log.append((key, value))
                 coordinator.committed.apply(key, value)
+            for key, offset in self._committed(coordinator).items():
+                assert before.get(key, 0) <= offset, f"{self.now_s}: {key!r} went from {before[key]} back to {offset}"
             coordinator.on_outcome(proposal, ErrorCode.NONE, self.now_s, self._wall_ms())
             self._flush()
 
         self.at(self.now_s + 0.005, committed)
+
+    def _committed(self, coordinator: Coordinator) -> dict[bytes, int]:
+        found = {key: coordinator.committed.offset(key) for key in coordinator.committed.offset_keys("group")}
+        return {key: value.offset for key, value in found.items() if value is not None}
 
     # --- requests ------------------------------------------------------------------------------
     def serve(self, member: Member, endpoint: Endpoint, request: Any) -> None:
