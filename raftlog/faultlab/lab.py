@@ -233,6 +233,7 @@ class Lab:
                     self._recorder.write("fail", "fault", f"{planned.fault.name}: {problems}")
                     continue
                 self._begin(planned, number)
+                late_s += time.monotonic() - self._began_s - now_s  # or the next one would come into its hold
                 if planned.fault.name == "rolling-restart":
                     restart(planned.nodes, 0.0)
                 later(planned.hold_s, lambda planned=planned, number=number: self._end(planned, number))  # type: ignore[misc]

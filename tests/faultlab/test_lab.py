@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from raftlog.faultlab.history import read_history
+from raftlog.faultlab.lab import Lab, Workload
+from raftlog.faultlab.schedule import FAULTS, Planned
 from tests.source_tree import ROOT
 
 COMMAND = [sys.executable, "-m", "raftlog.faultlab.run"]
@@ -142,3 +145,14 @@ def test_the_script_is_the_command() -> None:
     )
     assert shutil.which("raftlog", path=path)
     assert done.returncode == 0 and "check" in done.stdout
+
+
+def test_the_time_that_a_fault_takes_to_begin_is_not_taken_from_its_hold(tmp_path: Path) -> None:
+    """Or a worker is to be killed on a node that has no power yet, and nobody gives it back meanwhile."""
+    place = mock.Mock(directory=tmp_path, node_ids=[1, 2, 3])
+    place.power_off.side_effect = lambda node_id: time.sleep(0.5)
+    plan = [Planned(0.0, 0.2, FAULTS["power-off"], (1,)), Planned(0.4, 0.1, FAULTS["kill-worker"], (1,))]
+    run = Lab(place, plan, workload=Workload(), seconds=0.6, seed=1, patience_s=1.0)
+    run._apply_plan()
+    done = [call[0] for call in place.method_calls]
+    assert done.index("power_off") < done.index("start") < done.index("kill_worker")
