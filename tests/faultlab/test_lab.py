@@ -151,6 +151,7 @@ def test_the_time_that_a_fault_takes_to_begin_is_not_taken_from_its_hold(tmp_pat
     """Or a worker is to be killed on a node that has no power yet, and nobody gives it back meanwhile."""
     place = mock.Mock(directory=tmp_path, node_ids=[1, 2, 3])
     place.power_off.side_effect = lambda node_id: time.sleep(0.5)
+    place.kill_worker.return_value = "process 1"
     plan = [Planned(0.0, 0.2, FAULTS["power-off"], (1,)), Planned(0.4, 0.1, FAULTS["kill-worker"], (1,))]
     run = Lab(place, plan, workload=Workload(), seconds=0.6, seed=1, patience_s=1.0)
     run._apply_plan()
