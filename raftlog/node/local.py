@@ -34,6 +34,8 @@ _HOST = "127.0.0.1"
 _PORTS = range(16_000, 32_000)
 _STOP_WAIT_S = 15.0  # above what a node allows its workers
 _KILL_WAIT_S = 5.0  # the kernel ends the workers when their parent ends
+_PAUSE_WAIT_S = 10.0  # a sync of a busy disk
+_LOOK_S = 0.005
 _LOG_TAIL_LINES = 5
 
 
@@ -121,8 +123,12 @@ class LocalCluster:
         return exit_code
 
     def pause(self, node_id: int) -> None:
-        """SIGSTOP to the node and its workers, until `resume` or `kill`."""
+        """SIGSTOP to the node and its workers, until `resume` or `kill`. They stand still when this returns."""
+        deadline_s = time.monotonic() + _PAUSE_WAIT_S
         self._signal(node_id, signal.SIGSTOP)
+        while not all(map(_stands_still, self._family(node_id))) and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
+            self._signal(node_id, signal.SIGSTOP)  # a worker may just have been started
 
     def resume(self, node_id: int) -> None:
         self._signal(node_id, signal.SIGCONT)
@@ -132,13 +138,15 @@ class LocalCluster:
         pid = self.pids.get(node_id)
         return [] if pid is None else descendants(pid)
 
+    def _family(self, node_id: int) -> list[int]:
+        if node_id not in self.pids:
+            return []
+        return [self._processes[node_id].pid, *(worker.pid for worker in self.workers(node_id))]
+
     def _signal(self, node_id: int, number: int) -> None:
-        if node_id in self.pids:
-            workers = self.workers(node_id)
-            self._processes[node_id].send_signal(number)
-            for worker in workers:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    worker.send_signal(number)
+        for pid in self._family(node_id):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def wait_ready(self, node_ids: Iterable[int]) -> None:
         """Raises ConfigError when one ends instead, RequestTimedOutError when one takes too long."""
@@ -214,6 +222,15 @@ class LocalCluster:
             self._processes[node_id].terminate()
         for node_id in list(self._processes):
             self.stop(node_id)
+
+
+def _stands_still(pid: int) -> bool:
+    """Each of its threads is stopped: one within a system call is only when that has returned."""
+    try:
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False  # a thread has just ended
+    return all(state in "TtZX" for state in states)
 
 
 def descendants(pid: int) -> list[psutil.Process]:

@@ -266,3 +266,17 @@ def test_a_cluster_does_not_outlive_the_process_that_holds_it(tmp_path: Path) ->
         family = [node, *node.children(recursive=True)]
         holder.kill()
     assert all_gone(family, 10.0)
+
+
+def test_a_paused_node_stands_still_when_pause_returns_and_goes_on_after_that(fresh_cluster: ClusterFactory) -> None:
+    cluster = fresh_cluster(nodes=1)
+    endpoint = any_endpoint(cluster)
+    asking.create_topic(endpoint, "t", partitions=3)
+    asking.until(lambda: len(running(asking.statuses(endpoint, "t"))) == 3)
+    cluster.pause(1)
+    family = [cluster.pids[1], *(worker.pid for worker in cluster.workers(1))]
+    threads = [path for pid in family for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    assert len(family) > 4
+    assert {path.read_text().rpartition(")")[2].split()[0] for path in threads} == {"T"}
+    cluster.resume(1)
+    asking.until(lambda: asking.leaders(endpoint, "t"))
