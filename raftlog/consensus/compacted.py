@@ -45,12 +45,16 @@ class StoringCompacted(Voting):
             self.log.raise_purged(m.purged_index)
 
     def _truncate(self, index: int) -> None:
+        self._check_not_committed(index)
+        self.log.truncate_from(index)
+
+    def _check_not_committed(self, index: int) -> None:
+        """The leader has another entry there. What was committed is not its to take back: never silently refused."""
         if index <= self.commit_index:
             raise CorruptLogError(
                 f"the leader of term {self.term} contradicts the committed entry {index} "
                 f"(committed up to {self.commit_index}); nothing was cut"
             )
-        self.log.truncate_from(index)
 
     def _store_compacted(self, m: r.AppendEntries, payload: Payload, headers: list[tuple[int, BatchHeader]]) -> None:
         """G1 with fillers among the entries: what is here is skipped, a conflict truncates, the rest is appended."""

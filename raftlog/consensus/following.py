@@ -48,6 +48,7 @@ class Following(StoringCompacted):
             return
         # Below the horizon everything is committed, hence equal on all replicas.
         if m.prev_index >= log.horizon_index - 1 and log.term_at(m.prev_index) != m.prev_term:
+            self._check_not_committed(m.prev_index)
             hint = log.first_index_of_term(m.prev_index)
             self._answer(m.sender_id, m.sequence, success=False, hint_index=max(hint, self.commit_index + 1))
             return

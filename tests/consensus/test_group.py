@@ -131,6 +131,24 @@ def test_a_reset_that_contradicts_what_is_committed_stops_the_worker() -> None:
         follower.replica.on_raft(asked, encode_snapshot(asked.horizon_index - 1, term + 1, 100, Producers()))
 
 
+def test_a_leader_that_has_another_entry_where_one_is_committed_stops_the_worker_with_its_first_question() -> None:
+    """A majority had lost what it acknowledged: refused, it would ask for ever, and nobody would hear why."""
+    cluster, leader, follower = cluster_with_leader()
+    for number in range(3):
+        leader.replica.on_request("c", produce(number), [batch(b"%d" % number)])
+        cluster.settle(0.5)
+    group = follower.replica._group
+    committed = group.commit_index
+    assert committed == follower.log.last_index
+    probe = r.AppendEntries(
+        *head(cluster, leader.node_id, follower.node_id, group.term + 2), 1, committed, group.term + 1, committed,
+        0, [], 0, committed, 0,
+    )  # fmt: skip
+    with pytest.raises(CorruptLogError, match=f"contradicts the committed entry {committed}"):
+        follower.replica.on_raft(probe, None)
+    assert follower.log.last_index == committed
+
+
 def test_g1_a_duplicate_does_not_cut_what_came_after_it() -> None:
     cluster, leader, follower = cluster_with_leader()
     for number in range(3):
