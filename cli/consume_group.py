@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from raftlog.errors import RaftlogError
+from raftlog.errors import CommitFailedError, RaftlogError
 from raftlog.types import TopicPartition
 
 from .copying import Offsets, Reading, Start, copy_records
@@ -99,9 +99,21 @@ class _Share(Reading):
             return
         commit = self.consumer.commit if wait else self.consumer.commit_async
         with contextlib.suppress(RaftlogError):
-            commit(dict(self._written))
+            try:
+                commit(dict(self._written))
+            except CommitFailedError:
+                self._written.clear()
+                raise
 
     def behind(self) -> list[TopicPartition]:
+        """At the end it commits first: one that has lost its partitions is not there, it may not know that yet."""
+        behind = self._behind_now()
+        if not behind:
+            self.commit()
+            behind = self._behind_now()
+        return behind
+
+    def _behind_now(self) -> list[TopicPartition]:
         ends, mine = self.ends or {}, self.consumer.assignment()
         others = {place for place in ends if place not in mine}
         if others - self._asked or (others and time.monotonic() >= self._look_due_s):

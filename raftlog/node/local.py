@@ -77,7 +77,8 @@ class LocalCluster:
     @property
     def pids(self) -> dict[int, int]:
         """The running nodes' supervisors. Workers are their descendants."""
-        return {node_id: process.pid for node_id, process in self._processes.items() if process.poll() is None}
+        started = dict(self._processes)  # at once: nodes may be started side by side, in threads
+        return {node_id: process.pid for node_id, process in started.items() if process.poll() is None}
 
     def log_text(self, node_id: int) -> str:
         return (self.directory / f"{node_id}.log").read_text(errors="replace")

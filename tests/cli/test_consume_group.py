@@ -90,17 +90,19 @@ def test_members_share_and_ctrl_c_commits_what_was_written(cluster: LocalCluster
     assert consumed(cluster, topic, group, "--from", "beginning") == []
 
 
+@pytest.mark.parametrize("written_before", [0, 8], ids=["at-first", "at-last"])
 def test_a_member_that_could_not_write_for_too_long_writes_once_more_and_goes_on(
     cluster: LocalCluster,
     topic: str,
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
+    written_before: int,
 ) -> None:
     """As one whose reader is a pager that nobody looks at: its partitions are others' by the time it could commit."""
     monkeypatch.setattr(raftlog, "Consumer", functools.partial(raftlog.Consumer, max_poll_interval_ms=1000))
     lines, group = produce(cluster, topic, 0, 9), unique("left-alone")
     places = [TopicPartition(topic, number) for number in range(3)]
-    stalls = iter([2.0])
+    stalls = iter([0.0] * written_before + [2.0])
 
     def format_value(record: Consumed) -> bytes:
         time.sleep(next(stalls, 0))
