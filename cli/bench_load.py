@@ -26,7 +26,7 @@ import msgspec
 
 from raftlog.clock import SystemClock
 from raftlog.errors import ErrorCode, RaftlogError, RequestTimedOutError, error_for
-from raftlog.network import Context, Link, Poller
+from raftlog.network import Context, Link, Poller, keep_freed_memory
 from raftlog.protocol.codec import decode_response, encode
 from raftlog.protocol.messages import (
     FetchRequest,
@@ -363,6 +363,7 @@ def main() -> None:
     if not line:
         return  # the parent has gone
     plan = msgspec.json.decode(line, type=Plan)
+    keep_freed_memory()
     try:
         load = Load(plan)
         if plan.warm_up_s:

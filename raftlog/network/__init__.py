@@ -12,7 +12,8 @@ went away is gone.
 
 from raftlog.network.context import Context
 from raftlog.network.link import Link
+from raftlog.network.memory import keep_freed_memory
 from raftlog.network.poller import Poller
 from raftlog.network.server import Server
 
-__all__ = ["Context", "Link", "Poller", "Server"]
+__all__ = ["Context", "Link", "Poller", "Server", "keep_freed_memory"]

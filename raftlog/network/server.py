@@ -10,7 +10,16 @@ import zmq
 
 from raftlog.errors import ConfigError
 from raftlog.limits import FRAMES_PER_MESSAGE_MAX
-from raftlog.network.context import NOBLOCK, NOBLOCK_MORE, Buffer, Context, Frames, raw_recv, raw_send
+from raftlog.network.context import (
+    KEPT_FROM_BYTES,
+    NOBLOCK,
+    NOBLOCK_MORE,
+    Buffer,
+    Context,
+    Frames,
+    raw_recv,
+    raw_send,
+)
 
 # Frames of one peer that wait here; TCP then pushes back. Bounds memory, together with FRAME_BYTES_MAX.
 RECEIVE_QUEUE_MESSAGES = 1_000
@@ -64,7 +73,10 @@ class Server:
         raise ConfigError(f"every port from {wanted[0]} to {wanted[-1]} on {self.host} is in use")
 
     def receive(self) -> Frames | None:
-        """`[identity, frame 0, …]`, or None when nothing waits."""
+        """`[identity, frame 0, …]`, or None when nothing waits.
+
+        A frame of KEPT_FROM_BYTES or more is a writable memoryview of ZeroMQ's own memory, which nobody else uses.
+        """
         socket = self.socket
         while True:
             try:
@@ -74,7 +86,7 @@ class Server:
             more = True
             while more and len(frames) <= FRAMES_PER_MESSAGE_MAX:
                 frame = raw_recv(socket, NOBLOCK, False)
-                frames.append(frame.bytes)
+                frames.append(frame.bytes if len(frame) < KEPT_FROM_BYTES else frame.buffer)
                 more = frame.more
             if not more:
                 return frames

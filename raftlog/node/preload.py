@@ -11,11 +11,13 @@ import os
 import signal
 
 import raftlog.node.worker  # noqa: F401
+from raftlog.network import keep_freed_memory
 from raftlog.node.processes import SUPERVISOR_VARIABLE, die_with_parent
 
 if os.environ.get(SUPERVISOR_VARIABLE) == str(os.getppid()):
     die_with_parent()
     # A service manager signals every process of a service; the workers need their parent to stop cleanly.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+keep_freed_memory()
 gc.collect()
 gc.freeze()

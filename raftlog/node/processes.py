@@ -24,9 +24,6 @@ from raftlog.node.channel import Channel, ToSupervisor, WorkerConfig, encode_con
 
 SUPERVISOR_VARIABLE = "RAFTLOG_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
-# glibc gives freed memory of large batches back to the kernel at once, and page faults on fresh memory
-# cost more than half of the throughput at 256 KB (docs/architecture.md). It is told to keep it.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
 
 
 class Child(Protocol):
@@ -55,8 +52,6 @@ def prepare_fork_server() -> None:
     """Call once per supervisor, BEFORE the first worker. Raises the limit of open files for all of them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for name, value in _ALLOCATOR.items():
-        os.environ.setdefault(name, value)
     os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())
     multiprocessing.set_forkserver_preload(["raftlog.node.preload"])
     # It imports while the node still looks for the others.

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from raftlog.clock import Clock
+from raftlog.consensus.member import Payload
 from raftlog.errors import ErrorCode
 from raftlog.partition.waiting import Answers, Produce, WaitingProduces
 from raftlog.record.batch import BatchHeader
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import KnownBatch, Placed, ProducerState, following, judge, next_sequence
 
-Taken = tuple[Produce, bytes, BatchHeader]
+Taken = tuple[Produce, Payload, BatchHeader]
 Refuse = Callable[[Produce, ErrorCode, str], None]
 
 _WHY = {

@@ -194,7 +194,7 @@ class Replica:
             self._group.receive(message, payload, self._clock.monotonic_s())
             self._notice_role()
 
-    def on_request(self, client: Hashable, request: ClientRequest, payload: list[bytes]) -> None:
+    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Payload]) -> None:
         """Take a client's request; its answer leaves through the outbox, in this turn or a later one."""
         code = ErrorCode.NONE
         if request.topic_id != self._topic_id:
@@ -217,7 +217,7 @@ class Replica:
         produce = Produce(None, 0, -1, now_s + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
         self._take_produce(produce, batch, now_s)
 
-    def _on_produce(self, client: Hashable, request: m.ProduceRequest, payload: list[bytes], code: ErrorCode) -> None:
+    def _on_produce(self, client: Hashable, request: m.ProduceRequest, payload: list[Payload], code: ErrorCode) -> None:
         now_s = self._clock.monotonic_s()
         timeout_ms = min(max(request.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
         size_bytes = len(payload[0]) if payload else 0
@@ -233,7 +233,7 @@ class Replica:
         else:
             self._take_produce(produce, payload[0], now_s)
 
-    def _take_produce(self, produce: Produce, frame: bytes, now_s: float) -> None:
+    def _take_produce(self, produce: Produce, frame: Payload, now_s: float) -> None:
         """Check one batch and put it into this turn's append, or refuse it."""
         if not self._led_term:
             self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -357,18 +357,17 @@ class Replica:
 
     def _append_new(self, taken: list[Taken]) -> bool:
         """False: no room, and all are refused."""
-        produces = [produce for produce, _, _ in taken]
+        produces, frames, headers = map(list, zip(*taken, strict=True))
         try:
-            run = self._log.append_as_leader(
-                [frame for _, frame, _ in taken], [header for _, _, header in taken], self._group.term
-            )
+            runs = self._log.append_as_leader(frames, headers, self._group.term)
         except DiskFullError as error:
             self._refuse_writes(error)
             for produce in produces:
                 self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
             return False
         self._refusal = ""
-        self._waiting.add(run.first_index, self._group.term, produces, list(run.base_offsets))
+        offsets = [offset for run in runs for offset in run.base_offsets]
+        self._waiting.add(runs[0].first_index, self._group.term, produces, offsets)
         return True
 
     def _refuse_writes(self, error: DiskFullError) -> None:

@@ -125,7 +125,7 @@ class Witness:
         if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
             self._group.receive(message, payload, self._clock.monotonic_s())
 
-    def on_request(self, client: Hashable, request: ClientRequest, payload: list[bytes]) -> None:
+    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Payload]) -> None:
         """A witness serves nobody: the answer names the leader."""
         code = ErrorCode.NOT_LEADER_OR_FOLLOWER
         if request.topic_id != self.spec.topic_id:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from raftlog.consensus.member import Payload
 from raftlog.errors import StorageError
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
 from raftlog.partition.replica import ClientResponse, Replica
@@ -24,6 +25,7 @@ FAIL_POINTS = TURN_FAIL_POINTS + LOG_FAIL_POINTS
 DIRECTORY = "data/orders-0"
 _INBOX_MESSAGES = 20_000
 _TAKEN_PER_TURN = 500
+_LARGE_FRAME_BYTES = 300  # among those of simulated clients
 
 
 class SimulatedCrash(Exception):
@@ -197,7 +199,9 @@ class Machine:
             elif kind == "peer":
                 replica.set_peer(*arguments)
             else:
-                replica.on_request(*arguments)
+                client, request, payload = arguments
+                received: list[Payload] = [_as_received(frame) for frame in payload]
+                replica.on_request(client, request, received)
             taken += 1
         replica.turn()
         return taken
@@ -205,3 +209,8 @@ class Machine:
     @property
     def backlog(self) -> int:
         return len(self._inbox)
+
+
+def _as_received(frame: bytes) -> Payload:
+    """As a worker gets it: a large frame is memory of its own, which the log stamps in place."""
+    return memoryview(bytearray(frame)) if len(frame) >= _LARGE_FRAME_BYTES else frame

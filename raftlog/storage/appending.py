@@ -121,10 +121,11 @@ class AppendingLog(HardState):
         self._mark_synced()
         return self.last_index
 
-    def append_as_leader(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], term: int) -> Run:
+    def append_as_leader(self, frames: Sequence[Buffer], headers: Sequence[BatchHeader], term: int) -> list[Run]:
         """Stamps checked batches with offset and epoch, and appends them with one write. Not durable yet.
 
-        DiskFullError leaves the log as it was.
+        Immutable frames are copied into one run. A writable one is stamped where it stands and becomes a run itself: it
+        is the log's from then on. DiskFullError leaves the log as it was.
         """
         assert term == self.last_term, "the no-op of an epoch comes first"
         offset = self.log_end_offset
@@ -132,19 +133,32 @@ class AppendingLog(HardState):
         base_offsets: array[int] = array("q")
         positions: array[int] = array("q")
         parts: list[Buffer] = []
+        pieces: list[Buffer] = []
+        shapes: list[_Shape] = []
         add_offset, add_position, add_part = base_offsets.append, positions.append, parts.append
         for frame, header in zip(frames, headers, strict=True):
             batch_bytes = header[1]
-            add_offset(offset)
-            add_position(position)
-            add_part(stamp_bytes(offset, batch_bytes - PREFIX_BYTES, term))
-            if batch_bytes < _COPY_FREE_BYTES:
-                add_part(frame[STAMPED_BYTES:])
+            stamp = stamp_bytes(offset, batch_bytes - PREFIX_BYTES, term)
+            if type(frame) is memoryview and not frame.readonly:
+                if parts:
+                    pieces.append(b"".join(parts))
+                    shapes.append((base_offsets, positions, offset))
+                    position, base_offsets, positions, parts = 0, array("q"), array("q"), []
+                    add_offset, add_position, add_part = base_offsets.append, positions.append, parts.append
+                frame[:STAMPED_BYTES] = stamp
+                pieces.append(frame)
+                shapes.append((array("q", (offset,)), array("q", (0,)), offset + header[6] + 1))
             else:
-                add_part(memoryview(frame)[STAMPED_BYTES:])
-            position += batch_bytes
+                add_offset(offset)
+                add_position(position)
+                add_part(stamp)
+                add_part(frame[STAMPED_BYTES:] if batch_bytes < _COPY_FREE_BYTES else memoryview(frame)[STAMPED_BYTES:])
+                position += batch_bytes
             offset += header[6] + 1
-        return self._append([b"".join(parts)], [(base_offsets, positions, offset)], headers)[0]
+        if parts:
+            pieces.append(b"".join(parts))
+            shapes.append((base_offsets, positions, offset))
+        return self._append(pieces, shapes, headers)
 
     def append_as_follower(
         self, first_index: int, payload: Buffer | Sequence[Buffer], headers: Sequence[BatchHeader]

@@ -13,6 +13,7 @@ from raftlog.storage.lookup import Lookup, Place
 from raftlog.storage.segment import Segment
 from raftlog.storage.tail import TailCache
 
+_LARGE_RUN_BYTES = 128 * 1024  # such a run goes alone: joining it with others would copy it
 _EXTENT = struct.Struct(">qi11xi")  # base offset, length, last offset delta of a batch header
 _unpack_extent = _EXTENT.unpack_from
 _ENTRIES = struct.Struct(">8xi31xq2xii")  # length, producer id, base sequence, record count
@@ -67,10 +68,12 @@ class LogReader:
                 part: Buffer = run.data
             else:
                 part = memoryview(run.data)[run.positions[place] : run.end_position(end_place - 1)]
+            if parts and len(part) >= _LARGE_RUN_BYTES:
+                break
             parts.append(part)
             room -= len(part)
             index = run.first_index + end_place
-            if room < HEADER_BYTES:
+            if room < HEADER_BYTES or len(part) >= _LARGE_RUN_BYTES:
                 break
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
         return Entries(first_index, index - first_index, starts, payload)

@@ -8,18 +8,23 @@ import msgspec
 import pytest
 
 from comparison import growth
-from comparison.growth import Figures, markdown, measure
+from comparison.growth import Line, markdown, measure
 from raftlog.errors import ConfigError
 
 
 @pytest.mark.cluster
-def test_partitions_data_on_disk_and_many_clients_each_give_a_line(tmp_path: Path) -> None:
+def test_partitions_data_on_disk_and_many_clients_each_give_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "_CROWD_RECORDS", 10_000)
     settings = msgspec.structs.replace(growth._SETTINGS, seconds=0.3)
-    partitions, size, crowd = measure(tmp_path, settings, [2], [2_000_000])
-    assert (partitions.what, size.what) == ("partitions: 2", "0.002 GB in each replica")
-    assert partitions.produced and partitions.produced_a_partition == partitions.produced / 2
-    assert size.produced and size.consumed and size.ready_s and size.memory_mb
-    assert crowd.produced and crowd.consumed
+    partitions, size, behind, crowd = measure(tmp_path, settings, [2], [2_000_000])
+    assert [line.error for line in (partitions, size, behind, crowd)] == [""] * 4
+    assert (partitions.what, size.what) == ("2", "0.002")
+    assert partitions.figures["produced/s"] == 2 * partitions.figures["a partition"] > 0
+    assert 0 < partitions.figures["idle replica, MB (PSS)"] < 100
+    for line in (size, behind, crowd):
+        assert all(value > 0 for value in line.figures.values())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -28,13 +33,17 @@ def test_what_does_not_fit_on_the_disk_is_refused_before_anything_starts(tmp_pat
         measure(tmp_path, growth._SETTINGS, [1], [10**18])
 
 
-def test_what_was_not_measured_stays_empty() -> None:
-    text = markdown([Figures(what="partitions: 4", produced=1000, produced_a_partition=250)])
-    assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:-1]] == [
-        "partitions: 4",
-        "1,000",
-        "250",
-        "",
-        "",
-        "",
-    ]
+def test_each_table_has_its_own_columns_and_what_was_not_measured_stays_empty() -> None:
+    text = markdown(
+        [
+            Line(table="partitions", what="4", figures={"produced/s": 1000, "a partition": 250}),
+            Line(table="partitions", what="16", figures={"produced/s": 1600}),
+            Line(table="partitions", what="64", error="no room"),
+            Line(table="clients", what="one", figures={"consumed/s": 0.25}),
+        ]
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == ["partitions", "produced/s", "a partition"]
+    assert rows[2:4] == [["4", "1,000", "250"], ["16", "1,600", ""]]
+    assert "partitions 64: no figures. no room" in text
+    assert (rows[4], rows[6]) == (["clients", "consumed/s"], ["one", "0.25"])

@@ -11,6 +11,7 @@ import pytest
 from raftlog.errors import ConfigError
 from raftlog.limits import FRAMES_PER_MESSAGE_MAX
 from raftlog.network import Context, Link, Poller, Server
+from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.types import Endpoint
 
 
@@ -50,6 +51,19 @@ def test_frames_go_both_ways_untouched(context: Context) -> None:
     assert frames == [b"header", large, b"tail", b""]
     assert server.send(identity, [b"answer", bytearray(b"x" * 100_000)])
     assert receive(link) == [b"answer", b"x" * 100_000]
+
+
+def test_a_large_frame_is_received_as_writable_memory_of_its_own(context: Context) -> None:
+    server = Server(context, "127.0.0.1")
+    link = Link(context, Endpoint("127.0.0.1", server.port))
+    sent = os.urandom(KEPT_FROM_BYTES)
+    until(lambda: link.send([b"header", sent]))
+    until(lambda: link.send([b"header", sent]))
+    (_, _, first), (_, _, second) = receive(server), receive(server)
+    first[:4] = b"\0\0\0\0"
+    assert (bytes(first[4:]), bytes(second)) == (sent[4:], sent)
+    until(lambda: link.send([b"header", sent[1:]]))
+    assert type(receive(server)[2]) is bytes
 
 
 def test_nothing_waiting_is_none_at_once(context: Context) -> None:

@@ -97,7 +97,7 @@ def lead(log: PartitionLog, term: int) -> None:
 def append(log: PartitionLog, count: int = 1, size: int = 100, timestamp_ms: int = 1000) -> list[int]:
     """`count` batches of one record; returns their Raft indexes."""
     pairs = [batch_of([b"%020d" % (log.log_end_offset + n) + bytes(size - 20)], timestamp_ms) for n in range(count)]
-    run = log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
+    (run,) = log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
     return list(range(run.first_index, run.first_index + run.count))
 
 
@@ -142,7 +142,8 @@ def mixed(machine: Machine, rng: random.Random, batches: int = 60) -> PartitionL
             batch_of([rng.randbytes(rng.randrange(150)) for _ in range(rng.randrange(1, 5))], 1000 + number * 10)
             for _ in range(rng.randrange(1, 4))
         ]
-        log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
+        frames = [frame if rng.random() < 0.7 else memoryview(bytearray(frame)) for frame, _ in pairs]
+        log.append_as_leader(frames, [header for _, header in pairs], log.last_term)
         log.persist()
     return log
 
@@ -220,7 +221,8 @@ class CrashScript:
             if header.producer_id >= 0:
                 self.noted[index] = (header, offset)
             offset += header.last_offset_delta + 1
-        log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], log.last_term)
+        frames = [memoryview(bytearray(frame)) if header.crc % 3 == 0 else frame for frame, header in pairs]
+        log.append_as_leader(frames, [header for _, header in pairs], log.last_term)
         return None
 
     def _persist(self, log: PartitionLog) -> None:

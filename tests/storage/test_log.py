@@ -116,7 +116,7 @@ def test_a_leader_stamps_offset_and_epoch_and_leaves_the_rest() -> None:
     lead(log, 7)
     append(log)
     frames = [batch_of([b"a", b"b"]), batch_of([b"c" * 5000])]
-    run = log.append_as_leader([frame for frame, _ in frames], [header for _, header in frames], 7)
+    (run,) = log.append_as_leader([frame for frame, _ in frames], [header for _, header in frames], 7)
     assert (run.first_index, run.count, run.term, list(run.base_offsets)) == (4, 2, 7, [1, 3])
     for (position, header), place in zip(split(run.data), range(2), strict=True):
         assert (header.base_offset, header.leader_epoch) == (run.base_offsets[place], 7)
@@ -256,7 +256,7 @@ def test_a_reset_begins_anew_behind_the_horizon() -> None:
     assert log.term_at(999) == 40 and log.offset_after(999) == 7000
     assert (log.term, log.voted_for) == (50, 2)
     frame, header = batch_of([b"x"])
-    assert log.append_as_leader([frame], [header], 40).first_index == 1000
+    assert log.append_as_leader([frame], [header], 40)[0].first_index == 1000
     log.persist()
     machine.crash(None)
     log = machine.open()

@@ -74,9 +74,24 @@ def test_a_follower_that_keeps_up_is_sent_the_run_itself() -> None:
     log = Machine().open()
     lead(log, 1)
     pairs = [batch_of([b"x"]) for _ in range(5)]
-    run = log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], 1)
+    (run,) = log.append_as_leader([frame for frame, _ in pairs], [header for _, header in pairs], 1)
     assert log.read_entries(run.first_index, 10_000).payload is run.data
     assert log.read_entries(run.first_index, 10_000).count == 5
+
+
+def test_a_large_run_is_sent_alone_and_not_copied() -> None:
+    log = Machine(segment_bytes=10**7).open()
+    lead(log, 1)
+    small, large = batch_of([b"x"]), batch_of([bytes(200_000)])
+    frames = [small[0], memoryview(bytearray(large[0])), memoryview(bytearray(large[0])), small[0], small[0]]
+    runs = log.append_as_leader(frames, [small[1], large[1], large[1], small[1], small[1]], 1)
+    index, counts = runs[0].first_index, []
+    while index <= log.last_index:
+        entries = log.read_entries(index, 10**6)
+        counts.append(entries.count)
+        assert len(entries.payload) < 200_000 or any(entries.payload is run.data for run in runs)
+        index += entries.count
+    assert counts == [1, 1, 1, 2]
 
 
 def test_the_tail_is_bounded_in_bytes() -> None:

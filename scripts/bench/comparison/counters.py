@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import psutil
@@ -41,11 +41,12 @@ class Counters(msgspec.Struct, frozen=True):
 
 
 def counters(servers: Sequence[int], client: int) -> Counters:
-    owners = set(_descendants(servers))
+    processes = list(family(servers))
+    owners = {process.pid for process in processes}
     cpu_s = 0.0
-    for pid in owners:
+    for process in processes:
         with contextlib.suppress(psutil.Error):
-            times = psutil.Process(pid).cpu_times()
+            times = process.cpu_times()
             # Of children that have ended as well, or the sum could fall.
             cpu_s += times.user + times.system + times.children_user + times.children_system
     if shutil.which("ss") is None:
@@ -81,9 +82,10 @@ def wire_between(before: Mapping[str, Socket], after: Mapping[str, Socket], clie
     return Wire(over_client, sent_by_all)
 
 
-def _descendants(pids: Sequence[int]) -> Iterable[int]:
+def family(pids: Sequence[int]) -> Iterator[psutil.Process]:
+    """These processes and all below them."""
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            yield pid
-            yield from (each.pid for each in process.children(recursive=True))
+            yield process
+            yield from process.children(recursive=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for, wi
 from raftlog_cli.output import note, print_json
 from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
 
+from .counters import family
 from .machine import busy_cores, described, machine
 from .summary import table
 
@@ -38,22 +40,22 @@ _FILL_S = 3600.0
 _READ_IN_FLIGHT = 4
 _PREFERRED_S = 60.0
 _PRODUCERS, _CONSUMERS = 3, 10
-_TITLES = {
-    "_partitions": "partitions: {}",
-    "_size": "{} GB in each replica",
-    "_crowd": f"{_PRODUCERS} producers and {{}} consumers of one partition",
-}
+_CROWD_RECORDS = 1_000_000
+_IDLE_SECONDS = 4  # so many times longer, since an idle replica uses a few ticks of a process's clock
+_SETTLE_S = 2.0
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Records a second in all; `ready_s` from starting all nodes to a leader with all replicas in sync."""
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One table's line: `figures` by the names of their columns. `error`: why there are none."""
 
-    what: str = ""
-    produced: float | None = None
-    produced_a_partition: float | None = None
-    consumed: float | None = None
-    ready_s: float | None = None
-    memory_mb: float | None = None
+    table: str
+    what: str
+    figures: dict[str, float] = {}
+    error: str = ""
+
+
+Figures = dict[str, float]
+Measure = Callable[[Path, LocalCluster, Admin, Settings], Figures]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json({"machine": found, "lines": lines})
     else:
         sys.stdout.write(markdown(lines))
-        print(f"\n{described(found)}, and {found['busy_after']} after it.")
+        print(f"{described(found)}, and {found['busy_after']} after it.")
     return 0
 
 
@@ -91,91 +93,112 @@ def _numbers(text: str) -> list[float]:
     return numbers
 
 
-def markdown(lines: Sequence[Figures]) -> str:
-    columns = ("", "produced/s", "a partition", "consumed/s", "ready again, s", "memory (PSS), MB")
-    return table(
-        columns,
-        [
-            [
-                line.what,
-                _shown(line.produced, ",.0f"),
-                _shown(line.produced_a_partition, ",.0f"),
-                _shown(line.consumed, ",.0f"),
-                _shown(line.ready_s, ".1f"),
-                _shown(line.memory_mb, ",.0f"),
-            ]
-            for line in lines
-        ],
-    )
+def markdown(lines: Sequence[Line]) -> str:
+    """A table for each group of lines, and a sentence for each line without figures."""
+    texts = []
+    for name in dict.fromkeys(line.table for line in lines):
+        mine = [line for line in lines if line.table == name]
+        good = [line for line in mine if not line.error]
+        columns = list(dict.fromkeys(column for line in good for column in line.figures))
+        if good:
+            cells = [[line.what, *(_shown(line.figures.get(column)) for column in columns)] for line in good]
+            texts.append(table([name, *columns], cells))
+        texts.extend(f"\n{name} {line.what}: no figures. {line.error}\n" for line in mine if line.error)
+        texts.append("\n")
+    return "".join(texts)
 
 
-def _shown(value: float | None, shape: str) -> str:
-    return "" if value is None else format(value, shape)
+def _shown(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def measure(directory: Path, settings: Settings, partitions: Sequence[float], sizes: Sequence[int]) -> list[Figures]:
+def measure(directory: Path, settings: Settings, partitions: Sequence[float], sizes: Sequence[int]) -> list[Line]:
     needed = _NODES * max(sizes, default=0) * 1.2
     if shutil.disk_usage(directory).free < needed + 5e9:
         raise ConfigError(f"{needed / 1e9:.0f} GB and 5 more have to be free under {directory}")
     lines = []
-    for count in partitions:
-        lines.append(_on_fresh_nodes(directory, settings, _partitions, int(count)))
+    for count in map(int, partitions):
+        spread = msgspec.structs.replace(settings, partitions=count)
+        lines.append(_line(directory, spread, "partitions", str(count), _partitions))
     for size in sizes:
-        lines.append(_on_fresh_nodes(directory, settings, _size, size))
-    return [*lines, _on_fresh_nodes(directory, settings, _crowd, _CONSUMERS)]
+        lines.append(_line(directory, settings, "GB in each replica", f"{size / 1e9:g}", _of_size(size)))
+    crowd = f"{_PRODUCERS} producers and {_CONSUMERS} consumers"
+    lines.append(_line(directory, settings, "clients of one partition", "one producer alone, then", _behind))
+    lines.append(_line(directory, settings, "clients of one partition", crowd, _crowd))
+    return lines
 
 
-Measure = Callable[[LocalCluster, Admin, Settings, int], Figures]
-
-
-def _on_fresh_nodes(directory: Path, settings: Settings, one: Measure, number: int) -> Figures:
-    """What fails becomes a line that says so."""
-    what = _TITLES[one.__name__].format(f"{number / 1e9:g}" if one is _size else number)
-    note(what)
-    try:
-        with _cluster(directory) as (cluster, admin, bootstrap):
-            bound = msgspec.structs.replace(settings, bootstrap=bootstrap)
-            return msgspec.structs.replace(one(cluster, admin, bound, number), what=what)
-    except (RaftlogError, OSError, psutil.Error) as error:
-        return Figures(what=f"{what}: no figures, {error}")
-
-
-@contextlib.contextmanager
-def _cluster(directory: Path) -> Iterator[tuple[LocalCluster, Admin, str]]:
+def _line(directory: Path, settings: Settings, name: str, what: str, one: Measure) -> Line:
+    """On fresh nodes. What fails becomes a line that says so."""
+    note(f"{name}: {what}")
     data = directory / "nodes"
     try:
         with LocalCluster(nodes=_NODES, directory=data) as cluster, Admin(bootstrap_servers=cluster.bootstrap) as admin:
-            yield cluster, admin, cluster.bootstrap
+            figures = one(data, cluster, admin, msgspec.structs.replace(settings, bootstrap=cluster.bootstrap))
+    except (RaftlogError, OSError, psutil.Error) as error:
+        return Line(table=name, what=what, error=" ".join(str(error).split()) or type(error).__name__)
     finally:
         shutil.rmtree(data, ignore_errors=True)
+    return Line(table=name, what=what, figures=figures)
 
 
-def _partitions(cluster: LocalCluster, admin: Admin, settings: Settings, count: int) -> Figures:
-    settings = msgspec.structs.replace(settings, partitions=count)
+def _partitions(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings) -> Figures:
+    idle_s = settings.seconds * _IDLE_SECONDS
+    cpu_before, memory_before_mb = _cpu_share(cluster, idle_s), _memory_mb(cluster)
     with own_topic(admin, settings) as topic:
+        time.sleep(_SETTLE_S)
+        replicas = settings.partitions * _NODES
+        idle_cpu = (_cpu_share(cluster, idle_s) - cpu_before) / replicas
+        idle_mb = (_memory_mb(cluster) - memory_before_mb) / replicas
         rate = _rate(_run([plan_for(settings, topic, "produce")])[0])
-    return Figures(produced=rate, produced_a_partition=rate / count)
+    return {
+        "produced/s": rate,
+        "a partition": rate / settings.partitions,
+        "idle replica, % of a core": 100 * idle_cpu,
+        "idle replica, MB (PSS)": idle_mb,
+    }
 
 
-def _size(cluster: LocalCluster, admin: Admin, settings: Settings, size: int) -> Figures:
-    """Filled, killed, started again, measured: all pages that fit are still in the cache."""
-    records = -(-size // (settings.record_size * settings.batch_records)) * settings.batch_records
-    with own_topic(admin, settings) as topic:
-        _fill(settings, topic, records)
-        for node_id in list(cluster.pids):
-            cluster.kill(node_id)
-        start_s = time.monotonic()
-        for node_id in cluster.endpoints:
-            cluster.start(node_id, wait=False)
-        cluster.wait_ready(cluster.endpoints)
-        with_leaders(admin, topic.name)
-        ready_s = time.monotonic() - start_s
-        topic = _led_by_preferred(admin, topic.name)
-        fetch = plan_for(settings, topic, "fetch", records=records, in_flight=_READ_IN_FLIGHT, warm_up_s=0)
-        consumed = _rate(_run([fetch])[0])
-        produced = _rate(_run([plan_for(settings, topic, "produce")])[0])
-        memory_mb = _memory_mb(cluster.pids.values())
-    return Figures(produced=produced, consumed=consumed, ready_s=ready_s, memory_mb=memory_mb)
+def _of_size(size: int) -> Measure:
+    def measure(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings) -> Figures:
+        """Filled, read, killed, started again, measured."""
+        records = -(-size // (settings.record_size * settings.batch_records)) * settings.batch_records
+        with own_topic(admin, settings) as topic:
+            _fill(settings, topic, records)
+
+            def consumed(seconds: float) -> float:
+                """From the first record on, by a reader that has not read before."""
+                fetch = plan_for(settings, topic, "fetch", records=records, in_flight=_READ_IN_FLIGHT, warm_up_s=0)
+                return _rate(_run([msgspec.structs.replace(fetch, seconds=seconds)])[0])
+
+            consumed(settings.seconds)  # of what a reader may need, all is in the page cache then
+            before = consumed(settings.seconds)
+            for node_id in list(cluster.pids):
+                cluster.kill(node_id)
+            start_s = time.monotonic()
+            for node_id in cluster.endpoints:
+                cluster.start(node_id, wait=False)
+            cluster.wait_ready(cluster.endpoints)
+            with_leaders(admin, topic.name)
+            ready_s = time.monotonic() - start_s
+            topic = _led_by_preferred(admin, topic.name)
+            first = consumed(settings.seconds)
+            _drop_from_cache(data, topic)
+            cold = consumed(settings.seconds)
+            produced = _rate(_run([plan_for(settings, topic, "produce")])[0])
+            memory_mb = _memory_mb(cluster)
+        return {
+            "consumed/s": before,
+            "killed, ready again in s": ready_s,
+            "consumed/s, first pass after it": first,
+            "from a cold cache": cold,
+            "produced/s": produced,
+            "memory of all nodes, MB (PSS)": memory_mb,
+        }
+
+    return measure
 
 
 def _led_by_preferred(admin: Admin, name: str) -> TopicMetadata:
@@ -188,16 +211,39 @@ def _led_by_preferred(admin: Admin, name: str) -> TopicMetadata:
         time.sleep(0.2)
 
 
-def _crowd(cluster: LocalCluster, admin: Admin, settings: Settings, consumers: int) -> Figures:
-    records = 20_000 * settings.batch_records
+def _drop_from_cache(data: Path, topic: TopicMetadata) -> None:
+    for path in data.glob(f"*/{topic.name}-*/log.*/*.log"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # a page that is not on the disk cannot be dropped
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _behind(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings) -> Figures:
+    """A consumer that has all the log in front of it, none of it in the page cache, while records are produced."""
+    records = _CROWD_RECORDS * 10 * settings.batch_records // _SETTINGS.batch_records
     with own_topic(admin, settings) as topic:
         _fill(settings, topic, records)
+        produce = plan_for(settings, topic, "produce")
+        alone = _rate(_run([produce])[0])
+        _drop_from_cache(data, topic)
         fetch = plan_for(settings, topic, "fetch", records=records, in_flight=_READ_IN_FLIGHT)
-        results = _run([plan_for(settings, topic, "produce")] * _PRODUCERS + [fetch] * consumers)
-    return Figures(
-        produced=sum(map(_rate, results[:_PRODUCERS])),
-        consumed=sum(map(_rate, results[_PRODUCERS:])),
-    )
+        results = _run([produce, fetch])
+    return {
+        "produced/s": alone,
+        "produced/s beside a consumer far behind": _rate(results[0]),
+        "consumed/s": _rate(results[1]),
+    }
+
+
+def _crowd(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings) -> Figures:
+    with own_topic(admin, settings) as topic:
+        _fill(settings, topic, _CROWD_RECORDS)
+        fetch = plan_for(settings, topic, "fetch", records=_CROWD_RECORDS, in_flight=_READ_IN_FLIGHT)
+        results = _run([plan_for(settings, topic, "produce")] * _PRODUCERS + [fetch] * _CONSUMERS)
+    return {
+        "produced/s": sum(map(_rate, results[:_PRODUCERS])),
+        "consumed/s": sum(map(_rate, results[_PRODUCERS:])),
+    }
 
 
 def _fill(settings: Settings, topic: TopicMetadata, records: int) -> None:
@@ -218,14 +264,36 @@ def _rate(result: Result) -> float:
     return result.records / result.seconds
 
 
-def _memory_mb(pids: Iterable[int]) -> float:
+def _processes(cluster: LocalCluster) -> Iterator[psutil.Process]:
+    return family(list(cluster.pids.values()))
+
+
+def _cpu_share(cluster: LocalCluster, seconds: float) -> float:
+    """Cores that all nodes use while nobody asks them for anything."""
+
+    def used_s() -> float:
+        total_s = 0.0
+        for process in _processes(cluster):
+            with contextlib.suppress(psutil.Error):
+                # In nanoseconds; the times of psutil come in ticks of 10 ms.
+                total_s += sum(int(path.read_text().split()[0]) for path in _scheduled(process)) / 1e9
+        return total_s
+
+    before_s = used_s()
+    time.sleep(seconds)
+    return (used_s() - before_s) / seconds
+
+
+def _scheduled(process: psutil.Process) -> Iterator[Path]:
+    return Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+
+
+def _memory_mb(cluster: LocalCluster) -> float:
     """PSS of the nodes and of all below them: what is shared counts once."""
     total = 0
-    for pid in pids:
-        node = psutil.Process(pid)
-        for process in (node, *node.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_full_info().pss
+    for process in _processes(cluster):
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_full_info().pss
     return total / 1e6
 
 

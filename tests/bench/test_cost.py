@@ -1,0 +1,29 @@
+"""scripts/bench/cost: what each role costs, beside what the kernel needs for the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comparison.cost import Line, markdown, measure
+from comparison.workloads import BATCHES
+from raftlog.types import Flush
+
+
+@pytest.mark.cluster
+def test_leader_follower_and_fetch_are_measured_beside_their_floor(tmp_path: Path) -> None:
+    lines = measure(tmp_path, Flush.OS, 0.5, [BATCHES], 20_000_000)
+    assert [line.role for line in lines] == ["leader", "follower", "leader"]
+    for line in lines:
+        assert line.records_per_s > 0
+        assert line.ns_a_record > line.ns_a_byte > 0
+        assert 0 < line.floor_ns_a_byte < 100
+        assert 0 <= line.user <= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["nodes"]
+
+
+def test_the_table_says_how_far_above_the_floor_it_is() -> None:
+    text = markdown([Line("one", "leader", 1000, 900, 4.5, 0.5, 1.5)])
+    cells = [cell.strip() for cell in text.splitlines()[2].split("|")[1:-1]]
+    assert cells == ["one", "leader", "1,000", "900", "4.50", "50 %", "1.50", "3.0"]
