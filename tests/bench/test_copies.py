@@ -11,11 +11,13 @@ from comparison.copies import Line, markdown, measure
 
 @pytest.mark.cluster
 def test_all_three_ways_take_what_they_were_asked_for(tmp_path: Path) -> None:
-    (small, large) = measure(tmp_path, (1, 3), 1)
+    (small, large), decoded = measure(tmp_path, (1, 3), 1, 1)
     assert (small.size_mb, large.size_mb) == (1, 3)
     for line in (small, large):
         assert min(line.read_send, line.sendfile, line.raftlog) > 0
         assert line.ratio == pytest.approx(line.sendfile / line.raftlog)
+    assert decoded.consumer > 0
+    assert decoded.gain == pytest.approx(decoded.sendfile / decoded.consumer)
 
 
 def test_the_table_names_each_way() -> None:

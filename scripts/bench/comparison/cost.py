@@ -95,7 +95,7 @@ def markdown(lines: Sequence[Line]) -> str:
 def measure(
     directory: Path, flush: Flush, seconds: float, workloads: Sequence[Workload], floor_bytes: int
 ) -> list[Line]:
-    lines = []
+    lines: list[Line] = []
     with (
         LocalCluster(nodes=_NODES, directory=directory / "nodes", flush=flush) as cluster,
         Admin(bootstrap_servers=cluster.bootstrap) as admin,
