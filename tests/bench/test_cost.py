@@ -8,6 +8,7 @@ import pytest
 
 from comparison.cost import Line, markdown, measure
 from comparison.workloads import BATCHES
+from comparison.round_trips import link_p50_us, tcp_p50_us
 from raftlog.types import Flush
 
 
@@ -27,3 +28,8 @@ def test_the_table_says_how_far_above_the_floor_it_is() -> None:
     text = markdown([Line("one", "leader", 1000, 900, 4.5, 0.5, 1.5)])
     cells = [cell.strip() for cell in text.splitlines()[2].split("|")[1:-1]]
     assert cells == ["one", "leader", "1,000", "900", "4.50", "50 %", "1.50", "3.0"]
+
+
+def test_a_round_trip_takes_some_time_over_either_kind_of_socket() -> None:
+    assert 1 < tcp_p50_us(20) < 1_000_000
+    assert 1 < link_p50_us(20) < 1_000_000

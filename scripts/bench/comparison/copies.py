@@ -60,7 +60,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """Medians in records a second. `gain`: how many times as many with nothing but sendfile in front of the decoding."""
+    """Medians in records a second. `gain`: times as many with nothing but sendfile in front of the decoding."""
 
     consumer: float
     sendfile: float

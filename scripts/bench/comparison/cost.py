@@ -32,6 +32,7 @@ from raftlog_cli.output import note, print_json
 from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
 
 from .machine import busy_cores, described, machine
+from .round_trips import link_p50_us, tcp_p50_us
 from .servers import HOST
 from .summary import table
 from .workloads import BATCHES, LARGE, Workload
@@ -40,6 +41,7 @@ _NODES = 3
 _FLOOR_BYTES = 256_000_000
 _PIECE_BYTES = 1 << 20  # what raftlog's load client fetches at once as well
 _READ_IN_FLIGHT = 4
+_ROUND_TRIPS = 3_000
 _WORKERS_S = 5.0  # for the processes of new workers to be known
 _READ = "consuming what that left"
 
@@ -56,6 +58,13 @@ class Line(msgspec.Struct, frozen=True):
     floor_ns_a_byte: float
 
 
+class RoundTrips(msgspec.Struct, frozen=True):
+    """Medians."""
+
+    tcp_us: int
+    link_us: int
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cost", description=__doc__.partition("\n")[0])
     parser.add_argument("--flush", choices=["always", "os"], default="always", help="of the nodes (always)")
@@ -65,15 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ended_by_signals(), temporary_directory("cost-") as directory:
             found = machine(directory)
+            note("round trips")
+            trips = RoundTrips(round(tcp_p50_us(_ROUND_TRIPS)), round(link_p50_us(_ROUND_TRIPS)))
             lines = measure(directory, Flush(options.flush), options.seconds, (BATCHES, LARGE), _FLOOR_BYTES)
             found["busy_after"] = busy_cores()
     except KeyboardInterrupt:
         note("cost: stopped; the nodes have ended and their data is removed")
         return 130
     if options.json:
-        print_json({"machine": found, "flush": options.flush, "lines": lines})
+        print_json({"machine": found, "flush": options.flush, "round_trips": trips, "lines": lines})
     else:
         sys.stdout.write(markdown(lines))
+        print(f"\nA question and its answer between two idle processes (p50): {trips.tcp_us} µs over plain TCP, "
+              f"{trips.link_us} µs over raftlog's own sockets.")  # fmt: skip
         print(f"\nFlush {options.flush}. {described(found)}, and {found['busy_after']} after it.")
     return 0
 
