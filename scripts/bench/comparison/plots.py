@@ -31,6 +31,7 @@ def _figure(lines: Sequence[Line], workloads: Sequence[Workload], title: str, pa
     matplotlib.use("svg")
     from matplotlib import pyplot
     from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator
 
     figure, places = pyplot.subplots(1, len(workloads), figsize=(12, 4.2), constrained_layout=True)
     for place, workload in zip(places, workloads, strict=True):
@@ -46,6 +47,7 @@ def _figure(lines: Sequence[Line], workloads: Sequence[Workload], title: str, pa
         place.bar_label(bars, labels=[f" {rate:,.0f}" for rate in rates], fontsize=8)
         place.set_title(workload.title, fontsize=9)
         place.spines[["top", "right"]].set_visible(False)
+        place.xaxis.set_major_locator(MaxNLocator(5))
         place.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
         place.margins(x=0.2)
         for label, line in zip(place.get_yticklabels(), mine, strict=True):

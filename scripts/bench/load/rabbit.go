@@ -131,6 +131,9 @@ func (r *rabbitStream) lastOffset() (int64, error) {
 	}
 }
 
+// credits is how many chunks may be on their way to a consumer. With the ten of the client library both ends wait.
+const credits = 200
+
 func (r *rabbitStream) Consume(stop <-chan struct{}, got func(int)) error {
 	for {
 		left := r.last + 1
@@ -140,7 +143,8 @@ func (r *rabbitStream) Consume(stop <-chan struct{}, got func(int)) error {
 			if left--; left == 0 {
 				close(finished)
 			}
-		}, stream.NewConsumerOptions().SetOffset(stream.OffsetSpecification{}.First()).SetCRCCheck(false))
+		}, stream.NewConsumerOptions().SetOffset(stream.OffsetSpecification{}.First()).SetCRCCheck(false).
+			SetInitialCredits(credits))
 		if err != nil {
 			return err
 		}
