@@ -131,30 +131,36 @@ func (r *rabbitStream) lastOffset() (int64, error) {
 	}
 }
 
-// credits is how many chunks may be on their way to a consumer. With the ten of the client library both ends wait.
-const credits = 200
-
 func (r *rabbitStream) Consume(stop <-chan struct{}, got func(int)) error {
+	chunks, err := openChunks(r.plan.Addresses[0])
+	if err != nil {
+		return err
+	}
+	defer chunks.connection.Close()
 	for {
-		left := r.last + 1
-		finished := make(chan struct{})
-		consumer, err := r.env.NewConsumer(r.plan.Topic, func(stream.ConsumerContext, *amqp.Message) {
-			got(1)
-			if left--; left == 0 {
-				close(finished)
+		if err := chunks.subscribe(r.plan.Topic); err != nil {
+			return err
+		}
+		taken := 0
+		for {
+			select {
+			case <-stop:
+				return nil
+			default:
 			}
-		}, stream.NewConsumerOptions().SetOffset(stream.OffsetSpecification{}.First()).SetCRCCheck(false).
-			SetInitialCredits(credits))
-		if err != nil {
-			return err
-		}
-		select {
-		case <-stop:
-			return nil
-		case <-finished:
-		}
-		if err := consumer.Close(); err != nil {
-			return err
+			records, offset, err := chunks.next()
+			if err != nil {
+				return err
+			}
+			got(records)
+			if offset+int64(records) > r.last {
+				break // the end: from the beginning again
+			}
+			if taken++; taken%creditStep == 0 {
+				if err := chunks.credit(creditStep); err != nil {
+					return err
+				}
+			}
 		}
 	}
 }
