@@ -146,13 +146,14 @@ def _line(directory: Path, settings: Settings, name: str, what: str, one: Measur
 
 def _partitions(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings) -> Figures:
     idle_s = settings.seconds * _IDLE_SECONDS
+    time.sleep(_SETTLE_S)
     cpu_before, memory_before_mb = _cpu_share(cluster, idle_s), _memory_mb(cluster)
     with own_topic(admin, settings) as topic:
         time.sleep(_SETTLE_S)
         replicas = settings.partitions * _NODES
         idle_cpu = (_cpu_share(cluster, idle_s) - cpu_before) / replicas
         idle_mb = (_memory_mb(cluster) - memory_before_mb) / replicas
-        rate = _rate(_run([plan_for(settings, topic, "produce")])[0])
+        rate = _rate(_run([plan_for(settings, _led_by_preferred(admin, topic.name), "produce")])[0])
     return {
         "produced/s": rate,
         "a partition": rate / settings.partitions,
