@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from comparison.cost import Line, markdown, measure
-from comparison.workloads import BATCHES
 from comparison.round_trips import link_p50_us, tcp_p50_us
+from comparison.workloads import BATCHES
 from raftlog.types import Flush
 
 
