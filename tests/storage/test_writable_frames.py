@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from raftlog.errors import DiskFullError
-from raftlog.record.batch import check_batch, check_crc, split
+from raftlog.record.batch import BatchBuilder, check_batch, check_crc, split
+from raftlog.record.compacted import check_keyed
+from raftlog.record.compression import COMPRESSIONS
 from tests.storage.machine import Machine, append, batch_of, contents, lead
 
 
@@ -46,3 +48,15 @@ def test_a_full_disk_leaves_the_log_as_it_was_and_the_frame_can_be_appended_late
     assert list(run.base_offsets) == [4]
     log.persist()
     assert log.read(4, 1000, 5) == frame
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_what_a_leader_looks_into_may_be_such_a_frame(compression: str) -> None:
+    builder = BatchBuilder(compression)
+    for number in range(300):
+        builder.append(1, b"%d" % number, b"abcd" * 100)
+    frame = builder.build()
+    writable = memoryview(bytearray(frame))
+    header = check_batch(writable)
+    assert (header, header.compression) == (check_batch(frame), compression)
+    assert check_keyed(writable, header) == check_keyed(frame, header) > 0
