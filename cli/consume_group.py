@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -98,12 +97,12 @@ class _Share(Reading):
         if not self._written:
             return
         commit = self.consumer.commit if wait else self.consumer.commit_async
-        with contextlib.suppress(RaftlogError):
-            try:
-                commit(dict(self._written))
-            except CommitFailedError:
-                self._written.clear()
-                raise
+        try:
+            commit(dict(self._written))
+        except CommitFailedError:
+            self._written.clear()  # its partitions are others', or will be
+        except RaftlogError:
+            pass  # the next commit has it as well
 
     def behind(self) -> list[TopicPartition]:
         """At the end it commits first: one that has lost its partitions is not there, it may not know that yet."""

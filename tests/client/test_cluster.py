@@ -19,7 +19,9 @@ from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, RecordF
 from raftlog.errors import ErrorCode, RaftlogError, UnknownTopicOrPartitionError
 
 if TYPE_CHECKING:
-    from raftlog.node.local import LocalCluster
+    from raftlog.network.context import KEPT_FROM_BYTES
+from raftlog.network.context import KEPT_FROM_BYTES
+from raftlog.node.local import LocalCluster
 
 PARTITIONS = 3
 FAILOVER_MAX_S = 6.0  # 2.5 s on a machine of its own; tests share theirs
@@ -48,8 +50,10 @@ def leader_of(admin: Admin, topic: str, partition: int = 0) -> tuple[int, int]:
 class Load:
     """Sends numbered records to every partition until told to stop, and remembers what became of them."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, value_bytes: int, pause_s: float) -> None:
         self.topic = topic
+        self._value_bytes = value_bytes
+        self._pause_s = pause_s
         self.producer = Producer(bootstrap, linger_ms=1)
         self.sent = [0] * PARTITIONS
         self.acked: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
@@ -60,11 +64,12 @@ class Load:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopping.wait(0.001):
+        while not self._stopping.wait(self._pause_s):
             for partition in range(PARTITIONS):
                 number = self.sent[partition]
                 self.sent[partition] += 1
-                future = self.producer.send(self.topic, b"%d" % number, partition=partition)
+                value = (b"%d" % number).ljust(self._value_bytes)
+                future = self.producer.send(self.topic, value, partition=partition)
                 future.add_done_callback(partial(self._done, partition, number))
 
     def _done(self, partition: int, number: int, future: RecordFuture) -> None:
@@ -88,8 +93,8 @@ class Load:
 
 
 @contextmanager
-def load(bootstrap: str, topic: str) -> Iterator[Load]:
-    running = Load(bootstrap, topic)
+def load(bootstrap: str, topic: str, value_bytes: int = 0, pause_s: float = 0.001) -> Iterator[Load]:
+    running = Load(bootstrap, topic, value_bytes, pause_s)
     try:
         yield running
     finally:
@@ -272,6 +277,23 @@ def test_each_record_is_written_once_and_in_order_across_several_kills(
             running.run_for(3.0)
         check(running, read_to_end(cluster.bootstrap, topic))
         assert min(running.sent) > 1000
+
+
+def test_large_batches_that_were_acknowledged_survive_kills_of_their_leader(
+    fresh_cluster: Callable[..., LocalCluster],
+) -> None:
+    """Each stays in ZeroMQ's memory, where it is stamped, and is written and sent to followers from there."""
+    cluster = fresh_cluster(nodes=3)
+    with Admin(cluster.bootstrap) as admin:
+        topic = new_topic(admin)
+        leader_of(admin, topic)
+        with load(cluster.bootstrap, topic, KEPT_FROM_BYTES, 0.01) as running:
+            for _ in range(3):
+                running.run_for(1.0)
+                os.kill(leader_of(admin, topic)[1], signal.SIGKILL)
+            running.run_for(2.0)
+        check(running, read_to_end(cluster.bootstrap, topic))
+        assert min(running.sent) > 50
 
 
 def test_a_producer_survives_the_restart_of_every_node(fresh_cluster: Callable[..., LocalCluster]) -> None:

@@ -36,6 +36,7 @@ from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for
 from raftlog_cli.output import note, print_json
 from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
 
+from .beside import beside
 from .machine import busy_cores, described, machine
 from .servers import HOST
 from .summary import table
@@ -217,21 +218,13 @@ def _plain_server(
     segments: Sequence[Path],
 ) -> Iterator[tuple[Callable[[int], float], Callable[[int], float], Callable[[int, int], Iterator[bytes]]]]:
     """Two ways to take bytes of these files from a process of its own, each answers in seconds; and their batches."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, segments), daemon=True)
-    process.start()
-    try:
-        port = ours.recv()
-        with socket.create_connection((HOST, port)) as connection:
-            yield (
-                lambda size: _taken_s(ours, connection, "read+send", size),
-                lambda size: _taken_s(ours, connection, "sendfile", size),
-                lambda count, size: _batches(ours, connection, count, size),
-            )
-    finally:
-        process.kill()
-        process.join()
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    with beside(_serve, theirs, segments), socket.create_connection((HOST, ours.recv())) as connection:
+        yield (
+            lambda size: _taken_s(ours, connection, "read+send", size),
+            lambda size: _taken_s(ours, connection, "sendfile", size),
+            lambda count, size: _batches(ours, connection, count, size),
+        )
 
 
 def _taken_s(orders: Connection, connection: socket.socket, way: str, size: int) -> float:

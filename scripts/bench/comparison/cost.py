@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import psutil
 
-from raftlog import Admin, Consumer
+from raftlog import Admin
 from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.messages import TopicMetadata
-from raftlog.types import Flush, TopicPartition
+from raftlog.types import Flush
 from raftlog_cli.bench_load import Plan, Result, encode_batches
-from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for
+from raftlog_cli.bench_run import LoadProcess, own_topic, plan_for
 from raftlog_cli.output import note, print_json
 from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
 
+from .beside import beside
 from .machine import busy_cores, described, machine
+from .raftlog_system import records_in, settings_for
 from .round_trips import link_p50_us, tcp_p50_us
 from .servers import HOST
 from .summary import table
@@ -122,16 +123,7 @@ def measure(
 def _lines(
     admin: Admin, bootstrap: str, workload: Workload, seconds: float, directory: Path, floor_bytes: int
 ) -> Iterator[Line]:
-    settings = Settings(
-        record_size=workload.record_size,
-        batch_records=workload.batch_records,
-        in_flight=workload.in_flight,
-        partitions=1,
-        replication_factor=_NODES,
-        acks=-1,
-        seconds=seconds,
-        bootstrap=bootstrap,
-    )
+    settings = settings_for(workload, bootstrap, seconds)
     with own_topic(admin, settings) as topic:
         workers = _workers(admin, topic)
         leader_pid = workers.pop(topic.partitions[0].leader_id)
@@ -143,7 +135,7 @@ def _lines(
         average = _Times(*(sum(column) / len(followers) for column in zip(*followers, strict=True)))
         yield batch.line(workload.title, "leader", result, used[0], _moved_s(directory, batch_bytes, floor_bytes, 2))
         yield batch.line(workload.title, "follower", result, average, _moved_s(directory, batch_bytes, floor_bytes, 0))
-        fetch = plan_for(settings, topic, "fetch", records=_records(bootstrap, topic), in_flight=_READ_IN_FLIGHT)
+        fetch = plan_for(settings, topic, "fetch", records=records_in(bootstrap, topic), in_flight=_READ_IN_FLIGHT)
         result, used = _used(fetch, [leader_pid])
         yield batch.line(_READ, "leader", result, used[0], _sent_s(directory, floor_bytes))
 
@@ -186,12 +178,6 @@ def _workers(admin: Admin, topic: TopicMetadata) -> dict[int, int]:
         time.sleep(0.1)
 
 
-def _records(bootstrap: str, topic: TopicMetadata) -> int:
-    partition = TopicPartition(topic.name, 0)
-    with Consumer(bootstrap_servers=bootstrap) as consumer:
-        return consumer.end_offsets([partition])[partition]
-
-
 def _used(plan: Plan, pids: Sequence[int]) -> tuple[Result, list[_Times]]:
     """By each process, while the load was measured."""
     processes = [psutil.Process(pid) for pid in pids]
@@ -208,7 +194,7 @@ def _used(plan: Plan, pids: Sequence[int]) -> tuple[Result, list[_Times]]:
 # --- the floor -----------------------------------------------------------------------------------
 def _moved_s(directory: Path, piece_bytes: int, total_bytes: int, copies: int) -> float:
     """CPU seconds a byte: received from a socket, written to a file, and sent to so many sockets."""
-    with socket.create_server((HOST, 0)) as door, _plain_process(_feed_and_drain, door, copies, piece_bytes):
+    with socket.create_server((HOST, 0)) as door, beside(_feed_and_drain, _port(door), copies, piece_bytes):
         connections = [door.accept()[0] for _ in range(1 + copies)]
         with contextlib.ExitStack() as stack:
             source, *sinks = [stack.enter_context(connection) for connection in connections]
@@ -220,6 +206,8 @@ def _moved_s(directory: Path, piece_bytes: int, total_bytes: int, copies: int) -
             moved = 0
             while moved < total_bytes:
                 got = source.recv_into(buffer, 0, socket.MSG_WAITALL)
+                if not got:
+                    raise RaftlogError("the process that feeds the floor has ended")
                 file.write(buffer[:got])
                 for sink in sinks:
                     sink.sendall(buffer[:got])
@@ -234,7 +222,7 @@ def _sent_s(directory: Path, total_bytes: int) -> float:
     try:
         with (
             socket.create_server((HOST, 0)) as door,
-            _plain_process(_drain, door, 1, _PIECE_BYTES),
+            beside(_drain, _port(door), _PIECE_BYTES),
             door.accept()[0] as sink,
             path.open("rb") as file,
         ):
@@ -247,30 +235,22 @@ def _sent_s(directory: Path, total_bytes: int) -> float:
         path.unlink()
 
 
-@contextlib.contextmanager
-def _plain_process(work: Callable[[int, int, int], None], door: socket.socket, count: int, size: int) -> Iterator[None]:
-    """The other end, whose CPU is not counted: a process of its own, ended when it is not needed any more."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=work, args=(door.getsockname()[1], count, size), daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.join()
+def _port(door: socket.socket) -> int:
+    port: int = door.getsockname()[1]
+    return port
 
 
 def _feed_and_drain(port: int, copies: int, piece_bytes: int) -> None:
     with socket.create_connection((HOST, port)) as source:
         for _ in range(copies):
-            threading.Thread(target=_drain, args=(port, 1, piece_bytes), daemon=True).start()
+            threading.Thread(target=_drain, args=(port, piece_bytes), daemon=True).start()
         piece = os.urandom(piece_bytes)
         with contextlib.suppress(OSError):
             while True:
                 source.sendall(piece)
 
 
-def _drain(port: int, _count: int, piece_bytes: int) -> None:
+def _drain(port: int, piece_bytes: int) -> None:
     buffer = bytearray(piece_bytes)
     with socket.create_connection((HOST, port)) as sink, contextlib.suppress(OSError):
         while sink.recv_into(buffer):

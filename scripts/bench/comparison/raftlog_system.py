@@ -53,26 +53,33 @@ class RaftlogRunning:
         return Shape(workload.in_flight, workload.batch_records)
 
     def load(self, workload: Workload, *, seconds: float, warm_up_s: float) -> LoadProcess:
-        settings = Settings(
-            record_size=workload.record_size,
-            batch_records=workload.batch_records,
-            in_flight=workload.in_flight,
-            partitions=1,
-            replication_factor=None,
-            acks=-1,
-            seconds=seconds,
-            bootstrap=self._cluster.bootstrap,
-        )
+        settings = settings_for(workload, self._cluster.bootstrap, seconds)
         if not workload.consume:
             self._topics[workload.topic] = self._stack.enter_context(own_topic(self._admin, settings))
         elif workload.topic not in self._topics:
             raise RaftlogError(f"nothing was produced to {workload.topic}")
         topic = self._topics[workload.topic]
-        records = self._records(topic) if workload.consume else 0
+        records = records_in(self._cluster.bootstrap, topic) if workload.consume else 0
         mode = "fetch" if workload.consume else "produce"
         return LoadProcess(plan_for(settings, topic, mode, records=records, warm_up_s=warm_up_s))
 
-    def _records(self, topic: TopicMetadata) -> int:
-        partition = TopicPartition(topic.name, 0)
-        with Consumer(bootstrap_servers=self._cluster.bootstrap) as consumer:
-            return consumer.end_offsets([partition])[partition]
+
+def settings_for(workload: Workload, bootstrap: str, seconds: float) -> Settings:
+    """One partition, replicated over all nodes, acks=all."""
+    return Settings(
+        record_size=workload.record_size,
+        batch_records=workload.batch_records,
+        in_flight=workload.in_flight,
+        partitions=1,
+        replication_factor=None,
+        acks=-1,
+        seconds=seconds,
+        bootstrap=bootstrap,
+    )
+
+
+def records_in(bootstrap: str, topic: TopicMetadata) -> int:
+    """Of its one partition."""
+    partition = TopicPartition(topic.name, 0)
+    with Consumer(bootstrap_servers=bootstrap) as consumer:
+        return consumer.end_offsets([partition])[partition]

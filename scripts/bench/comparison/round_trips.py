@@ -6,15 +6,16 @@ followers; and a sync on each.
 
 from __future__ import annotations
 
-import multiprocessing
 import socket
 import statistics
 import time
 from collections.abc import Callable
 
+from raftlog.errors import RaftlogError, RequestTimedOutError
 from raftlog.network import Context, Link, Poller, Server
 from raftlog.types import Endpoint
 
+from .beside import beside
 from .servers import HOST
 
 _QUESTION = [b"h" * 60, b"p" * 270]  # as long as the frames of a record of 200 bytes
@@ -23,24 +24,24 @@ _WAIT_S = 5.0
 
 def tcp_p50_us(times: int) -> float:
     """Plain blocking sockets, no Nagle."""
-    with socket.create_server((HOST, 0)) as door:
-        process = _started(_answer_tcp, door.getsockname()[1])
-        try:
-            connection = door.accept()[0]
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with connection:
-                question = b"".join(_QUESTION)
+    question = b"".join(_QUESTION)
+    with (
+        socket.create_server((HOST, 0)) as door,
+        beside(_answer_tcp, door.getsockname()[1]),
+        door.accept()[0] as connection,
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-                def ask() -> None:
-                    connection.sendall(question)
-                    left = len(question)
-                    while left:
-                        left -= len(connection.recv(left))
+        def ask() -> None:
+            connection.sendall(question)
+            left = len(question)
+            while left:
+                got = len(connection.recv(left))
+                if not got:
+                    raise RaftlogError("the process that answers has ended")
+                left -= got
 
-                return _p50_us(ask, times)
-        finally:
-            process.kill()
-            process.join()
+        return _p50_us(ask, times)
 
 
 def link_p50_us(times: int) -> float:
@@ -48,20 +49,16 @@ def link_p50_us(times: int) -> float:
     context = Context()
     try:
         server = Server(context, HOST)
-        process = _started(_answer_link, server.port)
         poller = Poller()
         poller.register(server)
-        try:
-            hello = _received(poller, server)
+        with beside(_answer_link, server.port):
+            identity = _received(poller, server)[0]
 
             def ask() -> None:
-                server.send(hello[0], _QUESTION)
+                server.send(identity, _QUESTION)
                 _received(poller, server)
 
             return _p50_us(ask, times)
-        finally:
-            process.kill()
-            process.join()
     finally:
         context.close()
 
@@ -76,20 +73,14 @@ def _p50_us(ask: Callable[[], None], times: int) -> float:
     return 1e6 * statistics.median(took_s)
 
 
-def _received(poller: Poller, end: Server | Link) -> list[bytes]:
+def _received(poller: Poller, end: Server) -> list[bytes]:
     deadline_s = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline_s:
         frames = end.receive()
         if frames is not None:
             return frames
         poller.poll(_WAIT_S)
-    raise TimeoutError(f"no answer within {_WAIT_S:g} s")
-
-
-def _started(work: Callable[[int], None], port: int) -> multiprocessing.process.BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(port,), daemon=True)
-    process.start()
-    return process
+    raise RequestTimedOutError(f"no answer within {_WAIT_S:g} s")
 
 
 def _answer_tcp(port: int) -> None:
