@@ -19,7 +19,6 @@ from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, RecordF
 from raftlog.errors import ErrorCode, RaftlogError, UnknownTopicOrPartitionError
 
 if TYPE_CHECKING:
-    from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.node.local import LocalCluster
 
