@@ -17,10 +17,10 @@ import pytest
 
 from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, RecordFuture, TopicPartition
 from raftlog.errors import ErrorCode, RaftlogError, UnknownTopicOrPartitionError
+from raftlog.network.context import KEPT_FROM_BYTES
 
 if TYPE_CHECKING:
-from raftlog.network.context import KEPT_FROM_BYTES
-from raftlog.node.local import LocalCluster
+    from raftlog.node.local import LocalCluster
 
 PARTITIONS = 3
 FAILOVER_MAX_S = 6.0  # 2.5 s on a machine of its own; tests share theirs
