@@ -21,12 +21,18 @@ from raftlog.types import Role
 from tests.node import asking
 
 
+def all_in_sync(cluster: LocalCluster, topic: str) -> None:
+    """Waits until the leader counts all three: a busy machine may start one worker long after the others."""
+    endpoint = cluster.endpoints[1]
+    asking.until(lambda: [s for s in asking.statuses(endpoint, topic) if s.role == Role.LEADER and len(s.in_sync) == 3])
+
+
 @contextmanager
 def stopped_followers(cluster: LocalCluster, topic: str, count: int) -> Iterator[None]:
     """SIGSTOP to the workers of so many followers, for as long as the block runs."""
-    endpoint = cluster.endpoints[1]
-    asking.until(lambda: [s for s in asking.statuses(endpoint, topic) if s.role == Role.LEADER and len(s.in_sync) == 3])
-    followers = [s.worker_pid for s in asking.statuses(endpoint, topic) if s.role != Role.LEADER][:count]
+    all_in_sync(cluster, topic)
+    replicas = asking.statuses(cluster.endpoints[1], topic)
+    followers = [replica.worker_pid for replica in replicas if replica.role != Role.LEADER][:count]
     for pid in followers:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -47,6 +53,7 @@ def error_of(producer: Producer, topic: str, value: bytes) -> RaftlogError:
 def test_too_few_replicas_in_sync_is_said_before_the_append_and_after_it(cluster: LocalCluster, when: str) -> None:
     topic = f"few-{when}"
     asking.create_topic(cluster.endpoints[1], topic, 1, 3, {"min_insync_replicas": "3"})
+    all_in_sync(cluster, topic)
     with Producer(bootstrap_servers=cluster.bootstrap, retries=0) as producer:
         assert producer.send(topic, b"all three").result(30).offset == 0
         with stopped_followers(cluster, topic, 1):
