@@ -162,7 +162,9 @@ def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_
         admin.alter_topic(place.topic, {"retention.bytes": "-1"})  # nothing goes while the nodes are stopped
         time.sleep(1.5 * STATUS_S)  # what they say is no older than that
         asking.until(lambda: is_equal(cluster, place))
-    assert (cluster.directory / str(away) / f"{place}" / "log.2").is_dir()
+    # Once, or again where the horizon went by it a second time, as on a busy machine.
+    generations = [path.suffix for path in (cluster.directory / str(away) / f"{place}").glob("log.*")]
+    assert generations and max(generations) > ".1"
     # A follower that catches up is sent many batches at once, which are one segment: its bounds are its own, and what
     # it holds may be much more.
     sizes = [bytes_of(cluster, status.node_id, place) for status in statuses(cluster, place)]
