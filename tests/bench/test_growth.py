@@ -25,8 +25,8 @@ def test_partitions_data_on_disk_and_many_clients_each_give_a_line(
     assert 0 < partitions.figures["idle replica, MB (PSS)"] < 100
     assert all(value > 0 for value in size.figures.values())
     # Where others are at work, one may get nothing in a second of a busy machine.
-    beside = behind.figures.pop("produced/s beside a consumer far behind")
-    assert beside >= 0 and max(behind.figures.values()) > 0
+    assert len(behind.figures) == 5 and behind.figures["produced/s"] > 0
+    assert max(rate for name, rate in behind.figures.items() if name.startswith("consumed")) > 0
     assert len(crowd.figures) == 2 and max(crowd.figures.values()) > 0
     assert list(tmp_path.iterdir()) == []
 

@@ -1,7 +1,7 @@
 """The command behind scripts/bench/growth: how cost grows with partitions, with data on disk and with clients.
 
 Three nodes on loopback, replication factor 3, acks=all, 200-byte records in batches of 50. The load clients are those
-of `raftlog bench`.
+of `raftlog bench`. With `--replicas 1` there is one node, so that a disk holds three times as much in each.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from .counters import family
 from .machine import busy_cores, described, machine
 from .summary import table
 
-_NODES = 3
 _SETTINGS = Settings(
-    record_size=200, batch_records=50, in_flight=50, partitions=1, replication_factor=_NODES, acks=-1, seconds=5
+    record_size=200, batch_records=50, in_flight=50, partitions=1, replication_factor=3, acks=-1, seconds=5
 )
 _FILL_S = 3600.0
 _READ_IN_FLIGHT = 4
+_CONSUMER_IN_FLIGHT = 1  # what `Consumer` asks of one partition at a time
 _PREFERRED_S = 60.0
 _PRODUCERS, _CONSUMERS = 3, 10
 _CROWD_RECORDS = 1_000_000
@@ -62,12 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="growth", description=__doc__.partition("\n")[0])
     parser.add_argument("--partitions", type=_numbers, default=[1, 4, 16, 64], metavar="N,…", help="(1,4,16,64)")
     parser.add_argument(
-        "--gigabytes", type=_numbers, default=[1, 10], metavar="N,…", help="of records, three times (1,10)"
+        "--gigabytes", type=_numbers, default=[1, 10], metavar="N,…", help="of records in each replica (1,10)"
     )
+    parser.add_argument("--replicas", type=int, choices=(1, 3), default=3, help="of each partition, a node each (3)")
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="for each figure (5)")
     parser.add_argument("--json", action="store_true", help="the machine and every line as one object")
     options = parser.parse_args(arguments)
-    settings = msgspec.structs.replace(_SETTINGS, seconds=options.seconds)
+    settings = msgspec.structs.replace(_SETTINGS, seconds=options.seconds, replication_factor=options.replicas)
     try:
         with ended_by_signals(), temporary_directory("growth-") as directory:
             found = machine(directory)
@@ -115,7 +116,7 @@ def _shown(value: float | None) -> str:
 
 
 def measure(directory: Path, settings: Settings, partitions: Sequence[float], sizes: Sequence[int]) -> list[Line]:
-    needed = _NODES * max(sizes, default=0) * 1.2
+    needed = _nodes(settings) * max(sizes, default=0) * 1.2
     if shutil.disk_usage(directory).free < needed + 5e9:
         raise ConfigError(f"{needed / 1e9:.0f} GB and 5 more have to be free under {directory}")
     lines = []
@@ -125,7 +126,9 @@ def measure(directory: Path, settings: Settings, partitions: Sequence[float], si
     for size in sizes:
         lines.append(_line(directory, settings, "GB in each replica", f"{size / 1e9:g}", _of_size(size)))
     crowd = f"{_PRODUCERS} producers and {_CONSUMERS} consumers"
-    lines.append(_line(directory, settings, "clients of one partition", "one producer alone, then", _behind))
+    lines.append(
+        _line(directory, settings, "clients of one partition", "a producer, and a consumer far behind", _behind)
+    )
     lines.append(_line(directory, settings, "clients of one partition", crowd, _crowd))
     return lines
 
@@ -135,7 +138,10 @@ def _line(directory: Path, settings: Settings, name: str, what: str, one: Measur
     note(f"{name}: {what}")
     data = directory / "nodes"
     try:
-        with LocalCluster(nodes=_NODES, directory=data) as cluster, Admin(bootstrap_servers=cluster.bootstrap) as admin:
+        with (
+            LocalCluster(nodes=_nodes(settings), directory=data) as cluster,
+            Admin(bootstrap_servers=cluster.bootstrap) as admin,
+        ):
             figures = one(data, cluster, admin, msgspec.structs.replace(settings, bootstrap=cluster.bootstrap))
     except (RaftlogError, OSError, psutil.Error) as error:
         return Line(table=name, what=what, error=" ".join(str(error).split()) or type(error).__name__)
@@ -150,7 +156,7 @@ def _partitions(data: Path, cluster: LocalCluster, admin: Admin, settings: Setti
     cpu_before, memory_before_mb = _cpu_share(cluster, idle_s), _memory_mb(cluster)
     with own_topic(admin, settings) as topic:
         time.sleep(_SETTLE_S)
-        replicas = settings.partitions * _NODES
+        replicas = settings.partitions * _nodes(settings)
         idle_cpu = (_cpu_share(cluster, idle_s) - cpu_before) / replicas
         idle_mb = (_memory_mb(cluster) - memory_before_mb) / replicas
         rate = _rate(_run([plan_for(settings, _led_by_preferred(admin, topic.name), "produce")])[0])
@@ -226,14 +232,14 @@ def _behind(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings)
         _fill(settings, topic, records)
         produce = plan_for(settings, topic, "produce")
         alone = _rate(_run([produce])[0])
-        _drop_from_cache(data, topic)
-        fetch = plan_for(settings, topic, "fetch", records=records, in_flight=_READ_IN_FLIGHT)
-        results = _run([produce, fetch])
-    return {
-        "produced/s": alone,
-        "produced/s beside a consumer far behind": _rate(results[0]),
-        "consumed/s": _rate(results[1]),
-    }
+        figures = {"produced/s": alone}
+        for in_flight in (_CONSUMER_IN_FLIGHT, _READ_IN_FLIGHT):
+            _drop_from_cache(data, topic)
+            fetch = plan_for(settings, topic, "fetch", records=records, in_flight=in_flight)
+            produced, consumed = _run([produce, fetch])
+            figures[f"beside {in_flight} fetches in flight"] = _rate(produced)
+            figures[f"consumed/s by {in_flight}"] = _rate(consumed)
+    return figures
 
 
 def _crowd(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings) -> Figures:
@@ -245,6 +251,12 @@ def _crowd(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings) 
         "produced/s": sum(map(_rate, results[:_PRODUCERS])),
         "consumed/s": sum(map(_rate, results[_PRODUCERS:])),
     }
+
+
+def _nodes(settings: Settings) -> int:
+    """One for each replica."""
+    assert settings.replication_factor is not None
+    return settings.replication_factor
 
 
 def _fill(settings: Settings, topic: TopicMetadata, records: int) -> None:
