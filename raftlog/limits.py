@@ -22,6 +22,9 @@ FETCH_BYTES_MAX = 8 * 1024 * 1024  # one answer: a turn of 4 ms; of the smallest
 FETCHED_BYTES_PER_TURN = 16 * 1024 * 1024  # of all fetches: 40 ms of a busy machine; the others wait for the next turn
 FETCH_WAIT_MAX_MS = 60_000  # a long poll beyond it tells a dead client from a waiting one too late
 
+STREAM_CONNECTIONS_MAX = 64  # to one worker's port for Raft: those of its peers, and of who knocks by mistake
+STREAM_QUEUE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # to one peer that takes nothing: any message, and the append window
+
 # --- one worker ----------------------------------------------------------------------------
 SOCKET_HWM_MESSAGES = 20_000  # above what the in-flight limits below allow to be queued
 REQUESTS_PER_TURN = 2_000  # bounds a turn, and with it the delay of a heartbeat

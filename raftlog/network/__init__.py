@@ -3,6 +3,7 @@
     Context   owns the I/O thread; one per process or client
     Server    a bound ROUTER: many peers, each known by an identity while it is connected
     Link      a DEALER to one endpoint; reconnects by itself
+    StreamServer, StreamLink   plain TCP, one way, from the worker of one replica to that of another
     Poller    waits for servers, links and file descriptors
 
 Nothing here knows what a frame means, and nothing here blocks but `Poller.poll`. Loss is possible by
@@ -15,5 +16,6 @@ from raftlog.network.link import Link
 from raftlog.network.memory import keep_freed_memory
 from raftlog.network.poller import Poller
 from raftlog.network.server import Server
+from raftlog.network.stream import StreamConnection, StreamLink, StreamServer
 
-__all__ = ["Context", "Link", "Poller", "Server", "keep_freed_memory"]
+__all__ = ["Context", "Link", "Poller", "Server", "StreamConnection", "StreamLink", "StreamServer", "keep_freed_memory"]

@@ -20,6 +20,7 @@ Buffer = bytes | bytearray | memoryview  # what may be sent; left alone by the s
 NOBLOCK = int(zmq.DONTWAIT)
 NOBLOCK_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
 POLLIN = int(zmq.POLLIN)
+POLLOUT = int(zmq.POLLOUT)
 
 raw_send = zmq.backend.Socket.send
 raw_recv = zmq.backend.Socket.recv

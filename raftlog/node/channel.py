@@ -42,7 +42,7 @@ class WorkerConfig(msgspec.Struct, kw_only=True):
 
 # --- supervisor to worker ----------------------------------------------------------------------
 class Reachable(_Local, tag="Reachable"):
-    """Where the workers of the partition's other replicas are; boot id 0 and None: not running."""
+    """Where the workers of the partition's other replicas take Raft's messages; boot id 0 and None: not running."""
 
     replicas: list[tuple[int, Endpoint | None, int]]
 
@@ -73,9 +73,10 @@ class Stop(_Local, tag="Stop"):
 
 # --- worker to supervisor ----------------------------------------------------------------------
 class Opened(_Local, tag="Opened"):
-    """The log is open and the port bound; the directory can be told from an empty one now."""
+    """The log is open and the ports are bound; the directory can be told from an empty one now."""
 
     port: int
+    raft_port: int
     boot_id: int
 
 

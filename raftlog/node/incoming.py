@@ -10,7 +10,7 @@ import logging
 from raftlog.errors import ErrorCode, InvalidRequestError
 from raftlog.limits import PROTOCOL_VERSION
 from raftlog.network import Server
-from raftlog.protocol.codec import Request, decode_incoming, encode
+from raftlog.protocol.codec import Request, decode_raft, decode_request, encode
 from raftlog.protocol.messages import ErrorResponse, HandshakeRequest, HandshakeResponse
 from raftlog.protocol.raft import RaftMessage
 
@@ -29,15 +29,23 @@ class FrontDoor:
         self._log_due_s = 0.0
         self.refused = 0
 
-    def decode(self, frames: list[bytes]) -> Request | RaftMessage | None:
+    def decode(self, frames: list[bytes]) -> Request | None:
         """`frames` as Server.receive gave them. None: refused already."""
         if len(frames) < 2:
             self.refused += 1
             return None
         try:
-            return decode_incoming(frames[1])
+            return decode_request(frames[1])
         except InvalidRequestError as error:
             self.refuse(frames[0], -1, str(error))
+            return None
+
+    def decode_raft(self, header: bytes) -> RaftMessage | None:
+        """What came from a peer. None: it made no sense, and nobody is told."""
+        try:
+            return decode_raft(header)
+        except InvalidRequestError:
+            self.refused += 1
             return None
 
     def refuse(
@@ -47,7 +55,7 @@ class FrontDoor:
         response = ErrorResponse(correlation_id=correlation_id, error_code=code, error_text=text)
         self._server.send(client, [encode(response)])
 
-    def refuse_message(self, client: bytes, message: Request | RaftMessage, here: str) -> None:
+    def refuse_message(self, client: bytes, message: Request, here: str) -> None:
         """A message of a kind that is not for this socket. Only requests have an answer."""
         correlation_id = getattr(message, "correlation_id", None)
         if correlation_id is None:

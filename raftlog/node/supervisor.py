@@ -26,7 +26,6 @@ from raftlog.node.settings import NodeSettings
 from raftlog.protocol import messages as m
 from raftlog.protocol import nodes as n
 from raftlog.protocol.codec import Request, Response, encode
-from raftlog.protocol.raft import RaftMessage
 
 _REQUESTS_PER_ROUND = 200
 _GOSSIP_MIN_S = 0.01  # many workers that start at once are one piece of news
@@ -151,7 +150,7 @@ class Supervisor:
             if message is not None:
                 self._on_message(frames[0], message)
 
-    def _on_message(self, client: bytes, message: Request | RaftMessage) -> None:
+    def _on_message(self, client: bytes, message: Request) -> None:
         now_s = time.monotonic()
         match message:
             case n.NodeState():

@@ -26,7 +26,7 @@ from raftlog.clock import SystemClock
 from raftlog.controller.decisions import ControllerResponse, Founder
 from raftlog.controller.image import Image, encode_image
 from raftlog.errors import ErrorCode, RaftlogError, StorageError
-from raftlog.network import Context, Link, Poller, Server
+from raftlog.network import Context, Poller, Server, StreamConnection, StreamLink, StreamServer
 from raftlog.node import channel as ch
 from raftlog.node.controller_host import ControllerHost
 from raftlog.node.coordinator_host import CoordinatorHost
@@ -40,7 +40,7 @@ from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterC
 from raftlog.protocol.codec import Request, encode
 from raftlog.protocol.groups import FindCoordinatorRequest, GroupRequest, GroupResponse
 from raftlog.protocol.nodes import RegisterNodeRequest
-from raftlog.protocol.raft import RaftMessage, _RaftMessage
+from raftlog.protocol.raft import RaftMessage
 from raftlog.storage.disk import OsDisk
 from raftlog.storage.lmdb_index import LmdbIndex
 from raftlog.storage.log import PartitionLog
@@ -68,14 +68,16 @@ class Worker:
         disk.make_dir(config.directory)
         self._directory_lock = _lock_directory(config.directory)
         self._context = Context()
-        self._server = Server(self._context, config.host, range(*config.ports) if config.ports else None)
+        self._poller = Poller()
+        ports = range(*config.ports) if config.ports else None
+        self._server = Server(self._context, config.host, ports)
+        self._peers = StreamServer(self._poller, config.host, ports)
         self._door = FrontDoor(self._server, config.node_id)
-        self._links: dict[int, Link] = {}
+        self._links: dict[int, StreamLink] = {}
         self._host: ControllerHost | None = None
         self._coordinator: CoordinatorHost | None = None
         self._is_internal = config.spec.topic in (METADATA_TOPIC, OFFSETS_TOPIC)
         self._replica = self._open_witness(disk) if self._is_witness else self._open_replica(disk)
-        self._poller = Poller()
         self._poller.register(self._server)
         self._poller.register(channel.fileno())
         self._stopping = False
@@ -143,8 +145,7 @@ class Worker:
     def send_raft(self, node_id: int, message: RaftMessage, payload: Payload | None) -> None:
         link = self._links.get(node_id)
         if link is not None:
-            header = encode(message)
-            link.send([header] if payload is None else [header, payload])
+            link.send(encode(message), payload)
 
     def answer(self, client: Hashable, response: ClientResponse, payload: Payload | None) -> None:
         assert isinstance(client, bytes)
@@ -160,7 +161,7 @@ class Worker:
 
     # --- the loop --------------------------------------------------------------------------------
     def run(self) -> None:
-        self._channel.send(ch.Opened(port=self._server.port, boot_id=self._boot_id))
+        self._channel.send(ch.Opened(port=self._server.port, raft_port=self._peers.port, boot_id=self._boot_id))
         while not self._stopping:
             self._step()
         self._hand_over()
@@ -174,14 +175,20 @@ class Worker:
             due_s = min(due_s, self._coordinator.next_deadline_s())
         if self._turned:
             due_s = min(due_s, self._report_due_s)
+        for link in self._links.values():
+            if link.due_s <= now_s:
+                link.tick()
+            due_s = min(due_s, link.due_s)
         timeout_s = min(due_s - now_s, _IDLE_MAX_S)
         if self._channel.pending:
             timeout_s = min(timeout_s, 0.01)
-        ready = self._poller.poll(timeout_s)
-        if self._server in ready:
-            self._receive()
-        if len(ready) > 1 or (ready and ready[0] is not self._server):
-            self._take_local()
+        for ready in self._poller.poll(timeout_s):
+            if ready is self._server:
+                self._receive()
+            elif isinstance(ready, int):
+                self._take_local()
+            else:
+                self._take_raft(ready)
         if self._channel.pending:
             self._channel.flush()
         self._replica.turn()
@@ -195,6 +202,12 @@ class Worker:
             self._turned = True
         self._report()
 
+    def _take_raft(self, peer: StreamConnection | StreamLink | StreamServer) -> None:
+        for header, payload in peer.on_ready():
+            message = self._door.decode_raft(header)
+            if message is not None:
+                self._replica.on_raft(message, payload)
+
     def _receive(self) -> None:
         receive, decode, replica = self._server.receive, self._door.decode, self._replica
         left_bytes = limits.BYTES_PER_TURN
@@ -205,10 +218,7 @@ class Worker:
             message = decode(frames)
             if message is None:
                 continue
-            if isinstance(message, _RaftMessage):
-                if len(frames) <= 3:
-                    replica.on_raft(message, frames[2] if len(frames) == 3 else None)
-            elif isinstance(message, m.ProduceRequest) and self._is_internal:
+            if isinstance(message, m.ProduceRequest) and self._is_internal:
                 self._on_other(frames[0], message)
             elif isinstance(message, ClientRequest):
                 replica.on_request(frames[0], message, frames[2:])
@@ -280,7 +290,7 @@ class Worker:
             link.close()
             link = None
         if link is None and endpoint is not None:
-            self._links[node_id] = Link(self._context, endpoint)
+            self._links[node_id] = StreamLink(self._poller, endpoint)
         self._replica.set_peer(node_id, boot_id)
 
     def _report(self) -> None:

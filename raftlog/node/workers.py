@@ -163,6 +163,7 @@ class Workers:
                 WorkerState(
                     endpoint=Endpoint(self._host, opened.port) if opened else None,
                     boot_id=opened.boot_id if opened else 0,
+                    raft_port=opened.raft_port if opened else 0,
                     status=worker.status,
                 )
             )

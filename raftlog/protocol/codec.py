@@ -52,18 +52,27 @@ Response = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
-_worker_decoder: msgspec.msgpack.Decoder[Request | RaftMessage] = msgspec.msgpack.Decoder(Request | RaftMessage)
+_request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_raft_decoder: msgspec.msgpack.Decoder[RaftMessage] = msgspec.msgpack.Decoder(RaftMessage)
 _response_decoder: msgspec.msgpack.Decoder[Response] = msgspec.msgpack.Decoder(Response)
 
 encode = _encoder.encode
 
 
-def decode_incoming(header: bytes) -> Request | RaftMessage:
+def decode_request(header: bytes) -> Request:
     """What a worker's or a supervisor's socket received."""
     if len(header) > HEADER_BYTES_MAX:
         raise InvalidRequestError(f"a header has at most {HEADER_BYTES_MAX} bytes, this one {len(header)}")
     try:
-        return _worker_decoder.decode(header)
+        return _request_decoder.decode(header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"a header that does not decode: {error}") from None
+
+
+def decode_raft(header: bytes) -> RaftMessage:
+    """What a worker received from the worker of another replica."""
+    try:
+        return _raft_decoder.decode(header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"a header that does not decode: {error}") from None
 

@@ -27,11 +27,15 @@ def is_endpoint(endpoint: Endpoint) -> bool:
 
 
 class WorkerState(msgspec.Struct, array_like=True, kw_only=True):
-    """One hosted replica. endpoint None and boot_id 0 while its worker is not running."""
+    """One hosted replica. endpoint None and boot_id 0 while its worker is not running.
+
+    `raft_port`: where, at the endpoint's host, it takes what the other replicas send (raftlog/network/stream.py).
+    """
 
     endpoint: Endpoint | None
     boot_id: int
     status: ReplicaStatus
+    raft_port: int = 0
 
 
 class NodeState(_Message, tag="nState"):

@@ -175,7 +175,7 @@ class ProducingClient:
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
         if not self.connect(endpoint):
             return False
-        request = codec.decode_incoming(frames[0])
+        request = codec.decode_request(frames[0])
         if isinstance(request, m.ProduceRequest):
             self._asked[request.correlation_id] = endpoint
             send = partial(self._world.send_request, endpoint.port, self.name, request, frames[1:])

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from raftlog.errors import NotLeaderOrFollowerError, RaftlogError
-from raftlog.protocol.codec import decode_incoming, encode
+from raftlog.protocol.codec import decode_request, encode
 from raftlog.protocol.messages import (
     ErrorResponse,
     FetchRequest,
@@ -66,7 +66,7 @@ def test_a_plan_survives_its_way_to_the_other_process() -> None:
 def test_a_produce_is_worth_the_records_of_its_batch_and_an_error_ends_the_run() -> None:
     work = ProduceWork(PLAN, 3, encode_batches(PLAN))
     ((header, batch),) = work.messages(7)
-    request = decode_incoming(bytes(header))
+    request = decode_request(bytes(header))
     assert isinstance(request, ProduceRequest)
     assert (request.correlation_id, request.partition, request.acks) == (7, 3, -1)
     assert check_batch(batch).record_count == 50
@@ -88,7 +88,7 @@ def test_without_acknowledgements_the_end_of_the_log_says_what_was_taken() -> No
     work = UnansweredWork(plan, 0, encode_batches(plan))
     *produces, (question,) = work.messages(5)
     assert len(produces) == plan.in_flight
-    asked = decode_incoming(bytes(question))
+    asked = decode_request(bytes(question))
     assert isinstance(asked, ListOffsetsRequest)
     assert asked.correlation_id == 5
     assert work.answered([encode(ListOffsetsResponse(correlation_id=5, offset=1000))]) == [(5, 0)]
@@ -101,7 +101,7 @@ def test_fetches_ask_for_whole_batches_in_turn_and_start_over_at_the_end() -> No
     offsets = []
     for number in range(5):
         ((header,),) = work.messages(number)
-        request = decode_incoming(bytes(header))
+        request = decode_request(bytes(header))
         assert isinstance(request, FetchRequest)
         assert request.max_bytes == 2 * batch_bytes
         offsets.append(request.offset)
@@ -117,7 +117,7 @@ def test_a_bounded_take_asks_for_whole_batches_until_it_has_enough() -> None:
     work = FetchWork(plan, 0, batch_bytes)
     asked = []
     while messages := work.messages(len(asked)):
-        request = decode_incoming(bytes(messages[0][0]))
+        request = decode_request(bytes(messages[0][0]))
         assert isinstance(request, FetchRequest)
         asked.append((request.offset, request.max_bytes // batch_bytes))
     assert asked == [(0, 4), (200, 2)]

@@ -77,7 +77,7 @@ class FakeNode:
 
     def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
         identity, header, *payload = frames
-        match request := codec.decode_incoming(header):
+        match request := codec.decode_request(header):
             case HandshakeRequest():
                 self._answer(identity, HandshakeResponse(correlation_id=request.correlation_id, version=1))
             case MetadataRequest():

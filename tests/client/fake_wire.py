@@ -53,7 +53,7 @@ class FakeWire:
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
         if endpoint not in self.connected or endpoint in self.full:
             return False
-        request = codec.decode_incoming(frames[0])
+        request = codec.decode_request(frames[0])
         if isinstance(request, HandshakeRequest):
             self.greeted.append(endpoint)
         else:

@@ -23,7 +23,7 @@ class Coordinator(FakeNode):
     lagging = 0
 
     def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
-        match request := codec.decode_incoming(frames[1]):
+        match request := codec.decode_request(frames[1]):
             case g.ListGroupsRequest():
                 group = g.ListedGroup(group_id="g", protocol_type="", state="Empty", members=0)
                 groups = [group] if self.has_group else []

@@ -26,19 +26,19 @@ NAMED = (CorruptMessageError, InvalidRecordError, UnsupportedForMessageFormatErr
 @given(HEADERS)
 def test_a_header_decodes_or_is_an_invalid_request(header: bytes) -> None:
     with contextlib.suppress(InvalidRequestError):
-        codec.decode_incoming(header)
+        codec.decode_request(header)
     with contextlib.suppress(InvalidRequestError):
         codec.decode_response(header)
 
 
 @given(REQUESTS)
 def test_a_request_survives_the_wire(request: object) -> None:
-    assert codec.decode_incoming(codec.encode(request)) == request
+    assert codec.decode_request(codec.encode(request)) == request
 
 
 def test_a_header_beyond_its_bound_is_refused_unread() -> None:
     with pytest.raises(InvalidRequestError):
-        codec.decode_incoming(b"\xc0" * (HEADER_BYTES_MAX + 1))
+        codec.decode_request(b"\xc0" * (HEADER_BYTES_MAX + 1))
 
 
 @given(BATCHES)
