@@ -34,7 +34,7 @@ def node() -> None:
     help="The address by which others reach this node, where it is another: containers, NAT, VMs. "
     "Default: its address in --peers, else --listen.",
 )
-@click.option("--worker-ports", metavar="FROM-TO", help="Ports for the workers. Default: any free ones.")
+@click.option("--worker-ports", metavar="FROM-TO", help="Ports for the workers, two each. Default: any free ones.")
 @click.option("--data", metavar="DIR", help="The data directory. Default: ./raftlog-data/N.")
 @click.option(
     "--flush",

@@ -7,18 +7,21 @@ died and was started again does not pass for one that lived.
 from __future__ import annotations
 
 import contextlib
+import socket
 import struct
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftlog.errors import ErrorCode
 from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX, HEADER_BYTES_MAX
+from raftlog.network import stream
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
@@ -43,6 +46,16 @@ class Target(NamedTuple):
     topic_id: bytes
     cluster_id: str
 
+    @property
+    def raft_ports(self) -> list[int]:
+        """Of a worker: where else than at its endpoint its process listens."""
+        ports = {
+            each.laddr.port
+            for each in psutil.Process(self.pid).net_connections("tcp4")
+            if each.status == psutil.CONN_LISTEN
+        }
+        return sorted(ports - {self.endpoint.port})
+
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
@@ -65,6 +78,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
                 for number in range(RECORDS):
                     batch = encode([(number, None, b"record %d" % number)])
                     assert producer.ask(_produce(found["worker"].topic_id), [batch]).error_code == 0
+            assert [len(found[name].raft_ports) for name in TARGETS] == [0, 1, 1]
             yield found
             assert node.pids[1] == found["supervisor"].pid
             assert _process_of(talker, TOPIC) == found["worker"].pid
@@ -152,9 +166,30 @@ def test_no_request_ends_a_process(
 def test_no_raft_message_of_a_stranger_ends_a_process(
     target: Target, talker: Talker, message: msgspec.Struct, payload: list[bytes], ours: bool
 ) -> None:
+    """Through the port for Raft, where there is one; the other refuses all of them."""
     if ours:
         message = msgspec.structs.replace(message, topic_id=target.topic_id, partition=0)
-    talker.say([codec.encode(message), *payload])
+    header, body = codec.encode(message), b"".join(payload)
+    talker.say([header, *payload])
+    for port in target.raft_ports:
+        with raw(Endpoint(target.endpoint.host, port)) as connection, contextlib.suppress(ConnectionError):
+            connection.sendall(stream.GREETING + stream.LENGTHS.pack(len(header), len(body)) + header + body)
+            connection.shutdown(socket.SHUT_WR)
+            assert closed_by_other_side(connection)
+    talker.shake_hands()
+
+
+@settings(MANY, max_examples=60)
+@given(headers=st.lists(HEADERS, max_size=3), rest=st.binary(max_size=300), greeted=st.booleans())
+def test_no_bytes_on_the_port_for_raft_end_a_process(
+    target: Target, talker: Talker, headers: list[bytes], rest: bytes, greeted: bool
+) -> None:
+    data = b"".join(stream.LENGTHS.pack(len(header), 0) + header for header in headers)
+    for port in target.raft_ports:
+        with raw(Endpoint(target.endpoint.host, port)) as connection, contextlib.suppress(ConnectionError):
+            connection.sendall((stream.GREETING if greeted else b"") + data + rest)
+            connection.shutdown(socket.SHUT_WR)
+            assert closed_by_other_side(connection)
     talker.shake_hands()
 
 
