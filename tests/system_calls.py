@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from raftlog.network.stream import LENGTHS
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import AppendResponse
@@ -163,8 +164,8 @@ def _judge_send(data: bytes, synced: _Log, started: bool, verdict: Verdict) -> N
                 verdict.produce_answers += 1
                 if result.base_offset >= synced.end_offset:
                     verdict.violations.append(f"offset {result.base_offset} answered, {synced.end_offset} synced")
-    for frame in _frames_with(data, b"\xa3rAR"):
-        reply = _append_responses.decode(frame)
+    for header in _stream_headers_with(data, b"\xa3rAR"):
+        reply = _append_responses.decode(header)
         if reply.success and not started:
             verdict.start_index = reply.match_index
         elif reply.success and verdict.start_index:
@@ -172,6 +173,16 @@ def _judge_send(data: bytes, synced: _Log, started: bool, verdict: Verdict) -> N
             durable_index = verdict.start_index + synced.batches
             if reply.match_index > durable_index:
                 verdict.violations.append(f"match index {reply.match_index} answered, {durable_index} synced")
+
+
+def _stream_headers_with(data: bytes, tag: bytes) -> Iterator[bytes]:
+    """Headers of raftlog/network/stream.py that begin with `tag`."""
+    position = data.find(tag)
+    while position >= 0:
+        body = position - 1
+        length, _ = LENGTHS.unpack_from(data, body - LENGTHS.size)
+        yield data[body : body + length]
+        position = data.find(tag, position + 1)
 
 
 def _frames_with(data: bytes, tag: bytes) -> Iterator[bytes]:

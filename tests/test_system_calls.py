@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from raftlog import Admin, Producer
+from raftlog.network.stream import LENGTHS
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import AppendResponse
@@ -40,7 +41,11 @@ def _answer(*offsets: int) -> str:
 
 
 def _reply(match_index: int) -> str:
-    return _send(codec.encode(AppendResponse(b"i" * 16, 0, 2, 22, 11, 1, 5, True, match_index, match_index + 1, 0)))
+    header = codec.encode(AppendResponse(b"i" * 16, 0, 2, 22, 11, 1, 5, True, match_index, match_index + 1, 0))
+    message = LENGTHS.pack(len(header), 0) + header
+    buffer = f'{{iov_base="{_hex(message)}", iov_len={len(message)}}}'
+    text = f"{{msg_name=NULL, msg_namelen=0, msg_iov=[{buffer}], msg_iovlen=1, msg_controllen=0, msg_flags=0}}"
+    return f"10  sendmsg(12<socket:[5]>, {text}, 0) = {len(message)}"
 
 
 def _send(body: bytes) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import mmap
 import random
 import socket
 import struct
@@ -37,7 +38,7 @@ Message = tuple[bytes, Buffer | None]
 """header, payload: memory of its own, a writable memoryview from KEPT_FROM_BYTES on."""
 
 _RECEIVE_BYTES = 256 * 1024  # at once: small messages come many together, a large one is copied no further than this
-_BUFFER_BYTES = HEADER_BYTES_MAX + 2 * KEPT_FROM_BYTES + _RECEIVE_BYTES  # any header and small payload; pages untouched
+_BUFFER_BYTES = HEADER_BYTES_MAX + 2 * KEPT_FROM_BYTES + _RECEIVE_BYTES  # any header with any small payload
 _TURN_BYTES = 2 * 1024 * 1024  # of one connection, before the others are looked at
 _BUFFERS_PER_SEND = 64
 # A restarted process is found again within a few of these; doubled at each failure up to the second.
@@ -109,7 +110,7 @@ class StreamConnection:
         self._poller = poller
         self._socket = connected
         self._connections = connections
-        self._view = memoryview(bytearray(_BUFFER_BYTES))
+        self._view = memoryview(mmap.mmap(-1, _BUFFER_BYTES))  # an idle one holds a page of it
         self._held = 0  # bytes at the beginning of the buffer that are not a whole message yet
         self._header = b""  # of a payload that is received into memory of its own,
         self._payload = memoryview(b"")  # which is this,

@@ -59,7 +59,7 @@ class Running:
             self.host.tick(list(self.host.workers.specs), self.now_s)
 
     def open(self, name: str) -> None:
-        self.children[name].end.send(ch.Opened(port=5000, boot_id=7))
+        self.children[name].end.send(ch.Opened(port=5000, raft_port=5001, boot_id=7))
         self.tick()
 
     def address(self, name: str) -> Endpoint | None:

@@ -80,7 +80,7 @@ class Host:
         return state.endpoint, state.boot_id, state.status.error
 
     def open(self, now_s: float) -> None:
-        self.child.end.send(ch.Opened(port=5000, boot_id=77))
+        self.child.end.send(ch.Opened(port=5000, raft_port=5001, boot_id=77))
         self.tick(now_s)
         self.workers.announce(KEY)
 
@@ -98,7 +98,7 @@ def host() -> Iterator[Host]:
 
 def test_an_opened_worker_is_found_only_once_meta_json_knows_it(host: Host) -> None:
     assert host.state() == (None, 0, "starting")
-    host.child.end.send(ch.Opened(port=5000, boot_id=77))
+    host.child.end.send(ch.Opened(port=5000, raft_port=5001, boot_id=77))
     assert host.tick(0.1) == [OpenedReplica(KEY)]
     assert host.state() == (None, 0, "")
     host.workers.announce(KEY)
@@ -222,12 +222,12 @@ def test_messages_larger_than_a_socket_s_buffer_arrive_whole() -> None:
     receiver: ch.Channel[ch.ToSupervisor] = ch.Channel(theirs, ch.ToSupervisor)
     image = os.urandom(3_000_000)
     sender.send(ch.ImageReport(image=image))
-    sender.send(ch.Opened(port=1, boot_id=2))
+    sender.send(ch.Opened(port=1, raft_port=3, boot_id=2))
     received: list[ch.ToSupervisor] = []
     while len(received) < 2:
         sender.flush()
         received += receiver.receive()
-    assert received == [ch.ImageReport(image=image), ch.Opened(port=1, boot_id=2)]
+    assert received == [ch.ImageReport(image=image), ch.Opened(port=1, raft_port=3, boot_id=2)]
     assert not sender.pending
     sender.close()
     assert receiver.receive() == []
