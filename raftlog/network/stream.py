@@ -143,8 +143,7 @@ class StreamConnection:
         """Puts what is whole now into `found`. False: no link of ours sent this."""
         if self._rest:
             self._rest = self._rest[size:]
-            if not self._rest:
-                found.append((self._header, self._payload))
+            self._finish_payload(found)
             return True
         view, at, end = self._view, 0, self._held + size
         if not self.greeted:
@@ -176,12 +175,16 @@ class StreamConnection:
             came = at - body
             self._payload[:came] = view[body:at]
             self._rest = self._payload[came:]
-            if not self._rest:
-                found.append((self._header, self._payload))
+            self._finish_payload(found)
         self._held = end - at
         if at and self._held:
             view[: self._held] = bytes(view[at:end])
         return True
+
+    def _finish_payload(self, found: list[Message]) -> None:
+        if not self._rest:
+            found.append((self._header, self._payload))
+            self._payload = memoryview(b"")  # its memory is the receiver's alone
 
     def close(self) -> None:
         if self in self._connections:
