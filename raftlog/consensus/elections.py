@@ -10,7 +10,9 @@ being driven, so that many groups with clocks of their own can live in one proce
 
 from __future__ import annotations
 
+import _socket
 import random
+import sys
 from typing import Any, NoReturn, Protocol
 
 import pysyncobj.syncobj as _syncobj
@@ -62,6 +64,9 @@ class _NoPoller:
     def poll(self, timeout: float) -> None:
         """Returns at once."""
 
+
+# pysyncobj puts a function that only works on Windows in the place of everybody's socket.inet_ntop.
+sys.modules["socket"].inet_ntop = _socket.inet_ntop  # type: ignore[attr-defined]
 
 _syncobj.monotonicTime = _Driven.monotonic
 _syncobj.random = _Driven
