@@ -145,6 +145,8 @@ def _parse_ports(text: str) -> range:
     start, end = (_number(port, "--worker-ports", 1, PORT_MAX) for port in (first, last))
     if end < start:
         raise ConfigError(f"--worker-ports {text} is empty")
+    if end == start:
+        raise ConfigError(f"--worker-ports {text} is one port, and a worker needs two")
     return range(start, end + 1)
 
 

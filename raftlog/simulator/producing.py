@@ -1,7 +1,8 @@
 """A producer of the simulator: the client's real Sender, with idempotence, over links that break when machines die.
 
 It sends numbered values, several batches in flight, and asks again whatever it does not know the outcome of. Some
-requests arrive a second time, late, as from an old connection.
+requests arrive a second time, late, as from an old connection; but none that was refused: a connection brings nothing
+back, and a client that was told "not written" relies on it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from raftlog.client.numbering import ProducerIds
 from raftlog.client.pending import RecordFuture
 from raftlog.client.refresher import Refresher
 from raftlog.client.sender import Sender
+from raftlog.errors import error_for
 from raftlog.partition.replica import ClientResponse
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
@@ -63,6 +65,7 @@ class ProducingClient:
         self._denied: set[int] = set()  # values of which it was told that they were not written
         self._boots: dict[Endpoint, int] = {}
         self._asked: dict[int, Endpoint] = {}
+        self._refused: set[int] = set()  # correlation ids
         self._due_s = float("inf")
         self._delivery_s = rng.choice((_HASTY_S, _PATIENT_S))
         cache = MetadataCache()
@@ -181,13 +184,17 @@ class ProducingClient:
             send = partial(self._world.send_request, endpoint.port, self.name, request, frames[1:])
             send()
             if self._rng.random() < _LATE_COPIES:
-                self._events.after(self._rng.uniform(0.05, 4.0), send)
+                self._events.after(self._rng.uniform(0.05, 4.0), partial(self._again, request.correlation_id, send))
         elif isinstance(request, m.MetadataRequest):
             self._later(endpoint, self._metadata(request.correlation_id))
         elif isinstance(request, m.InitProducerIdRequest):
             response = m.InitProducerIdResponse(correlation_id=request.correlation_id, producer_id=self._producer_id)
             self._later(endpoint, response)
         return True
+
+    def _again(self, correlation_id: int, send: Callable[[], None]) -> None:
+        if correlation_id not in self._refused:
+            send()
 
     def _later(self, endpoint: Endpoint, response: codec.Response) -> None:
         def arrive() -> None:
@@ -221,6 +228,8 @@ class ProducingClient:
         assert isinstance(response, m.ProduceResponse), "it asks for nothing else"
         for result in response.results:
             endpoint = self._asked[result.correlation_id]
+            if result.error_code and not error_for(result.error_code, "").outcome_unknown:
+                self._refused.add(result.correlation_id)
             self._exchange.answered(endpoint, [codec.encode(m.ProduceResponse(results=[result]))])
         self._take_outcomes()
         self._wake(0.0)

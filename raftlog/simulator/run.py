@@ -121,9 +121,12 @@ def _pool(processes: int) -> ProcessPoolExecutor:
 def _parse_seeds(text: str) -> range:
     first, _, last = text.partition("-")
     try:
-        return range(int(first), int(last or first) + 1)
+        seeds = range(int(first), int(last or first) + 1)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not FROM-TO, for example 0-99") from None
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text} is empty: no seed would say that all is well")
+    return seeds
 
 
 def summary(verdicts: list[Verdict]) -> dict[str, int]:

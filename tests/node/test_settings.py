@@ -65,6 +65,7 @@ def test_worker_ports_are_a_range_with_both_ends() -> None:
         ({"id": "1", "listen": "0.0.0.0:7071"}, "--advertise"),
         ({"id": "1", "worker-ports": "9000"}, "FROM-TO"),
         ({"id": "1", "worker-ports": "9000-8000"}, "empty"),
+        ({"id": "1", "worker-ports": "9000-9000"}, "needs two"),
         ({"id": "1", "data": "\udcff"}, "--data"),
         ({"id": "1", "flush": "sometimes"}, "--flush"),
         ({"id": "1", "log-level": "loud"}, "--log-level"),

@@ -39,6 +39,7 @@ REGRESSIONS = {
 
 # The same for seeds of a story.
 STORY_REGRESSIONS = {
+    ("compaction", 45): "the simulator brought back a request whose client had heard that it was refused",
     ("torn-tails", 28): "with a majority in doubt, appends that went on kept the leader from an election by all votes",
 }
 
@@ -109,3 +110,10 @@ def test_the_command_counts_what_broke_and_says_how_to_see_it_again(capsys: pyte
         "replay: scripts/simulate --seeds 1-1 --nodes 5 --steps 2500 --scenario late-answers --without G3"
         in printed.err
     )
+
+
+@pytest.mark.parametrize("seeds", ["9-1", "", "a-b", "-5-3"])
+def test_seeds_that_are_none_are_refused_rather_than_found_well(seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run.main([f"--seeds={seeds}"])
+    assert "--seeds" in capsys.readouterr().err

@@ -30,6 +30,7 @@ from raftlog_cli.bench_run import LoadProcess, own_topic, plan_for
 from raftlog_cli.output import note, print_json
 from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
 
+from .arguments import positive
 from .beside import beside
 from .machine import busy_cores, described, machine
 from .raftlog_system import records_in, settings_for
@@ -69,7 +70,7 @@ class RoundTrips(msgspec.Struct, frozen=True):
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cost", description=__doc__.partition("\n")[0])
     parser.add_argument("--flush", choices=["always", "os"], default="always", help="of the nodes (always)")
-    parser.add_argument("--seconds", type=float, default=5, metavar="S", help="for each figure (5)")
+    parser.add_argument("--seconds", type=positive, default=5, metavar="S", help="for each figure (5)")
     parser.add_argument("--json", action="store_true", help="the machine and every line as one object")
     options = parser.parse_args(arguments)
     try:

@@ -28,6 +28,7 @@ from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for, wi
 from raftlog_cli.output import note, print_json
 from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
 
+from .arguments import positive, positives
 from .counters import family
 from .machine import busy_cores, described, machine
 from .summary import table
@@ -60,12 +61,12 @@ Measure = Callable[[Path, LocalCluster, Admin, Settings], Figures]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="growth", description=__doc__.partition("\n")[0])
-    parser.add_argument("--partitions", type=_numbers, default=[1, 4, 16, 64], metavar="N,…", help="(1,4,16,64)")
+    parser.add_argument("--partitions", type=positives, default=[1, 4, 16, 64], metavar="N,…", help="(1,4,16,64)")
     parser.add_argument(
-        "--gigabytes", type=_numbers, default=[1, 10], metavar="N,…", help="of records in each replica (1,10)"
+        "--gigabytes", type=positives, default=[1, 10], metavar="N,…", help="of records in each replica (1,10)"
     )
     parser.add_argument("--replicas", type=int, choices=(1, 3), default=3, help="of each partition, a node each (3)")
-    parser.add_argument("--seconds", type=float, default=5, metavar="S", help="for each figure (5)")
+    parser.add_argument("--seconds", type=positive, default=5, metavar="S", help="for each figure (5)")
     parser.add_argument("--json", action="store_true", help="the machine and every line as one object")
     options = parser.parse_args(arguments)
     settings = msgspec.structs.replace(_SETTINGS, seconds=options.seconds, replication_factor=options.replicas)
@@ -85,13 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(markdown(lines))
         print(f"{described(found)}, and {found['busy_after']} after it.")
     return 0
-
-
-def _numbers(text: str) -> list[float]:
-    numbers = [float(each) for each in text.split(",")]
-    if not all(number > 0 for number in numbers):
-        raise argparse.ArgumentTypeError("more than 0")
-    return numbers
 
 
 def markdown(lines: Sequence[Line]) -> str:
