@@ -22,9 +22,6 @@ FETCH_BYTES_MAX = 8 * 1024 * 1024  # one answer: a turn of 4 ms; of the smallest
 FETCHED_BYTES_PER_TURN = 16 * 1024 * 1024  # of all fetches: 40 ms of a busy machine; the others wait for the next turn
 FETCH_WAIT_MAX_MS = 60_000  # a long poll beyond it tells a dead client from a waiting one too late
 
-STREAM_CONNECTIONS_MAX = 64  # to one worker's port for Raft: those of its peers, and of who knocks by mistake
-STREAM_QUEUE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # to one peer that takes nothing: any message, and the append window
-
 # --- one worker ----------------------------------------------------------------------------
 SOCKET_HWM_MESSAGES = 20_000  # above what the in-flight limits below allow to be queued
 REQUESTS_PER_TURN = 2_000  # bounds a turn, and with it the delay of a heartbeat
@@ -47,6 +44,8 @@ APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
 APPEND_WINDOW_BYTES = 16 * 1024 * 1024  # what a stalled follower may pin in the send queue
 APPEND_MESSAGE_BYTES = 1024 * 1024  # one AppendEntries, unless a single batch is larger
 APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: back to probe
+STREAM_CONNECTIONS_MAX = 64  # to one worker's port for Raft: those of its peers, and of who knocks by mistake
+STREAM_QUEUE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # to one peer that takes nothing: any message, and the append window
 WITNESS_FEED_S = 1.0  # as long as nothing waits for it: each time a witness writes its state whole
 TAIL_CACHE_BYTES = 40 * 1024 * 1024  # recent batches kept for followers (consensus.md)
 RECOVERY_S = 30.0  # so long an accepted loss holds: a few elections; then it has to be accepted again

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import _socket
 import random
-import sys
 from typing import Any, NoReturn, Protocol
 
 import pysyncobj.syncobj as _syncobj
+import pysyncobj.win_inet_pton as _inet
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
@@ -66,7 +66,7 @@ class _NoPoller:
 
 
 # pysyncobj puts a function that only works on Windows in the place of everybody's socket.inet_ntop.
-sys.modules["socket"].inet_ntop = _socket.inet_ntop  # type: ignore[attr-defined]
+_inet.socket.inet_ntop = _socket.inet_ntop
 
 _syncobj.monotonicTime = _Driven.monotonic
 _syncobj.random = _Driven

@@ -33,7 +33,6 @@ from raftlog.protocol import nodes as n
 from raftlog.protocol.codec import Response, encode
 from raftlog.protocol.messages import ErrorResponse
 from raftlog.protocol.nodes import WorkerState
-from raftlog.types import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +121,9 @@ class Membership:
 
     def _why_not_hear(self, state: n.NodeState, now_s: float) -> tuple[ErrorCode, str] | None:
         own = self.cluster_id
-        endpoints = [state.endpoint, *(worker.endpoint for worker in state.workers if worker.endpoint)]
-        endpoints += [Endpoint(each.endpoint.host, each.raft_port) for each in state.workers if each.endpoint]
+        endpoints = [state.endpoint]
+        for worker in state.workers:
+            endpoints += [each for each in (worker.endpoint, worker.raft_endpoint) if each]
         if not 1 <= state.node_id <= limits.NODE_ID_MAX or not all(map(n.is_endpoint, endpoints)):
             return ErrorCode.INVALID_REQUEST, "no such node id or address"
         if own and state.cluster_id and state.cluster_id != own:

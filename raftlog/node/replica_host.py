@@ -19,7 +19,7 @@ from raftlog.node.meta import DataDirectory, HostedReplica
 from raftlog.node.processes import Child, start_worker
 from raftlog.node.settings import NodeSettings
 from raftlog.node.workers import Ended, Failure, OpenedReplica, Peers, Published, Workers
-from raftlog.types import Endpoint, ReplicaSpec
+from raftlog.types import ReplicaSpec
 
 log = logging.getLogger(__name__)
 
@@ -166,10 +166,7 @@ class ReplicaHost:
         for node_id in spec.voters:
             if node_id != self._settings.node_id:
                 worker = gossip.worker_of(node_id, key)
-                if worker is None or worker.endpoint is None or not worker.raft_port:
-                    peers.append((node_id, None, worker.boot_id if worker else 0))
-                else:
-                    peers.append((node_id, Endpoint(worker.endpoint.host, worker.raft_port), worker.boot_id))
+                peers.append((node_id, worker.raft_endpoint, worker.boot_id) if worker else (node_id, None, 0))
         return peers
 
     def _hosted(self, key: ReplicaKey) -> HostedReplica:

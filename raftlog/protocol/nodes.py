@@ -37,6 +37,10 @@ class WorkerState(msgspec.Struct, array_like=True, kw_only=True):
     status: ReplicaStatus
     raft_port: int = 0
 
+    @property
+    def raft_endpoint(self) -> Endpoint | None:
+        return Endpoint(self.endpoint.host, self.raft_port) if self.endpoint else None
+
 
 class NodeState(_Message, tag="nState"):
     """All that a supervisor says of itself.

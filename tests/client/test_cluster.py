@@ -100,6 +100,17 @@ def load(bootstrap: str, topic: str, value_bytes: int = 0, pause_s: float = 0.00
         running.stop()
 
 
+@contextmanager
+def killed_under_load(cluster: LocalCluster, **how: float) -> Iterator[tuple[Load, Callable[[], tuple[int, int]]]]:
+    """A load, and who leads partition 0: (node id, process). Judged at the end."""
+    with Admin(cluster.bootstrap) as admin:
+        topic = new_topic(admin)
+        leader_of(admin, topic)
+        with load(cluster.bootstrap, topic, **how) as running:  # type: ignore[arg-type]
+            yield running, lambda: leader_of(admin, topic)
+        check(running, read_to_end(cluster.bootstrap, topic))
+
+
 def read_to_end(bootstrap: str, topic: str) -> list[list[ConsumerRecord]]:
     places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
     found: list[list[ConsumerRecord]] = [[] for _ in places]
@@ -260,22 +271,18 @@ def test_each_record_is_written_once_and_in_order_across_several_kills(
 ) -> None:
     """SIGKILL of whoever leads partition 0, again and again, with five batches of each partition in flight."""
     cluster = fresh_cluster(nodes=3)
-    with Admin(cluster.bootstrap) as admin:
-        topic = new_topic(admin)
-        leader_of(admin, topic)
-        with load(cluster.bootstrap, topic) as running:
-            for kill in range(6):
+    with killed_under_load(cluster) as (running, leader):
+        for kill in range(6):
+            running.run_for(1.0)
+            node_id, process = leader()
+            if kill % 3 == 2:
+                cluster.kill(node_id)
                 running.run_for(1.0)
-                node_id, process = leader_of(admin, topic)
-                if kill % 3 == 2:
-                    cluster.kill(node_id)
-                    running.run_for(1.0)
-                    cluster.start(node_id)
-                else:
-                    os.kill(process, signal.SIGKILL)
-            running.run_for(3.0)
-        check(running, read_to_end(cluster.bootstrap, topic))
-        assert min(running.sent) > 1000
+                cluster.start(node_id)
+            else:
+                os.kill(process, signal.SIGKILL)
+        running.run_for(3.0)
+    assert min(running.sent) > 1000
 
 
 def test_large_batches_that_were_acknowledged_survive_kills_of_their_leader(
@@ -283,16 +290,12 @@ def test_large_batches_that_were_acknowledged_survive_kills_of_their_leader(
 ) -> None:
     """Each stays in ZeroMQ's memory, where it is stamped, and is written and sent to followers from there."""
     cluster = fresh_cluster(nodes=3)
-    with Admin(cluster.bootstrap) as admin:
-        topic = new_topic(admin)
-        leader_of(admin, topic)
-        with load(cluster.bootstrap, topic, KEPT_FROM_BYTES, 0.01) as running:
-            for _ in range(3):
-                running.run_for(1.0)
-                os.kill(leader_of(admin, topic)[1], signal.SIGKILL)
-            running.run_for(2.0)
-        check(running, read_to_end(cluster.bootstrap, topic))
-        assert min(running.sent) > 50
+    with killed_under_load(cluster, value_bytes=KEPT_FROM_BYTES, pause_s=0.01) as (running, leader):
+        for _ in range(3):
+            running.run_for(1.0)
+            os.kill(leader()[1], signal.SIGKILL)
+        running.run_for(2.0)
+    assert min(running.sent) > 50
 
 
 def test_a_producer_survives_the_restart_of_every_node(fresh_cluster: Callable[..., LocalCluster]) -> None:

@@ -231,8 +231,8 @@ def _behind(data: Path, cluster: LocalCluster, admin: Admin, settings: Settings)
             _drop_from_cache(data, topic)
             fetch = plan_for(settings, topic, "fetch", records=records, in_flight=in_flight)
             produced, consumed = _run([produce, fetch])
-            figures[f"beside {in_flight} fetches in flight"] = _rate(produced)
-            figures[f"consumed/s by {in_flight}"] = _rate(consumed)
+            figures[f"beside a consumer, {in_flight} in flight"] = _rate(produced)
+            figures[f"consumed/s, {in_flight} in flight"] = _rate(consumed)
     return figures
 
 
