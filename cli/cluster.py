@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .options import bootstrap_option, json_option
 from .output import print_json, print_table, size_text
+
+if TYPE_CHECKING:
+    from .health import NodeView
 
 
 @click.group()
@@ -68,6 +73,11 @@ def status(bootstrap: str, as_json: bool) -> None:
         return
     controller = f"node {found.controller_id}" if found.controller_id >= 0 else "none"
     click.echo(f"cluster {found.cluster_id}, controller {controller}, flush {found.flush}")
+    _print_nodes(nodes)
+    click.echo("\n".join(problems) if problems else "no problems")
+
+
+def _print_nodes(nodes: list[NodeView]) -> None:
     print_table(
         (
             "node",
@@ -99,4 +109,3 @@ def status(bootstrap: str, as_json: bool) -> None:
             for node in nodes
         ],
     )
-    click.echo("\n".join(problems) if problems else "no problems")

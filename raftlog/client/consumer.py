@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from raftlog.client import given
-from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine, Part
 from raftlog.client.fetched import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group_offsets import OffsetAndMetadata
@@ -79,8 +79,7 @@ class Consumer:
         client_id: str = "raftlog-consumer",
     ) -> None:
         """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; TypeError, ValueError."""
-        if auto_offset_reset not in (EARLIEST, LATEST, "none"):
-            raise ValueError(f"auto_offset_reset is earliest, latest or none, not {auto_offset_reset!r}")
+        _check_reset(auto_offset_reset)
         fetch_min_bytes = given.number("fetch_min_bytes", fetch_min_bytes, 1)
         fetch_max_wait_ms = given.number("fetch_max_wait_ms", fetch_max_wait_ms)
         max_partition_fetch_bytes = given.number("max_partition_fetch_bytes", max_partition_fetch_bytes, 1)
@@ -99,9 +98,7 @@ class Consumer:
             partition_assignment_strategy=partition_assignment_strategy,
             client_id=client_id,
             request_timeout_s=self._timeout_s,
-        )
-        if options:
-            options.check()
+        ).checked()
         self._consumer_timeout_s = float("inf") if consumer_timeout_ms is None else consumer_timeout_ms / 1000
         self._iterator: Iterator[ConsumerRecord] | None = None
         self.on_data: Callable[[], None] | None = None  # told, in the client's thread, that a poll may succeed
@@ -120,12 +117,15 @@ class Consumer:
             on_data=self._data_came,
         )
         self._group: GroupReader | None = None
+        parts: list[Part] = [self._fetcher]
         if options:
             part, self._group = options.open(self._engine, self._fetcher)
-            self._engine.start(self._fetcher, part)
-        else:
-            self._engine.start(self._fetcher)
+            parts.append(part)
+        self._engine.start(*parts)
         self._turns = Turns(self._engine, self._fetcher, self._group)
+        self._begin(topics, bootstrap_timeout_s)
+
+    def _begin(self, topics: tuple[str, ...], bootstrap_timeout_s: float) -> None:
         if topics:
             self.subscribe(topics)
         try:
@@ -397,3 +397,8 @@ class Consumer:
     ) -> None:
         """What an exception leaves half done is not committed: it is read again."""
         self.close(autocommit=kind is None)
+
+
+def _check_reset(policy: str) -> None:
+    if policy not in (EARLIEST, LATEST, "none"):
+        raise ValueError(f"auto_offset_reset is earliest, latest or none, not {policy!r}")

@@ -28,8 +28,8 @@ class GroupOptions(NamedTuple):
     client_id: str
     request_timeout_s: float
 
-    def check(self) -> None:
-        """Raises TypeError, ValueError."""
+    def checked(self) -> GroupOptions:
+        """These same options. Raises TypeError, ValueError."""
         for name in (self.group_id, self.group_instance_id or ""):
             given.text(name)
         strategies = self.partition_assignment_strategy
@@ -40,6 +40,7 @@ class GroupOptions(NamedTuple):
             raise ValueError("heartbeat_interval_ms is above 0 and below session_timeout_ms, which ends")
         if not (1 <= self.max_poll_interval_ms < _NEVER_MS and 0 <= self.auto_commit_interval_ms < _NEVER_MS):
             raise ValueError("max_poll_interval_ms is at least 1, auto_commit_interval_ms at least 0, and both end")
+        return self
 
     def open(self, engine: Engine, fetcher: Fetcher) -> tuple[Group, GroupReader]:
         """A part for the engine, and a face for the user's thread."""
