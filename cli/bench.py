@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from raftlog.types import Flush
 
-from .options import check_bootstrap, json_option
+from .options import COUNT, check_bootstrap, json_option
 from .output import note, print_json, print_table
 from .own_cluster import ended_by_signals, own_cluster, temporary_directory
 
@@ -54,7 +54,7 @@ def bench() -> None:
 
 def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """What both commands take, but for their own default of --in-flight."""
-    count = click.IntRange(min=1)
+    count = COUNT
     options = (
         click.option(
             "--local", "nodes", type=count, metavar="N", help="Start so many nodes on this machine.  [default: 3]"
@@ -154,13 +154,9 @@ def consume(context: click.Context, /, as_json: bool, **options: Any) -> None:
 
 
 @bench.command()
-@click.option(
-    "--blows", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="How often the leader goes."
-)
+@click.option("--blows", type=COUNT, metavar="N", default=20, show_default=True, help="How often the leader goes.")
 @click.option("--graceful", is_flag=True, help="Stop the leader's node with SIGTERM instead of killing it.")
-@click.option(
-    "--rate", type=click.IntRange(min=1), metavar="N", default=10_000, show_default=True, help="Records a second."
-)
+@click.option("--rate", type=COUNT, metavar="N", default=10_000, show_default=True, help="Records a second.")
 @_FLUSH
 @_DATA
 @json_option

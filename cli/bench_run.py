@@ -20,6 +20,7 @@ from raftlog.protocol.messages import NewTopic, TopicMetadata
 from raftlog.types import TopicConfig, TopicPartition
 
 from .bench_load import Leader, Plan, Result
+from .connect import open_admin
 from .output import note
 
 _WARM_UP_S = 2.0
@@ -53,12 +54,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_produce(settings: Settings) -> dict[str, object]:
-    with Admin(bootstrap_servers=settings.bootstrap) as admin, own_topic(admin, settings) as topic:
+    with open_admin(settings.bootstrap) as admin, own_topic(admin, settings) as topic:
         return _measured(admin, settings, topic, plan_for(settings, topic, "produce"))
 
 
 def measure_consume(settings: Settings) -> dict[str, object]:
-    with Admin(bootstrap_servers=settings.bootstrap) as admin, own_topic(admin, settings) as topic:
+    with open_admin(settings.bootstrap) as admin, own_topic(admin, settings) as topic:
         batches = -(-_FILL_BYTES // settings.partitions // (settings.batch_records * settings.record_size))
         records = batches * settings.batch_records
         note(f"filling {settings.partitions} x {records:,} records")

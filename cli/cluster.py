@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .connect import open_admin
 from .options import bootstrap_option, json_option
 from .output import print_json, print_table, size_text
 
@@ -31,18 +32,19 @@ def status(bootstrap: str, as_json: bool) -> None:
 
     A node that does not answer, a partition that has no leader, that lacks replicas, or whose worker
     cannot start, is listed with the reason. Counted for each node: replicas that are doubtful now, damaged
-    ends of logs that were cut, and damage that was found; these two are for ever, also when all is mended.
+    ends of logs that were cut, and damage that was found; these two stay, also when all is repaired.
+
+    It is for people, and exits with 0 whatever it shows. The probe for scripts is `raftlog doctor`.
 
     \b
     Examples:
         raftlog cluster status
         raftlog cluster status --json
     """
-    from raftlog import Admin
 
     from .health import replica_problems, view_nodes, view_topic
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         found = admin.describe_cluster()
         topics = admin.describe_topics()
         replicas = admin.describe_replicas()

@@ -11,10 +11,11 @@ import click
 from raftlog.errors import ErrorCode
 from raftlog.types import TopicPartition
 
+from .connect import open_admin
 from .consume_group import consume_in_group
 from .copying import Reading, Start, copy_records
 from .explain import unknown_partition, unknown_topic
-from .options import bootstrap_option, check_group
+from .options import COUNT, PARTITION, bootstrap_option, check_group
 from .output import note
 from .record_format import Formatter, compile_format, format_json
 from .when import parse_when
@@ -35,7 +36,7 @@ from .when import parse_when
     "--partition",
     "numbers",
     multiple=True,
-    type=click.IntRange(min=0),
+    type=PARTITION,
     metavar="N",
     help="Only this one; may be repeated.",
 )
@@ -46,7 +47,7 @@ from .when import parse_when
     help="Share the partitions with the other members of this group, and start where it has committed; what is written "
     "is committed. --from says where to start in partitions of which nothing is committed yet.",
 )
-@click.option("--max", "max_records", type=click.IntRange(min=1), metavar="N", help="Exit after N records.")
+@click.option("--max", "max_records", type=COUNT, metavar="N", help="Exit after N records.")
 @click.option("--exit-at-end", is_flag=True, help="Exit at what was the end when the command started.")
 @click.option(
     "--format",
@@ -125,10 +126,8 @@ def _formatter(template: str) -> Formatter:
 
 
 def _partitions(bootstrap: str, topics: Iterable[str], numbers: tuple[int, ...]) -> list[TopicPartition]:
-    from raftlog import Admin
-
     chosen = []
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         found = admin.describe_topics(list(topics))
     for topic in found:
         if topic.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:

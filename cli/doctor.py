@@ -9,8 +9,10 @@ import click
 
 from raftlog.errors import ConfigError, NoBrokersAvailableError, RaftlogError, RequestTimedOutError
 
+from .connect import open_admin
 from .explain import explain_raftlog_error
-from .options import bootstrap_option, json_option
+from .failure import UnusableError
+from .options import COUNT, bootstrap_option, json_option
 from .output import note, print_json
 
 if TYPE_CHECKING:
@@ -22,23 +24,23 @@ if TYPE_CHECKING:
 
     from .diagnosis import Diagnosis, Loss
 
-_BLIND = 2  # the exit code when nothing could be looked at
 _ELECTED_S = 30.0
-
-
-class _BlindError(click.ClickException):
-    exit_code = _BLIND
-
-    def show(self, file: object = None) -> None:
-        click.echo(f"raftlog: error: {' '.join(self.format_message().split())}", err=True)
+_PATIENCE_S = 10.0
 
 
 @click.command()
 @click.option("--data", metavar="DIR", type=click.Path(), help="Look into the directory of a node that is stopped.")
 @click.option("--repair", is_flag=True, help="With --data: mend what can be mended without losing a record.")
 @click.option("--recover", metavar="TOPIC-PARTITION", help="Show what making one replica the truth would lose.")
-@click.option("--from", "source", metavar="NODE", type=int, help="With --recover: the node of that replica.")
+@click.option("--from", "source", metavar="NODE", type=COUNT, help="With --recover: the node of that replica.")
 @click.option("--accept-data-loss", is_flag=True, help="With --recover: do it.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Of a cluster that does not answer this long, say that it could not be looked at.  [default: 10]",
+)
 @bootstrap_option
 @json_option
 def doctor(
@@ -47,6 +49,7 @@ def doctor(
     recover: str | None,
     source: int | None,
     accept_data_loss: bool,
+    timeout_s: float | None,
     bootstrap: str,
     as_json: bool,
 ) -> None:
@@ -68,11 +71,13 @@ def doctor(
     (a machine that is gone: start a node with its id on an empty directory). The partition
     __cluster_metadata-0 comes first. Without --accept-data-loss it only shows what would be lost.
 
-    The exit code is 0 when all is well (or mended), 1 when something is wrong, 2 when it could not be looked at.
+    The exit code is 0 when all is well (or mended), 1 when something is wrong, 2 when it could not be looked at:
+    so this command, with --timeout, is the probe for scripts and monitoring.
 
     \b
     Examples:
         raftlog doctor
+        raftlog doctor --timeout 3 >/dev/null || echo unhealthy
         raftlog doctor --data raftlog-data/1
         raftlog doctor --data raftlog-data/1 --repair
         raftlog doctor --recover orders-0 --from 2
@@ -82,6 +87,10 @@ def doctor(
         raise click.UsageError("--repair needs --data: it works on the files of a node that is stopped")
     if (recover is None) != (source is None) or (accept_data_loss and recover is None):
         raise click.UsageError("--recover TOPIC-PARTITION and --from NODE go together; --accept-data-loss needs both")
+    if timeout_s is not None and (data is not None or recover is not None):
+        raise click.UsageError(
+            "--timeout bounds the look at a running cluster: it goes with neither --data nor --recover"
+        )
     if data is not None and recover is not None:
         raise click.UsageError("--data looks into files, --recover asks a running cluster: one at a time")
     try:
@@ -90,9 +99,9 @@ def doctor(
         elif recover is not None and source is not None:
             healthy = _recover(bootstrap, recover, source, accept_data_loss, as_json)
         else:
-            healthy = _check_cluster(bootstrap, as_json)
+            healthy = _check_cluster(bootstrap, _PATIENCE_S if timeout_s is None else timeout_s, as_json)
     except (ConfigError, NoBrokersAvailableError, RequestTimedOutError) as error:
-        raise _BlindError(explain_raftlog_error(error)) from None
+        raise UnusableError(explain_raftlog_error(error)) from None
     raise click.exceptions.Exit(0 if healthy else 1)
 
 
@@ -139,12 +148,10 @@ def _partitions(admin: Admin) -> list[tuple[str, bytes, int, int, list[int], lis
     return found
 
 
-def _check_cluster(bootstrap: str, as_json: bool) -> bool:
-    from raftlog import Admin
-
+def _check_cluster(bootstrap: str, timeout_s: float, as_json: bool) -> bool:
     from .diagnosis import Diagnosis, diagnose
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap, timeout_s) as admin:
         nodes = admin.describe_cluster().nodes
         partitions = _partitions(admin)
     problems = [
@@ -168,12 +175,11 @@ def _check_cluster(bootstrap: str, as_json: bool) -> bool:
 
 
 def _recover(bootstrap: str, place: str, node_id: int, accepted: bool, as_json: bool) -> bool:
-    from raftlog import Admin
     from raftlog.types import Endpoint
 
     from .diagnosis import weigh_recovery
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         known = {f"{found[0]}-{found[2]}": found for found in _partitions(admin)}
         if place not in known:
             raise click.UsageError(f"there is no partition {place}; known are {', '.join(known)}")

@@ -11,9 +11,10 @@ import click
 from raftlog.errors import ErrorCode, NonEmptyGroupError, RaftlogError
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
+from .connect import open_admin
 from .explain import unknown_topic
 from .group_view import GroupView, new_offsets, view_group
-from .options import bootstrap_option, check_group, json_option
+from .options import DISTANCE, OFFSET, bootstrap_option, check_group, json_option
 from .output import note, print_json, print_table
 from .when import parse_when
 
@@ -44,9 +45,8 @@ def list_(bootstrap: str, as_json: bool) -> None:
     Example:
         raftlog group list
     """
-    from raftlog import Admin
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         groups = admin.list_groups()
     rows = [(each.group_id, each.state, each.members) for each in groups]
     if as_json:
@@ -72,9 +72,8 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
         raftlog group describe billing
         raftlog group describe billing --json
     """
-    from raftlog import Admin
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         wanted = names or tuple(each.group_id for each in admin.list_groups())
         views = [_view(admin, name) for name in dict.fromkeys(wanted)]
     if as_json:
@@ -99,9 +98,8 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
     Example:
         raftlog group delete billing
     """
-    from raftlog import Admin
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         admin.delete_group(name)
     if as_json:
         print_json({"group": name, "deleted": True})
@@ -114,9 +112,9 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
 @click.option("--topic", required=True, metavar="TOPIC", help="Of all partitions of this topic.")
 @click.option("--to-beginning", is_flag=True, help="To the first record that is still there.")
 @click.option("--to-end", is_flag=True, help="Behind the last record.")
-@click.option("--to-offset", type=click.IntRange(min=0), metavar="N", help="To this offset.")
+@click.option("--to-offset", type=OFFSET, metavar="N", help="To this offset.")
 @click.option("--to-time", metavar="WHEN", help="To the first record at or after, say, 2026-11-22T10:00 or -1h.")
-@click.option("--shift-by", type=int, metavar="N", help="By N records from what is committed; below 0: back.")
+@click.option("--shift-by", type=DISTANCE, metavar="N", help="By N records from what is committed; below 0: back.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be.")
 @bootstrap_option
 @json_option
@@ -146,9 +144,8 @@ def reset_offsets(
     if sum((to_beginning, to_end, to_offset is not None, to_time is not None, shift_by is not None)) != 1:
         raise click.UsageError("exactly one of --to-beginning, --to-end, --to-offset, --to-time and --shift-by")
     since_ms = None if to_time is None else _since_ms(to_time)
-    from raftlog import Admin
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         _refuse_members(admin, name)
         places = _partitions(admin, topic)
         starts = admin.list_offsets(dict.fromkeys(places, EARLIEST_TIMESTAMP))

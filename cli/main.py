@@ -7,6 +7,7 @@ user or a cluster did. A stdout that was closed before the start is an error BEF
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -16,6 +17,7 @@ import click
 from raftlog.errors import RaftlogError
 
 from .explain import explain_os_error, explain_raftlog_error
+from .failure import OneLineError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -34,13 +36,6 @@ NOUNS = {
 }
 
 
-class OneLineError(click.ClickException):
-    """What went wrong and what to do about it, in one line on stderr."""
-
-    def show(self, file: object = None) -> None:
-        click.echo(f"raftlog: error: {' '.join(self.format_message().split())}", err=True)
-
-
 class Nouns(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(NOUNS)
@@ -51,6 +46,15 @@ class Nouns(click.Group):
         command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """An unknown noun is answered with the nearest one, as click does within the nouns."""
+        near = difflib.get_close_matches(args[0], NOUNS, n=1)
+        if near and args[0] not in NOUNS:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

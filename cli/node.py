@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from .failure import UnusableError
+
 
 @click.group()
 def node() -> None:
@@ -60,9 +62,14 @@ def start(node_id: str | None, config: str | None, **flags: str | None) -> None:
         raftlog node start --id 4 --peers 1@127.0.0.1:7071          joins that cluster
         raftlog node start --config node.ini --data /var/lib/raftlog/1
     """
+    from raftlog.errors import ConfigError
     from raftlog.node.running import run_node
     from raftlog.node.settings import parse_settings, read_settings_file
 
     given = {name.replace("_", "-"): value for name, value in flags.items()}
-    file = read_settings_file(config) if config is not None else {}
-    run_node(parse_settings({**given, "id": node_id}, file))
+    try:
+        file = read_settings_file(config) if config is not None else {}
+        settings = parse_settings({**given, "id": node_id}, file)
+    except ConfigError as error:
+        raise UnusableError(str(error)) from None
+    run_node(settings)

@@ -7,6 +7,13 @@ from typing import TypeVar
 
 import click
 
+# Partitions, nodes and factors are 32-bit numbers in Kafka's protocol, offsets 64-bit ones.
+COUNT = click.IntRange(1, 2**31 - 1)
+PARTITION = click.IntRange(0, 2**31 - 1)
+OFFSET_MAX = 2**63 - 1
+OFFSET = click.IntRange(0, OFFSET_MAX)
+DISTANCE = click.IntRange(-(2**63), 2**63 - 1)
+
 DEFAULT_BOOTSTRAP = "127.0.0.1:7071"
 _Command = TypeVar("_Command", bound=Callable[..., object])
 

@@ -19,9 +19,10 @@ from click.core import ParameterSource
 
 from raftlog.errors import ConfigError, ErrorCode, InvalidRecordError, MessageTooLargeError, RaftlogError, error_for
 
+from .connect import open_admin
 from .explain import explain_raftlog_error, unknown_partition, unknown_topic
 from .input import split, split_key
-from .options import bootstrap_option, json_option, parse_pairs
+from .options import PARTITION, bootstrap_option, json_option, parse_pairs
 from .output import note, print_json, size_text
 from .record_format import unescape
 
@@ -72,7 +73,7 @@ class Outcome:
 @click.option(
     "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Goes with each record; may be repeated."
 )
-@click.option("--partition", type=click.IntRange(min=0), metavar="N", help="Send every record to this partition.")
+@click.option("--partition", type=PARTITION, metavar="N", help="Send every record to this partition.")
 @click.option(
     "--partitioner",
     metavar="NAME|MODULE:FUNCTION",
@@ -226,10 +227,9 @@ def _open_input(path: str | None) -> Iterator[BufferedReader]:
 
 def _check_topic(bootstrap: str, topic: str, partition: int | None, create: bool) -> None:
     """Before the first record is read: a topic that is not there is the user's to create, not ours."""
-    from raftlog import Admin
     from raftlog.protocol.messages import NewTopic
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         (found,) = admin.describe_topics([topic])
         partitions = len(found.partitions)
         if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:

@@ -10,8 +10,9 @@ from raftlog.config import config_for_people
 from raftlog.errors import ErrorCode, error_for
 from raftlog.types import TopicPartition
 
+from .connect import open_admin
 from .explain import unknown_partition, unknown_topic
-from .options import bootstrap_option, json_option, parse_pairs
+from .options import COUNT, OFFSET_MAX, PARTITION, bootstrap_option, json_option, parse_pairs
 from .output import ids_text, note, print_json, print_table, size_text, warn
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ def topic() -> None:
 
 @topic.command()
 @click.argument("name")
-@click.option("--partitions", type=click.IntRange(min=1), metavar="N", help="How many partitions.  [default: 1]")
+@click.option("--partitions", type=COUNT, metavar="N", help="How many partitions.  [default: 1]")
 @click.option(
     "--replication-factor",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="On how many nodes each partition is kept; where there are more, some vote without keeping it.  "
     "[default: 3, or the number of nodes if that is less]",
@@ -65,7 +66,6 @@ def create(
         raftlog topic create orders --partitions 3
         raftlog topic create clicks --config retention.ms=3600000 --config retention.bytes=1000000000
     """
-    from raftlog import Admin
     from raftlog.protocol.messages import NewTopic
 
     settings = dict(parse_pairs(configs, "--config"))
@@ -74,7 +74,7 @@ def create(
     wanted = NewTopic(
         name=name, partitions=partitions or -1, replication_factor=replication_factor or -1, config=settings
     )
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         (result,) = admin.create_topics([wanted])
     created = result.error_code == ErrorCode.NONE
     if not created and not (if_not_exists and result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS):
@@ -118,9 +118,8 @@ def list_(internal: bool, bootstrap: str, as_json: bool) -> None:
         raftlog topic list
         raftlog topic list --internal
     """
-    from raftlog import Admin
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         topics = sorted(admin.describe_topics(internal=internal), key=lambda found: found.name)
     rows = [
         (found.name, len(found.partitions), max((len(each.replicas) for each in found.partitions), default=0))
@@ -152,12 +151,11 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
         raftlog topic describe orders
         raftlog topic describe orders --json
     """
-    from raftlog import Admin
 
     from .health import view_topic
     from .offsets import current_offsets
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         topics = admin.describe_topics(list(names) or None)
         replicas = admin.describe_replicas([found.name for found in topics])
     for found in topics:
@@ -178,7 +176,7 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option(
     "--partitions",
-    type=click.IntRange(min=1),
+    type=COUNT,
     metavar="N",
     help="How many it shall have in all: more than now. Keys go to other partitions from then on; records stay.",
 )
@@ -204,14 +202,13 @@ def alter(
         raftlog topic alter orders --partitions 6
         raftlog topic alter orders --config retention.ms=3600000 --reset retention.bytes
     """
-    from raftlog import Admin
 
     settings = dict(parse_pairs(configs, "--config"))
     if len(settings) < len(configs):
         raise click.BadParameter("a setting is given twice", param_hint="--config")
     if not settings and not reset and partitions is None:
         raise click.UsageError("nothing to change: name --partitions, --config or --reset")
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         if settings or reset:
             admin.alter_topic(name, settings, reset=reset)
         if partitions is not None:
@@ -237,9 +234,8 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
     Example:
         raftlog topic delete orders
     """
-    from raftlog import Admin
 
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         (result,) = admin.delete_topics([name])
     if result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
         raise error_for(result.error_code, f"topic {name!r} does not exist")
@@ -253,7 +249,7 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
 
 @topic.command("delete-records")
 @click.argument("name")
-@click.option("--partition", type=click.IntRange(min=0), required=True, metavar="P", help="Of this partition.")
+@click.option("--partition", type=PARTITION, required=True, metavar="P", help="Of this partition.")
 @click.option(
     "--before",
     required=True,
@@ -273,13 +269,12 @@ def delete_records(name: str, partition: int, before: str, bootstrap: str, as_js
         raftlog topic delete-records orders --partition 0 --before 1000
         raftlog topic delete-records orders --partition 0 --before end
     """
-    if before != "end" and not before.isdecimal():
-        raise click.BadParameter(f"{before!r} is neither an offset nor end", param_hint="--before")
-    from raftlog import Admin
+    if before != "end" and not (before.isdecimal() and int(before) <= OFFSET_MAX):
+        raise click.BadParameter(f"{before!r} is no offset, and not the word end", param_hint="--before")
     from raftlog.protocol.altering import HIGH_WATERMARK
 
     place = TopicPartition(name, partition)
-    with Admin(bootstrap_servers=bootstrap) as admin:
+    with open_admin(bootstrap) as admin:
         (found,) = admin.describe_topics([name])
         if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
             raise unknown_topic(name)

@@ -23,6 +23,15 @@ _BOUNDS = {
     "max_record_bytes": (1, RECORD_BYTES_MAX),
     "min_insync_replicas": (1, NODES_MAX),
 }
+_NUMBER = re.compile(r"(-?[0-9]{1,30})\s*([A-Za-z]*)")
+# By the ending of a setting's name; "kB" is a thousand bytes and "KiB" 1024, as IEC 80000-13 says.
+_UNITS = {
+    "_ms": {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000},
+    "_bytes": {"b": 1}
+    | {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
+    | {f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+}
+_EXAMPLES = {"_ms": "3600000 (milliseconds), 90s, 1h or 7d", "_bytes": "1048576, 512MiB or 1GB"}
 _POLICIES = {
     frozenset({"delete"}): CleanupPolicy.DELETE,
     frozenset({"compact"}): CleanupPolicy.COMPACT,
@@ -43,7 +52,7 @@ def check_topic_name(name: str, *, internal: bool = False) -> None:
 
 
 def parse_topic_config(pairs: dict[str, str]) -> TopicConfig:
-    """`{"retention.ms": "1000"}` or `{"retention_ms": "1000"}` to a TopicConfig. Raises InvalidConfigError."""
+    """`{"retention.ms": "1h"}` or `{"retention_ms": "3600000"}` to a TopicConfig. Raises InvalidConfigError."""
     return change_topic_config(TopicConfig(), pairs, ())
 
 
@@ -58,15 +67,32 @@ def change_topic_config(config: TopicConfig, pairs: dict[str, str], reset: Itera
         if name == "cleanup_policy":
             values[name] = _parse_policy(written, text)
             continue
-        try:
-            value = int(text)
-        except ValueError:
-            raise InvalidConfigError(f"topic config {written} takes a whole number, not {text!r}") from None
+        value = _parse_number(written, name, text)
         low, high = _BOUNDS[name]
         if not low <= value <= high:
             raise InvalidConfigError(f"topic config {written} lies between {low} and {high}, not {value}")
         values[name] = value
     return msgspec.structs.replace(config, **values)
+
+
+def check_in_sync(config: TopicConfig, replication_factor: int) -> None:
+    """A topic whose every acks=all were refused is a slip. Raises InvalidConfigError."""
+    if config.min_insync_replicas > replication_factor:
+        raise InvalidConfigError(
+            f"min_insync_replicas {config.min_insync_replicas} is above the replication factor {replication_factor}: "
+            "no record with acks=all could be written"
+        )
+
+
+def _parse_number(written: str, name: str, text: str) -> int:
+    """A whole number in the setting's unit, or one with a unit of its own: `1h`, `512MiB`."""
+    units = next((units for ending, units in _UNITS.items() if name.endswith(ending)), {})
+    match = _NUMBER.fullmatch(text.strip())
+    factor = units.get(match[2].lower()) if match and match[2] else 1
+    if match is None or factor is None:
+        example = f", such as {_EXAMPLES[name[name.rindex('_') :]]}" if units else ""
+        raise InvalidConfigError(f"topic config {written} takes a whole number{example}, not {text!r}")
+    return int(match[1]) * factor
 
 
 def _setting(written: str, taken: Container[str]) -> str:

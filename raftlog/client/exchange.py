@@ -142,8 +142,12 @@ class Exchange:
             return False
         try:
             header = codec.encode(request)
-        except (OverflowError, TypeError, ValueError) as error:
-            raise InvalidRequestError(f"what cannot be encoded: {error}") from None
+        except OverflowError:
+            raise InvalidRequestError("it cannot be encoded: a number does not fit into 64 bits") from None
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(f"it cannot be encoded: {error.object!r} is not UTF-8") from None
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError(f"it cannot be encoded: {error}") from None
         if not self._wire.send(endpoint, [header] if payload is None else [header, payload]):
             return False
         if done is not None:

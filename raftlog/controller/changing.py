@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from raftlog.config import change_topic_config
+from raftlog.config import change_topic_config, check_in_sync
 from raftlog.controller.image import Image, TopicInfo
 from raftlog.controller.placement import place, place_witnesses
 from raftlog.controller.records import PartitionsRecord, TopicConfigRecord
@@ -37,6 +37,7 @@ def change_topic(
     config = change_topic_config(topic.config, request.config, request.reset)
     if config == topic.config:
         return None
+    check_in_sync(config, len(topic.replicas[0]))
     return TopicConfigRecord(name=topic.name, topic_id=topic.topic_id, config=config)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from raftlog.config import check_topic_name, parse_topic_config
+from raftlog.config import check_in_sync, check_topic_name, parse_topic_config
 from raftlog.controller.changing import AlteringRequest, change_topic
 from raftlog.controller.image import Image, apply
 from raftlog.controller.offsets_topic import offsets_topic
@@ -146,6 +146,7 @@ def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Call
             else f"a replication factor is 1 or more, not {factor}"
         )
     config = parse_topic_config(new.config)
+    check_in_sync(config, factor)
     replicas = place(image, live=live, partitions=partitions, replication_factor=factor)
     return TopicRecord(
         name=new.name,

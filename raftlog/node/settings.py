@@ -50,8 +50,13 @@ def read_settings_file(path: str) -> dict[str, str]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file") from None
-    except configparser.Error as error:
-        raise ConfigError(" ".join(str(error).split())) from None
+    except configparser.MissingSectionHeaderError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: the file has to begin with the line [{SECTION}]") from None
+    except configparser.ParsingError as error:
+        raise ConfigError(f"{path}, line {error.errors[0][0]}: this is not KEY = VALUE") from None
+    except (configparser.DuplicateOptionError, configparser.DuplicateSectionError) as error:
+        what = getattr(error, "option", None) or f"[{error.section}]"
+        raise ConfigError(f"{path}, line {error.lineno}: {what} stands there twice") from None
     others = [section for section in parser.sections() if section != SECTION]
     if others or SECTION not in parser:
         raise ConfigError(f"{path} has one section, [{SECTION}]; found {others or 'none'}")

@@ -88,14 +88,24 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "id = 1", "[node]\nid = 1\nspeed = 11\n", "[server]\nid = 1\n", "[node]\nid = 1\nid = 2\n", "[node]\nid"],
+    ("text", "said"),
+    [
+        ("", "has one section, [node]; found none"),
+        ("id = 1", "line 1: the file has to begin with the line [node]"),
+        ("[node]\nid = 1\nspeed = 11\n", "unknown key 'speed'; known are id,"),
+        ("[server]\nid = 1\n", "has one section, [node]; found ['server']"),
+        ("[node]\nid = 1\nid = 2\n", "line 3: id stands there twice"),
+        ("[node]\nid = 1\n[node]\nflush = os\n", "line 3: [node] stands there twice"),
+        ("[node]\n\nid", "line 3: this is not KEY = VALUE"),
+    ],
 )
-def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "node.ini"
     path.write_text(text)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as refused:
         read_settings_file(str(path))
+    assert said in str(refused.value) and str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

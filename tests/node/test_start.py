@@ -150,7 +150,9 @@ def test_another_node_s_directory_is_refused(start: Start) -> None:
 
 
 def test_a_wrong_flag_is_named(start: Start) -> None:
-    assert "--flush" in start("--id", "1", "--flush", "never").fails()
+    node = start("--id", "1", "--flush", "never")
+    assert "--flush" in node.fails()
+    assert node.process.returncode == 2, "a command line that is not understood"
 
 
 def test_the_file_says_what_flags_do_not(start: Start, tmp_path: Path) -> None:

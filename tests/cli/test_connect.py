@@ -1,0 +1,85 @@
+"""How soon a command says that nobody is there: at once where that is certain, not before where it is not."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from raftlog.errors import NoBrokersAvailableError
+from raftlog_cli.connect import reach
+from tests.cli.command import COMMAND
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("topic", "list"),
+        ("topic", "create", "a"),
+        ("consume", "a"),
+        ("produce", "a"),
+        ("cluster", "status"),
+        ("group", "list"),
+    ],
+    ids=" ".join,
+)
+def test_a_refused_connection_is_one_line_within_seconds(arguments: tuple[str, ...]) -> None:
+    address = f"127.0.0.1:{closed_port()}"
+    began_s = time.monotonic()
+    done = subprocess.run([*COMMAND, *arguments, "--bootstrap", address], capture_output=True, text=True, input="")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"{address}: connection refused" in done.stderr and "raftlog node start --id 1" in done.stderr
+    assert time.monotonic() - began_s < 8, "a client's patience is 10 s"
+
+
+def test_the_doctor_could_not_look() -> None:
+    address = f"127.0.0.1:{closed_port()}"
+    done = subprocess.run([*COMMAND, "doctor", "--bootstrap", address], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_a_name_that_does_not_resolve_is_said_at_once() -> None:
+    began_s = time.monotonic()
+    with pytest.raises(NoBrokersAvailableError, match=r"nobody\.invalid is no address and no name that is known here"):
+        reach("nobody.invalid:7071")
+    assert time.monotonic() - began_s < 8
+
+
+def test_one_address_that_takes_connections_is_enough() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        reach(f"127.0.0.1:{closed_port()},nobody.invalid:7071,127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_node_that_is_being_started_is_waited_for() -> None:
+    port = closed_port()
+    servers: list[socket.socket] = []
+    timer = threading.Timer(0.3, lambda: servers.append(socket.create_server(("127.0.0.1", port))))
+    timer.start()
+    try:
+        reach(f"127.0.0.1:{port}")
+    finally:
+        timer.join()
+        servers[0].close()
+
+
+def test_the_doctor_gives_up_on_a_silent_address_after_its_timeout() -> None:
+    """It takes connections and says nothing, as a node that hangs does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        command = [*COMMAND, "doctor", "--timeout", "0.5", "--bootstrap", address]
+        began_s = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"answered at {address} within 0.5 s" in done.stderr
+    assert time.monotonic() - began_s < 8, "its patience would be 10 s"
