@@ -8,7 +8,7 @@ import msgspec
 
 from raftlog.types import Doubt, ReplicaStatus, Role
 
-from .health import replica_problems
+from .health import replica_problems, survives_failures, survives_none_text
 
 _LOST = (Doubt.LOST_DISK, Doubt.LOST_STATE, Doubt.SHORT)
 
@@ -55,7 +55,29 @@ def diagnose(place: str, leader_id: int, in_sync: Sequence[int], statuses: Seque
                     advice="wait; if it stays, look at its disk and its network",
                 )
             )
-    return found
+    return found + _survives_none(place, leader_id, in_sync, statuses)
+
+
+def _survives_none(
+    place: str, leader_id: int, in_sync: Sequence[int], statuses: Sequence[ReplicaStatus]
+) -> list[Diagnosis]:
+    witnesses = [status.node_id for status in statuses if status.role == Role.WITNESS]
+    replicas = [status.node_id for status in statuses if status.role != Role.WITNESS]
+    survives = survives_failures(replicas, witnesses, in_sync, statuses) if leader_id >= 0 else None
+    text = survives_none_text(survives, len(replicas), len(witnesses))
+    if not text:
+        return []
+    away = [status.node_id for status in statuses if status.error and not status.worker_pid]
+    return [
+        Diagnosis(
+            place=place,
+            what=text,
+            meaning="the next node that fails or is stopped takes its leader away",
+            advice=f"start {_nodes(away)}; if a machine is gone for good, a node with its id on an empty directory"
+            if away
+            else "wait until its replicas are whole and in sync; stop no node before",
+        )
+    ]
 
 
 def _leaderless(place: str, statuses: Sequence[ReplicaStatus]) -> Diagnosis:

@@ -76,6 +76,10 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
     best = max(leading or statuses, key=lambda status: status.high_watermark, default=None)
     start, high_watermark = fresh or ((best.log_start_offset, best.high_watermark) if best else (0, 0))
     leader = found.leader_id if found.leader_id >= 0 else None
+    survives = None
+    if leader is not None:
+        survives = survives_failures(found.replicas, found.witnesses, found.in_sync, statuses)
+    none_text = survives_none_text(survives, len(found.replicas), len(found.witnesses))
     return PartitionView(
         partition=found.partition,
         leader=leader,
@@ -86,21 +90,25 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
         log_start_offset=start,
         high_watermark=high_watermark,
         size_bytes=best.size_bytes if best else 0,
-        survives_failures=_survives(found, statuses) if leader is not None else None,
+        survives_failures=survives,
         cuts=sum(status.truncations for status in statuses),
         corruptions=sum(status.corruptions for status in statuses),
-        problems=_problems(found, statuses),
+        problems=_problems(found, statuses) + [none_text] * bool(none_text),
     )
 
 
-def _survives(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> int:
-    """A majority of the voters is needed, and one in-sync replica among them; a doubtful voter counts for nothing."""
-    doubtful = {status.node_id for status in statuses if status.doubt}
-    failed = doubtful | {status.node_id for status in statuses if status.error}
-    sound = sum(node_id not in doubtful for node_id in found.in_sync)
-    witnesses = sum(node_id not in failed for node_id in found.witnesses)
-    majority = (len(found.replicas) + len(found.witnesses)) // 2 + 1
-    return max(0, min(sound + witnesses - majority, sound - 1))
+def survives_failures(
+    replicas: Sequence[int], witnesses: Sequence[int], in_sync: Sequence[int], statuses: Sequence[ReplicaStatus]
+) -> int:
+    """A majority of the voters is needed, and one in-sync replica among them.
+
+    A voter that is doubtful or does not run counts for nothing.
+    """
+    failed = {status.node_id for status in statuses if status.doubt or status.error}
+    sound = sum(node_id not in failed for node_id in in_sync)
+    voting = sum(node_id not in failed for node_id in witnesses)
+    majority = (len(replicas) + len(witnesses)) // 2 + 1
+    return max(0, min(sound + voting - majority, sound - 1))
 
 
 def _problems(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> list[str]:
@@ -113,6 +121,14 @@ def _problems(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> li
         elif found.leader_id >= 0 and node_id not in found.in_sync and node_id not in found.witnesses:
             problems.append(f"node {node_id} is not in sync")
     return problems
+
+
+def survives_none_text(survives: int | None, replicas: int, witnesses: int) -> str:
+    """Of a partition that works and would survive some failure if all of its voters were there; "" for any other."""
+    whole = min((replicas + witnesses - 1) // 2, replicas - 1)
+    if survives != 0 or not whole:
+        return ""
+    return f"it survives no failure now, and {whole} when all of its replicas and witnesses are there"
 
 
 def replica_problems(status: ReplicaStatus) -> list[str]:

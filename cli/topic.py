@@ -38,7 +38,7 @@ def topic() -> None:
     type=COUNT,
     metavar="N",
     help="On how many nodes each partition is kept; where there are more, some vote without keeping it.  "
-    "[default: 3, or the number of nodes if that is less]",
+    "[default: 3, or the number of living nodes if that is less]",
 )
 @click.option(
     "--config", "configs", multiple=True, metavar="NAME=VALUE", help="A setting of the topic; may be repeated."
@@ -79,11 +79,8 @@ def create(
     created = result.error_code == ErrorCode.NONE
     if not created and not (if_not_exists and result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS):
         raise error_for(result.error_code, result.error_text)
-    if created and result.replication_factor == 2 and not result.witnesses:
-        warn(
-            "with replication factor 2 on two nodes a partition survives no failure, since both replicas are needed "
-            "for a majority; a third node would be its witness"
-        )
+    if created and result.warning:
+        warn(result.warning)
     if as_json:
         shown: dict[str, object] = {"topic": name, "created": created}
         if created:
@@ -92,6 +89,7 @@ def create(
                 "partitions": result.partitions,
                 "replication_factor": result.replication_factor,
                 "witnesses": result.witnesses,
+                "warning": result.warning or None,
             }
         print_json(shown)
     elif created:
@@ -212,7 +210,9 @@ def alter(
         if settings or reset:
             admin.alter_topic(name, settings, reset=reset)
         if partitions is not None:
-            admin.create_partitions(name, partitions)
+            made = admin.create_partitions(name, partitions)
+            if made.warning:
+                warn(made.warning)
         (altered,) = admin.describe_topics([name])
     config = config_for_people(altered.config)
     if as_json:

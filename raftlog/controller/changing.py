@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from raftlog.config import change_topic_config, check_in_sync
 from raftlog.controller.image import Image, TopicInfo
-from raftlog.controller.placement import place, place_witnesses
+from raftlog.controller.placement import check_replication_factor, place, place_witnesses
 from raftlog.controller.records import PartitionsRecord, TopicConfigRecord
 from raftlog.errors import (
     InvalidPartitionsError,
@@ -49,11 +49,13 @@ def _more_partitions(image: Image, topic: TopicInfo, wanted: int, live: Collecti
         )
     if wanted > PARTITIONS_PER_TOPIC_MAX:
         raise InvalidPartitionsError(f"a topic has at most {PARTITIONS_PER_TOPIC_MAX} partitions, not {wanted}")
+    factor = len(topic.replicas[0])
+    check_replication_factor(image, live, factor)
     replicas = place(
         image,
         live=live,
         partitions=wanted - there,
-        replication_factor=len(topic.replicas[0]),
+        replication_factor=factor,
         beside=topic.replicas,
     )
     return PartitionsRecord(

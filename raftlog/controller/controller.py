@@ -22,6 +22,7 @@ from raftlog.controller.decisions import (
     Founder,
     decide,
     found_cluster,
+    needs_nodes,
 )
 from raftlog.controller.image import Image, encode_image
 from raftlog.controller.records import MetadataRecord, ProducerIdsRecord, SnapshotRecord
@@ -121,8 +122,13 @@ class Controller:
             return [_error(client, proposed.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
         return [_error(client, proposed.correlation_id, code, f"the metadata log refused it: {code.name}")]
 
-    def step(self, image: Image, *, leads: bool, live: Collection[int], now_s: float) -> list[Action]:
-        """`leads`: this replica leads, its own epoch start is committed and `image` holds all of the log."""
+    def step(
+        self, image: Image, *, leads: bool, live: Collection[int], listened: bool, now_s: float
+    ) -> list[Action]:
+        """`leads`: this replica leads, its own epoch start is committed and `image` holds all of the log.
+
+        `live`: the nodes heard from of late. `listened`: for so long that a node which is not among them is not alive.
+        """
         if self._proposed is not None:
             if self._committed_end is None or image.end_offset < self._committed_end:
                 return []
@@ -150,6 +156,10 @@ class Controller:
             return [_error(waiting.client, waiting.request.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
         if isinstance(waiting.request, InitProducerIdRequest):
             return self._give_producer_id(image, waiting)
+        if ((not listened and image.nodes.keys() - live) or not live) and needs_nodes(image, waiting.request):
+            text = "the controller has just begun to listen for the other nodes"
+            correlation_id = waiting.request.correlation_id
+            return [_error(waiting.client, correlation_id, ErrorCode.LEADER_NOT_AVAILABLE, text)]
         decision = decide(image, waiting.request, live=live, mint_id=self._mint_id)
         answer = Answer(waiting.client, decision.response)
         if not decision.records:

@@ -14,11 +14,18 @@ from raftlog.config import check_in_sync, check_topic_name, parse_topic_config
 from raftlog.controller.changing import AlteringRequest, change_topic
 from raftlog.controller.image import Image, apply
 from raftlog.controller.offsets_topic import offsets_topic
-from raftlog.controller.placement import place, place_witnesses
+from raftlog.controller.placement import (
+    check_replication_factor,
+    living,
+    place,
+    place_witnesses,
+    warning,
+)
 from raftlog.controller.records import (
     ClusterRecord,
     MetadataRecord,
     NodeRecord,
+    PartitionsRecord,
     TopicDeletedRecord,
     TopicRecord,
 )
@@ -26,7 +33,6 @@ from raftlog.errors import (
     ErrorCode,
     InconsistentClusterIdError,
     InvalidPartitionsError,
-    InvalidReplicationFactorError,
     InvalidRequestError,
     InvalidTopicError,
     RaftlogError,
@@ -49,7 +55,7 @@ from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is
 from raftlog.types import OFFSETS_TOPIC, Endpoint
 
 DEFAULT_PARTITIONS = 1
-DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as there are
+DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as are alive
 
 DecidedRequest = (
     CreateTopicsRequest | DeleteTopicsRequest | AlteringRequest | RegisterNodeRequest | FindCoordinatorRequest
@@ -84,6 +90,16 @@ def decide(image: Image, request: DecidedRequest, *, live: Collection[int], mint
             return _find_coordinator(image, request, live, mint_id)
 
 
+def needs_nodes(image: Image, request: DecidedRequest) -> bool:
+    """Whether the decision places replicas, for which it has to be known who is alive."""
+    match request:
+        case CreateTopicsRequest() | CreatePartitionsRequest():
+            return True
+        case FindCoordinatorRequest():
+            return OFFSETS_TOPIC not in image.topics
+    return False
+
+
 def found_cluster(cluster_id: str, founders: Collection[Founder]) -> list[MetadataRecord]:
     """The first records of a log: the cluster and all its voters, so that none waits to be registered."""
     ordered = sorted(founders)
@@ -111,6 +127,9 @@ def _create_topics(
         except RaftlogError as error:
             results.append(_refused(new.name, error))
             continue
+        wanted = new.replication_factor
+        if wanted == -1:
+            wanted = min(DEFAULT_REPLICATION_FACTOR, len(image.nodes))
         # The next topic of this request is placed beside this one, and may not take its name.
         planned = apply(planned, planned.end_offset, record)
         records.append(record)
@@ -122,7 +141,8 @@ def _create_topics(
                 topic_id=record.topic_id,
                 partitions=len(record.replicas),
                 replication_factor=len(record.replicas[0]),
-                witnesses=len(record.witnesses[0]) if record.witnesses else 0,
+                witnesses=_witnesses(record),
+                warning=warning(image, live, len(record.replicas[0]), _witnesses(record), wanted),
             )
         )
     return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
@@ -137,14 +157,10 @@ def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Call
         raise InvalidPartitionsError(
             f"a topic has between 1 and {PARTITIONS_PER_TOPIC_MAX} partitions, not {partitions}"
         )
-    nodes = len(image.nodes)
-    factor = min(DEFAULT_REPLICATION_FACTOR, nodes) if new.replication_factor == -1 else new.replication_factor
-    if not 1 <= factor <= nodes:
-        raise InvalidReplicationFactorError(
-            f"replication factor {factor} needs as many nodes; the cluster has {nodes}"
-            if factor > nodes
-            else f"a replication factor is 1 or more, not {factor}"
-        )
+    factor = new.replication_factor
+    if factor == -1:
+        factor = min(DEFAULT_REPLICATION_FACTOR, len(living(image, live)))
+    check_replication_factor(image, live, factor)
     config = parse_topic_config(new.config)
     check_in_sync(config, factor)
     replicas = place(image, live=live, partitions=partitions, replication_factor=factor)
@@ -155,6 +171,10 @@ def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Call
         config=config,
         witnesses=place_witnesses(image, live=live, replicas=replicas),
     )
+
+
+def _witnesses(record: TopicRecord) -> int:
+    return len(record.witnesses[0]) if record.witnesses else 0
 
 
 def _delete_topics(image: Image, request: DeleteTopicsRequest) -> Decision:
@@ -197,6 +217,9 @@ def _alter_topic(image: Image, request: AlteringRequest, live: Collection[int]) 
         replication_factor=len(topic.replicas[0]),
         witnesses=len(topic.witnesses_of(len(topic.replicas) - 1)),
     )
+    if isinstance(record, PartitionsRecord):
+        factor = result.replication_factor
+        result.warning = warning(image, live, factor, result.witnesses, factor)
     return Decision(_altered(request, result), records)
 
 

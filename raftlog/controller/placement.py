@@ -10,6 +10,9 @@ load is shared out when it fails (as Kafka's placement does).
 Witnesses last: R replicas get up to R - 1 of them, so that R - 1 nodes may fail, where there are that many more nodes
 and where the voters are then of an odd number (one more would not help a majority). They weigh next to nothing, so
 they are spread by their own count, over the nodes that hold no records of the partition.
+
+Only living nodes are counted and taken. A node that joined once and is gone would be a voter that never votes: with two
+of them as witnesses of three replicas the first node that stops takes the majority along.
 """
 
 from __future__ import annotations
@@ -17,8 +20,64 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from raftlog.controller.image import Image
+from raftlog.errors import InvalidReplicationFactorError
 
 Assignment = tuple[tuple[int, ...], ...]
+
+
+def living(image: Image, live: Collection[int]) -> list[int]:
+    """The registered nodes that are alive, sorted."""
+    return sorted(node for node in image.nodes if node in live)
+
+
+def check_replication_factor(image: Image, live: Collection[int], factor: int) -> None:
+    """Raises InvalidReplicationFactorError where fewer nodes are alive, as Kafka does for brokers that are not."""
+    alive = living(image, live)
+    if factor < 1:
+        raise InvalidReplicationFactorError(f"a replication factor is 1 or more, not {factor}")
+    if factor > len(image.nodes):
+        raise InvalidReplicationFactorError(
+            f"replication factor {factor} needs as many nodes; the cluster has {len(image.nodes)}"
+        )
+    if factor > len(alive):
+        raise InvalidReplicationFactorError(
+            f"replication factor {factor} needs as many living nodes; {len(alive)} of {len(image.nodes)} are alive, "
+            f"{_nodes_text(image, live)} not"
+        )
+
+
+def survives(replicas: int, witnesses: int) -> int:
+    """How many of a partition's nodes may fail while all of them are alive and in sync."""
+    return min((replicas + witnesses - 1) // 2, replicas - 1)
+
+
+def warning(image: Image, live: Collection[int], replicas: int, witnesses: int, wanted: int) -> str:
+    """Why a partition placed now survives fewer failures than its replication factor promises; "" where it does not.
+
+    `wanted`: the replication factor that it would have were all registered nodes alive.
+    """
+    best = survives(wanted, witness_count(wanted, len(image.nodes)))
+    now = survives(replicas, witnesses)
+    if now < best:
+        return (
+            f"a partition survives {_failures_text(now)} instead of {best}, since {_nodes_text(image, live)} not "
+            "alive; this stays so when they are back"
+        )
+    if replicas == 2 and not witnesses:
+        return (
+            "with replication factor 2 on two nodes a partition survives no failure, since both replicas are needed "
+            "for a majority; a third node would be its witness"
+        )
+    return ""
+
+
+def _nodes_text(image: Image, live: Collection[int]) -> str:
+    away = [str(node) for node in sorted(image.nodes) if node not in live]
+    return f"node {away[0]} is" if len(away) == 1 else f"nodes {', '.join(away[:-1])} and {away[-1]} are"
+
+
+def _failures_text(count: int) -> str:
+    return f"{count or 'no'} failure{'s' * (count > 1)}"
 
 
 def place(
@@ -26,14 +85,14 @@ def place(
 ) -> Assignment:
     """One tuple of node ids per new partition, the preferred leader first. `beside`: those that the topic has.
 
-    Nodes that are not live are used only when there are too few others, and never as preferred
-    leaders unless none is live.
+    Nodes that are not alive are taken only where there are too few others, and lead nothing. Whoever does not want
+    them checks the replication factor before.
     """
     registered = sorted(image.nodes)
-    assert 1 <= replication_factor <= len(registered) and partitions >= 1
-    alive = [node for node in registered if node in live]
-    candidates = alive if len(alive) >= replication_factor else registered
-    leader_candidates = alive or registered
+    leader_candidates = living(image, live)
+    assert 1 <= replication_factor <= len(registered) and partitions >= 1 and leader_candidates
+    away = [node for node in registered if node not in leader_candidates]
+    candidates = sorted(leader_candidates + away[: max(0, replication_factor - len(leader_candidates))])
 
     every_assignment = [replicas for topic in image.topics.values() for replicas in topic.replicas]
     leaders_in_all = _count(registered, (replicas[0] for replicas in every_assignment))
@@ -85,12 +144,10 @@ def place_witnesses(
     image: Image, *, live: Collection[int], replicas: Assignment, beside: Assignment = ()
 ) -> Assignment:
     """The witnesses of each new partition, placed so; empty where it gets none. `beside`: those that the topic has."""
-    registered = sorted(image.nodes)
-    count = witness_count(len(replicas[0]), len(registered))
+    candidates = living(image, live)
+    count = witness_count(len(replicas[0]), len(candidates))
     if not count:
         return ()
-    alive = [node for node in registered if node in live]
-    candidates = alive if len(alive) >= len(replicas[0]) + count else registered
     in_all = _count(
         candidates, (node for topic in image.topics.values() for nodes in topic.witnesses for node in nodes)
     )

@@ -16,6 +16,7 @@ from raftlog.controller.decisions import ControllerRequest, ControllerResponse, 
 from raftlog.controller.image import Image, apply
 from raftlog.controller.records import SnapshotRecord, decode_record, encode_record
 from raftlog.errors import ErrorCode, OffsetOutOfRangeError
+from raftlog.limits import NODE_SILENT_S
 from raftlog.partition.replica import Replica
 from raftlog.protocol.messages import ErrorResponse
 from raftlog.record.batch import decode, encode
@@ -46,6 +47,7 @@ class ControllerHost:
         self._replayed_offset = 0
         self._outcome: tuple[ErrorCode, int] | None = None
         self.live: frozenset[int] = frozenset()
+        self._listened_s = clock.monotonic_s() + NODE_SILENT_S
 
     def on_request(self, client: Hashable, request: ControllerRequest) -> None:
         self._act(self._controller.on_request(client, request, self._clock.monotonic_s()))
@@ -57,8 +59,13 @@ class ControllerHost:
             if self._image.snapshot_offset and self._replica.leader_ready:
                 self._replica.delete_head(self._image.snapshot_offset)
         while self._take_outcome():
+            now_s = self._clock.monotonic_s()
             actions = self._controller.step(
-                self._image, leads=self._leads(), live=self.live, now_s=self._clock.monotonic_s()
+                self._image,
+                leads=self._leads(),
+                live=self.live,
+                listened=now_s >= self._listened_s,
+                now_s=now_s,
             )
             if not actions:
                 return

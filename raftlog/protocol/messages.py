@@ -120,7 +120,7 @@ class RecoverPartitionResponse(_Response, tag="RecoverPartitionR"):
 
 # --- controller (the worker that leads __cluster_metadata-0) --------------------------------
 class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
-    """partitions and replication_factor -1 ask for the defaults: 1, and min(3, nodes)."""
+    """partitions and replication_factor -1 ask for the defaults: 1, and min(3, living nodes)."""
 
     name: str
     partitions: int = -1
@@ -148,6 +148,8 @@ class InitProducerIdResponse(_Response, tag="InitProducerIdR"):
 
 
 class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
+    """`warning`: why a partition survives fewer failures than asked for; "" where it does not."""
+
     name: str
     error_code: int
     error_text: str
@@ -155,6 +157,7 @@ class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
     partitions: int = 0
     replication_factor: int = 0
     witnesses: int = 0  # of each partition
+    warning: str = ""
 
 
 class TopicsResponse(_Response, tag="TopicsR"):

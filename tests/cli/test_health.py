@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from raftlog.protocol.messages import NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import Doubt, Endpoint, ReplicaStatus, Role, TopicPartition
+from raftlog_cli.diagnosis import diagnose
 from raftlog_cli.health import PartitionView, view_nodes, view_topic
 
 TOPIC_ID = b"0123456789abcdef"
+SURVIVES_NONE = "it survives no failure now, and 1 when all of its replicas and witnesses are there"
 
 
 def _topic(leader_id: int, in_sync: list[int], replicas: list[int], witnesses: tuple[int, ...] = ()) -> TopicMetadata:
@@ -37,6 +39,21 @@ def _view(
     return view
 
 
+def test_a_partition_without_its_witnesses_says_that_nobody_may_fail_any_more() -> None:
+    gone = [_status(node, role=Role.WITNESS, error=f"node {node} has not been heard from") for node in (4, 5)]
+    view = _view(1, [1, 2, 3], gone, replicas=[1, 2, 3], witnesses=(4, 5))
+    assert view.survives_failures == 0
+    assert view.problems[-1] == "it survives no failure now, and 2 when all of its replicas and witnesses are there"
+    diagnoses = diagnose("orders-0", 1, [1, 2, 3], [_status(1), _status(2), _status(3), *gone])
+    assert diagnoses[-1].what == view.problems[-1]
+    assert "start nodes 4 and 5" in diagnoses[-1].advice
+
+
+def test_a_replica_that_does_not_run_is_no_copy_although_its_leader_waits_for_it() -> None:
+    stopped = _status(3, error="node 3 was stopped")
+    assert _view(1, [1, 2, 3], [stopped]).survives_failures == 0
+
+
 def test_a_healthy_partition_survives_a_minority_and_has_no_problems() -> None:
     view = _view(2, [1, 2, 3], [_status(2, role=Role.LEADER, high_watermark=10, size_bytes=500), _status(1)])
     assert (view.leader, view.leader_epoch, view.isr, view.survives_failures) == (2, 7, [1, 2, 3], 1)
@@ -54,7 +71,7 @@ def test_how_many_failures_are_survived_depends_on_who_is_in_sync() -> None:
 def test_a_doubtful_replica_counts_for_nothing_and_is_named_with_the_reason() -> None:
     view = _view(2, [1, 2, 3], [_status(3, doubt=Doubt.LOST_DISK, doubt_reason="empty directory", truncations=2)])
     assert (view.survives_failures, view.cuts) == (0, 2)
-    assert view.problems == ["node 3 is doubtful: it lost its disk (empty directory)"]
+    assert view.problems == ["node 3 is doubtful: it lost its disk (empty directory)", SURVIVES_NONE]
 
 
 def test_a_partition_without_leader_shows_the_furthest_that_was_reported() -> None:
@@ -66,11 +83,11 @@ def test_a_partition_without_leader_shows_the_furthest_that_was_reported() -> No
 
 def test_a_worker_that_cannot_start_says_why() -> None:
     view = _view(2, [1, 2], [_status(3, error="worker ended 4 times: both copies of state are bad")])
-    assert view.problems == ["node 3: worker ended 4 times: both copies of state are bad"]
+    assert view.problems == ["node 3: worker ended 4 times: both copies of state are bad", SURVIVES_NONE]
 
 
 def test_a_replica_behind_is_named() -> None:
-    assert _view(2, [2, 3], []).problems == ["node 1 is not in sync"]
+    assert _view(2, [2, 3], []).problems == ["node 1 is not in sync", SURVIVES_NONE]
 
 
 def test_reports_of_a_deleted_topic_of_the_same_name_do_not_count() -> None:
@@ -104,9 +121,9 @@ def test_witnesses_count_for_the_majority_and_hold_no_copy() -> None:
 
 def test_a_witness_that_is_gone_or_doubtful_counts_for_nothing_and_is_named() -> None:
     silent = _view(1, [1, 2], [_status(3, error="node 3 has been silent for 9 s")], replicas=[1, 2], witnesses=(3,))
-    assert (silent.survives_failures, silent.problems) == (0, ["node 3 has been silent for 9 s"])
+    assert (silent.survives_failures, silent.problems) == (0, ["node 3 has been silent for 9 s", SURVIVES_NONE])
     lost = _view(1, [1, 2], [_status(3, role=Role.WITNESS, doubt=Doubt.LOST_DISK)], replicas=[1, 2], witnesses=(3,))
-    assert (lost.survives_failures, lost.problems) == (0, ["node 3 is doubtful: it lost its disk"])
+    assert (lost.survives_failures, lost.problems) == (0, ["node 3 is doubtful: it lost its disk", SURVIVES_NONE])
 
 
 def test_a_partition_that_waits_for_a_replica_says_for_which() -> None:

@@ -12,6 +12,8 @@ from raftlog.controller.image import Image, apply
 from raftlog.controller.records import ProducerIdsRecord
 from raftlog.errors import ErrorCode
 from raftlog.limits import PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, WAITING_ADMIN_REQUESTS_MAX
+from raftlog.protocol.altering import CreatePartitionsRequest
+from raftlog.protocol.groups import FindCoordinatorRequest
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
@@ -38,6 +40,7 @@ class Log:
         self.answers: list[Answer] = []
         self.proposed: list[Propose] = []
         self.leads = True
+        self.listened = True
         self.live = {1, 2, 3}
         self.now_s = 0.0
 
@@ -45,7 +48,9 @@ class Log:
         self._take(self.controller.on_request(client, request, self.now_s))
 
     def step(self) -> None:
-        while actions := self.controller.step(self.image, leads=self.leads, live=self.live, now_s=self.now_s):
+        while actions := self.controller.step(
+            self.image, leads=self.leads, live=self.live, listened=self.listened, now_s=self.now_s
+        ):
             self._take(actions)
 
     def commit(self) -> None:
@@ -252,6 +257,79 @@ def test_a_node_joins_and_gets_replicas_of_new_topics(log: Log) -> None:
     (result,) = log.ask(create("wide", partitions=4, factor=4))
     assert result.error_code == 0
     assert all(4 in nodes for nodes in log.image.topics["wide"].replicas)
+
+
+def with_five_nodes(log: Log, live: set[int]) -> None:
+    for node_id in (4, 5):
+        log.request(register(node_id, directory_id=f"d{node_id}", port=node_id))
+        log.run()
+    log.answers.clear()
+    log.live = live
+
+
+def test_what_is_placed_counts_living_nodes_and_says_what_it_lacks(log: Log) -> None:
+    with_five_nodes(log, {1, 2, 3})
+    (result,) = log.ask(create("t", factor=3))
+    assert (result.error_code, result.replication_factor, result.witnesses) == (0, 3, 0)
+    assert log.image.topics["t"].voters_of(0) != () and set(log.image.topics["t"].voters_of(0)) == {1, 2, 3}
+    assert "survives 1 failure instead of 2" in result.warning
+    assert "nodes 4 and 5 are not alive" in result.warning
+
+
+def test_a_default_that_shrank_is_said(log: Log) -> None:
+    log.live = {1, 3}
+    (result,) = log.ask(create("t"))
+    assert (result.error_code, result.replication_factor) == (0, 2)
+    assert result.warning == (
+        "a partition survives no failure instead of 1, since node 2 is not alive; this stays so when they are back"
+    )
+
+
+def test_a_whole_cluster_is_not_warned_of(log: Log) -> None:
+    (result,) = log.ask(create("t"))
+    assert result.warning == ""
+
+
+def test_more_copies_than_living_nodes_are_refused_by_name(log: Log) -> None:
+    with_five_nodes(log, {2, 4})
+    (result,) = log.ask(create("t", factor=3))
+    assert result.error_code == ErrorCode.INVALID_REPLICATION_FACTOR
+    assert result.error_text == (
+        "replication factor 3 needs as many living nodes; 2 of 5 are alive, nodes 1, 3 and 5 are not"
+    )
+    log.live = {1, 2, 3, 4, 5}
+    log.ask(create("t", factor=3))
+    log.live = {1, 2}
+    (result,) = log.ask(CreatePartitionsRequest(correlation_id=1, name="t", partitions=2))
+    assert result.error_code == ErrorCode.INVALID_REPLICATION_FACTOR
+
+
+def test_added_partitions_have_no_dead_witnesses(log: Log) -> None:
+    with_five_nodes(log, {1, 2, 3, 4, 5})
+    (result,) = log.ask(create("t", factor=3))
+    assert result.witnesses == 2
+    log.live = {1, 2, 3}
+    (result,) = log.ask(CreatePartitionsRequest(correlation_id=1, name="t", partitions=2))
+    assert set(log.image.topics["t"].voters_of(1)) == {1, 2, 3}
+    assert "survives 1 failure instead of 2" in result.warning
+
+
+def test_a_controller_that_has_heard_nobody_yet_takes_nobody_for_dead(log: Log) -> None:
+    log.listened, log.live = False, {1}
+    for request in (
+        create("t"),
+        CreatePartitionsRequest(correlation_id=1, name="t", partitions=2),
+        FindCoordinatorRequest(correlation_id=1),
+    ):
+        log.request(request)
+        log.run()
+        assert log.answers.pop().response.error_code == ErrorCode.LEADER_NOT_AVAILABLE
+    log.request(register())  # what places nothing does not wait
+    log.run()
+    assert log.answers.pop().response.error_code == 0
+    log.live = {1, 2, 3, 4}
+    (result,) = log.ask(create("t"))
+    assert (result.error_code, result.replication_factor) == (0, 3)
 
 
 def test_registering_again_changes_nothing(log: Log) -> None:

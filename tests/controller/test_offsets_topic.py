@@ -8,7 +8,7 @@ import pytest
 
 from raftlog.controller.decisions import DecidedRequest, Decision, decide
 from raftlog.controller.image import Image, apply
-from raftlog.controller.records import NodeRecord
+from raftlog.controller.records import NodeRecord, TopicRecord
 from raftlog.errors import ErrorCode
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
 from raftlog.protocol.messages import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicsResponse
@@ -43,6 +43,21 @@ def test_it_has_as_many_partitions_and_replicas_as_the_cluster_allows(nodes: int
     assert topic.witnesses == ()
     assert (topic.config.cleanup_policy, topic.config.retention_ms) == (CleanupPolicy.COMPACT, -1)
     assert len({replicas[0] for replicas in topic.replicas}) == partitions
+
+
+@pytest.mark.parametrize(
+    ("nodes", "live", "factor"),
+    [(3, {1, 3}, 3), (3, {2}, 1), (2, {2}, 1), (5, {1, 2, 3}, 3), (5, {1, 5}, 3), (5, {4}, 1)],
+)
+def test_a_majority_of_each_of_its_partitions_is_alive_when_it_is_made(nodes: int, live: set[int], factor: int) -> None:
+    decision = decide(
+        _cluster(nodes), FindCoordinatorRequest(correlation_id=1), live=live, mint_id=lambda: b"i" * 16
+    )
+    (record,) = decision.records
+    assert isinstance(record, TopicRecord)
+    for replicas in record.replicas:
+        assert len(replicas) == factor and replicas[0] in live
+        assert len(live.intersection(replicas)) >= factor // 2 + 1
 
 
 def test_it_is_made_once() -> None:

@@ -71,11 +71,11 @@ def test_a_silent_node_leads_nothing_and_holds_only_what_others_cannot(
     nodes: int, dead: set[int], factor: int, partitions: int
 ) -> None:
     factor = min(factor, nodes)
-    live = [node for node in range(1, nodes + 1) if node not in dead]
+    live = [node for node in range(1, nodes + 1) if node not in dead] or [nodes]
     replicas = place(image_of(nodes), live=live, partitions=partitions, replication_factor=factor)
-    if live:
-        assert set(leaders(replicas)) <= set(live)
-        assert spread(leaders(replicas), live) <= 1
+    assert set(leaders(replicas)) <= set(live)
+    assert spread(leaders(replicas), live) <= 1
+    assert all(len(set(nodes) & set(live)) == min(factor, len(live)) for nodes in replicas)
     if len(live) >= factor:
         assert set(holders(replicas)) <= set(live)
 
@@ -123,23 +123,34 @@ def test_f_plus_one_replicas_get_f_witnesses_where_there_are_nodes_for_them(
 def test_witnesses_are_spread_over_the_nodes_that_hold_no_records(
     nodes: int, factor: int, dead: set[int], topics: list[int]
 ) -> None:
-    factor = min(factor, nodes)
-    live = [node for node in range(1, nodes + 1) if node not in dead]
+    live = [node for node in range(1, nodes + 1) if node not in dead] or [nodes]
+    factor = min(factor, len(live))
     image = image_of(nodes)
     for partitions in topics:
         replicas = place(image, live=live, partitions=partitions, replication_factor=factor)
         witnesses = place_witnesses(image, live=live, replicas=replicas)
-        count = witness_count(factor, nodes)
+        count = witness_count(factor, len(live))
         assert len(witnesses) == (partitions if count else 0)
         for holders, voters in zip(replicas, witnesses, strict=bool(count)):
             assert len(set(voters)) == len(voters) == count
             assert not set(holders) & set(voters)
             assert (len(holders) + len(voters)) % 2
-        if count and len(live) >= factor + count:
+        if count:
             counted = Counter(node for voters in witnesses for node in voters)
             assert set(counted) <= set(live)
             assert spread(counted, live) <= 2
         image = with_topic(image, replicas, witnesses)
+
+
+def test_nodes_that_joined_and_are_gone_are_no_witnesses() -> None:
+    replicas = place(image_of(5), live=[1, 2, 3], partitions=2, replication_factor=3)
+    assert place_witnesses(image_of(5), live=[1, 2, 3], replicas=replicas) == ()
+    replicas = place(image_of(5), live=[1, 2, 3], partitions=2, replication_factor=2)
+    assert {node for nodes in place_witnesses(image_of(5), live=[1, 2, 3], replicas=replicas) for node in nodes} <= {
+        1,
+        2,
+        3,
+    }
 
 
 def test_the_witnesses_of_many_small_topics_spread_as_well() -> None:

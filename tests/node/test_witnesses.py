@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from raftlog.client import Consumer, Producer
-from raftlog.errors import RaftlogError
+from raftlog.errors import ErrorCode, RaftlogError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.messages import PartitionMetadata
 from raftlog.types import Role
@@ -211,3 +211,36 @@ def test_a_witness_writes_next_to_nothing_and_says_what_it_is(fresh_cluster: Clu
 
 def directory_bytes(path: Path) -> int:
     return sum(os.path.getsize(each) for each in path.rglob("*") if each.is_file() and "index.lmdb" not in str(each))
+
+
+@pytest.mark.timeout(200)
+def test_nodes_that_joined_and_are_gone_vote_on_nothing_new(fresh_cluster: ClusterFactory) -> None:
+    cluster = fresh_cluster(nodes=3)
+    old, new = "old", "new"
+    gone = [cluster.add(), cluster.add()]
+    assert asking.create_topic(cluster.endpoints[1], old, 1, 3).witnesses == 2
+    asking.until(lambda: whole(cluster, old), 30.0)
+    for node_id in gone:
+        cluster.kill(node_id)
+    endpoint = cluster.endpoints[1]
+    asking.until(lambda: (found := asking.metadata(endpoint)) and sum(node.alive for node in found.nodes) == 3)
+    refused = asking.create_topic(endpoint, "refused", 1, 4)
+    assert refused.error_code == ErrorCode.INVALID_REPLICATION_FACTOR
+    assert "nodes 4 and 5 are not" in refused.error_text
+    created = asking.create_topic(endpoint, new, 3, 3)
+    assert (created.error_code, created.witnesses) == (0, 0)
+    assert "survives 1 failure instead of 2" in created.warning
+    described = asking.until(lambda: whole(cluster, new), 30.0)
+    assert {node_id for each in described for node_id in each.replicas} == {1, 2, 3}
+
+    def problems() -> list[str]:
+        found = asking.metadata(endpoint, [old])
+        [view] = view_topic(found.topics[0], asking.statuses(endpoint, old)).partitions if found else []
+        return view.problems
+
+    # What was placed on them while they lived is said, as long as it is so.
+    asking.until(lambda: any(text.startswith("it survives no failure now") for text in problems()))
+    assert cluster.stop(2) == 0
+    with Producer(bootstrap_servers=cluster.bootstrap) as producer:
+        for partition in range(3):
+            assert producer.send(new, b"after", partition=partition).result(30.0).offset == 0
