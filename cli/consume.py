@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,12 +14,15 @@ from raftlog.types import TopicPartition
 
 from .connect import open_admin
 from .consume_group import consume_in_group
-from .copying import Reading, Start, copy_records
+from .copying import Offsets, Reading, Start, copy_records
 from .explain import unknown_partition, unknown_topic
 from .options import COUNT, PARTITION, bootstrap_option, check_group
 from .output import note
 from .record_format import Formatter, compile_format, format_json
 from .when import parse_when
+
+if TYPE_CHECKING:
+    from raftlog import Consumer
 
 
 @click.command()
@@ -72,8 +76,9 @@ def consume(
     """Read the records of topics.
 
     They are written to stdout, from now on unless --from says otherwise, until Ctrl-C, which is no
-    error. Order holds within a partition. With --json, a key or value that is not UTF-8 is base64,
-    and key_encoding or value_encoding says so.
+    error. Order holds within a partition. A partition that is added meanwhile is read from its first
+    record on, unless --partition or --exit-at-end says what is read. With --json, a key or value that
+    is not UTF-8 is base64, and key_encoding or value_encoding says so.
 
     \b
     Examples:
@@ -99,13 +104,50 @@ def consume(
             consume_in_group(bootstrap, group, partitions, where, exit_at_end, formatter, max_records)
             return
         with Consumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
-            consumer.assign(partitions)
-            ends = consumer.end_offsets(partitions, linearizable=True)
-            for partition, offset in where.offsets(consumer, partitions, ends).items():
-                consumer.seek(partition, offset)
             if exit_at_end and start == "end":
                 note("nothing to read: --exit-at-end from the end; add --from beginning")
-            copy_records(Reading(consumer, ends if exit_at_end else None), formatter, max_records)
+            if numbers or exit_at_end:
+                reading = _read_chosen(consumer, partitions, where, exit_at_end)
+            else:
+                reading = _read_all(consumer, topics, where)
+            copy_records(reading, formatter, max_records)
+
+
+def _read_chosen(consumer: Consumer, partitions: Sequence[TopicPartition], start: Start, exit_at_end: bool) -> Reading:
+    ends = consumer.end_offsets(partitions, linearizable=True)
+    offsets = start.offsets(consumer, partitions, ends)
+    consumer.assign(partitions)
+    for partition, offset in offsets.items():
+        consumer.seek(partition, offset)
+    return Reading(consumer, ends if exit_at_end else None)
+
+
+def _read_all(consumer: Consumer, topics: Iterable[str], start: Start) -> Reading:
+    """`start` is for the partitions that are there now."""
+    names = list(dict.fromkeys(topics))
+    partitions = [
+        TopicPartition(name, number) for name in names for number in sorted(consumer.partitions_for_topic(name) or ())
+    ]
+    ends = consumer.end_offsets(partitions, linearizable=True)
+    offsets = start.offsets(consumer, partitions, ends)
+    consumer.subscribe(names)
+    for partition in consumer.assignment() & offsets.keys():
+        consumer.seek(partition, offsets[partition])
+    return _AllPartitions(consumer, partitions)
+
+
+class _AllPartitions(Reading):
+    """Of topics that may get more. Those are read from their first record on, and a note says so."""
+
+    def __init__(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+        super().__init__(consumer, None)
+        self._known = set(partitions)
+
+    def written(self, positions: Offsets) -> None:
+        added = self.consumer.assignment() - self._known
+        self._known |= added
+        for partition in sorted(added):
+            note(f"{partition} is new: it is read from its first record on")
 
 
 def _since_ms(start: str) -> int | None:

@@ -29,7 +29,8 @@ class Consumer:
     """Reads `topics`; without any, `assign` or `subscribe` before polling.
 
     auto_offset_reset          where to start, and where to go when the position is out of range: "earliest",
-                               "latest", or "none", which raises OffsetOutOfRangeError
+                               "latest", or "none", which raises OffsetOutOfRangeError. With "latest", partitions that
+                               were not there when it subscribed start at their first record
     fetch_min_bytes            a fetch is answered when so much is there,
     fetch_max_wait_ms          or after this
     max_partition_fetch_bytes  of one fetch

@@ -60,6 +60,7 @@ class PartitionState:
     position      the next offset to hand out; None until a reset has found it
     fetch_offset  the next offset to ask for; runs ahead of the position
     reset         where to start when the position is None: EARLIEST or LATEST
+    begins        it has no position yet because it was assigned; nobody asked for `reset`
     """
 
     def __init__(self, place: TopicPartition) -> None:
@@ -68,6 +69,7 @@ class PartitionState:
         self.position: int | None = None
         self.fetch_offset: int | None = None
         self.reset: str | None = None
+        self.begins = False
         self.topic_id: bytes | None = None
         self.high_watermark = -1
         self.assigned = True
@@ -92,6 +94,7 @@ class PartitionState:
         self.version += 1
         self.position = self.fetch_offset = offset
         self.reset = reset
+        self.begins = False
         self.payloads.clear()
         self.buffered_bytes = 0
         self.records = []

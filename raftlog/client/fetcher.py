@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from raftlog.client.beginnings import Beginnings
 from raftlog.client.exchange import Answer, Exchange
 from raftlog.client.fetched import EARLIEST, LATEST, PartitionState, Payload
 from raftlog.client.metadata import Leader, MetadataCache, Topic
@@ -33,6 +34,7 @@ from raftlog.limits import (
     LEADER_SILENT_S,
     RETRY_BACKOFF_MAX_S,
     RETRY_BACKOFF_MIN_S,
+    SUBSCRIBED_METADATA_MAX_AGE_S,
     TOPIC_UNKNOWN_S,
 )
 from raftlog.protocol.messages import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
@@ -68,6 +70,9 @@ class Fetcher:
         self._buffer_bytes = buffer_bytes
         self._request_timeout_s = request_timeout_s
         self._on_data = on_data
+        self.beginnings = Beginnings(cache, refresher)
+        # Told of a partition that begins at its end, with that offset.
+        self.on_begun_at_end: Callable[[TopicPartition, int], None] = lambda place, offset: None
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.states: dict[TopicPartition, PartitionState] = {}
@@ -81,6 +86,8 @@ class Fetcher:
     # --- the user's thread, which holds the lock ------------------------------------------------
     def assign(self, places: list[TopicPartition]) -> None:
         """Keeps the positions of those that stay."""
+        if not self.assigned_by_group:
+            self.beginnings.choose({*self.subscribed, *(place.topic for place in places)})
         before = self.states
         self.states = {place: before.get(place) or self._begin(place) for place in dict.fromkeys(places)}
         for place, state in before.items():
@@ -97,18 +104,26 @@ class Fetcher:
             self.begin(state)
         return state
 
+    @property
+    def begins_latest(self) -> bool:
+        return self._reset_policy == LATEST
+
     def begin(self, state: PartitionState) -> None:
-        """Where the reset policy says."""
+        """Where the reset policy says; with LATEST a partition that came later begins at its first record."""
         if self._reset_policy == "none":
             state.error = OffsetOutOfRangeError(
                 f"{state.place} has no position and auto_offset_reset is none: seek first"
             )
         else:
             state.move(None, self._reset_policy)
+            state.begins = True
 
     def subscribe(self, topics: tuple[str, ...]) -> None:
         """All partitions of the topics, those that come later included."""
         self.subscribed = topics
+        self.beginnings.choose(())  # what was subscribed to before begins anew
+        self.beginnings.choose(topics)
+        self._refresher.max_age_s = SUBSCRIBED_METADATA_MAX_AGE_S
         for topic in topics:
             self._refresher.want_topic(topic)
         self._seen_version = -1
@@ -154,6 +169,7 @@ class Fetcher:
             return next_s
 
     def _look_at_topics(self) -> None:
+        self.beginnings.look()  # BEFORE anything is assigned that this answer names
         if self.subscribed:
             self._assign_subscribed()
         for state in self.states.values():
@@ -202,6 +218,12 @@ class Fetcher:
                 self._refresher.want()
             return now_s + CONNECT_PATIENCE_S
         state.connecting_s = None
+        if state.begins and state.reset == LATEST:
+            if self.beginnings.awaits(topic):
+                self._refresher.want()
+                return now_s + CONNECT_PATIENCE_S
+            if self.beginnings.came_later(state.place, leader.topic_id):
+                state.reset = EARLIEST
         if not self._send(state, leader, most, now_s):
             state.retry_s = now_s + RETRY_BACKOFF_MIN_S
             return state.retry_s
@@ -265,6 +287,9 @@ class Fetcher:
                 hint = answer.leader_epoch if isinstance(answer, FetchResponse | ListOffsetsResponse) else -1
                 self._refused(state, leader, error_for(answer.error_code, answer.error_text), hint)
             elif isinstance(answer, ListOffsetsResponse):
+                if state.begins and state.reset == LATEST:
+                    self.on_begun_at_end(state.place, answer.offset)
+                state.begins = False
                 state.position = state.fetch_offset = answer.offset
                 state.reset = None
                 self._succeeded(state)

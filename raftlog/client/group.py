@@ -17,7 +17,7 @@ from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
 from raftlog.client.subscribed import Subscribed
 from raftlog.errors import ClosedError, InvalidRequestError, RaftlogError
-from raftlog.limits import GROUP_METADATA_MAX_AGE_S
+from raftlog.limits import SUBSCRIBED_METADATA_MAX_AGE_S
 from raftlog.protocol.groups import GroupResponse
 from raftlog.protocol.messages import ErrorResponse
 
@@ -41,7 +41,7 @@ class Group:
         self._fetcher = fetcher
         self._coordinator = Coordinator(calls, membership.group_id, self.change)
         self.membership = membership
-        self.subscribed = Subscribed(cache, refresher)
+        self.subscribed = Subscribed(cache, refresher, fetcher.beginnings)
         self.offsets = GroupOffsets(
             membership.group_id,
             self._coordinator,
@@ -58,7 +58,7 @@ class Group:
         self._seen_version = -1
         self._next_s = 0.0
         self.ended = False
-        refresher.max_age_s = GROUP_METADATA_MAX_AGE_S
+        refresher.max_age_s = SUBSCRIBED_METADATA_MAX_AGE_S
         fetcher.begins_committed = True
 
     @property

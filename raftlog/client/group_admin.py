@@ -115,7 +115,13 @@ class GroupAdmin(Asking):
             if name not in ids or not 0 <= partition < len(ids[name].partitions):
                 raise UnknownTopicOrPartitionError(f"there is no partition {name}-{partition}")
             committed.append(
-                g.CommittedOffset(topic=name, topic_id=ids[name].topic_id, partition=partition, offset=offset)
+                g.CommittedOffset(
+                    topic=name,
+                    topic_id=ids[name].topic_id,
+                    partition=partition,
+                    offset=offset,
+                    begun_partitions=len(ids[name].partitions),
+                )
             )
 
         def find(correlation_id: int, _topic_id: bytes) -> Request:

@@ -119,6 +119,10 @@ class GroupOffsets:
             commit.future.set_result(None)
         return commit.future
 
+    def commit_begun_at_end(self, place: TopicPartition, offset: int) -> None:
+        """At once, so that who follows a member that ends before its first commit begins here as well, not later."""
+        self.commit({place: OffsetAndMetadata(offset)}, self._now_s + self._timeout_s)
+
     @property
     def idle(self) -> bool:
         """No commit waits or is under way."""
@@ -145,6 +149,7 @@ class GroupOffsets:
             partition=place.partition,
             offset=found.offset,
             metadata=found.metadata,
+            begun_partitions=self._fetcher.beginnings.partitions(place.topic, topic_id),
         )
 
     def _send_commits(self) -> None:
@@ -234,8 +239,17 @@ class GroupOffsets:
         ]
         if states:
             self._asked.update(states)
-            future = self.fetch([state.place for state in states], now_s + self._timeout_s)
+            future = self.fetch(self._asked_for(states), now_s + self._timeout_s)
             future.add_done_callback(partial(self._where_to_begin, states))
+
+    def _asked_for(self, states: list[PartitionState]) -> list[TopicPartition]:
+        """These; with LATEST all of their topics: any committed offset says which partitions came later."""
+        places = dict.fromkeys(state.place for state in states)
+        if self._fetcher.begins_latest:
+            for topic in {place.topic for place in places}:
+                known = self._cache.topics.get(topic)
+                places |= dict.fromkeys(TopicPartition(topic, number) for number in (known.partitions if known else ()))
+        return list(places)
 
     def _where_to_begin(self, states: list[PartitionState], future: Future[Any]) -> None:
         with self._fetcher.lock:
@@ -248,8 +262,21 @@ class GroupOffsets:
                     if state.unplaced and not error.retriable:
                         self._fetcher.fail(state, error)
                 return
+            self._learn_beginnings(found.values())
             self._found |= {state: found.get(state.place) for state in states}
             self._place_found()
+
+    def _learn_beginnings(self, found: Iterable[CommittedOffset]) -> None:
+        """Members that began at the same time may have seen different numbers: the lowest makes nothing be missed."""
+        begun: dict[tuple[str, bytes], int] = {}
+        for each in found:
+            if each.begun_partitions >= 0:
+                known = begun.get((each.topic, each.topic_id), each.begun_partitions)
+                begun[each.topic, each.topic_id] = min(known, each.begun_partitions)
+        for (name, topic_id), partitions in begun.items():
+            topic = self._cache.topics.get(name)
+            if topic is None or topic.topic_id == topic_id:
+                self._fetcher.beginnings.learn(name, topic_id, partitions)
 
     def _place_found(self) -> None:
         for state, committed in list(self._found.items()):

@@ -61,6 +61,8 @@ class GroupOptions(NamedTuple):
             membership,
             request_timeout_s=self.request_timeout_s,
         )
+        if self.enable_auto_commit:
+            fetcher.on_begun_at_end = group.offsets.commit_begun_at_end
         interval_s = self.auto_commit_interval_ms / 1000 if self.enable_auto_commit else None
         reader = GroupReader(
             engine, fetcher, group, auto_commit_interval_s=interval_s, timeout_s=self.request_timeout_s

@@ -71,9 +71,10 @@ class GroupReader:
             self._commit_before_giving_up()
         with self._fetcher.lock:
             self._group.subscribed.choose(topics, pattern)
+            self._fetcher.assigned_by_group = True
             if not self._subscribes:
                 self._fetcher.assign([])
-            self._subscribes = self._fetcher.assigned_by_group = True
+            self._subscribes = True
             self._callbacks = (on_assigned, on_revoked, on_lost)
             if pattern is None:
                 self._member.subscribe(topics)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from raftlog.client import given
+from raftlog.client.beginnings import Beginnings
 from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
 from raftlog.limits import TOPIC_UNKNOWN_S
@@ -20,8 +21,9 @@ from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
 class Subscribed:
     """By names, or by a pattern that a whole name has to match; internal topics match none."""
 
-    def __init__(self, cache: MetadataCache, refresher: Refresher) -> None:
+    def __init__(self, cache: MetadataCache, refresher: Refresher, beginnings: Beginnings) -> None:
         self._cache = cache
+        self._beginnings = beginnings
         self._refresher = refresher
         self._names: tuple[str, ...] = ()
         self._pattern: re.Pattern[str] | None = None
@@ -36,6 +38,9 @@ class Subscribed:
         self._names = tuple(names)
         if pattern is not None:
             self._refresher.want_all()
+            self._beginnings.choose_all()
+        else:
+            self._beginnings.choose(self._names)
         for name in self._names:
             self._refresher.want_topic(name)
 

@@ -81,6 +81,7 @@ class Offsets:
                 offset=value.offset,
                 leader_epoch=value.leader_epoch,
                 metadata=value.metadata,
+                begun_partitions=value.begun_partitions,
             )
             for key, value in found
         ]
@@ -110,6 +111,7 @@ def _record(group_id: str, committed: g.CommittedOffset, now_ms: int) -> Record:
         leader_epoch=committed.leader_epoch,
         metadata=committed.metadata,
         committed_ms=now_ms,
+        begun_partitions=committed.begun_partitions,
     )
     return encode(OffsetKey(group_id, committed.topic, committed.partition)), encode(value)
 
@@ -132,5 +134,6 @@ def _is_sane(committed: g.CommittedOffset) -> bool:
         and 0 <= committed.partition < 2**31
         and 0 <= committed.offset < 2**63
         and -1 <= committed.leader_epoch < 2**31
+        and -1 <= committed.begun_partitions < 2**31
         and len(committed.metadata) <= limits.OFFSET_METADATA_CHARS_MAX
     )

@@ -3,7 +3,7 @@
 The log is compacted: the newest value of each key is the truth, and no value means that it is gone. So the key of a
 fact is the same bytes each time. Keys are msgpack arrays that name their kind; values begin with their version:
 
-    ["O", group_id, topic, partition]    [1, topic_id, offset, leader_epoch, metadata, committed_ms]
+    ["O", group_id, topic, partition]    [1, topic_id, offset, leader_epoch, metadata, committed_ms, begun_partitions]
     ["G", group_id]                      [1, generation, protocol_type, protocol_name, leader, members, written_ms]
 
 All records of one request travel in one batch, hence in one Raft entry: they are committed together or not at all.
@@ -35,6 +35,7 @@ class OffsetValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     leader_epoch: int
     metadata: str
     committed_ms: int
+    begun_partitions: int = -1  # absent in what older versions have written
 
 
 class MemberValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):

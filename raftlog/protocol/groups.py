@@ -122,7 +122,10 @@ class LeaveGroupResponse(_Response, tag="LeaveGroupR", kw_only=True):
 
 # --- committed offsets -----------------------------------------------------------------------
 class CommittedOffset(msgspec.Struct, array_like=True, kw_only=True):
-    """`offset` is the next one to read. `topic_id`: a topic made anew under the name has another, and no offset yet."""
+    """`offset` is the next one to read. `topic_id`: a topic made anew under the name has another, and no offset yet.
+
+    `begun_partitions`: how many the topic had when the group began to read it; the others came later. -1: not known.
+    """
 
     topic: str
     topic_id: bytes
@@ -130,6 +133,7 @@ class CommittedOffset(msgspec.Struct, array_like=True, kw_only=True):
     offset: int
     leader_epoch: int = -1
     metadata: str = ""
+    begun_partitions: int = -1
 
 
 class OffsetCommitRequest(_GroupRequest, tag="OffsetCommit", kw_only=True):

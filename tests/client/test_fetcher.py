@@ -350,3 +350,85 @@ def test_a_paused_partition_is_not_fetched() -> None:
     assert consuming.asked() == []
     consuming.state().paused = False
     assert len(consuming.asked()) == 1
+
+
+def begins_at(sent: Sequence[Sent]) -> dict[int, int]:
+    return {
+        each.request.partition: each.request.timestamp_ms
+        for each in sent
+        if isinstance(each.request, ListOffsetsRequest)
+    }
+
+
+def test_with_latest_a_partition_that_comes_later_begins_at_its_first_record() -> None:
+    consuming = Consuming([], reset_policy="latest")
+    with consuming.fetcher.lock:
+        consuming.fetcher.subscribe(("t",))
+    assert set(begins_at(consuming.asked()).values()) == {LATEST_TIMESTAMP}
+    consuming.know(partitions=5)
+    assert begins_at(consuming.asked()) == {3: EARLIEST_TIMESTAMP, 4: EARLIEST_TIMESTAMP}
+
+
+def test_with_latest_a_topic_that_comes_later_begins_at_its_first_record() -> None:
+    consuming = Consuming([], reset_policy="latest")
+    consuming.know_nothing()
+    with consuming.fetcher.lock:
+        consuming.fetcher.subscribe(("t",))
+    assert consuming.asked() == []
+    consuming.know(partitions=1)
+    assert begins_at(consuming.asked()) == {0: EARLIEST_TIMESTAMP}
+
+
+def test_with_latest_a_partition_that_is_assigned_before_it_is_there_begins_at_its_first_record() -> None:
+    consuming = Consuming([], reset_policy="latest")
+    consuming.know_nothing()
+    consuming.fetcher.assign([T0, T1])
+    consuming.know(partitions=1)
+    assert begins_at(consuming.asked()) == {0: EARLIEST_TIMESTAMP}
+    consuming.state(T1).error = None  # raised by a poll, which the user tries again
+    consuming.know(partitions=2)
+    assert begins_at(consuming.asked(1.0)) == {1: EARLIEST_TIMESTAMP}
+
+
+def test_who_subscribes_again_begins_anew() -> None:
+    consuming = Consuming([], reset_policy="latest")
+    with consuming.fetcher.lock:
+        consuming.fetcher.subscribe(("t",))
+        consuming.know(partitions=4)
+        consuming.fetcher.assign([])
+        consuming.fetcher.subscribe(("t",))
+    assert begins_at(consuming.asked()) == dict.fromkeys(range(4), LATEST_TIMESTAMP)
+
+
+def test_a_seek_to_the_end_of_a_new_partition_is_one() -> None:
+    consuming = Consuming([], reset_policy="latest")
+    consuming.know_nothing()
+    consuming.fetcher.assign([T1])
+    consuming.know(partitions=2)
+    consuming.state(T1).move(None, "latest")
+    assert begins_at(consuming.asked()) == {1: LATEST_TIMESTAMP}
+
+
+def test_a_position_that_is_out_of_range_goes_to_the_end_also_in_a_partition_that_came_later() -> None:
+    consuming = Consuming([], reset_policy="latest")
+    with consuming.fetcher.lock:
+        consuming.fetcher.subscribe(("t",))
+    consuming.wire.take()
+    consuming.know(partitions=4)
+    (sent,) = [each for each in consuming.asked() if each.request.partition == 3]  # type: ignore[union-attr]
+    consuming.answer_offsets(sent, 0)
+    (sent,) = [each for each in consuming.asked() if each.request.partition == 3]  # type: ignore[union-attr]
+    consuming.answer_fetch(sent, code=ErrorCode.OFFSET_OUT_OF_RANGE)
+    assert begins_at(consuming.asked(1.0))[3] == LATEST_TIMESTAMP
+
+
+def test_what_begins_at_its_end_is_told_once() -> None:
+    told: list[tuple[TopicPartition, int]] = []
+    consuming = Consuming(reset_policy="latest")
+    consuming.fetcher.on_begun_at_end = lambda place, offset: told.append((place, offset))
+    (sent,) = consuming.asked()
+    consuming.answer_offsets(sent, 7)
+    consuming.state().move(None, "latest")
+    (sent,) = consuming.asked()
+    consuming.answer_offsets(sent, 9)
+    assert told == [(T0, 7)]

@@ -16,8 +16,8 @@ from raftlog.errors import CommitFailedError, ErrorCode, InvalidGroupIdError, Re
 from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import MetadataResponse, TopicMetadata
-from raftlog.types import OFFSETS_TOPIC, Endpoint, TopicPartition
+from raftlog.protocol.messages import ListOffsetsRequest, MetadataResponse, TopicMetadata
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -318,3 +318,75 @@ def test_a_coordinator_that_moved_is_followed() -> None:
     assert sent.endpoint == WORKER_A
     cluster.answer(sent, g.OffsetCommitResponse)
     assert future.result(0) is None
+
+
+def begin_latest(found: list[g.CommittedOffset], *, partitions: int = 2) -> tuple[Committing, list[Sent]]:
+    """T0 and T1 are assigned by the group, whose member subscribed when there were `partitions`."""
+    cluster = Committing("latest")
+    cluster.know_nothing()
+    cluster.know(partitions=partitions)
+    cluster.fetcher.assigned_by_group = True
+    with cluster.fetcher.lock:
+        cluster.fetcher.beginnings.choose(["t"])
+        cluster.know(partitions=2)
+        cluster.fetcher.assign([T0, T1])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.fetcher.step(cluster.now_s)
+    return cluster, cluster.wire.take(ListOffsetsRequest)
+
+
+def committed(partition: int, begun_partitions: int, topic_id: bytes = TOPIC_ID) -> g.CommittedOffset:
+    return g.CommittedOffset(
+        topic="t", topic_id=topic_id, partition=partition, offset=42, begun_partitions=begun_partitions
+    )
+
+
+def timestamps(asked: list[Sent]) -> list[int]:
+    return [each.request.timestamp_ms for each in asked if isinstance(each.request, ListOffsetsRequest)]
+
+
+def test_with_latest_a_partition_that_came_after_the_group_began_is_read_from_its_first_record() -> None:
+    """Also by a member that subscribed when the partition was there already."""
+    cluster, asked = begin_latest([committed(0, begun_partitions=1)])
+    assert timestamps(asked) == [EARLIEST_TIMESTAMP]
+    cluster.commit(5, place=T1)
+    _, request = cluster.sent_commit()
+    assert [each.begun_partitions for each in request.offsets] == [1], "who comes next has to know it as well"
+
+
+def test_with_latest_a_partition_that_the_group_began_with_is_read_from_its_end() -> None:
+    assert timestamps(begin_latest([committed(0, begun_partitions=2)])[1]) == [LATEST_TIMESTAMP]
+    assert timestamps(begin_latest([committed(0, begun_partitions=-1)])[1]) == [LATEST_TIMESTAMP], "of an older version"
+    anew = [committed(0, begun_partitions=1, topic_id=b"of an older one.")]
+    assert timestamps(begin_latest(anew)[1]) == [LATEST_TIMESTAMP] * 2
+
+
+def test_with_latest_a_partition_that_came_after_the_subscription_is_read_from_its_first_record() -> None:
+    assert sorted(timestamps(begin_latest([], partitions=1)[1])) == [EARLIEST_TIMESTAMP, LATEST_TIMESTAMP]
+
+
+def test_members_that_began_at_once_and_saw_different_numbers_leave_nothing_out() -> None:
+    cluster = Committing("latest")
+    cluster.know(partitions=3)
+    with cluster.fetcher.lock:
+        cluster.fetcher.assign([T1])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    assert sent.request.partitions == [("t", 1), ("t", 0), ("t", 2)]  # type: ignore[union-attr]
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=[committed(2, 3), committed(0, 1)])
+    cluster.fetcher.step(cluster.now_s)
+    assert timestamps(cluster.wire.take(ListOffsetsRequest)) == [EARLIEST_TIMESTAMP]
+
+
+def test_where_a_member_begins_at_the_end_is_committed_at_once() -> None:
+    """BEFORE any record is handed out: who comes after a crash goes on there, not at a later end."""
+    cluster, _ = begin_latest([])
+    cluster.fetcher.on_begun_at_end = cluster.offsets.commit_begun_at_end
+    cluster.fetcher.states[T0].position = 17  # handed out meanwhile, and not processed yet
+    with cluster.fetcher.lock:
+        cluster.fetcher.on_begun_at_end(T0, 12)
+    cluster.step()
+    _, request = cluster.sent_commit()
+    assert [(each.partition, each.offset) for each in request.offsets] == [(0, 12)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raftlog.client.beginnings import Beginnings
 from raftlog.client.subscribed import Subscribed
 from raftlog.limits import TOPIC_UNKNOWN_S
 from raftlog.protocol.messages import MetadataRequest, MetadataResponse, TopicMetadata
@@ -14,7 +15,7 @@ from tests.client.fake_wire import NODE, WORKER_A, Cluster, metadata
 class Knowing(Cluster):
     def __init__(self) -> None:
         super().__init__(topics=frozenset())
-        self.subscribed = Subscribed(self.cache, self.refresher)
+        self.subscribed = Subscribed(self.cache, self.refresher, Beginnings(self.cache, self.refresher))
 
     def counts(self, *topics: str) -> dict[str, int] | None:
         return self.subscribed.counts(topics, self.now_s)

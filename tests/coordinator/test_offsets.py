@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from raftlog import limits
-from raftlog.coordinator.records import GroupKey, OffsetKey, decode_key, encode
+from raftlog.coordinator.records import GroupKey, OffsetKey, decode_key, decode_offset, encode
 from raftlog.errors import CorruptLogError, ErrorCode
 from raftlog.protocol import groups as g
 from tests.coordinator.driver import TOPIC_ID, Client, Driver, describe, fetched, form
@@ -40,6 +41,18 @@ def test_a_fetch_names_what_was_committed_with_its_topic_id_and_leaves_out_the_r
     assert (committed.topic, committed.partition, committed.offset) == ("orders", 0, 5)
     assert (committed.topic_id, committed.leader_epoch, committed.metadata) == (b"an older topic's", 3, "host 1")
     assert driver.ask(g.OffsetFetchRequest, group_id="others").offsets == []
+
+
+def test_how_many_partitions_the_group_began_with_is_kept(driver: Driver) -> None:
+    _outside(driver, 5, begun_partitions=3)
+    driver.commit()
+    (committed,) = driver.ask(g.OffsetFetchRequest, group_id="readers").offsets
+    assert committed.begun_partitions == 3
+
+
+def test_a_committed_offset_of_an_older_version_does_not_say_how_many_partitions_there_were() -> None:
+    value = decode_offset(msgspec.msgpack.encode([1, TOPIC_ID, 5, -1, "", 1000]))
+    assert (value.offset, value.begun_partitions) == (5, -1)
 
 
 def test_all_offsets_of_a_commit_are_in_one_batch(driver: Driver) -> None:
@@ -95,7 +108,7 @@ def test_a_commit_is_a_sign_of_life(driver: Driver) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"offset": -1}, {"partition": -1}, {"topic": ""}, {"topic": "x" * 300}, {"topic": "a/b"}, {"topic_id": b"short"}]
-    + [{"metadata": "x" * 5000}, {"leader_epoch": 2**40}, {"offset": 2**63}],
+    + [{"metadata": "x" * 5000}, {"leader_epoch": 2**40}, {"offset": 2**63}, {"begun_partitions": -2}],
 )
 def test_a_commit_out_of_bounds_is_refused_as_a_whole(driver: Driver, wrong: dict[str, object]) -> None:
     sent = _outside(driver, **{"offset": 1, **wrong})  # type: ignore[arg-type]
