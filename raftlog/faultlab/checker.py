@@ -13,11 +13,14 @@ place among the offsets that are known of its partition, so that gaps do not cou
 | poll-skip, nonmonotonic-poll | from the last record of a poll to the first of the next one: more, or less, than 1 |
 | int-poll-skip, int-nonmonotonic-poll | the same between neighbours inside one poll |
 | group-missed | acknowledged, and handed to no member of the group, though the group committed all to the end |
+| commit-undone | a committed offset is told that is below one that was committed before |
+| group-repeat | a member that takes a partition over begins below what was committed before |
+| group-skip | a member that takes a partition over begins behind a record that no member was handed |
 | not-whole | long after all was healed, a partition has no leader, or a replica is not whole |
 | nonmonotonic-send, int-nonmonotonic-send | a later record of a process has an index at or below an earlier one's |
 
-Groups are judged in groups.py. Without the final polls, or with hardly anything acknowledged or polled, there is no
-verdict.
+Groups are judged in groups.py, and what they commit in commits.py. Without the final polls, or with hardly anything
+acknowledged or polled, there is no verdict.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import Any
 
 import msgspec
 
+from raftlog.faultlab.commits import check_commits
 from raftlog.faultlab.groups import check_groups
 from raftlog.faultlab.history import LAB, Operation
 from raftlog.faultlab.operations import NEVER_NS, Attempt, is_acked, pair
@@ -106,7 +110,8 @@ class Checker:
             if operation.process == LAB and operation.function == "whole":
                 for problem in operation.value.split("; "):
                     self._note("not-whole", problem)
-        for anomaly, proof in check_groups(self._attempts):
+        against = itertools.chain(check_groups(self._attempts), check_commits(self._attempts, self._index_of))
+        for anomaly, proof in against:
             self._note(anomaly, proof)
         acked = sum(len(known.acked) for known in self._partitions.values())
         return Judgement(
@@ -131,6 +136,9 @@ class Checker:
         if known is None:
             known = self._partitions[number] = _Partition()
         return known
+
+    def _index_of(self, number: int, offset: int) -> int:
+        return self._partitions[number].index[offset]
 
     # --- building log[partition][offset] -------------------------------------------------------
     def _stands(self, known: _Partition, number: int, offset: int, value: Value, who: Attempt) -> None:

@@ -3,8 +3,9 @@
     python -m raftlog.faultlab.clients ROLE --process 3 --history FILE --bootstrap … --topic … [--group …] --seed 7
 
 producer   sends batches of unique values, acks=all and idempotent, one batch after the other
-reader     polls its partitions, assigned by itself; now and then it goes back
-member     polls as a member of a group, and commits
+reader     polls its partitions, assigned by itself; now and then it goes back, or is started again
+member     polls as a member of a group, and commits; now and then it leaves and joins anew
+watcher    asks again and again, as a tool does, what the group has committed
 final      reads all partitions from the beginning to their end, once, and ends
 
 All but the last end when their stdin does.
@@ -19,20 +20,24 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from raftlog.client import Consumer, Producer
+from raftlog.client import Admin, Consumer, Producer
 from raftlog.client.fetched import ConsumerRecord
 from raftlog.client.pending import RecordFuture
 from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError
 from raftlog.faultlab.history import Recorder
 from raftlog.types import TopicPartition
 
+_T = TypeVar("_T")
 _VALUES_PER_PROCESS = 100_000_000
 _BATCH_RECORDS_MAX = 20
 _PAD = b" " + b"." * 80
 _POLL_MS = 300
+_WATCH_S = 0.2
 _GO_BACK = 0.01  # of the polls
+_START_AGAIN = 0.02  # of the polls
+_LEAVE = 0.01  # of the polls of a member
 _FINAL_S = 120.0
 _COMMIT = 0.5  # of the polls that returned something
 SESSION_S = 6
@@ -49,17 +54,18 @@ class Client:
     def goes_on(self, wait_s: float = 0.0) -> bool:
         return not select.select([sys.stdin], [], [], wait_s)[0]
 
-    def consumer(self, *topics: str, **settings: Any) -> Consumer:
+    def consumer(self, *topics: str, auto_offset_reset: str = "earliest", **settings: Any) -> Consumer:
+        settings |= {"auto_offset_reset": auto_offset_reset, "client_id": f"lab-{self.options.process}"}
+        return self._opened(lambda: Consumer(*topics, bootstrap_servers=self.options.bootstrap, **settings))
+
+    def admin(self) -> Admin:
+        return self._opened(lambda: Admin(self.options.bootstrap, client_id=f"lab-{self.options.process}"))
+
+    def _opened(self, make: Callable[[], _T]) -> _T:
         """Tries until some node answers: the lab may have cut all of them off."""
         while True:
             try:
-                return Consumer(
-                    *topics,
-                    bootstrap_servers=self.options.bootstrap,
-                    auto_offset_reset="earliest",
-                    client_id=f"lab-{self.options.process}",
-                    **settings,
-                )
+                return make()
             except NoBrokersAvailableError:
                 if not self.goes_on(0.5):
                     raise
@@ -112,17 +118,30 @@ def _send(producer: Producer, topic: str, batch: list[tuple[int, int]]) -> list[
 
 # --- consumers ---------------------------------------------------------------------------------
 def read(client: Client) -> None:
-    recorder, rng = client.recorder, client.rng
-    numbers = [place.partition for place in client.places]
-    with client.consumer() as consumer:
-        consumer.assign(client.places)
-        recorder.write("ok", "assign", numbers)
-        while client.goes_on():
-            if rng.random() < _GO_BACK:
-                place = rng.choice(client.places)
-                consumer.seek(place, rng.randrange(max(1, consumer.highwater(place) or 1)))
-                recorder.write("ok", "seek", [place.partition])
-            _poll(client, consumer)
+    """Now and then it is another consumer that goes on at the same positions, as a process that was started again."""
+    client.recorder.write("ok", "assign", [place.partition for place in client.places])
+    positions = dict.fromkeys(client.places, 0)
+    while client.goes_on():
+        # No position of theirs is ever out of range: a reset to either end would show as records repeated or skipped.
+        with client.consumer(auto_offset_reset=client.rng.choice(("earliest", "latest"))) as consumer:
+            consumer.assign(client.places)
+            for place, position in positions.items():
+                consumer.seek(place, position)
+            _read_on(client, consumer, positions)
+
+
+def _read_on(client: Client, consumer: Consumer, positions: dict[TopicPartition, int]) -> None:
+    rng = client.rng
+    while client.goes_on():
+        if rng.random() < _GO_BACK:
+            place = rng.choice(client.places)
+            positions[place] = rng.randrange(max(1, consumer.highwater(place) or 1))
+            consumer.seek(place, positions[place])
+            client.recorder.write("ok", "seek", [place.partition])
+        for number, position in _poll(client, consumer).items():
+            positions[client.places[number]] = position
+        if rng.random() < _START_AGAIN:
+            return
 
 
 def _generation(consumer: Consumer) -> int | None:
@@ -150,9 +169,7 @@ def _poll(client: Client, consumer: Consumer, *, member: bool = False) -> dict[i
 
 
 def be_member(client: Client) -> None:
-    """Commits by itself, so that each commit is an operation of its own."""
-    recorder, options = client.recorder, client.options
-
+    """Commits by itself, so that each commit is an operation of its own. Now and then it leaves and joins anew."""
     due: dict[int, int] = {}  # what was handed out and is not committed
 
     def note(function: str) -> Callable[[list[TopicPartition]], None]:
@@ -161,28 +178,50 @@ def be_member(client: Client) -> None:
             for number in numbers:
                 due.pop(number, None)
             # Claims are told apart by their times: a generation says nothing of when it was heard of.
-            recorder.write("info", function, [time.monotonic_ns(), numbers])
+            client.recorder.write("info", function, [time.monotonic_ns(), numbers])
 
         return tell
 
-    with client.consumer(
-        group_id=options.group, enable_auto_commit=False, session_timeout_ms=SESSION_S * 1000
-    ) as consumer:
-        consumer.subscribe(
-            [options.topic], on_assigned=note("assigned"), on_revoked=note("revoked"), on_lost=note("lost")
-        )
-        while client.goes_on():
-            positions = _poll(client, consumer, member=True)
-            due.update(positions)
-            if due and (not positions or client.rng.random() < _COMMIT):
-                recorder.write("invoke", "commit", list(due.items()), _generation(consumer))
-                try:
-                    consumer.commit({TopicPartition(options.topic, number): end for number, end in due.items()})
-                except RaftlogError as error:
-                    recorder.write("info" if error.outcome_unknown else "fail", "commit")
-                else:
-                    recorder.write("ok", "commit")
-                    due.clear()
+    options = client.options
+    while client.goes_on():
+        with client.consumer(
+            group_id=options.group, enable_auto_commit=False, session_timeout_ms=SESSION_S * 1000
+        ) as consumer:
+            consumer.subscribe(
+                [options.topic], on_assigned=note("assigned"), on_revoked=note("revoked"), on_lost=note("lost")
+            )
+            _share_on(client, consumer, due)
+
+
+def _share_on(client: Client, consumer: Consumer, due: dict[int, int]) -> None:
+    recorder, topic = client.recorder, client.options.topic
+    while client.goes_on():
+        positions = _poll(client, consumer, member=True)
+        due.update(positions)
+        if due and (not positions or client.rng.random() < _COMMIT):
+            recorder.write("invoke", "commit", list(due.items()), _generation(consumer))
+            try:
+                consumer.commit({TopicPartition(topic, number): end for number, end in due.items()})
+            except RaftlogError as error:
+                recorder.write("info" if error.outcome_unknown else "fail", "commit")
+            else:
+                recorder.write("ok", "commit")
+                due.clear()
+        if client.rng.random() < _LEAVE:
+            return
+
+
+def watch(client: Client) -> None:
+    recorder = client.recorder
+    with client.admin() as admin:
+        while client.goes_on(_WATCH_S):
+            recorder.write("invoke", "committed")
+            try:
+                told = admin.group_offsets(client.options.group)
+            except RaftlogError as error:
+                recorder.write("fail", "committed", f"{type(error).__name__}: {error}")
+            else:
+                recorder.write("ok", "committed", [[place.partition, offset] for place, offset in told.items()])
 
 
 def read_all(client: Client) -> None:
@@ -210,7 +249,7 @@ def read_all(client: Client) -> None:
         recorder.write("ok", "final", [[place.partition, end] for place, end in ends.items()])
 
 
-ROLES = {"producer": produce, "reader": read, "member": be_member, "final": read_all}
+ROLES = {"producer": produce, "reader": read, "member": be_member, "watcher": watch, "final": read_all}
 
 
 def main(arguments: list[str]) -> None:

@@ -86,14 +86,39 @@ def start() -> None:
 
 def kill_worker(seed: int) -> str:
     """SIGKILL to one process of the node that is not its supervisor; which. One that has just started is awaited."""
+    return _signal_worker(seed, signal.SIGKILL)
+
+
+def hang_worker(seed: int) -> str:
+    """SIGSTOP to one process of the node that is not its supervisor, until `wake`; which was stopped."""
+    return _signal_worker(seed, signal.SIGSTOP)
+
+
+def hang_supervisor() -> None:
+    """SIGSTOP to the supervisor alone, until `wake`."""
+    if supervisor := _supervisor():
+        os.kill(supervisor, signal.SIGSTOP)
+
+
+def wake() -> None:
+    """Whatever hangs goes on."""
+    run("systemctl", "kill", "--signal=CONT", _SERVICE, check=False)
+
+
+def _supervisor() -> int:
+    """0 while the node does not run."""
+    return int(run("systemctl", "show", "--property=MainPID", "--value", _SERVICE))
+
+
+def _signal_worker(seed: int, number: int) -> str:
     rng = random.Random(seed)
     deadline_s = time.monotonic() + _WORKERS_S
-    supervisor = int(run("systemctl", "show", "--property=MainPID", "--value", _SERVICE))
+    supervisor = _supervisor()
     while time.monotonic() < deadline_s:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if workers := [pid for pid in map(int, _PROCESSES.read_text().split()) if pid != supervisor]:
                 victim = rng.choice(workers)
-                os.kill(victim, signal.SIGKILL)
+                os.kill(victim, number)
                 return f"process {victim}"
         time.sleep(0.1)
     raise RaftlogError("the node has no workers")
@@ -202,6 +227,9 @@ VERBS: dict[str, Callable[..., Any]] = {
         stop,
         start,
         kill_worker,
+        hang_worker,
+        hang_supervisor,
+        wake,
         begin_anew,
         forget_options,
         disk_full,

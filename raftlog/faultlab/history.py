@@ -13,6 +13,7 @@ the machine on which all clients run.
 | poll | null | [[partition, [[offset, value], …]], …] |
 | assign, seek | [partition, …] | the same: what follows starts anew there |
 | commit | [[partition, offset], …] | the same |
+| committed | null | [[partition, offset], …]: what a tool was told that the group has committed |
 | assigned, revoked, lost | | [time_ns, [partition, …]]: info, of a group's member: what it claims since when |
 | final | null | [[partition, end offset], …]: all of it was read from the beginning |
 

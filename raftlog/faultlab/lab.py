@@ -39,6 +39,7 @@ class Workload:
 
     def __init__(self, producers: int = 3, readers: int = 2, members: int = 0) -> None:
         self.roles = ["producer"] * producers + ["reader"] * readers + ["member"] * members
+        self.roles += ["watcher"] * bool(members)
 
 
 class Lab:
@@ -254,6 +255,10 @@ class Lab:
                     self._take_down(node_id, place.kill)
                 case "pause":
                     self._take_down(node_id, place.pause)
+                case "hang-worker":
+                    detail = place.hang_worker(node_id, rng)
+                case "hang-supervisor":
+                    place.hang_supervisor(node_id)
                 case "stop":
                     self._take_down(node_id, place.stop)
                 case "kill-member":
@@ -316,7 +321,7 @@ class Lab:
             paused.send_signal(signal.SIGCONT)
         for node_id in planned.nodes:
             match planned.fault.name:
-                case "pause":
+                case "pause" | "hang-worker" | "hang-supervisor":
                     place.resume(node_id)
                 case "clock-jump" | "clock-drift":
                     place.clock(node_id, 0.0, 1.0)

@@ -182,6 +182,7 @@ class Machines:
 
 
 def _heal_inside(machine: Machine) -> None:
+    machine.ask("wake")
     machine.ask("network", {})
     machine.set_clock()
     machine.ask("disk_full", False)

@@ -86,6 +86,14 @@ class Place(ABC):
     def resume(self, node_id: int) -> None: ...
 
     @abstractmethod
+    def hang_worker(self, node_id: int, rng: random.Random) -> str:
+        """SIGSTOP to one process of the node that is not its supervisor, until `resume`; which was stopped."""
+
+    @abstractmethod
+    def hang_supervisor(self, node_id: int) -> None:
+        """SIGSTOP to the node's supervisor alone, until `resume`. Its workers go on."""
+
+    @abstractmethod
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
         """One process of the node that is not its supervisor; what was killed. One that has just started is awaited."""
 
@@ -182,13 +190,26 @@ class HostPlace(Place):
         self.cluster.resume(node_id)
 
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
-        deadline_s = time.monotonic() + _WORKERS_S
-        while not (workers := self.cluster.workers(node_id)) and time.monotonic() < deadline_s:
-            time.sleep(0.05)
-        victim = rng.choice(workers)
+        victim = self._some_worker(node_id, rng)
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
         return f"process {victim.pid}"
+
+    def hang_worker(self, node_id: int, rng: random.Random) -> str:
+        victim = self._some_worker(node_id, rng)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.suspend()
+        return f"process {victim.pid}"
+
+    def hang_supervisor(self, node_id: int) -> None:
+        if self.is_up(node_id):
+            psutil.Process(self.cluster.pids[node_id]).suspend()
+
+    def _some_worker(self, node_id: int, rng: random.Random) -> psutil.Process:
+        deadline_s = time.monotonic() + _WORKERS_S
+        while not (workers := self.cluster.workers(node_id)) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        return rng.choice(workers)
 
     # --- disks -----------------------------------------------------------------------------------
     def data(self, node_id: int) -> Path:

@@ -16,13 +16,21 @@ from raftlog.faultlab.shape import Shape
 
 
 class Fault(NamedTuple):
-    """`needs`: what the place has to be able to do. `kind`: network, clock, process, disk or client."""
+    """`needs`: what the place has to be able to do. `kind`: network, clock, process, disk or client.
+
+    `hold_s`: the shortest and the longest time that it lasts.
+    """
 
     name: str
     kind: str
     needs: str = ""
     damages: bool = False
     one: bool = True  # hits one node; else as many as the plan says
+    hold_s: tuple[float, float] = (2.0, 7.0)
+
+
+# From what is hardly noticed to several election time-outs: a disk that stalls, a machine that swaps, a VM that moves.
+_HANG_S = (0.5, 8.0)
 
 
 class Planned(NamedTuple):
@@ -38,10 +46,12 @@ FAULTS = {
     for fault in (
         Fault("kill-worker", "process"),
         Fault("kill-node", "process"),
-        Fault("pause", "process"),
+        Fault("pause", "process", hold_s=_HANG_S),
+        Fault("hang-worker", "process", hold_s=_HANG_S),
+        Fault("hang-supervisor", "process", hold_s=_HANG_S),
         Fault("stop", "process"),
         Fault("kill-member", "client", "members"),
-        Fault("pause-member", "client", "members"),
+        Fault("pause-member", "client", "members", hold_s=(SESSION_S + 2.0, SESSION_S + 7.0)),
         Fault("rolling-restart", "process", one=False),
         Fault("isolate", "network", "network"),
         Fault("halves", "network", "network", one=False),
@@ -60,7 +70,6 @@ FAULTS = {
         Fault("truncated-file", "disk", damages=True),
     )
 }
-_HOLD_S = (2.0, 7.0)
 _QUIET = 0.25
 _OVER = 0.35  # of the faults of processes and disks have one of the network or clock over them
 _LAST_S = 5.0  # without a new fault
@@ -83,7 +92,7 @@ def draw(seed: int, seconds: float, nodes: Sequence[int], faults: Sequence[Fault
         if not bag:
             bag = rng.sample(faults, len(faults))
         fault = bag.pop()
-        hold_s = rng.uniform(*_HOLD_S) + (SESSION_S if fault.name == "pause-member" else 0)
+        hold_s = rng.uniform(*fault.hold_s)
         if at_s + hold_s > seconds - _LAST_S:
             break
         plan.append(Planned(at_s, hold_s, fault, _targets(fault, nodes, rng), when_whole=fault.damages))

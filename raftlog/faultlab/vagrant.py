@@ -110,7 +110,9 @@ class VagrantPlace(Place):
 
     def resume(self, node_id: int) -> None:
         machine = self._by_node[node_id]
-        if node_id in self._away and machine.state() != OFF:
+        if node_id not in self._away:
+            machine.ask("wake")
+        elif machine.state() != OFF:
             machine.resume()
             self._is_back(machine)
 
@@ -119,6 +121,12 @@ class VagrantPlace(Place):
         self.network(self._shapes)
         if machine.node_id in self._clocks:
             machine.set_clock(*self._clocks[machine.node_id])
+
+    def hang_worker(self, node_id: int, rng: random.Random) -> str:
+        return str(self._by_node[node_id].ask("hang_worker", rng.getrandbits(_SEED_BITS)))
+
+    def hang_supervisor(self, node_id: int) -> None:
+        self._by_node[node_id].ask("hang_supervisor")
 
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
         return str(self._by_node[node_id].ask("kill_worker", rng.getrandbits(_SEED_BITS)))

@@ -44,6 +44,11 @@ class History:
         self.add(process, "invoke", "commit", [[partition, offset]], generation)
         return self.add(process, kind, "commit")
 
+    def committed(self, process: int, **offsets: int) -> History:
+        """`p0=2`: a tool is told that offset 2 of partition 0 is committed."""
+        told = [[int(name.removeprefix("p")), offset] for name, offset in offsets.items()]
+        return self.add(process, "invoke", "committed").add(process, "ok", "committed", told)
+
     def final(self) -> History:
         return self.add(9, "invoke", "final").add(9, "ok", "final", [[0, 0]])
 
@@ -53,6 +58,11 @@ class History:
 
 def three() -> History:
     return History().send(1, ("a", 0), ("b", 1), ("c", 2))
+
+
+def shared() -> History:
+    """A member was handed all three records and has committed two of them."""
+    return three().assigned(2, 1, 0).poll(2, (0, "a"), (1, "b"), (2, "c")).commit(2, 0, 2)
 
 
 HAVE = {
@@ -71,6 +81,9 @@ HAVE = {
     "not-whole": three().add(LAB, "fail", "whole", "lab-0: no leader; lab-1: no leader"),
     "two-owners": three().assigned(2, 1, 0).poll(2, (0, "a")).assigned(3, 2, 0).poll(3, (1, "b")).poll(2, (1, "b")),
     "stale-commit": three().assigned(2, 1, 0).poll(2, (0, "a")).assigned(3, 2, 0).poll(3, (1, "b")).commit(2, 0, 1),
+    "commit-undone": shared().committed(5),
+    "group-repeat": shared().revoked(2, 1, 0).assigned(3, 30_000_000, 0).poll(3, (1, "b"), (2, "c")),
+    "group-skip": three().assigned(2, 1, 0).poll(2, (0, "a")).revoked(2, 1, 0).assigned(3, 2, 0).poll(3, (2, "c")),
 }
 HAVE_NOT = {
     "inconsistent-offsets": three().poll(2, (0, "a"), (1, "b"), (2, "c")),
@@ -112,7 +125,29 @@ HAVE_NOT = {
         .commit(2, 0, 1, kind="fail")
         .commit(3, 0, 1)
     ),
+    # A commit that failed, or one that was under way when the question began, binds nobody.
+    "commit-undone": shared().commit(2, 0, 3, kind="fail").committed(5, p0=2).committed(5, p0=3),
+    "group-repeat": shared().revoked(2, 1, 0).assigned(3, 30_000_000, 0).poll(3, (2, "c")),
+    "group-skip": three()
+    .assigned(2, 1, 0)
+    .poll(2, (0, "a"))
+    .revoked(2, 1, 0)
+    .assigned(3, 2, 0)
+    .poll(3, (0, "a"), (1, "b")),
 }
+
+
+def test_committed_offsets_that_go_back_are_found_however_they_are_told() -> None:
+    """By an older number, or by none at all; and from one question to the next."""
+    for told in ({"p0": 1}, {}):
+        assert "commit-undone" in shared().committed(5, **told).judge().anomalies
+    assert "commit-undone" in three().committed(5, p0=2).committed(6, p0=1).judge().anomalies
+
+
+def test_a_commit_under_way_is_no_floor_yet() -> None:
+    """The question begins BEFORE the commit is acknowledged, so that its answer may be of either side."""
+    history = shared().add(5, "invoke", "committed").commit(2, 0, 3).add(5, "ok", "committed", [[0, 2]])
+    assert "commit-undone" not in history.judge().anomalies
 
 
 @pytest.mark.parametrize("anomaly", HAVE)

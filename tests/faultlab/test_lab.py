@@ -37,7 +37,17 @@ def left_behind() -> list[str]:
 
 
 def test_a_run_on_loopback_says_what_it_did_and_that_nothing_was_lost(tmp_path: Path) -> None:
-    run = ("run", "--seconds", 12, "--seed", 4, "--faults", "kill-node,kill-worker,pause,isolate", "--report", tmp_path)
+    run = (
+        "run",
+        "--seconds",
+        12,
+        "--seed",
+        4,
+        "--faults",
+        "kill-node,kill-worker,hang-worker,hang-supervisor,isolate",
+        "--report",
+        tmp_path,
+    )
     done = lab(*run, "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["valid"], found["anomalies"]) == (0, True, {}), done.stderr
