@@ -41,6 +41,10 @@ class Channel:
             raise RaftlogError(f"{self._name}: {answer['error']}")
         return answer["value"]
 
+    @property
+    def is_open(self) -> bool:
+        return self._process is not None
+
     def connect(self) -> None:
         """The first request does it; do it before one that would be old by the time that takes."""
         if self._process is None:

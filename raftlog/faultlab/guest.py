@@ -33,6 +33,7 @@ _DRIFT = "raftlog-drift"
 _PROCESSES = Path("/sys/fs/cgroup/system.slice") / _SERVICE / "cgroup.procs"
 _SETTINGS = Path("/etc/raftlog/node.ini")
 _OPTIONS = Path("/etc/raftlog/lab.env")
+_SHAPES = Path("/run/raftlog-network.json")  # what was asked for; gone with the VM's memory, as the shapes are
 _WORKERS_S = 30.0
 _STEP_S = 0.25  # of a clock that goes at another rate; each step wakes up whoever waits for a time of day
 _BANDS_MAX = 16  # of the prio qdisc: one for all that is not shaped, one for each node
@@ -49,17 +50,19 @@ def _settings() -> NodeSettings:
 
 
 def status() -> dict[str, Any]:
-    """The state of its service, and what of these faults is upon it."""
+    """The state of its service, and what of these faults is upon it.
+
+    `network`: the shape of what it sends, by address.
+    """
     faults = []
-    if "netem" in _tc("qdisc", "show"):
-        faults.append("network")
     if _state(f"{_DRIFT}.service") == "active":
         faults.append("clock-drift")
     if guest_disk.is_full():
         faults.append("disk-full")
     if guest_disk.is_failing():
         faults.append("disk-error")
-    return {"service": _state(_SERVICE), "faults": faults, "time_s": time.time()}
+    shapes = json.loads(_SHAPES.read_text()) if _SHAPES.exists() else {}
+    return {"service": _state(_SERVICE), "faults": faults, "network": shapes, "time_s": time.time()}
 
 
 def _state(unit: str) -> str:
@@ -172,6 +175,7 @@ def network(shapes: dict[str, list[Any]]) -> None:
     """
     found = json.loads(run("ip", "-json", "-4", "address", "show", "to", _settings().listen.host))
     device = next(entry["ifname"] for entry in found if entry.get("ifname"))
+    _SHAPES.write_text(json.dumps(shapes))  # BEFORE: what is half done is told too
     _tc("qdisc", "del", "dev", device, "root", check=False)
     if shapes:
         lines = tc_lines(device, {target: Shape(*values) for target, values in shapes.items()})

@@ -34,6 +34,8 @@ class Hypervisor(Protocol):
     def plug(self, machine: str, plugged: bool) -> None:
         """The cable of the nodes' own network. The connection of ssh is another one."""
 
+    def is_plugged(self, machine: str) -> bool: ...
+
 
 def _run(*command: str) -> str:
     try:
@@ -69,18 +71,27 @@ class Libvirt:
         self._virsh("start", machine)
 
     def plug(self, machine: str, plugged: bool) -> None:
-        # Vagrant's own network comes first, that of the Vagrantfile second.
-        address = self._virsh("domiflist", machine).splitlines()[1].split()[-1]
-        self._virsh("domif-setlink", machine, address, "up" if plugged else "down")
+        self._virsh("domif-setlink", machine, self._interface(machine), "up" if plugged else "down")
+
+    def is_plugged(self, machine: str) -> bool:
+        return not self._virsh("domif-getlink", machine, self._interface(machine)).strip().endswith("down")
+
+    def _interface(self, machine: str) -> str:
+        """Vagrant's own network comes first, that of the Vagrantfile second."""
+        return self._virsh("domiflist", machine).splitlines()[1].split()[-1]
 
 
 class VirtualBox:
     def _control(self, machine: str, *arguments: str) -> None:
         _run("VBoxManage", "controlvm", machine, *arguments)
 
-    def state(self, machine: str) -> str:
+    def _told(self, machine: str, name: str) -> str:
+        """Empty where nothing is said of it."""
         lines = _run("VBoxManage", "showvminfo", machine, "--machinereadable").splitlines()
-        said = next(line.partition("=")[2].strip('"') for line in lines if line.startswith("VMState="))
+        return next((line.partition("=")[2].strip('"') for line in lines if line.startswith(f"{name}=")), "")
+
+    def state(self, machine: str) -> str:
+        said = self._told(machine, "VMState")
         return said if said in (RUNNING, PAUSED) else OFF
 
     def is_emulated(self, machine: str) -> bool:
@@ -100,6 +111,9 @@ class VirtualBox:
 
     def plug(self, machine: str, plugged: bool) -> None:
         self._control(machine, "setlinkstate2", "on" if plugged else "off")
+
+    def is_plugged(self, machine: str) -> bool:
+        return self._told(machine, "cableconnected2") != "off"
 
 
 HYPERVISORS: dict[str, type[Hypervisor]] = {"libvirt": Libvirt, "virtualbox": VirtualBox}

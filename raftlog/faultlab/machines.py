@@ -49,9 +49,24 @@ class Machine:
         return self._hypervisor.is_emulated(self._identity)
 
     def ask(self, verb: str, *arguments: Any) -> Any:
+        """Raises RaftlogError: at once where the VM does not run, instead of when ssh gives it up."""
+        self._connect()
         return self.channel.ask(verb, *arguments)
 
+    def _connect(self) -> None:
+        if not self.channel.is_open:
+            self.require_running()
+            self.channel.connect()
+
+    def require_running(self) -> None:
+        """Raises RaftlogError, which says how it runs again."""
+        state = self.state()
+        if state != RUNNING:
+            again = "power-off" if state == OFF else "pause"
+            raise RaftlogError(f"{self.name} is {state}: `scripts/vagrant/{again} {self.name} --off` lets it run again")
+
     def pause(self) -> None:
+        self.require_running()
         self._hypervisor.pause(self._identity)
 
     def resume(self) -> None:
@@ -61,7 +76,9 @@ class Machine:
             self.set_clock()
 
     def power_off(self) -> None:
-        self._hypervisor.power_off(self._identity)
+        """It may be off already."""
+        if self.state() != OFF:
+            self._hypervisor.power_off(self._identity)
         self.channel.close()
 
     def power_on(self) -> None:
@@ -84,8 +101,11 @@ class Machine:
     def plug(self, plugged: bool) -> None:
         self._hypervisor.plug(self._identity, plugged)
 
+    def is_plugged(self) -> bool:
+        return self._hypervisor.is_plugged(self._identity)
+
     def set_clock(self, offset_s: float = 0.0, rate: float = 1.0) -> None:
-        self.channel.connect()
+        self._connect()  # BEFORE the time is taken: it takes seconds
         self.ask("clock", time.time() + offset_s, rate)
 
 
@@ -136,6 +156,18 @@ class Machines:
             machine.ask("network", own)
 
         each([machine for machine in self.all if machine.node_id not in away], tell)
+
+    def shapes(self) -> dict[tuple[int, int], Shape]:
+        """What is upon the network now, of the VMs that run: from node to node."""
+        node_ids = {address.rpartition(":")[0]: node_id for node_id, address in self.endpoints.items()}
+        running = [machine for machine in self.all if machine.state() == RUNNING]
+        told = each(running, lambda machine: machine.ask("status")["network"])
+        return {
+            (machine.node_id, node_ids[host]): Shape(*shape)
+            for machine, network in zip(running, told, strict=True)
+            for host, shape in network.items()
+            if host in node_ids
+        }
 
     def heal(self, say: Callable[[str], None] = lambda text: None) -> None:
         """All VMs run, nothing of a fault is left, and all nodes have been started."""

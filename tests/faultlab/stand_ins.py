@@ -17,6 +17,10 @@ _HEAD = f"#!{sys.executable}\nimport json, os, sys\nfrom pathlib import Path\nhe
 _NOTE = 'with open(here / "said.jsonl", "a") as said: said.write(json.dumps({0}) + "\\n")\n'
 
 _SSH = """
+def network(name):
+    path = here / f"{name}.network"
+    return json.loads(path.read_text()) if path.exists() else {}
+
 name, command = sys.argv[-2:]
 if (here / f"{name}.state").read_text() != "running":
     sys.exit(f"ssh: connect to host {name}: timed out")
@@ -26,13 +30,16 @@ if "journalctl" in command:
 print("ready", flush=True)
 answers = {
     "endpoints": json.loads((here / "endpoints.json").read_text()),
-    "status": {"service": "active", "faults": ["clock-drift"], "time_s": 0.0},
+    "status": {"service": "active", "faults": ["clock-drift"], "time_s": 0.0, "network": network(name)},
     "kill_worker": "process 77",
     "forget_options": False,
 }
 for line in sys.stdin:
     verb, *arguments = json.loads(line)
     note([name, verb, *arguments])
+    if verb == "network":
+        (here / f"{name}.network").write_text(json.dumps(arguments[0]))
+    answers["status"]["network"] = network(name)
     broken = (here / "broken").exists()
     print(json.dumps({"error": "it is broken"} if broken else {"value": answers.get(verb)}), flush=True)
 """
@@ -47,8 +54,13 @@ elif verb == "dumpxml":
     print(f"<domain type='{kind.read_text() if kind.exists() else 'kvm'}' id='1'>")
 elif verb == "domiflist":
     print(" vnet0 network vagrant-libvirt virtio 52:54:00:00:00:01\\n vnet1 network raftlog0 virtio 52:54:00:00:00:02")
+elif verb == "domif-getlink":
+    print(rest[0], "down" if (here / f"{name}.unplugged").exists() else "up")
 else:
     note(["virsh", name, verb, *rest])
+    if verb == "domif-setlink":
+        unplugged = here / f"{name}.unplugged"
+        unplugged.touch() if rest[1] == "down" else unplugged.unlink(missing_ok=True)
     state.write_text(after.get(verb, state.read_text()))
 """
 _VBOXMANAGE = """

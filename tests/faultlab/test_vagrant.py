@@ -77,6 +77,7 @@ def test_every_script_explains_itself_and_is_documented(name: str, vms: StandIns
                 ["n3", "network", {"127.0.0.1": CUT}],
             ],
         ),
+        ("kill n1 --off", [["n1", "start"]]),
         ("partition n1 --cable", [["virsh", "n1", "domif-setlink", "52:54:00:00:00:02", "down"]]),
         (
             "delay n3 --ms 100",
@@ -99,6 +100,85 @@ def test_a_clock_is_told_the_true_time_and_how_far_from_it(vms: StandIns) -> Non
     ((name, verb, now_s, rate),) = vms.said()
     assert (name, verb, rate) == ("n1", "clock", 1.05)
     assert isinstance(now_s, float) and abs(now_s - (time.time() - 3600)) < 60
+
+
+def test_a_clock_that_is_put_right_is_told_the_true_time(vms: StandIns) -> None:
+    assert script(vms, "clock", "n1", "--off").returncode == 0
+    ((name, verb, now_s, rate),) = vms.said()
+    assert (name, verb, rate) == ("n1", "clock", 1.0)
+    assert isinstance(now_s, float) and abs(now_s - time.time()) < 60
+
+
+@pytest.mark.parametrize("fault", ["partition", "delay"])
+def test_the_network_of_one_vm_is_made_whole_and_that_of_the_others_stays(fault: str, vms: StandIns) -> None:
+    (vms.folder / "n1.network").write_text(json.dumps({"127.0.0.2": CUT, "127.0.0.3": WHOLE}))
+    (vms.folder / "n3.network").write_text(json.dumps({"127.0.0.1": CUT}))
+    assert script(vms, fault, "n2", "--off").returncode == 0
+    told = {line[0]: line[2] for line in vms.said() if line[1] == "network"}
+    assert told == {"n1": {"127.0.0.3": WHOLE}, "n2": {}, "n3": {"127.0.0.1": CUT}}
+
+
+def test_a_cable_is_plugged_in_again(vms: StandIns) -> None:
+    script(vms, "partition", "n1", "--cable")
+    assert "cable pulled" in script(vms, "status").stdout.splitlines()[0]
+    assert script(vms, "partition", "n1", "--off").returncode == 0
+    assert ["virsh", "n1", "domif-setlink", "52:54:00:00:00:02", "up"] in vms.said()
+    assert "cable" not in script(vms, "status").stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["kill", "pause", "power-off", "disk-full", "disk-error", "clock", "partition", "delay"]
+)
+def test_every_fault_can_be_taken_back_by_its_own_command(name: str, vms: StandIns) -> None:
+    assert "--off" in script(vms, name, "--help").stdout
+
+
+def test_power_off_twice_is_no_error(vms: StandIns) -> None:
+    script(vms, "power-off", "n2")
+    done = script(vms, "power-off", "n2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "n2 is off already\n", "")
+    assert [line for line in vms.said() if "destroy" in line] == [["virsh", "n2", "destroy"]]
+
+
+@pytest.mark.parametrize(
+    ("state", "command", "said"),
+    [
+        ("shut off", "kill n2", "n2 is off: `scripts/vagrant/power-off n2 --off` lets it run again"),
+        ("paused", "disk-full n2", "n2 is paused: `scripts/vagrant/pause n2 --off` lets it run again"),
+        ("paused", "clock n2 --by 5", "n2 is paused: `scripts/vagrant/pause n2 --off` lets it run again"),
+        ("shut off", "pause n2", "n2 is off: `scripts/vagrant/power-off n2 --off` lets it run again"),
+    ],
+)
+def test_a_vm_that_does_not_run_is_told_at_once(state: str, command: str, said: str, vms: StandIns) -> None:
+    vms.set_state("n2", state)
+    done = script(vms, *command.split())
+    assert (done.returncode, done.stderr) == (2, f"scripts/vagrant/{command.split()[0]}: error: {said}\n")
+    assert not vms.said()
+
+
+def test_an_unknown_option_is_answered_with_the_usage_of_its_command(vms: StandIns) -> None:
+    done = script(vms, "kill", "n1", "--of")
+    assert done.returncode == 2 and done.stderr.startswith("usage: scripts/vagrant/kill ")
+
+
+def test_the_state_names_the_pairs_that_a_fault_of_the_network_concerns(vms: StandIns) -> None:
+    script(vms, "delay", "n1", "--ms", "50", "--jitter-ms", "20", "--loss", "0.05")
+    lines = script(vms, "status").stdout.splitlines()
+    assert "what it sends to 127.0.0.2: 50 to 70 ms late, 5 % lost" in lines[0]
+    assert "what it sends to 127.0.0.1: 50 to 70 ms late, 5 % lost" in lines[1] and "127.0.0.3" not in lines[1]
+    script(vms, "partition", "n3")
+    assert "what it sends to 127.0.0.3: cut" in script(vms, "status").stdout.splitlines()[0]
+
+
+def test_the_state_of_a_cluster_that_is_not_whole_is_exit_code_1(vms: StandIns, fresh_cluster: ClusterFactory) -> None:
+    cluster = fresh_cluster(nodes=3)
+    vms.set_endpoints(cluster.endpoints)
+    assert script(vms, "status").returncode == 0
+    cluster.kill(2)
+    deadline_s = time.monotonic() + 30
+    while (done := script(vms, "status")).returncode == 0 and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    assert done.returncode == 1 and "node 2 does not answer" in done.stdout
 
 
 def test_a_worker_is_killed_and_named(vms: StandIns) -> None:
