@@ -119,6 +119,7 @@ OFFSETS_SCAN_S = 600.0  # how often such groups are looked for
 # --- supervisor ----------------------------------------------------------------------------
 GOSSIP_S = 0.5  # also sent at once when something changed
 NODE_SILENT_S = 3.0  # six lost gossips: the node counts as not alive
+VOTERS_HEARD_S = 1.5  # three lost gossips of a majority of voters: what this node knows may be old, and it says so
 WORKER_BACKOFF_MIN_S = 0.1  # one crash costs no more than an election
 WORKER_BACKOFF_MAX_S = 10.0  # one that cannot start must not eat a core, and must be tried again
 METADATA_SNAPSHOT_RECORDS = 2_000  # replayed in some 50 ms at a start; a snapshot is some 100 bytes per partition
@@ -143,6 +144,9 @@ METADATA_MAX_AGE_S = 60.0  # what no error brought to light is learned after thi
 METADATA_NODES_TRIED = 3  # connected to at the same time while none answers
 CONNECT_PATIENCE_S = 0.3  # a leader that cannot be connected to for so long may have moved: ask
 LEADER_EPOCH_MEMORY_S = 10.0  # so long an older leader epoch counts as old news of a slow node
+IMAGE_MEMORY_S = 10.0  # likewise an older metadata image, while confirmed nodes name no newer one
+UNCONFIRMED_S = 2.0  # so long another node is looked for that hears a majority of the voters; then what one says counts
+FOREIGN_CLUSTER_S = 3.0  # so long nodes of the own cluster are looked for while only another cluster's answer
 LEADER_SILENT_S = 1.0  # a leader that answers nothing for so long may be gone: ask who leads
 LEADER_MOVED_S = 0.3  # how long the last answers of a leader are waited for when another one is known
 UNACKNOWLEDGED_METADATA_S = 2.0  # with acks=0 nobody says that the leader moved, so it is asked this often

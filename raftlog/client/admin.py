@@ -168,16 +168,21 @@ class Admin(GroupAdmin):
     def describe_topics(self, names: Iterable[str] | None = None, *, internal: bool = False) -> list[TopicMetadata]:
         """All of the users' topics, with `internal` raftlog's own too, or those named.
 
-        Of one that does not exist `error_code` says so.
+        Of a named one that does not exist `error_code` says so; NoBrokersAvailableError: no node knows for certain. All
+        topics are those that the newest node knows; whether that one is cut off, `describe_cluster` says.
         """
         if names is not None:
-            return self._confirmed(list(names))
-        found = self._metadata(None).topics
+            return self._topics_named(list(names))
+        found = self._newest(lambda: self._metadata(None)).topics
         return [topic for topic in found if internal or topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
 
     def describe_cluster(self) -> MetadataResponse:
-        """Cluster id, controller, nodes, flush mode. `topics` is empty."""
-        return self._metadata([])
+        """Cluster id, controller, nodes, flush mode. `topics` is empty.
+
+        `confirmed` False: of the nodes that answer none hears a majority of the metadata's voters. What `node_id` says
+        then may be old.
+        """
+        return self._newest(lambda: self._metadata([]))
 
     def describe_replicas(self, topics: Iterable[str] | None = None) -> list[ReplicaStatus]:
         """What every replica last said of itself; None: of all topics, internal ones included."""
@@ -186,7 +191,10 @@ class Admin(GroupAdmin):
         def request(correlation_id: int, _topic_id: bytes) -> Request:
             return DescribeReplicasRequest(correlation_id=correlation_id, topics=wanted)
 
-        return self._ask("describe replicas", None, request, expect(DescribeReplicasResponse)).replicas
+        def ask() -> DescribeReplicasResponse:
+            return self._ask("describe replicas", None, request, expect(DescribeReplicasResponse))
+
+        return self._newest(ask).replicas
 
     def recover_partition(self, topic_id: bytes, partition: int, node: Endpoint) -> None:
         """Tells a node that its replica is the truth of a partition that lost a majority's records.

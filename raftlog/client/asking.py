@@ -12,11 +12,12 @@ from raftlog.client.calls import Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
 from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError
-from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S
-from raftlog.protocol.messages import MetadataRequest, MetadataResponse, TopicMetadata
+from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
+from raftlog.protocol.messages import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.types import Endpoint, TopicPartition
 
 T = TypeVar("T")
+S = TypeVar("S", MetadataResponse, DescribeReplicasResponse)
 
 
 class Asking:
@@ -87,17 +88,52 @@ class Asking:
 
         return self._ask("metadata", node, request, expect(MetadataResponse), deadline_s)
 
-    def _confirmed(self, names: list[str]) -> list[TopicMetadata]:
+    def _newest(self, ask: Callable[[], S], is_enough: Callable[[S], bool] = lambda _: True) -> S:
+        """What a confirmed node answers from the newest image that is known; each question goes to another node.
+
+        What `is_enough` refuses is believed once no node has said otherwise for TOPIC_CONFIRM_S. Without a confirmed
+        node the newest answer is returned after UNCONFIRMED_S, and is not `confirmed`.
+        """
+        cache = self._engine.cache
+        began_s = time.monotonic()
+        best: S | None = None
+        while True:
+            found = ask()
+            now_s = time.monotonic()
+            if found.cluster_id == cache.cluster_id:
+                settled = isinstance(found, MetadataResponse) and found.confirmed and found.controller is not None
+                if cache.order.is_old(found.image_offset, settled=settled, now_s=now_s):
+                    found.confirmed = False
+                if best is None or _rank(found) >= _rank(best):
+                    best = found
+                if best is found and found.confirmed and is_enough(found):
+                    return found
+            else:
+                self._engine.refresher.want()  # if all nodes are another cluster's, the next question ends with that
+            patience_s = TOPIC_CONFIRM_S if best is not None and best.confirmed else UNCONFIRMED_S
+            if best is not None and now_s - began_s > min(patience_s, self._timeout_s):
+                return best
+            time.sleep(TOPIC_CONFIRM_S / 4)
+
+    def _topics_named(
+        self, names: list[str], is_enough: Callable[[MetadataResponse], bool] = lambda _: True, *, strict: bool = False
+    ) -> list[TopicMetadata]:
         """These topics; of one that does not exist `error_code` says so.
 
-        A node may not have heard yet of a topic made a moment ago; each question goes to another one.
+        A node may not have heard yet of a topic made a moment ago. Raises NoBrokersAvailableError where a topic seems
+        not to exist and no node confirms that; with `strict` also where a topic's id is not confirmed.
         """
-        deadline_s = time.monotonic() + TOPIC_CONFIRM_S
-        while True:
-            found = self._metadata(names).topics
-            if all(topic.error_code == ErrorCode.NONE for topic in found) or time.monotonic() > deadline_s:
-                return found
-            time.sleep(TOPIC_CONFIRM_S / 4)
+
+        def all_there(found: MetadataResponse) -> bool:
+            return all(topic.error_code == ErrorCode.NONE for topic in found.topics) and is_enough(found)
+
+        found = self._newest(lambda: self._metadata(names), all_there)
+        if not found.confirmed and (strict or not all_there(found)):
+            raise NoBrokersAvailableError(
+                f"what there is of {', '.join(names)} cannot be told: node {found.node_id} hears no majority of the "
+                "voters, and no other node answers"
+            )
+        return found.topics
 
     def close(self) -> None:
         """Ends what is under way with ClosedError. Safe to call twice."""
@@ -108,6 +144,10 @@ class Asking:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _rank(found: MetadataResponse | DescribeReplicasResponse) -> tuple[int, bool]:
+    return found.image_offset, found.confirmed
 
 
 def result_of(call: Call) -> Any:

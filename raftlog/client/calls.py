@@ -102,6 +102,11 @@ class Calls:
         if now_s < call.retry_s:
             return min(call.retry_s, call.deadline_s)
         target = self._target(call, now_s)
+        foreign = self._cache.foreign_error(now_s)
+        if foreign is not None and not call.future.done():
+            call.future.set_exception(foreign)
+        if call.future.done():
+            return float("inf")
         if target is None:
             self._refresher.want()
         elif self._exchange.connect(target[0]):
@@ -134,6 +139,8 @@ class Calls:
         topic, partition = call.place
         self._refresher.want_topic(topic)
         if topic in self._cache.topics and partition >= len(self._cache.topics[topic].partitions):
+            if self._refresher.answered_s < call.began_s:
+                return None  # partitions may have been added since
             call.future.set_exception(UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
         elif now_s - self._refresher.unknown_since_s(topic, call.began_s) >= TOPIC_UNKNOWN_S:
             call.future.set_exception(UnknownTopicOrPartitionError(f"there is no topic {topic}"))
@@ -172,7 +179,10 @@ class Calls:
     def _give_up(self, call: Call) -> None:
         error = call.last_error
         if error is None:
-            if self._refresher.answered_s == float("-inf"):
+            if self._cache.doubt:
+                error = NoBrokersAvailableError(f"{call.what}: {self._cache.doubt}, and no other node answers")
+                error.outcome_unknown = call.maybe_done
+            elif self._cache.version == 0:
                 error = NoBrokersAvailableError(f"{call.what}: no node answered in time")
             else:
                 error = RequestTimedOutError(f"{call.what}: whoever has to answer was not reachable in time")

@@ -73,6 +73,7 @@ class PartitionState:
         self.topic_id: bytes | None = None
         self.high_watermark = -1
         self.assigned = True
+        self.assigned_s = float("-inf")  # when the client's thread last looked before it was assigned
         self.paused = False
         # Fetched, not handed out.
         self.payloads: deque[Payload] = deque()

@@ -21,6 +21,7 @@ from raftlog.client.refresher import Refresher
 from raftlog.errors import (
     CorruptMessageError,
     ErrorCode,
+    InconsistentClusterIdError,
     OffsetOutOfRangeError,
     RaftlogError,
     UnknownTopicOrPartitionError,
@@ -97,6 +98,7 @@ class Fetcher:
 
     def _begin(self, place: TopicPartition) -> PartitionState:
         state = PartitionState(place)
+        state.assigned_s = self._now_s
         topic = self._cache.topics.get(place.topic)
         if topic is not None:
             state.topic_id = topic.topic_id
@@ -137,10 +139,11 @@ class Fetcher:
         if set(places) != set(self.states):
             self.assign(places)
 
-    def unknown_topic(self, now_s: float) -> UnknownTopicOrPartitionError | None:
-        """Why records of some partition will not come, when its topic does not exist."""
-        if self.assigned_by_group:
-            return None
+    def unknown_topic(self, now_s: float) -> UnknownTopicOrPartitionError | InconsistentClusterIdError | None:
+        """Why records of some partition will not come: its topic, or the whole cluster, does not exist any more."""
+        foreign = self._cache.foreign_error(now_s)
+        if foreign is not None or self.assigned_by_group:
+            return foreign
         since_s = self._cache.unknown_since_s
         for name in (*self.subscribed, *(place.topic for place in self.states)):
             if now_s - since_s.get(name, now_s) >= TOPIC_UNKNOWN_S:
@@ -204,6 +207,9 @@ class Fetcher:
         topic, partition = state.place
         known = self._cache.topics.get(topic)
         if known is not None and partition >= len(known.leaders) and not self.assigned_by_group:
+            if self._refresher.answered_s < state.assigned_s:
+                self._refresher.want()  # partitions may have been added since metadata was asked for
+                return now_s + CONNECT_PATIENCE_S
             self.fail(state, UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
             return float("inf")
         leader = self._cache.leader(topic, partition)

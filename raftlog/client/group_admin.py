@@ -23,7 +23,7 @@ from raftlog.errors import (
     error_for,
 )
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import TopicMetadata
+from raftlog.protocol.messages import MetadataResponse, TopicMetadata
 from raftlog.types import OFFSETS_TOPIC, TopicPartition
 
 T = TypeVar("T")
@@ -98,18 +98,25 @@ class GroupAdmin(Asking):
         if topic is None:
             return {}
         found = self._ask_coordinator("fetch offsets", group_id, len(topic.partitions), g.OffsetFetchRequest, _fetched)
+        committed = {(each.topic, each.topic_id) for each in found.offsets}
+
+        def all_known(response: MetadataResponse) -> bool:
+            return committed <= {(topic.name, topic.topic_id) for topic in response.topics}
+
         names = sorted({each.topic for each in found.offsets})
-        ids = {each.name: each.topic_id for each in self._topics(names)} if names else {}
+        topics = self._topics_named(names, all_known) if names else []
+        there = {(topic.name, topic.topic_id) for topic in topics}
         # One that was deleted and made again under its name has another id: nothing of it was read.
         return {
             TopicPartition(each.topic, each.partition): each.offset
             for each in found.offsets
-            if ids.get(each.topic) == each.topic_id
+            if (each.topic, each.topic_id) in there
         }
 
     def set_group_offsets(self, group_id: str, offsets: Mapping[TopicPartition, int]) -> None:
         """Commits these, from outside of the group. Raises NonEmptyGroupError while it has members."""
-        ids = {each.name: each for each in self._topics(sorted({topic for topic, _ in offsets}))}
+        named = self._topics_named(sorted({topic for topic, _ in offsets}), strict=True)
+        ids = {each.name: each for each in named if each.error_code == ErrorCode.NONE}
         committed = []
         for (name, partition), offset in offsets.items():
             if name not in ids or not 0 <= partition < len(ids[name].partitions):
@@ -170,12 +177,9 @@ class GroupAdmin(Asking):
         return self._ask(f"{what}, group {group_id}", place, request, read, reads_refusals=reads_refusals)
 
     def _offsets_topic(self) -> TopicMetadata | None:
-        (topic,) = self._confirmed([OFFSETS_TOPIC])
+        """None: no confirmed node knows it. Raises NoBrokersAvailableError where none answers."""
+        (topic,) = self._topics_named([OFFSETS_TOPIC])
         return None if topic.error_code else topic
-
-    def _topics(self, names: list[str]) -> list[TopicMetadata]:
-        """Those that are there."""
-        return [topic for topic in self._confirmed(names) if topic.error_code == ErrorCode.NONE]
 
 
 def _not_found(group_id: str) -> GroupIdNotFoundError:

@@ -2,7 +2,8 @@
 
 `want` says that something seems to be wrong; the back-off between answers is small while an election
 may be under way and grows when the cluster stays as it is. Every question goes to another node than the
-one before, since a node that is cut off goes on answering from what it last heard.
+one before, since a node that is cut off goes on answering from what it last heard: such an answer is followed by the
+next question.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _BACKOFF_GROWTH = 1.6
 
 
 class Refresher:
-    """`topics` None asks for all topics. `answered_s` is when a node last answered, `max_age_s` when to ask anyway."""
+    """`topics` None asks for all topics. `max_age_s`: when to ask anyway.
+
+    `answered_s` is when the question was asked that a confirmed node answered last, and not from an old image.
+    """
 
     def __init__(
         self,
@@ -103,9 +107,7 @@ class Refresher:
         if self._asking:
             return float("inf")
         if not self._urgent:
-            due_s = self.answered_s + self.max_age_s
-            if self._wanted:
-                due_s = min(due_s, self._asked_s + self._backoff_s)
+            due_s = self._asked_s + self._backoff_s if self._wanted else self.answered_s + self.max_age_s
             if now_s < due_s:
                 return due_s
         endpoint = self.connected_node(now_s)
@@ -154,12 +156,13 @@ class Refresher:
         if isinstance(answer, MetadataResponse) and not answer.error_code:
             # Where all topics were asked for, what is not named is not there.
             expected = {*(self._topics or ()), *self._cache.topics} if self._asked_all else ()
-            self.all_answered = self.all_answered or self._asked_all
-            self._cache.update(answer, self._asked_s, expected)
-            self.answered_s = self._asked_s  # AFTER the update: who sees it finds there what was answered
-        else:
-            # Nobody there, or a node that does not know the cluster yet: the next one is asked.
-            self._wanted = True
+            believed = self._cache.update(answer, self._asked_s, expected)
+            self.all_answered = self.all_answered or (believed and self._asked_all)
+            if believed and answer.confirmed:
+                self.answered_s = self._asked_s  # AFTER the update: who sees it finds there what was answered
+                return
+        # Nobody there, or a node that does not know the cluster (yet, or as it is now): the next one is asked.
+        self._wanted = True
 
     def abort(self) -> None:
         """Nobody waits for the refresher itself."""

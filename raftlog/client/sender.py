@@ -291,7 +291,8 @@ class Sender:
 
     def _too_late(self, lane: Lane, flow: Flow, batch: PendingBatch) -> DeliveryTimeoutError:
         outcome = "it may have been written" if batch.maybe_written else "it was not written"
-        reason = "" if flow.last_error is None else f"; last error: {flow.last_error}"
+        why = self._cache.foreign_error(self._now_s) or flow.last_error
+        reason = "" if why is None else f"; last error: {why}"
         error = DeliveryTimeoutError(
             f"{lane.topic}-{lane.partition}: not acknowledged within {self._delivery_timeout_s:g} s, {outcome}{reason}"
         )

@@ -13,15 +13,19 @@ from raftlog.limits import TOPIC_UNKNOWN_S
 def wait_for_topic(engine: Engine, name: str, timeout_s: float) -> Topic:
     """The topic as soon as some node knows it; at once where one has said so already.
 
-    Raises UnknownTopicOrPartitionError once nobody has known it for TOPIC_UNKNOWN_S of this wait, or at its end, and
-    NoBrokersAvailableError when nobody has said anything until then; ClosedError.
+    Raises UnknownTopicOrPartitionError once no confirmed node has known it for TOPIC_UNKNOWN_S of this wait, or at its
+    end, and NoBrokersAvailableError when no such node has said anything until then; InconsistentClusterIdError when
+    only another cluster's nodes answer; ClosedError.
     """
     cache, refresher = engine.cache, engine.refresher
     refresher.want_topic(name)
     began_s = time.monotonic()
 
     def decided() -> bool:
-        if name in cache.topics or time.monotonic() - refresher.unknown_since_s(name, began_s) >= TOPIC_UNKNOWN_S:
+        now_s = time.monotonic()
+        if name in cache.topics or now_s - refresher.unknown_since_s(name, began_s) >= TOPIC_UNKNOWN_S:
+            return True
+        if cache.foreign_error(now_s) is not None:
             return True
         refresher.want()
         engine.wake()
@@ -31,9 +35,13 @@ def wait_for_topic(engine: Engine, name: str, timeout_s: float) -> Topic:
     topic = cache.topics.get(name)
     if topic is not None:
         return topic
+    foreign = cache.foreign_error(time.monotonic())
+    if foreign is not None:
+        raise foreign
     if refresher.unknown_since_s(name, began_s) < float("inf"):
         raise UnknownTopicOrPartitionError(f"there is no topic {name}")
-    raise NoBrokersAvailableError(f"nothing was heard of topic {name} within {timeout_s:g} s")
+    why = f": {cache.doubt}" if cache.doubt else ""
+    raise NoBrokersAvailableError(f"nothing certain was heard of topic {name} within {timeout_s:g} s{why}")
 
 
 def wait_for_partitions(engine: Engine, topic: str, timeout_s: float) -> set[int] | None:

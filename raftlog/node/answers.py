@@ -1,4 +1,8 @@
-"""Metadata and DescribeReplicas, from the image and the gossip. Pure: any supervisor gives the same answer."""
+"""Metadata and DescribeReplicas, from the image and the gossip. Pure: any supervisor gives the same answer.
+
+A supervisor that is cut off from the others answers too, from what it heard last, and says that nobody confirms it:
+clients have to find their leaders also while the metadata has no majority.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,20 @@ from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, ReplicaSpec, Replic
 
 
 def metadata_response(
-    request: MetadataRequest, *, image: Image, gossip: Gossip, now_s: float, flush: str
+    request: MetadataRequest, *, node_id: int, image: Image, gossip: Gossip, now_s: float, flush: str
 ) -> MetadataResponse:
+    """`node_id`: who answers."""
     controller = gossip.leader_of((METADATA_TOPIC_ID, 0), image.voters, now_s)
     names = sorted(image.topics) if request.topics is None else list(dict.fromkeys(request.topics))
     nodes = []
-    for node_id, info in sorted(image.nodes.items()):
-        state = gossip.state_of(node_id)
+    for known_id, info in sorted(image.nodes.items()):
+        state = gossip.state_of(known_id)
         nodes.append(
             NodeMetadata(
-                node_id=node_id,
+                node_id=known_id,
                 endpoint=state.endpoint if state else info.endpoint,
-                alive=gossip.is_live(node_id, now_s),
-                voter=node_id in image.voters,
+                alive=gossip.is_live(known_id, now_s),
+                voter=known_id in image.voters,
             )
         )
     return MetadataResponse(
@@ -43,6 +48,10 @@ def metadata_response(
         nodes=nodes,
         topics=[_topic(name, image.topics.get(name), gossip, now_s) for name in names],
         flush=flush,
+        controller_epoch=controller.worker.status.leader_epoch if controller else -1,
+        node_id=node_id,
+        image_offset=image.end_offset,
+        confirmed=gossip.confirms(image.end_offset, image.voters, now_s),
     )
 
 
@@ -79,7 +88,7 @@ def _topic(name: str, topic: TopicInfo | None, gossip: Gossip, now_s: float) -> 
 
 
 def describe_replicas_response(
-    request: DescribeReplicasRequest, *, image: Image, gossip: Gossip, now_s: float
+    request: DescribeReplicasRequest, *, node_id: int, image: Image, gossip: Gossip, now_s: float
 ) -> DescribeReplicasResponse:
     """One status per assigned replica or witness; where there is no fresh one, `error` says why."""
     names = None if request.topics is None else frozenset(request.topics)
@@ -87,12 +96,19 @@ def describe_replicas_response(
         topic.spec(partition) for _, topic in sorted(image.topics.items()) for partition in range(len(topic.replicas))
     ]
     statuses = [
-        _status(spec, node_id, gossip, now_s)
+        _status(spec, voter, gossip, now_s)
         for spec in wanted
         if names is None or spec.topic in names
-        for node_id in spec.voters
+        for voter in spec.voters
     ]
-    return DescribeReplicasResponse(correlation_id=request.correlation_id, replicas=statuses)
+    return DescribeReplicasResponse(
+        correlation_id=request.correlation_id,
+        replicas=statuses,
+        cluster_id=image.cluster_id,
+        node_id=node_id,
+        image_offset=image.end_offset,
+        confirmed=gossip.confirms(image.end_offset, image.voters, now_s),
+    )
 
 
 def _status(spec: ReplicaSpec, node_id: int, gossip: Gossip, now_s: float) -> ReplicaStatus:

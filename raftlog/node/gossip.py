@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from raftlog.limits import NODE_SILENT_S
+from raftlog.limits import NODE_SILENT_S, VOTERS_HEARD_S
 from raftlog.protocol.nodes import NodeState, WorkerState
 from raftlog.types import Role
 
@@ -37,13 +37,26 @@ class Gossip:
         self.news = 0  # how often something changed but figures
 
     def hear(self, state: NodeState, now_s: float) -> bool:
-        """True when something else than figures changed: boot, endpoints, leaders, image, leaving."""
+        """True when something else than figures changed: boot, endpoints, leaders, image, leaving.
+
+        What the node said before its last word is old news and changes nothing: a state comes over one of two
+        connections, and those of a process that has ended are read beside those of the next.
+        """
         previous = self._heard.get(state.node_id)
+        if previous is not None and self._is_old_news(state, previous, now_s):
+            return False
         workers = {key_of(worker): worker for worker in state.workers}
         self._heard[state.node_id] = _Heard(state, now_s, workers)
         news = previous is None or previous.lost or _outline(previous.state) != _outline(state)
         self.news += news
         return news
+
+    def _is_old_news(self, state: NodeState, known: _Heard, now_s: float) -> bool:
+        if state.boot_id == known.state.boot_id:
+            return state.sequence < known.state.sequence
+        # A directory that was put back from a backup counts fewer starts: it is heard once the other is silent.
+        same_directory = state.directory_id == known.state.directory_id
+        return same_directory and state.boot < known.state.boot and now_s - known.heard_s < NODE_SILENT_S
 
     def lose(self, node_id: int) -> None:
         """The connection to a node broke: its process is gone, or will be heard again at its next word.
@@ -85,6 +98,19 @@ class Gossip:
 
     def live(self, now_s: float) -> set[int]:
         return {node_id for node_id in {*self._heard, self._node_id} if self.is_live(node_id, now_s)}
+
+    def confirms(self, image_offset: int, voters: tuple[int, ...], now_s: float) -> bool:
+        """Whether a majority of the voters was heard from lately, and no node heard then has a newer image.
+
+        Without it an image may have been old for any length of time.
+        """
+        recent = {
+            node_id: heard.state.image_offset
+            for node_id, heard in self._heard.items()
+            if now_s - heard.heard_s < VOTERS_HEARD_S and self.is_live(node_id, now_s) and node_id != self._node_id
+        }
+        heard_voters = [node_id for node_id in voters if node_id in recent or node_id == self._node_id]
+        return 2 * len(heard_voters) > len(voters) and all(offset <= image_offset for offset in recent.values())
 
     def silent_s(self, node_id: int, now_s: float) -> float | None:
         """Seconds since the node's last word; None if there never was one."""

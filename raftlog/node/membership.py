@@ -18,6 +18,7 @@ from raftlog.controller.image import Image, decode_image
 from raftlog.errors import (
     ConfigError,
     CorruptLogError,
+    DiskFullError,
     ErrorCode,
     InconsistentClusterIdError,
     StorageError,
@@ -54,8 +55,13 @@ class Membership:
         self._node_id = settings.node_id
         self._boot_id = random.SystemRandom().getrandbits(62) + 1
         self._peers = settings.peers or meta.peers or {self._node_id: settings.advertise}
-        if self._peers != meta.peers:
-            data.save(msgspec.structs.replace(meta, peers=self._peers))
+        self._sequence = 0
+        try:
+            # Counted durably BEFORE anything is said: what the process before it said is known to be older.
+            data.save(msgspec.structs.replace(meta, peers=self._peers, boots=meta.boots + 1))
+        except DiskFullError:
+            if self._peers != meta.peers:
+                raise  # without it old news may count for a moment; that is no reason not to start
         self._controller_link: Link | None = None
         self._strangers: dict[int, str] = {}
         self._started_s = now_s
@@ -79,6 +85,7 @@ class Membership:
 
     def own_state(self, workers: list[WorkerState], *, leaving: bool = False) -> n.NodeState:
         meta = self._data.meta
+        self._sequence += 1
         return n.NodeState(
             node_id=self._node_id,
             boot_id=self._boot_id,
@@ -90,6 +97,8 @@ class Membership:
             image_offset=self.image.end_offset,
             workers=workers,
             leaving=leaving,
+            boot=meta.boots,
+            sequence=self._sequence,
         )
 
     # --- other supervisors -------------------------------------------------------------------------

@@ -47,7 +47,10 @@ class HostedReplica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """`voters` and `founders` are empty until the node knows its cluster; `peers` are addresses last used."""
+    """`voters` and `founders` are empty until the node knows its cluster; `peers` are addresses last used.
+
+    `boots`: how often the node was started with this directory.
+    """
 
     format_version: int
     node_id: int
@@ -57,6 +60,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     founders: tuple[Founder, ...] = ()
     peers: dict[int, Endpoint] = {}
     replicas: tuple[HostedReplica, ...] = ()
+    boots: int = 0
 
 
 class _Format(msgspec.Struct):

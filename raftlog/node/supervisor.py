@@ -164,7 +164,11 @@ class Supervisor:
             case m.DescribeReplicasRequest():
                 membership = self._membership
                 described = describe_replicas_response(
-                    message, image=membership.image, gossip=membership.gossip, now_s=now_s
+                    message,
+                    node_id=self._settings.node_id,
+                    image=membership.image,
+                    gossip=membership.gossip,
+                    now_s=now_s,
                 )
                 self._send(client, described)
             case m.RecoverPartitionRequest():
@@ -200,6 +204,7 @@ class Supervisor:
             )
         return metadata_response(
             request,
+            node_id=self._settings.node_id,
             image=membership.image,
             gossip=membership.gossip,
             now_s=now_s,

@@ -89,12 +89,23 @@ class NodeMetadata(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class MetadataResponse(_Response, tag="MetadataR"):
+    """Made from one metadata image and from gossip.
+
+    `image_offset`: the end offset of that image; topics of an answer with a higher one are newer.
+    `confirmed`: node `node_id`, which answers, hears a majority of the metadata's voters, and no node that it hears
+    has a newer image. Otherwise it may be cut off from the others, and what it does not know of may exist.
+    """
+
     cluster_id: str = ""
     controller_id: int = -1
     controller: Endpoint | None = None  # the worker that takes CreateTopics, DeleteTopics, InitProducerId
     nodes: list[NodeMetadata] = []
     topics: list[TopicMetadata] = []
     flush: str = ""
+    controller_epoch: int = -1
+    node_id: int = -1
+    image_offset: int = 0
+    confirmed: bool = False
 
 
 class DescribeReplicasRequest(_Request, tag="DescribeReplicas"):
@@ -104,7 +115,13 @@ class DescribeReplicasRequest(_Request, tag="DescribeReplicas"):
 
 
 class DescribeReplicasResponse(_Response, tag="DescribeReplicasR"):
+    """`node_id`, `image_offset`, `confirmed`: as in MetadataResponse."""
+
     replicas: list[ReplicaStatus] = []
+    cluster_id: str = ""
+    node_id: int = -1
+    image_offset: int = 0
+    confirmed: bool = False
 
 
 class RecoverPartitionRequest(_Request, tag="RecoverPartition"):

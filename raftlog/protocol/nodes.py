@@ -49,6 +49,9 @@ class NodeState(_Message, tag="nState"):
     cluster; `founders` the (node id, directory id) that this node had heard of when it began to form
     the cluster, empty before. A voter that comes with another directory than its founding one has
     lost its disk.
+
+    `boot` counts the starts of the node with this directory, `sequence` what this start has said: of two
+    states of one directory the one with the higher (boot, sequence) is newer, whichever arrives last.
     """
 
     node_id: int
@@ -61,6 +64,8 @@ class NodeState(_Message, tag="nState"):
     image_offset: int
     workers: list[WorkerState]
     leaving: bool = False  # a clean stop: silent from now on
+    boot: int = 0
+    sequence: int = 0
 
 
 class ImageRequest(_Request, tag="nImage"):

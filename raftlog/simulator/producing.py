@@ -221,7 +221,7 @@ class ProducingClient:
         )
         nodes = [m.NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
         return m.MetadataResponse(
-            correlation_id=correlation_id, nodes=nodes, topics=[topic], controller=nodes[0].endpoint
+            correlation_id=correlation_id, nodes=nodes, topics=[topic], controller=nodes[0].endpoint, confirmed=True
         )
 
     def on_response(self, response: ClientResponse) -> None:

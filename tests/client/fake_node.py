@@ -142,6 +142,8 @@ class FakeNode:
             nodes=[node],
             topics=topics,
             controller=self.endpoint,
+            node_id=1,
+            confirmed=True,
         )
 
     def end(self, partition: int) -> int:

@@ -95,7 +95,7 @@ class Cluster:
     def know_nothing(self) -> None:
         """A node has answered that it knows no topic t."""
         gone = TopicMetadata(name="t", topic_id=b"", error_code=3, partitions=[], config={})
-        self.cache.update(MetadataResponse(correlation_id=0, topics=[gone]), self.now_s)
+        self.cache.update(MetadataResponse(correlation_id=0, topics=[gone], confirmed=True), self.now_s)
         self.refresher.answered_s = self.now_s
 
     def lose(self, endpoint: Endpoint) -> None:
@@ -136,6 +136,8 @@ def metadata(
     topic_id: bytes = TOPIC_ID,
     max_record_bytes: int = 1024 * 1024,
     correlation_id: int = 0,
+    image_offset: int = 0,
+    confirmed: bool = True,
 ) -> MetadataResponse:
     return MetadataResponse(
         correlation_id=correlation_id,
@@ -161,4 +163,7 @@ def metadata(
                 config={"max_record_bytes": max_record_bytes},
             )
         ],
+        node_id=1,
+        image_offset=image_offset,
+        confirmed=confirmed,
     )

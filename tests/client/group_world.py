@@ -241,7 +241,7 @@ class World:
             )
         node = NodeMetadata(node_id=1, endpoint=NODE, alive=True, voter=True)
         return MetadataResponse(
-            correlation_id=correlation_id, cluster_id="c", nodes=[node], topics=topics, controller=NODE
+            correlation_id=correlation_id, cluster_id="c", nodes=[node], topics=topics, controller=NODE, confirmed=True
         )
 
     # --- members -------------------------------------------------------------------------------

@@ -169,10 +169,15 @@ def test_that_a_topic_was_unknown_before_the_call_says_nothing() -> None:
     assert call.future.result(0) == 9
 
 
-def test_a_partition_that_is_not_there_is_an_error_at_once() -> None:
+def test_a_partition_that_is_not_there_is_an_error_once_nobody_has_it_now() -> None:
+    """It may have been added since metadata was asked for last."""
     calling = Calling()
     calling.know()
+    calling.refresher.answered_s = calling.now_s - 1
     call = calling.call(TopicPartition("t", 5))
+    assert not call.future.done()
+    calling.refresher.answered_s = calling.now_s
+    calling.run(0.1)
     assert isinstance(call.future.exception(0), UnknownTopicOrPartitionError)
 
 

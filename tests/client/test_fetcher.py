@@ -341,6 +341,9 @@ def test_an_unknown_topic_is_told_after_a_while() -> None:
 def test_a_partition_that_is_not_there_is_an_error() -> None:
     consuming = at(0, (TopicPartition("t", 7),))
     consuming.step()
+    assert consuming.state(TopicPartition("t", 7)).error is None, "it may have been added since"
+    consuming.refresher.answered_s = consuming.now_s
+    consuming.step(1.0)
     assert isinstance(consuming.state(TopicPartition("t", 7)).error, UnknownTopicOrPartitionError)
 
 

@@ -59,7 +59,8 @@ class Committing(Cluster):
     def know_coordinator(self, endpoint: Endpoint, epoch: int) -> None:
         (partition,) = metadata(endpoint, epoch).topics[0].partitions
         offsets = TopicMetadata(name=OFFSETS_TOPIC, topic_id=b"o" * 16, error_code=0, partitions=[partition], config={})
-        self.cache.update(MetadataResponse(correlation_id=0, controller=NODE, topics=[offsets]), self.now_s)
+        response = MetadataResponse(correlation_id=0, controller=NODE, topics=[offsets], confirmed=True)
+        self.cache.update(response, self.now_s)
 
     def step(self, seconds: float = 0.0) -> None:
         self.now_s += seconds

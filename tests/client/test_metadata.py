@@ -5,16 +5,22 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
+import pytest
+
 from raftlog.client.refresher import Refresher
 from raftlog.limits import (
     CONNECT_PATIENCE_S,
+    FOREIGN_CLUSTER_S,
+    IMAGE_MEMORY_S,
     LEADER_EPOCH_MEMORY_S,
     METADATA_ANSWER_S,
     METADATA_BACKOFF_MAX_S,
     METADATA_MAX_AGE_S,
+    UNCONFIRMED_S,
 )
 from raftlog.protocol import codec
-from raftlog.protocol.messages import MetadataRequest, MetadataResponse, NodeMetadata
+from raftlog.protocol.messages import MetadataRequest, MetadataResponse, NodeMetadata, TopicMetadata
 from raftlog.types import Endpoint
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
 
@@ -191,9 +197,153 @@ def test_a_topic_id_is_kept_with_its_leader() -> None:
 
 def test_a_node_that_has_not_heard_of_all_partitions_takes_none_away() -> None:
     cluster = Cluster()
-    cluster.cache.update(metadata(WORKER_A, 5, partitions=3), 0.0)
-    cluster.cache.update(metadata(WORKER_A, 5, partitions=1), 1.0)
+    cluster.cache.update(metadata(WORKER_A, 5, partitions=3, image_offset=8), 0.0)
+    cluster.cache.update(metadata(WORKER_A, 5, partitions=1, image_offset=7), 1.0)
     topic = cluster.cache.topics["t"]
     assert [leader is not None for leader in topic.leaders] == [True] * 3
-    cluster.cache.update(metadata(WORKER_A, 5, partitions=1, topic_id=b"n" * 16), 2.0)
+    cluster.cache.update(metadata(WORKER_A, 5, partitions=1, topic_id=NEW_ID, image_offset=9), 2.0)
     assert len(cluster.cache.topics["t"].leaders) == 1
+
+
+# --- metadata images have an order -----------------------------------------------------------------
+NEW_ID = b"n" * 16
+
+
+def old_news(**changes: object) -> MetadataResponse:
+    """Of a node that is cut off: the topic as it was before it was deleted and made anew."""
+    return msgspec.structs.replace(
+        metadata(WORKER_A, 90, image_offset=5, confirmed=False), node_id=3, controller=WORKER_A, nodes=[], **changes
+    )
+
+
+def gone(image_offset: int, *, confirmed: bool) -> MetadataResponse:
+    topic = TopicMetadata(name="t", topic_id=b"", error_code=3, partitions=[], config={})
+    return msgspec.structs.replace(
+        metadata(None, 0, image_offset=image_offset, confirmed=confirmed), node_id=3, topics=[topic]
+    )
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_an_older_image_brings_no_old_topic_back(confirmed: bool) -> None:
+    cluster = Cluster()
+    cache, now_s = cluster.cache, cluster.now_s
+    assert cache.update(metadata(WORKER_B, 1, topic_id=NEW_ID, image_offset=7), now_s)
+    for answer_s in range(100):
+        assert not cache.update(old_news(confirmed=confirmed), now_s + answer_s / 20)
+    leader = cache.leader("t", 0)
+    assert leader is not None
+    assert (leader.topic_id, leader.endpoint) == (NEW_ID, WORKER_B)
+    assert (cache.controller, len(cache.nodes)) == (NODE, 1)
+    for answer_s in range(1000):
+        assert not cache.update(gone(6, confirmed=False), now_s + answer_s)
+    assert cache.topics["t"].topic_id == NEW_ID
+    assert "node 3" in cache.doubt
+
+
+def test_a_cut_off_node_may_still_tell_of_a_newer_leader() -> None:
+    """Endpoints are soft state beside the image, and have an order of their own."""
+    cluster = Cluster()
+    cluster.cache.update(metadata(WORKER_A, 5, image_offset=7), cluster.now_s)
+    assert not cluster.cache.update(metadata(WORKER_B, 6, image_offset=6, confirmed=False), cluster.now_s)
+    leader = cluster.cache.leader("t", 0)
+    assert leader is not None
+    assert (leader.endpoint, leader.epoch) == (WORKER_B, 6)
+    cluster.cache.update(metadata(WORKER_A, 5, image_offset=7, confirmed=False), cluster.now_s + 1000)
+    assert cluster.cache.leader("t", 0) == leader, "an old epoch is never believed of a node that nobody confirms"
+
+
+def test_what_no_confirmed_node_says_is_not_gone() -> None:
+    cluster = Cluster()
+    cluster.cache.update(metadata(WORKER_A, 5, image_offset=7), cluster.now_s)
+    for answer_s in range(1000):
+        cluster.cache.update(gone(8, confirmed=False), cluster.now_s + answer_s)
+    assert set(cluster.cache.topics) == {"t"}
+    assert not cluster.cache.unknown_since_s
+    assert cluster.cache.doubt == "node 3 hears no majority of the voters"
+    assert cluster.cache.update(gone(8, confirmed=True), cluster.now_s)
+    assert not cluster.cache.topics
+    assert not cluster.cache.doubt
+
+
+def test_what_was_unknown_is_in_doubt_again_once_no_confirmed_node_answers() -> None:
+    cluster = Cluster()
+    cluster.cache.update(gone(7, confirmed=True), cluster.now_s)
+    assert cluster.cache.unknown_since_s == {"t": cluster.now_s}
+    for answer_s in (0.1, UNCONFIRMED_S + 0.2):
+        cluster.cache.update(gone(7, confirmed=False), cluster.now_s + answer_s)
+    assert not cluster.cache.unknown_since_s
+
+
+def test_the_first_topics_come_of_a_confirmed_node_or_of_nobody_for_a_while() -> None:
+    """With the metadata's majority gone clients have to find their leaders all the same."""
+    cluster = Cluster()
+    assert not cluster.cache.update(old_news(), cluster.now_s)
+    assert not cluster.cache.topics
+    assert cluster.cache.version == 1, "some node of the cluster has answered"
+    assert cluster.cache.update(old_news(), cluster.now_s + UNCONFIRMED_S)
+    assert cluster.cache.leader("t", 0) is not None
+    assert cluster.cache.update(metadata(WORKER_B, 1, topic_id=NEW_ID, image_offset=7), cluster.now_s + UNCONFIRMED_S)
+    assert cluster.cache.topics["t"].topic_id == NEW_ID
+
+
+def test_a_metadata_log_that_lost_history_is_believed_in_the_end() -> None:
+    cluster = Cluster()
+    cluster.cache.update(metadata(WORKER_A, 5, image_offset=20), cluster.now_s)
+
+    def told(image_offset: int, after_s: float) -> bool:
+        recovered = metadata(WORKER_B, 6, topic_id=NEW_ID, image_offset=image_offset)
+        return cluster.cache.update(recovered, cluster.now_s + after_s)
+
+    assert not told(15, 1.0)
+    assert not told(15, IMAGE_MEMORY_S + 0.9)
+    assert cluster.cache.topics["t"].topic_id == TOPIC_ID
+    assert told(15, IMAGE_MEMORY_S + 1.1)
+    assert cluster.cache.topics["t"].topic_id == NEW_ID
+
+
+def test_an_older_image_is_not_believed_while_a_newer_one_is_named_or_nobody_controls() -> None:
+    cluster = Cluster()
+    for answer_s in range(0, 100, 5):
+        assert cluster.cache.update(metadata(WORKER_A, 5, image_offset=20), cluster.now_s + answer_s)
+        assert not cluster.cache.update(metadata(WORKER_A, 5, image_offset=15), cluster.now_s + answer_s + 1)
+    without = msgspec.structs.replace(metadata(WORKER_A, 5, image_offset=15), controller=None)
+    for answer_s in range(100, 200):
+        assert not cluster.cache.update(without, cluster.now_s + answer_s)
+
+
+def test_the_newest_controller_stays() -> None:
+    cluster = Cluster()
+    for endpoint, epoch in ((WORKER_B, 4), (WORKER_A, 3)):
+        named = msgspec.structs.replace(metadata(WORKER_A, 1), controller=endpoint, controller_epoch=epoch)
+        assert cluster.cache.update(named, cluster.now_s)
+    assert cluster.cache.controller == WORKER_B
+
+
+def test_another_cluster_is_refused_and_said_to_be_one() -> None:
+    """A cluster that was wiped and made anew at the same addresses."""
+    cluster = Cluster()
+    cache, now_s = cluster.cache, cluster.now_s
+    cache.update(metadata(WORKER_A, 5, image_offset=20), now_s)
+    foreign = msgspec.structs.replace(metadata(WORKER_B, 9, topic_id=NEW_ID, image_offset=99), cluster_id="other")
+    assert not cache.update(foreign, now_s)
+    assert cache.foreign_error(now_s) is None
+    error = cache.foreign_error(now_s + FOREIGN_CLUSTER_S)
+    assert error is not None
+    assert "belong to cluster other now, this client was one of cluster c" in str(error)
+    assert cache.topics["t"].topic_id == TOPIC_ID
+    cache.update(metadata(WORKER_A, 5, image_offset=20), now_s)
+    assert cache.foreign_error(now_s + FOREIGN_CLUSTER_S) is None, "one address of the list was the other cluster's"
+
+
+def test_an_answer_that_does_not_count_is_followed_by_the_next_question() -> None:
+    cluster = Cluster()
+    cluster.refresher.step(cluster.now_s)
+    (first,) = asked(cluster)
+    answer(cluster, first, old_news())
+    assert cluster.refresher.unknown_since_s("t", cluster.now_s) == float("inf")
+    due_s = cluster.refresher.step(cluster.now_s)
+    assert due_s < cluster.now_s + 0.1
+    cluster.refresher.step(due_s)
+    (second,) = asked(cluster)
+    answer(cluster, second, metadata(WORKER_A, 1, image_offset=6))
+    assert cluster.refresher.step(due_s) == due_s + METADATA_MAX_AGE_S

@@ -32,7 +32,9 @@ class Knowing(Cluster):
             TopicMetadata(name=name, topic_id=topic.topic_id, error_code=0, partitions=topic.partitions, config={})
             for name in names
         ]
-        response = MetadataResponse(correlation_id=sent.request.correlation_id, topics=topics, controller=NODE)
+        response = MetadataResponse(
+            correlation_id=sent.request.correlation_id, topics=topics, controller=NODE, confirmed=True
+        )
         from raftlog.protocol import codec
 
         self.exchange.answered(sent.endpoint, [codec.encode(response)])

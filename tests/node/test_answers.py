@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from raftlog.controller.image import Image, apply
 from raftlog.controller.records import ClusterRecord, NodeRecord, TopicRecord
 from raftlog.errors import ErrorCode
-from raftlog.limits import NODE_SILENT_S
+from raftlog.limits import NODE_SILENT_S, VOTERS_HEARD_S
 from raftlog.node.answers import describe_replicas_response, metadata_response
 from raftlog.node.gossip import Gossip
 from raftlog.protocol.messages import DescribeReplicasRequest, MetadataRequest, MetadataResponse
@@ -72,7 +74,7 @@ def gossip(*states: NodeState, at_s: float = 0.0) -> Gossip:
 
 def metadata(heard: Gossip, now_s: float = 0.0, topics: list[str] | None = None) -> MetadataResponse:
     request = MetadataRequest(correlation_id=1, topics=topics)
-    return metadata_response(request, image=image(), gossip=heard, now_s=now_s, flush="always")
+    return metadata_response(request, node_id=1, image=image(), gossip=heard, now_s=now_s, flush="always")
 
 
 def leader(heard: Gossip, now_s: float = 0.0) -> tuple[int, Endpoint | None]:
@@ -125,10 +127,10 @@ def test_nodes_are_shown_where_they_were_last_heard() -> None:
 def test_every_assigned_replica_has_a_status_that_says_what_is_missing() -> None:
     heard = gossip(state(1), state(2, worker(2, leads=True)))
     request = DescribeReplicasRequest(correlation_id=1, topics=["orders"])
-    first, second = describe_replicas_response(request, image=image(), gossip=heard, now_s=0.0).replicas
+    first, second = describe_replicas_response(request, node_id=1, image=image(), gossip=heard, now_s=0.0).replicas
     assert (first.node_id, first.error) == (1, "node 1 has not started it yet")
     assert (second.node_id, second.error, second.role) == (2, "", Role.LEADER)
-    late = describe_replicas_response(request, image=image(), gossip=heard, now_s=10.0).replicas[1]
+    late = describe_replicas_response(request, node_id=1, image=image(), gossip=heard, now_s=10.0).replicas[1]
     assert (late.error, late.role, late.high_watermark) == ("node 2 has been silent for 10 s", Role.FOLLOWER, 9)
 
 
@@ -139,6 +141,56 @@ def test_one_node_id_belongs_to_one_living_node() -> None:
     assert not heard.conflict(impostor, NODE_SILENT_S)
     assert not heard.conflict(state(2, port=5), 0.0), "the same directory at another address has moved"
     assert not heard.conflict(state(2, directory_id="wiped"), 0.0), "one address is held by one process"
+
+
+def test_an_answer_says_whether_a_majority_of_the_voters_is_heard() -> None:
+    alone = metadata(gossip(state(1)))
+    assert (alone.node_id, alone.image_offset, alone.confirmed) == (1, 4, False)
+    both = gossip(state(1), state(2))
+    assert metadata(both, VOTERS_HEARD_S - 0.1).confirmed
+    assert not metadata(both, VOTERS_HEARD_S).confirmed
+    assert not metadata(gossip(state(1), state(2, leaving=True))).confirmed
+    assert not metadata(gossip(state(1), state(3))).confirmed, "node 3 has no vote"
+    both.lose(2)
+    assert not metadata(both).confirmed
+    described = DescribeReplicasRequest(correlation_id=1)
+    for heard, confirmed in ((both, False), (gossip(state(1), state(2)), True)):
+        found = describe_replicas_response(described, node_id=1, image=image(), gossip=heard, now_s=0.0)
+        assert (found.confirmed, found.cluster_id, found.image_offset) == (confirmed, "c", 4)
+
+
+def test_a_node_that_others_are_ahead_of_confirms_nothing() -> None:
+    behind = gossip(state(1), msgspec.structs.replace(state(2), image_offset=5))
+    assert not metadata(behind).confirmed
+
+
+def test_a_state_that_arrives_late_is_old_news() -> None:
+    """A node speaks over two connections, and what it said over one may be read after what it said later."""
+    heard = gossip(said(state(2, worker(2, epoch=2)), sequence=8))
+    assert not heard.hear(said(state(2, worker(2, epoch=1, leads=True)), sequence=7), 2.0)
+    assert leader(heard) == (-1, None)
+    assert heard.silent_s(2, 2.0) == 2.0, "what is old says nothing of today"
+    assert heard.hear(said(state(2, worker(2, epoch=3)), sequence=9), 2.0)
+
+
+def test_what_a_process_said_before_it_ended_does_not_replace_what_the_next_one_says() -> None:
+    heard = gossip(said(state(2, worker(2, epoch=5)), boot=4, boot_id=44, sequence=1))
+    late = said(state(2, worker(2, epoch=5, leads=True), port=9), boot=3, boot_id=33, sequence=900)
+    assert not heard.hear(late, 1.0)
+    assert heard.state_of(2).endpoint.port == 2  # type: ignore[union-attr]
+    assert heard.hear(said(state(2), boot=5, boot_id=55, sequence=1), 1.0)
+
+
+def test_a_directory_that_counts_fewer_starts_than_before_is_heard_after_a_while() -> None:
+    """It was put back from a backup."""
+    heard = gossip(said(state(2), boot=9, boot_id=99))
+    restored = said(state(2), boot=2, boot_id=22, sequence=1)
+    assert not heard.hear(restored, NODE_SILENT_S - 0.1)
+    assert heard.hear(restored, NODE_SILENT_S)
+
+
+def said(told: NodeState, *, boot: int = 1, boot_id: int = 2, sequence: int = 1) -> NodeState:
+    return msgspec.structs.replace(told, boot=boot, boot_id=boot_id, sequence=sequence)
 
 
 def test_figures_alone_are_no_news() -> None:
