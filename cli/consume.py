@@ -114,7 +114,7 @@ def consume(
 
 
 def _read_chosen(consumer: Consumer, partitions: Sequence[TopicPartition], start: Start, exit_at_end: bool) -> Reading:
-    ends = consumer.end_offsets(partitions, linearizable=True)
+    ends = consumer.end_offsets(partitions)
     offsets = start.offsets(consumer, partitions, ends)
     consumer.assign(partitions)
     for partition, offset in offsets.items():
@@ -128,7 +128,7 @@ def _read_all(consumer: Consumer, topics: Iterable[str], start: Start) -> Readin
     partitions = [
         TopicPartition(name, number) for name in names for number in sorted(consumer.partitions_for_topic(name) or ())
     ]
-    ends = consumer.end_offsets(partitions, linearizable=True)
+    ends = consumer.end_offsets(partitions)
     offsets = start.offsets(consumer, partitions, ends)
     consumer.subscribe(names)
     for partition in consumer.assignment() & offsets.keys():

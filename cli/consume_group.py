@@ -53,7 +53,7 @@ class _Share(Reading):
     def __init__(
         self, consumer: Consumer, partitions: Sequence[TopicPartition], start: Start, *, exit_at_end: bool
     ) -> None:
-        known = consumer.end_offsets(partitions, linearizable=True)
+        known = consumer.end_offsets(partitions)
         beginnings = consumer.beginning_offsets(partitions)
         # Where there are no records nobody commits anything.
         ends = {place: end for place, end in known.items() if end > beginnings[place]}

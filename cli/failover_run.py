@@ -156,7 +156,7 @@ def _read_back(cluster: LocalCluster) -> list[int]:
     with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
         consumer.assign([place])
         consumer.seek(place, 0)
-        end = consumer.end_offsets([place], linearizable=True)[place]
+        end = consumer.end_offsets([place])[place]
         while consumer.position(place) < end:
             for record in consumer.poll(timeout_ms=500).get(place, []):
                 numbers.append(int((record.value or b"")[:12]))

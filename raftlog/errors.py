@@ -57,6 +57,7 @@ class ErrorCode(enum.IntEnum):
     NON_EMPTY_GROUP = 68
     GROUP_ID_NOT_FOUND = 69
     FENCED_LEADER_EPOCH = 74
+    UNKNOWN_LEADER_EPOCH = 75
     OFFSET_NOT_AVAILABLE = 78
     MEMBER_ID_REQUIRED = 79
     GROUP_MAX_SIZE_REACHED = 81
@@ -281,6 +282,13 @@ class ThrottlingQuotaExceededError(RaftlogError):
 
 class FencedLeaderEpochError(RaftlogError):
     code = ErrorCode.FENCED_LEADER_EPOCH
+    retriable = invalid_metadata = True
+
+
+class UnknownLeaderEpochError(RaftlogError):
+    """The request names a newer leader epoch than this leader knows: it was deposed and has not noticed."""
+
+    code = ErrorCode.UNKNOWN_LEADER_EPOCH
     retriable = invalid_metadata = True
 
 

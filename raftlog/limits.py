@@ -9,6 +9,7 @@ TOPIC_NAME_MAX_CHARS = 249  # Kafka's: the name and "-<partition>" must fit a fi
 PARTITIONS_PER_TOPIC_MAX = 256  # a process each; above this a machine is better split
 NODE_ID_MAX = 2**31 - 1  # Kafka's broker ids are int32
 OFFSET_MAX = 2**63 - 1  # an int64 in every batch
+LEADER_EPOCH_MAX = 2**31 - 1  # an int32 in every batch
 
 # --- frames --------------------------------------------------------------------------------
 RECORD_BYTES_MAX = 64 * 1024 * 1024  # no topic may allow more; a record must fit one frame

@@ -47,7 +47,7 @@ class Asking:
         """
         deadline_s = time.monotonic() + self._timeout_s
         calls = {
-            place: list_offsets_call(place, timestamp_ms, deadline_s=deadline_s, linearizable=True)
+            place: list_offsets_call(self._engine.cache, place, timestamp_ms, deadline_s=deadline_s)
             for place, timestamp_ms in timestamps_ms.items()
         }
         for call in calls.values():

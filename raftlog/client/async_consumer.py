@@ -86,10 +86,8 @@ class AsyncConsumer:
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return await asyncio.to_thread(self.consumer.beginning_offsets, partitions)
 
-    async def end_offsets(
-        self, partitions: Iterable[TopicPartition], *, linearizable: bool = False
-    ) -> dict[TopicPartition, int]:
-        return await asyncio.to_thread(self.consumer.end_offsets, partitions, linearizable=linearizable)
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return await asyncio.to_thread(self.consumer.end_offsets, partitions)
 
     async def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None) -> None:
         """As Consumer.commit."""

@@ -7,35 +7,48 @@ import operator
 from raftlog.client import given
 from raftlog.client.calls import Call
 from raftlog.client.exchange import Answer, Request
-from raftlog.errors import InvalidRequestError
+from raftlog.client.metadata import MetadataCache
+from raftlog.errors import InvalidRequestError, UnknownLeaderEpochError
 from raftlog.limits import OFFSETS_ATTEMPT_S
 from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import TopicPartition
 
 
-def list_offsets_call(
-    place: TopicPartition, timestamp_ms: int, *, deadline_s: float, linearizable: bool = False
-) -> Call:
-    """Its result is a ListOffsetsResponse. `timestamp_ms` and `linearizable` as in ListOffsetsRequest.
+def list_offsets_call(cache: MetadataCache, place: TopicPartition, timestamp_ms: int, *, deadline_s: float) -> Call:
+    """Its result is a ListOffsetsResponse. `timestamp_ms` as in ListOffsetsRequest. Raises TypeError, ValueError."""
+    question = _Question(cache, given.place(place), operator.index(timestamp_ms))
+    return Call(
+        f"offsets of {place}",
+        question.place,
+        question.request,
+        question.read,
+        deadline_s=deadline_s,
+        attempt_s=OFFSETS_ATTEMPT_S,
+    )
 
-    Raises TypeError, ValueError.
-    """
 
-    place, timestamp_ms = given.place(place), operator.index(timestamp_ms)
+class _Question:
+    """Of a leader that is of no older epoch than this client has read from."""
 
-    def request(correlation_id: int, topic_id: bytes) -> Request:
+    def __init__(self, cache: MetadataCache, place: TopicPartition, timestamp_ms: int) -> None:
+        self.place = place
+        self._cache = cache
+        self._timestamp_ms = timestamp_ms
+        self._topic_id = b""  # of the topic that was asked last
+
+    def request(self, correlation_id: int, topic_id: bytes) -> Request:
+        self._topic_id = topic_id
         return ListOffsetsRequest(
             correlation_id=correlation_id,
             topic_id=topic_id,
-            partition=place.partition,
-            timestamp_ms=timestamp_ms,
-            linearizable=linearizable,
+            partition=self.place.partition,
+            timestamp_ms=self._timestamp_ms,
+            leader_epoch=self._cache.read_epoch(topic_id, self.place.partition),
         )
 
-    return Call(f"offsets of {place}", place, request, _read, deadline_s=deadline_s, attempt_s=OFFSETS_ATTEMPT_S)
-
-
-def _read(answer: Answer, _payload: bytes, _maybe_done: bool) -> ListOffsetsResponse:
-    if not isinstance(answer, ListOffsetsResponse):
-        raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
-    return answer
+    def read(self, answer: Answer, _payload: bytes, _maybe_done: bool) -> ListOffsetsResponse:
+        if not isinstance(answer, ListOffsetsResponse):
+            raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
+        if not self._cache.note_read(self._topic_id, self.place.partition, answer.leader_epoch):
+            raise UnknownLeaderEpochError(f"{self.place}: an answer of epoch {answer.leader_epoch}, which is over")
+        return answer

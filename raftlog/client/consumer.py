@@ -256,7 +256,7 @@ class Consumer:
         self._engine.wake()
 
     def highwater(self, partition: TopicPartition) -> int | None:
-        """The end of the partition as of its last fetch; None before that."""
+        """The end of the partition as far as fetches have told; None before the first. `end_offsets` is sure."""
         mark = self._state(partition).high_watermark
         return None if mark < 0 else mark
 
@@ -264,15 +264,12 @@ class Consumer:
         """The first offset of each that can be read. Raises UnknownTopicOrPartitionError, RequestTimedOutError."""
         return self._queries.beginning_offsets(partitions)
 
-    def end_offsets(
-        self, partitions: Iterable[TopicPartition], *, linearizable: bool = False
-    ) -> dict[TopicPartition, int]:
+    def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """One past the last offset of each that can be read. Raises as `beginning_offsets`.
 
-        A leader that was deposed a moment ago and does not know it may answer too low. With `linearizable` each leader
-        asks its followers first, so that everything acknowledged before the call is counted.
+        Everything acknowledged before the call is counted: each leader first makes sure that it leads.
         """
-        return self._queries.end_offsets(partitions, linearizable=linearizable)
+        return self._queries.end_offsets(partitions)
 
     def offsets_for_times(
         self, timestamps_ms: Mapping[TopicPartition, int]

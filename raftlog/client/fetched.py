@@ -59,6 +59,8 @@ class PartitionState:
 
     position      the next offset to hand out; None until a reset has found it
     fetch_offset  the next offset to ask for; runs ahead of the position
+    position_epoch  the leader epoch of the batch in front of the position, or of the leader who gave it (KIP-320); -1:
+                  not known
     reset         where to start when the position is None: EARLIEST or LATEST
     begins        it has no position yet because it was assigned; nobody asked for `reset`
     """
@@ -81,6 +83,8 @@ class PartitionState:
         self.records: list[ConsumerRecord] = []
         self.index = 0  # of the next one in `records`
         self.after_records = 0  # the position once `records` is used up
+        self._records_epoch = -1  # of the batch that `records` are of
+        self._epoch_before = -1  # of what is in front of `records`
         # The one request that may be under way.
         self.asked: tuple[Leader, int] | None = None  # whom, and its correlation id
         self.moved_s: float | None = None  # since when another leader is known than the one asked
@@ -90,8 +94,13 @@ class PartitionState:
         self.corrupt_fetches = 0
         self.error: RaftlogError | None = None
 
-    def move(self, offset: int | None, reset: str | None = None) -> None:
-        """Forgets what was fetched and goes on at `offset`, or where `reset` leads."""
+    @property
+    def position_epoch(self) -> int:
+        # Told apart here, since the position moves with each record.
+        return self._records_epoch if self.index else self._epoch_before
+
+    def move(self, offset: int | None, reset: str | None = None, *, epoch: int = -1) -> None:
+        """Forgets what was fetched and goes on at `offset`, read in `epoch`, or where `reset` leads."""
         self.version += 1
         self.position = self.fetch_offset = offset
         self.reset = reset
@@ -100,11 +109,18 @@ class PartitionState:
         self.buffered_bytes = 0
         self.records = []
         self.index = 0
+        self._epoch_before = epoch
         self.asked = None
         self.moved_s = None
         self.retry_s = 0.0
         self.backoff_s = RETRY_BACKOFF_MIN_S
         self.error = None
+
+    def found(self, offset: int, epoch: int) -> None:
+        """Where the reset leads, as the leader of `epoch` has said."""
+        self.position = self.fetch_offset = offset
+        self._epoch_before = epoch
+        self.reset = None
 
     @property
     def unplaced(self) -> bool:
@@ -126,6 +142,9 @@ class PartitionState:
         """
         assert self.index >= len(self.records), "records are left"
         assert self.position is not None
+        self._epoch_before = self.position_epoch
+        self.records = []
+        self.index = 0
         while self.payloads:
             payload = self.payloads[0]
             found = next(payload.batches, None)
@@ -140,9 +159,10 @@ class PartitionState:
             self.after_records = header.next_offset
             if records:
                 self.records = records
-                self.index = 0
+                self._records_epoch = header.leader_epoch
                 return True
             self.position = header.next_offset
+            self._epoch_before = header.leader_epoch
         return False
 
     def take(self, most: int) -> list[ConsumerRecord]:

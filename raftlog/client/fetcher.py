@@ -4,6 +4,9 @@ One request per partition is under way at a time; the next goes out as soon as i
 the partition's share of `buffer_bytes` has room. So every partition is served at its own pace, and what
 is held is bounded: shares, plus one answer each that a single large batch makes larger than asked.
 
+Only a leader moves a position, one of no older epoch than the partition was read in (`MetadataCache.read_epoch`). What
+a leader of an older one says is dropped, records and refusals alike: it was deposed, and its successor is asked.
+
 `lock` is shared with the user's thread. Answers to what was asked before a seek are dropped.
 """
 
@@ -73,7 +76,7 @@ class Fetcher:
         self._on_data = on_data
         self.beginnings = Beginnings(cache, refresher)
         # Told of a partition that begins at its end, with that offset.
-        self.on_begun_at_end: Callable[[TopicPartition, int], None] = lambda place, offset: None
+        self.on_begun_at_end: Callable[[TopicPartition, int, int], None] = lambda place, offset, epoch: None
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.states: dict[TopicPartition, PartitionState] = {}
@@ -186,6 +189,7 @@ class Fetcher:
     def _topic_appeared(self, state: PartitionState, topic: Topic) -> None:
         """Every record of a topic made anew under an old name is newer than what was read before."""
         made_anew = state.topic_id is not None and not state.unplaced
+        state.high_watermark = -1
         state.topic_id = topic.topic_id
         if made_anew and self._reset_policy == "none":
             self.fail(state, OffsetOutOfRangeError(f"{state.place.topic} was deleted and made anew: seek first"))
@@ -238,6 +242,7 @@ class Fetcher:
     def _send(self, state: PartitionState, leader: Leader, most: int, now_s: float) -> bool:
         correlation_id = self._exchange.next_id()
         wait_s = 0.0
+        epoch = self._cache.read_epoch(leader.topic_id, state.place.partition)
         request: FetchRequest | ListOffsetsRequest
         if state.fetch_offset is None:
             assert state.reset is not None
@@ -246,6 +251,7 @@ class Fetcher:
                 topic_id=leader.topic_id,
                 partition=state.place.partition,
                 timestamp_ms=_TIMESTAMPS[state.reset],
+                leader_epoch=epoch,
             )
         else:
             wait_s = self._max_wait_ms / 1000
@@ -258,6 +264,7 @@ class Fetcher:
                 min_bytes=self._min_bytes,
                 max_wait_ms=self._max_wait_ms,
                 verify=state.corrupt_fetches > 0,
+                leader_epoch=epoch,
             )
         sent = self._exchange.ask(
             leader.endpoint,
@@ -289,22 +296,32 @@ class Fetcher:
             if answer is None:
                 # The leader fell silent or its connection broke. Nothing is lost by asking again.
                 self._retry(state, leader, -1, stale=True)
+            elif not self._is_of_leader(state, leader, answer):
+                self._retry(state, leader, -1, stale=True)
             elif answer.error_code:
                 hint = answer.leader_epoch if isinstance(answer, FetchResponse | ListOffsetsResponse) else -1
                 self._refused(state, leader, error_for(answer.error_code, answer.error_text), hint)
             elif isinstance(answer, ListOffsetsResponse):
                 if state.begins and state.reset == LATEST:
-                    self.on_begun_at_end(state.place, answer.offset)
+                    self.on_begun_at_end(state.place, answer.offset, answer.leader_epoch)
                 state.begins = False
-                state.position = state.fetch_offset = answer.offset
-                state.reset = None
+                state.found(answer.offset, answer.leader_epoch)
                 self._succeeded(state)
                 self.changed.notify_all()
             elif isinstance(answer, FetchResponse) and offset is not None:
                 self._fetched(state, answer, offset, payload)
 
+    def _is_of_leader(self, state: PartitionState, leader: Leader, answer: Answer) -> bool:
+        """Whether an answer that says something of the log is of no older epoch than that was read in."""
+        if answer.error_code not in (ErrorCode.NONE, ErrorCode.OFFSET_OUT_OF_RANGE):
+            return True
+        if not isinstance(answer, FetchResponse | ListOffsetsResponse):
+            return True
+        return self._cache.note_read(leader.topic_id, state.place.partition, answer.leader_epoch)
+
     def _fetched(self, state: PartitionState, answer: FetchResponse, offset: int, payload: bytes) -> None:
-        state.high_watermark = answer.high_watermark
+        # A hint: a leader of the same epoch that was deposed since says what it was.
+        state.high_watermark = max(state.high_watermark, answer.high_watermark)
         if not payload:
             self._succeeded(state)
             return
@@ -352,7 +369,7 @@ class Fetcher:
         state.corrupt_fetches += 1
         again = state.corrupt_fetches
         position = state.position
-        state.move(position)
+        state.move(position, epoch=state.position_epoch)
         state.retry_s = self._now_s + RETRY_BACKOFF_MIN_S
         if again >= CORRUPT_FETCHES_MAX:
             state.corrupt_fetches = 0

@@ -41,10 +41,14 @@ from raftlog.types import TopicPartition
 
 
 class OffsetAndMetadata(NamedTuple):
-    """`offset` is the next one to read."""
+    """`offset` is the next one to read. `leader_epoch`: in which the record in front of it was written, -1: not known.
+
+    Who begins there asks no leader of an older epoch (KIP-320).
+    """
 
     offset: int
     metadata: str = ""
+    leader_epoch: int = -1
 
 
 Offsets = Mapping[TopicPartition, OffsetAndMetadata]
@@ -119,9 +123,9 @@ class GroupOffsets:
             commit.future.set_result(None)
         return commit.future
 
-    def commit_begun_at_end(self, place: TopicPartition, offset: int) -> None:
+    def commit_begun_at_end(self, place: TopicPartition, offset: int, epoch: int) -> None:
         """At once, so that who follows a member that ends before its first commit begins here as well, not later."""
-        self.commit({place: OffsetAndMetadata(offset)}, self._now_s + self._timeout_s)
+        self.commit({place: OffsetAndMetadata(offset, leader_epoch=epoch)}, self._now_s + self._timeout_s)
 
     @property
     def idle(self) -> bool:
@@ -148,6 +152,7 @@ class GroupOffsets:
             topic_id=topic_id,
             partition=place.partition,
             offset=found.offset,
+            leader_epoch=found.leader_epoch,
             metadata=found.metadata,
             begun_partitions=self._fetcher.beginnings.partitions(place.topic, topic_id),
         )
@@ -288,7 +293,8 @@ class GroupOffsets:
                 continue
             state.topic_id = topic.topic_id
             if committed is not None and committed.topic_id == topic.topic_id:
-                state.move(committed.offset)
+                self._cache.note_read(topic.topic_id, committed.partition, committed.leader_epoch)
+                state.move(committed.offset, epoch=committed.leader_epoch)
                 self.committed[topic.topic_id, committed.partition] = committed.offset
             else:
                 self.committed.pop((topic.topic_id, state.place.partition), None)

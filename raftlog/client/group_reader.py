@@ -22,7 +22,7 @@ from raftlog.client.group import Group
 from raftlog.client.group_offsets import OffsetAndMetadata, Offsets, lost_error, read_offsets
 from raftlog.client.membership import Phase
 from raftlog.errors import CommitFailedError, FencedInstanceIdError, RaftlogError
-from raftlog.limits import GIVE_UP_COMMIT_S, LEAVE_S, OFFSET_METADATA_CHARS_MAX
+from raftlog.limits import GIVE_UP_COMMIT_S, LEADER_EPOCH_MAX, LEAVE_S, OFFSET_METADATA_CHARS_MAX
 from raftlog.types import TopicPartition
 
 LOGGER = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class GroupReader:
     # --- commits -------------------------------------------------------------------------------
     def _positions(self) -> dict[TopicPartition, OffsetAndMetadata]:
         return {
-            place: OffsetAndMetadata(state.position)
+            place: OffsetAndMetadata(state.position, leader_epoch=state.position_epoch)
             for place, state in self._fetcher.states.items()
             if state.position is not None
         }
@@ -288,7 +288,7 @@ class GroupReader:
         for place, entry in found.items():
             topic = self._engine.cache.topics.get(place.topic)
             if topic is None or topic.topic_id == entry.topic_id:
-                committed[place] = OffsetAndMetadata(entry.offset, entry.metadata)
+                committed[place] = OffsetAndMetadata(entry.offset, entry.metadata, entry.leader_epoch)
         return committed
 
     def metadata(self) -> ConsumerGroupMetadata:
@@ -330,7 +330,8 @@ def _offset(found: int | OffsetAndMetadata) -> OffsetAndMetadata:
     offset = found if isinstance(found, OffsetAndMetadata) else OffsetAndMetadata(found)
     if len(given.text(offset.metadata)) > OFFSET_METADATA_CHARS_MAX:
         raise ValueError(f"metadata of an offset has at most {OFFSET_METADATA_CHARS_MAX} characters")
-    return OffsetAndMetadata(given.offset(offset.offset), offset.metadata)
+    epoch = given.number("a leader epoch", offset.leader_epoch, -1, LEADER_EPOCH_MAX)
+    return OffsetAndMetadata(given.offset(offset.offset), offset.metadata, epoch)
 
 
 def _log_failure(future: Future[Any]) -> None:

@@ -9,6 +9,8 @@ nothing of the old one's epochs.
 
 A node that does not hear a majority of the metadata's voters is no witness of what does not exist. What it names counts
 only while no other node answers, since the metadata may have lost its majority, and clients have to find their leaders.
+
+The epoch in which a partition was read is no hearsay: somebody led in it. No leader of an older one is named any more.
 """
 
 from __future__ import annotations
@@ -97,6 +99,7 @@ class MetadataCache:
         self._unconfirmed_since_s: float | None = None  # no confirmed node has answered since
         self._foreign: tuple[str, float] | None = None  # another cluster's id, and since when only it answers
         self._epochs: dict[tuple[bytes, int], tuple[int, float]] = {}  # the highest one and when it was heard
+        self._read_epochs: dict[tuple[bytes, int], int] = {}
 
     def update(self, response: MetadataResponse, now_s: float, expected: Collection[str] = ()) -> bool:
         """Whether the answer counted, and not only for its leaders.
@@ -194,7 +197,10 @@ class MetadataCache:
     def _newest(self, topic_id: bytes, found: PartitionMetadata, now_s: float, believed: bool) -> Leader | None:
         if found.endpoint is None or found.leader_id < 0:
             return None
-        if not self._is_newest((topic_id, found.partition), found.leader_epoch, now_s, believed):
+        place = (topic_id, found.partition)
+        if found.leader_epoch < self.read_epoch(*place):
+            return None
+        if not self._is_newest(place, found.leader_epoch, now_s, believed):
             return None
         return Leader(topic_id, found.leader_id, found.leader_epoch, Endpoint(*found.endpoint))
 
@@ -210,7 +216,21 @@ class MetadataCache:
         known = self.topics.get(topic)
         if known is None or partition >= len(known.leaders):
             return None
-        return known.leaders[partition]
+        leader = known.leaders[partition]
+        if leader is not None and leader.epoch < self.read_epoch(known.topic_id, partition):
+            return None
+        return leader
+
+    def read_epoch(self, topic_id: bytes, partition: int) -> int:
+        """The newest one of which this client has read, or been answered or told that it was read; -1: none."""
+        return self._read_epochs.get((topic_id, partition), -1)
+
+    def note_read(self, topic_id: bytes, partition: int, epoch: int) -> bool:
+        """Its leader has answered. False: an older one than has been read, whose answer says nothing any more."""
+        before = self.read_epoch(topic_id, partition)
+        if epoch > before:
+            self._read_epochs[topic_id, partition] = epoch
+        return epoch >= before
 
     def refused(self, topic: str, partition: int, leader: Leader, newer_epoch: int, now_s: float) -> None:
         """`leader` said that it is not, or went away: it is not asked again before it is named again.

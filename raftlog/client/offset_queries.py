@@ -29,8 +29,8 @@ class OffsetQueries:
         found = self._list_offsets(dict.fromkeys(partitions, EARLIEST_TIMESTAMP))
         return {place: answer.offset for place, answer in found.items()}
 
-    def end_offsets(self, partitions: Iterable[TopicPartition], *, linearizable: bool) -> dict[TopicPartition, int]:
-        found = self._list_offsets(dict.fromkeys(partitions, LATEST_TIMESTAMP), linearizable=linearizable)
+    def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        found = self._list_offsets(dict.fromkeys(partitions, LATEST_TIMESTAMP))
         return {place: answer.offset for place, answer in found.items()}
 
     def offsets_for_times(
@@ -44,13 +44,11 @@ class OffsetQueries:
             for place, answer in found.items()
         }
 
-    def _list_offsets(
-        self, timestamps_ms: Mapping[TopicPartition, int], *, linearizable: bool = False
-    ) -> dict[TopicPartition, ListOffsetsResponse]:
+    def _list_offsets(self, timestamps_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, ListOffsetsResponse]:
         deadline_s = time.monotonic() + self._timeout_s
         calls: dict[TopicPartition, Future[Any]] = {}
         for place, timestamp_ms in timestamps_ms.items():
-            call = list_offsets_call(place, timestamp_ms, deadline_s=deadline_s, linearizable=linearizable)
+            call = list_offsets_call(self._engine.cache, place, timestamp_ms, deadline_s=deadline_s)
             self._engine.submit(call)
             calls[place] = call.future
         return {place: self._engine.result(future) for place, future in calls.items()}

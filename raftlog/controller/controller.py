@@ -42,8 +42,11 @@ from raftlog.protocol.messages import (
 
 
 class Answer(NamedTuple):
+    """`statement`: no record was committed for it, so one that was replaced without noticing must not give it."""
+
     client: Hashable
     response: ControllerResponse | ErrorResponse
+    statement: bool = False
 
 
 class Propose(NamedTuple):
@@ -163,7 +166,7 @@ class Controller:
         decision = decide(image, waiting.request, live=live, mint_id=self._mint_id)
         answer = Answer(waiting.client, decision.response)
         if not decision.records:
-            return [answer]
+            return [answer._replace(statement=True)]
         self._proposed = _Proposed(answer, waiting.request.correlation_id)
         return [Propose(decision.records)]
 

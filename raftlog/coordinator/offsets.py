@@ -133,7 +133,7 @@ def _is_sane(committed: g.CommittedOffset) -> bool:
         len(committed.topic_id) == 16
         and 0 <= committed.partition < 2**31
         and 0 <= committed.offset < 2**63
-        and -1 <= committed.leader_epoch < 2**31
+        and -1 <= committed.leader_epoch <= limits.LEADER_EPOCH_MAX
         and -1 <= committed.begun_partitions < 2**31
         and len(committed.metadata) <= limits.OFFSET_METADATA_CHARS_MAX
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Hashable
+from functools import partial
 
 from raftlog.clock import Clock
 from raftlog.controller.controller import Action, Answer, Controller
@@ -81,11 +82,25 @@ class ControllerHost:
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Answer):
-                self._answer(action.client, action.response)
+                if action.statement:
+                    # A majority has said that this replica leads still BEFORE "there is none" or "there is one" leaves.
+                    self._replica.confirm(partial(self._confirmed, action))
+                else:
+                    self._answer(action.client, action.response)
                 continue
             now_ms = self._clock.wall_ms()
             batch = encode([(now_ms, None, encode_record(record)) for record in action.records])
             self._replica.propose(batch, self._done_with(len(action.records)))
+
+    def _confirmed(self, answer: Answer, code: ErrorCode) -> None:
+        response = answer.response
+        if code is not ErrorCode.NONE:
+            response = ErrorResponse(
+                correlation_id=response.correlation_id,
+                error_code=int(ErrorCode.NOT_CONTROLLER),
+                error_text="not the controller",
+            )
+        self._answer(answer.client, response)
 
     def _done_with(self, records: int) -> Callable[[ErrorCode, int], None]:
         def done(code: ErrorCode, base_offset: int) -> None:

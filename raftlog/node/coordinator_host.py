@@ -2,6 +2,14 @@
 
 On every replica, leader or not, the committed records are applied, so that whoever leads next has them already. On the
 leader the coordinator takes requests as soon as all of its log is applied.
+
+A coordinator that was replaced without noticing must not send a consumer back to where it was, or tell a member that it
+is none. So an answer that says what is in the group, or that refuses for good, waits:
+
+    a majority has said that this replica leads still   BEFORE   the answer leaves
+
+The other answers are to what was committed, or take nothing from anybody: a heartbeat counts for the member from when
+it was sent, and a JoinGroup is worth nothing before its SyncGroup.
 """
 
 from __future__ import annotations
@@ -16,14 +24,23 @@ from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.coordinator.coordinator import Coordinator
 from raftlog.coordinator.outbox import Proposal, refusal
-from raftlog.errors import ErrorCode, OffsetOutOfRangeError
+from raftlog.errors import ErrorCode, OffsetOutOfRangeError, error_for
 from raftlog.partition.replica import Replica
-from raftlog.protocol.groups import GroupRequest, GroupResponse, OffsetFetchRequest
+from raftlog.protocol.groups import (
+    DescribeGroupResponse,
+    GroupRequest,
+    GroupResponse,
+    LeaveGroupResponse,
+    ListGroupsResponse,
+    OffsetFetchResponse,
+    SyncGroupResponse,
+)
 from raftlog.record.batch import decode_pairs, encode, split
 from raftlog.types import ReplicaStatus
 
 _NEVER_S = float("inf")
 _ID_NAME_CHARS = 64  # of a member id; what makes it unique follows
+_STATEMENTS = (DescribeGroupResponse, ListGroupsResponse, OffsetFetchResponse, SyncGroupResponse)
 
 
 class _Outcome(NamedTuple):
@@ -46,7 +63,6 @@ class CoordinatorHost:
         self._truncations = replica.status().truncations
         self._led_epoch = 0  # in which the coordinator takes requests; 0: in none
         self._outcomes: deque[_Outcome] = deque()
-        self._confirmed: list[tuple[Hashable, OffsetFetchRequest, ErrorCode]] = []
 
     @property
     def _leads(self) -> bool:
@@ -57,9 +73,6 @@ class CoordinatorHost:
         code = self._why_not(request)
         if code is not ErrorCode.NONE:
             self._answer(client, refusal(request, code))
-        elif isinstance(request, OffsetFetchRequest):
-            # A leader that was replaced without knowing would send a consumer back to where it was.
-            self._replica.confirm(partial(self._on_confirmed, client, request))
         else:
             self._coordinator.on_request(client, request, self._clock.monotonic_s(), self._clock.wall_ms())
 
@@ -72,9 +85,6 @@ class CoordinatorHost:
         if self._leads:
             return ErrorCode.NONE
         return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if self._replica.is_leader else ErrorCode.NOT_COORDINATOR
-
-    def _on_confirmed(self, client: Hashable, request: OffsetFetchRequest, code: ErrorCode) -> None:
-        self._confirmed.append((client, request, code))
 
     def next_deadline_s(self) -> float:
         """Monotonic time at which `after_turn` has something to do even without input."""
@@ -97,12 +107,20 @@ class CoordinatorHost:
         self._finish(self._applied_offset, now_s, now_ms)
         if self._led_epoch:
             self._coordinator.tick(now_s, now_ms)
-        if whole and self._confirmed:
-            self._fetch(now_s, now_ms)
         self._propose(now_ms)
         answers, self._coordinator.outbox.answers = self._coordinator.outbox.answers, []
         for client, response in answers:
-            self._answer(client, response)
+            if _needs_leadership(response):
+                self._replica.confirm(partial(self._confirmed, client, response))
+            else:
+                self._answer(client, response)
+
+    def _confirmed(self, client: Hashable, response: GroupResponse, code: ErrorCode) -> None:
+        if code is not ErrorCode.NONE:
+            response = type(response)(
+                correlation_id=response.correlation_id, error_code=int(ErrorCode.NOT_COORDINATOR)
+            )
+        self._answer(client, response)
 
     def _apply(self) -> None:
         """A part of what is committed: a long log is read over many turns."""
@@ -145,15 +163,6 @@ class CoordinatorHost:
             for proposal in proposals:
                 self._coordinator.on_outcome(proposal, code, now_s, now_ms)
 
-    def _fetch(self, now_s: float, now_ms: int) -> None:
-        confirmed, self._confirmed = self._confirmed, []
-        for client, request, code in confirmed:
-            code = code or self._why_not(request)
-            if code is ErrorCode.NONE:
-                self._coordinator.on_request(client, request, now_s, now_ms)
-            else:
-                self._answer(client, refusal(request, ErrorCode.NOT_COORDINATOR))
-
     def _propose(self, now_ms: int) -> None:
         """What came together goes into one batch, hence one Raft entry; a proposal is never divided."""
         outbox = self._coordinator.outbox
@@ -178,3 +187,14 @@ class CoordinatorHost:
             self._outcomes.append(_Outcome(proposals, code, end_offset))
 
         self._replica.propose(encode(records), done)
+
+
+def _needs_leadership(response: GroupResponse) -> bool:
+    """Whether a coordinator that was replaced without noticing might answer otherwise than its successor."""
+    if response.error_code == ErrorCode.MEMBER_ID_REQUIRED:
+        return False  # an id that nobody has
+    if response.error_code:
+        return not error_for(response.error_code).retriable
+    return isinstance(response, _STATEMENTS) or (
+        isinstance(response, LeaveGroupResponse) and any(response.member_error_codes)
+    )

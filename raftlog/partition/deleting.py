@@ -1,7 +1,8 @@
 """DeleteRecords: the log start moves up to an offset, which may lie inside a segment or a batch (KIP-107).
 
-    the leader's `state` has the new log start, synced   BEFORE   followers hear of it
-    every in-sync replica has it, and a majority has     BEFORE   the answer leaves
+    a majority has said that this replica leads still      BEFORE   the offset is judged against the end of its log
+    the leader's `state` has the new log start, synced     BEFORE   followers hear of it
+    every in-sync replica has it, and a majority has       BEFORE   the answer leaves
 
 A majority, with the witnesses counted in, so that whoever is elected next hears of it BEFORE it serves. Followers say
 with each answer where their log starts. Segments that end up below the log start go when they are closed.
@@ -10,6 +11,7 @@ with each answer where their log starts. Segments that end up below the log star
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from raftlog import limits
@@ -44,9 +46,12 @@ class Deleting:
         self._reads = reads
         self._outbox = outbox
         self._waiting: list[_Waiting] = []
+        self._unmoved = False  # something was judged since the last `move`
 
     @property
     def next_deadline_s(self) -> float:
+        if self._unmoved:
+            return 0.0
         return min((waiting.deadline_s for waiting in self._waiting), default=float("inf"))
 
     @property
@@ -56,10 +61,18 @@ class Deleting:
     def on_request(
         self, client: Hashable, request: DeleteRecordsRequest, code: ErrorCode, spec: ReplicaSpec, now_s: float
     ) -> None:
-        code = code or self._reads.why_not()
+        timeout_ms = min(max(request.timeout_ms, 0), limits.ADMIN_TIMEOUT_MS)
+        waiting = _Waiting(client, request.correlation_id, request.offset, now_s + timeout_ms / 1000)
+        if code is ErrorCode.NONE:
+            self._reads.confirm(partial(self._judge, waiting, spec))
+        else:
+            self._answer(waiting, code)
+
+    def _judge(self, waiting: _Waiting, spec: ReplicaSpec, code: ErrorCode) -> None:
+        """Before it was known who leads, `end` might have been lower than what was acknowledged."""
         text = ""
         end = self._reads.high_watermark
-        offset = end if request.offset == HIGH_WATERMARK else request.offset
+        offset = end if waiting.offset == HIGH_WATERMARK else waiting.offset
         if code is ErrorCode.NONE:
             if spec.topic in (METADATA_TOPIC, OFFSETS_TOPIC):
                 code, text = ErrorCode.INVALID_TOPIC_EXCEPTION, f"{spec.topic} belongs to raftlog itself"
@@ -69,15 +82,15 @@ class Deleting:
                 code, text = ErrorCode.OFFSET_OUT_OF_RANGE, f"records are deleted up to {end} at most, not {offset}"
             elif len(self._waiting) >= limits.WAITING_ADMIN_REQUESTS_MAX:
                 code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
-        timeout_ms = min(max(request.timeout_ms, 0), limits.ADMIN_TIMEOUT_MS)
-        waiting = _Waiting(client, request.correlation_id, offset, now_s + timeout_ms / 1000)
         if code is ErrorCode.NONE:
-            self._waiting.append(waiting)
+            self._waiting.append(waiting._replace(offset=offset))
+            self._unmoved = True
         else:
             self._answer(waiting, code, text)
 
     def move(self) -> None:
         """Moves the own log start, durably; a heartbeat tells the followers at once. A full disk: at the next turn."""
+        self._unmoved = False
         if not self._waiting:
             return
         offset = max(waiting.offset for waiting in self._waiting)

@@ -2,6 +2,13 @@
 
 A fetch hands out whole batches straight from the log, never decoded, all below the high watermark. One that finds
 nothing waits for records or for its deadline (long poll).
+
+A leader that was deposed without noticing (it hung, or is cut off) still knows records that are committed, and may hand
+them out. What it does not know is where the log ends or starts by now. So
+
+    a majority has answered a heartbeat of this term   BEFORE   an answer leaves that denies or bounds something
+
+that is OFFSET_OUT_OF_RANGE and every ListOffsets (Raft's ReadIndex). An empty fetch says neither.
 """
 
 from __future__ import annotations
@@ -62,11 +69,24 @@ class Reads:
             raise
 
     def on_fetch(self, client: Hashable, request: m.FetchRequest, code: ErrorCode) -> None:
-        code = code or self.why_not()
+        code = code or self._why_not_to(request.leader_epoch)
         wait_ms = min(max(request.max_wait_ms, 0), limits.FETCH_WAIT_MAX_MS)
         waiting = WaitingFetch(client, request, self._clock.monotonic_s() + wait_ms / 1000)
-        if code is ErrorCode.NONE and not self._log.log_start_offset <= request.offset <= self.high_watermark:
+        if code is ErrorCode.NONE and not self._is_in_range(request.offset):
+            self.confirm(partial(self._judge_range, waiting))
+        else:
+            self._take_fetch(waiting, code)
+
+    def _is_in_range(self, offset: int) -> bool:
+        return self._log.log_start_offset <= offset <= self.high_watermark
+
+    def _judge_range(self, waiting: WaitingFetch, code: ErrorCode) -> None:
+        """This replica leads still, and the high watermark may have come to the offset since it was asked."""
+        if code is ErrorCode.NONE and not self._is_in_range(waiting.request.offset):
             code = ErrorCode.OFFSET_OUT_OF_RANGE
+        self._take_fetch(waiting, code)
+
+    def _take_fetch(self, waiting: WaitingFetch, code: ErrorCode) -> None:
         if code is ErrorCode.NONE and len(self._fetches) >= limits.WAITING_FETCHES_MAX:
             code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
         if code is not ErrorCode.NONE:
@@ -77,19 +97,24 @@ class Reads:
 
     def on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
         answer = partial(self._answer_offsets, client, request)
-        if code is ErrorCode.NONE and request.linearizable:
+        code = code or self._why_not_to(request.leader_epoch)
+        if code is ErrorCode.NONE:
             self.confirm(answer)
         else:
-            answer(code or self.why_not())
+            answer(code)
 
     def confirm(self, done: Callable[[ErrorCode], None]) -> None:
-        """`done(NONE)` when a majority has said that this replica still leads; an error when it does not."""
+        """`done(NONE)` when a majority has said that this replica still leads; an error when it does not.
+
+        Only now is it true what this replica knew of the end of its log when it was asked: nobody had led since.
+        """
         code = self.why_not()
         if code is ErrorCode.NONE and len(self._confirming) >= limits.WAITING_FETCHES_MAX:
             code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
         if code is ErrorCode.NONE:
             # Ends by itself: a leader whose majority does not answer steps down, and refuses what waits.
             self._confirming.append((self._group.ask_confirmation(), done))
+            self._unserved = True  # asked behind a turn, it has the next one come at once: the heartbeats leave there
         else:
             done(code)
 
@@ -124,6 +149,12 @@ class Reads:
         # Until its own no-op is committed a new leader's high watermark may be behind its predecessor's.
         return ErrorCode.NONE if self._group.leader_ready else ErrorCode.OFFSET_NOT_AVAILABLE
 
+    def _why_not_to(self, leader_epoch: int) -> ErrorCode:
+        """`leader_epoch`: somebody led in it, as the client knows."""
+        code = self.why_not()
+        deposed = code is not ErrorCode.NOT_LEADER_OR_FOLLOWER and leader_epoch > self._group.term
+        return ErrorCode.UNKNOWN_LEADER_EPOCH if deposed else code
+
     def _damaged(self) -> ErrorCode:
         """To be asked again, of whoever leads once this replica refetches; unless nobody else holds the record."""
         return ErrorCode.CORRUPT_MESSAGE if self._log.damage is not None else ErrorCode.KAFKA_STORAGE_ERROR
@@ -154,7 +185,7 @@ class Reads:
             try:
                 data = self._log.read(request.offset, max_bytes, self.high_watermark, verify=request.verify)
             except OffsetOutOfRangeError:
-                self._answer_fetch(waiting, ErrorCode.OFFSET_OUT_OF_RANGE)
+                self.confirm(partial(self._judge_range, waiting))  # the log start has moved while it waited
                 continue
             except CorruptLogError as error:
                 self._answer_fetch(waiting, self._damaged(), text=str(error))

@@ -216,6 +216,8 @@ class FetchRequest(_Request, tag="Fetch"):
     The payload holds whole batches from the one that contains `offset`, at least one even if it is
     larger than max_bytes, all below the high watermark. The first batch may begin below `offset`.
     `verify`: the last answer did not match its checksum; the leader reads again and checks what it sends.
+    `leader_epoch`: the newest one of which the client has read or been answered, -1: none. A leader of an older one
+    answers UNKNOWN_LEADER_EPOCH (KIP-320).
     """
 
     topic_id: bytes
@@ -225,9 +227,12 @@ class FetchRequest(_Request, tag="Fetch"):
     min_bytes: int = 1
     max_wait_ms: int = 500
     verify: bool = False
+    leader_epoch: int = -1
 
 
 class FetchResponse(_Response, tag="FetchR"):
+    """`high_watermark` is what this leader knows of, which may have been deposed: no bound of the log."""
+
     high_watermark: int = -1
     log_start_offset: int = -1
     leader_id: int = -1
@@ -237,14 +242,14 @@ class FetchResponse(_Response, tag="FetchR"):
 class ListOffsetsRequest(_Request, tag="ListOffsets"):
     """timestamp_ms: LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, or a time: first record at or after it.
 
-    linearizable: the leader first makes sure, by a round of heartbeats, that it still leads, so that the
-    answer covers everything acknowledged before the request.
+    The leader first makes sure, by a round of heartbeats, that it still leads, so that the answer covers everything
+    acknowledged before the request. `leader_epoch` as in Fetch.
     """
 
     topic_id: bytes
     partition: int
     timestamp_ms: int
-    linearizable: bool = False
+    leader_epoch: int = -1
 
 
 class ListOffsetsResponse(_Response, tag="ListOffsetsR"):

@@ -60,7 +60,6 @@ class Reader(Asker[m.FetchRequest | m.ListOffsetsRequest]):
                 topic_id=topic_id,
                 partition=partition,
                 timestamp_ms=_UNKNOWN_KIND if odd else self._rng.choice(known),
-                linearizable=draw() < 0.7,
             )
         return m.FetchRequest(
             correlation_id=self._next_id,
@@ -131,7 +130,7 @@ class Reader(Asker[m.FetchRequest | m.ListOffsetsRequest]):
             return
         if asked.timestamp_ms == _UNKNOWN_KIND:
             raise Broken("diverged", "a time that means nothing was found")
-        if asked.linearizable and asked.timestamp_ms == LATEST_TIMESTAMP and response.offset <= self._acked_before:
+        if asked.timestamp_ms == LATEST_TIMESTAMP and response.offset <= self._acked_before:
             raise Broken(
                 "lost", f"the log ends at {response.offset}, though {self._acked_before} was acknowledged before"
             )

@@ -105,17 +105,22 @@ class Cluster:
         result = ProduceResult(sent.request.correlation_id, code, base_offset, -1, epoch)
         self.exchange.answered(sent.endpoint, [codec.encode(ProduceResponse(results=[result]))])
 
-    def answer_fetch(self, sent: Sent, payload: bytes = b"", code: int = 0, high_watermark: int = 0) -> None:
+    def answer_fetch(
+        self, sent: Sent, payload: bytes = b"", code: int = 0, high_watermark: int = 0, *, epoch: int = 1
+    ) -> None:
         response = FetchResponse(
             correlation_id=sent.request.correlation_id,
             error_code=code,
             high_watermark=high_watermark,
             log_start_offset=0,
+            leader_epoch=epoch,
         )
         self.exchange.answered(sent.endpoint, [codec.encode(response), *([payload] if payload else [])])
 
-    def answer_offsets(self, sent: Sent, offset: int) -> None:
-        response = ListOffsetsResponse(correlation_id=sent.request.correlation_id, offset=offset)
+    def answer_offsets(self, sent: Sent, offset: int, *, epoch: int = 1) -> None:
+        response = ListOffsetsResponse(
+            correlation_id=sent.request.correlation_id, offset=offset, leader_epoch=epoch
+        )
         self.exchange.answered(sent.endpoint, [codec.encode(response)])
 
     def answer_producer_id(self, sent: Sent, producer_id: int) -> None:

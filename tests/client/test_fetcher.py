@@ -16,7 +16,7 @@ from raftlog.errors import (
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import CORRUPT_FETCHES_MAX, LEADER_MOVED_S, TOPIC_UNKNOWN_S
+from raftlog.limits import CORRUPT_FETCHES_MAX, LEADER_EPOCH_MEMORY_S, LEADER_MOVED_S, TOPIC_UNKNOWN_S
 from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest
 from raftlog.record.batch import encode, stamp
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
@@ -70,8 +70,8 @@ class Consuming(Cluster):
         return found
 
 
-def batch(base_offset: int, *values: bytes) -> bytes:
-    return stamp(encode([(1, None, value) for value in values]), base_offset, 1)
+def batch(base_offset: int, *values: bytes, epoch: int = 1) -> bytes:
+    return stamp(encode([(1, None, value) for value in values]), base_offset, epoch)
 
 
 def at(offset: int, places: Sequence[TopicPartition] = (T0,), **changes: Any) -> Consuming:
@@ -428,10 +428,106 @@ def test_a_position_that_is_out_of_range_goes_to_the_end_also_in_a_partition_tha
 def test_what_begins_at_its_end_is_told_once() -> None:
     told: list[tuple[TopicPartition, int]] = []
     consuming = Consuming(reset_policy="latest")
-    consuming.fetcher.on_begun_at_end = lambda place, offset: told.append((place, offset))
+    consuming.fetcher.on_begun_at_end = lambda place, offset, epoch: told.append((place, offset))
     (sent,) = consuming.asked()
     consuming.answer_offsets(sent, 7)
     consuming.state().move(None, "latest")
     (sent,) = consuming.asked()
     consuming.answer_offsets(sent, 9)
     assert told == [(T0, 7)]
+
+
+# --- leaders that were deposed -----------------------------------------------------------------
+def read_in(epoch: int, **changes: Any) -> Consuming:
+    """Offset 5 was read of the leader of that epoch, WORKER_B, which is gone; metadata names the one before again."""
+    consuming = at(5, **changes)
+    consuming.know(WORKER_B, epoch, partitions=3)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, batch(5, b"5"), epoch=epoch)
+    assert [record.offset for record in consuming.read()] == [5]
+    return consuming
+
+
+@pytest.mark.parametrize("policy", ["earliest", "latest", "none"])
+def test_out_of_range_of_an_older_epoch_moves_nothing(policy: str) -> None:
+    consuming = read_in(3, reset_policy=policy)
+    sent, request = consuming.fetch()
+    assert request.leader_epoch == 3
+    consuming.answer_fetch(sent, code=ErrorCode.OFFSET_OUT_OF_RANGE, epoch=2)
+    state = consuming.state()
+    assert (state.position, state.reset, state.error) == (6, None, None)
+    assert consuming.asked(1.0) == [], "it is not asked again before somebody is named"
+    consuming.know(WORKER_A, 4, partitions=3)
+    sent, request = consuming.fetch(1.0)
+    assert (sent.endpoint, request.offset) == (WORKER_A, 6)
+
+
+def test_records_and_empty_answers_of_an_older_epoch_are_dropped() -> None:
+    consuming = read_in(3)
+    for payload in (batch(6, b"old", epoch=2), b""):
+        sent, _ = consuming.fetch(1.0)
+        consuming.answer_fetch(sent, payload, high_watermark=100, epoch=2)
+        assert consuming.read() == []
+        assert consuming.state().position == 6
+        assert consuming.state().high_watermark == 0
+        consuming.know(WORKER_B, 3, partitions=3)
+
+
+def test_a_reset_is_not_answered_by_an_older_epoch() -> None:
+    consuming = read_in(3)
+    consuming.state().move(None, "latest")
+    (sent,) = consuming.asked()
+    assert isinstance(sent.request, ListOffsetsRequest)
+    assert sent.request.leader_epoch == 3
+    consuming.answer_offsets(sent, 2, epoch=2)
+    assert consuming.state().position is None
+    consuming.know(WORKER_B, 3, partitions=3)
+    (sent,) = consuming.asked(1.0)
+    consuming.answer_offsets(sent, 9, epoch=3)
+    assert (consuming.state().position, consuming.state().position_epoch) == (9, 3)
+
+
+def test_a_leader_of_an_older_epoch_is_not_asked_whatever_metadata_says() -> None:
+    consuming = read_in(3)
+    consuming.fetch()
+    consuming.lose(WORKER_B)
+    for _ in range(4):
+        consuming.know(WORKER_A, 2, partitions=3)
+        assert consuming.asked(LEADER_EPOCH_MEMORY_S) == []
+    consuming.know(WORKER_A, 4, partitions=3)
+    assert consuming.fetch(1.0)[0].endpoint == WORKER_A
+
+
+def test_a_leader_that_does_not_know_the_epoch_is_left() -> None:
+    consuming = read_in(3)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, code=ErrorCode.UNKNOWN_LEADER_EPOCH, epoch=2)
+    assert consuming.asked(1.0) == []
+    assert consuming.state().error is None
+    assert consuming.state().position == 6
+
+
+def test_a_refusal_says_nothing_of_the_epoch_in_which_was_read() -> None:
+    """A candidate's epoch may never have had a leader: who waited for it would wait for ever."""
+    consuming = read_in(3)
+    sent, _ = consuming.fetch()
+    consuming.answer_fetch(sent, code=ErrorCode.NOT_LEADER_OR_FOLLOWER, epoch=9)
+    assert consuming.cache.read_epoch(TOPIC_ID, 0) == 3
+
+
+def test_the_epoch_of_a_position_is_that_of_the_batch_in_front_of_it() -> None:
+    consuming = at(5)
+    state = consuming.state()
+    state.move(5, epoch=2)
+    sent, _ = consuming.fetch()
+    data = batch(4, b"4", b"5", b"6", epoch=2) + batch(7, b"7", epoch=3) + batch(8, b"8", epoch=4)
+    consuming.answer_fetch(sent, data, epoch=4)
+    found = [(state.position, state.position_epoch)]
+    while state.decode_next():
+        found.append((state.position, state.position_epoch))
+        while state.has_records() and state.index < len(state.records):
+            state.take(1)
+            found.append((state.position, state.position_epoch))
+    assert found == [(5, 2), (5, 2), (6, 2), (7, 2), (7, 2), (8, 3), (8, 3), (9, 4)]
+    state.move(3)
+    assert state.position_epoch == -1

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raftlog import Admin, Consumer, OffsetAndMetadata, Producer, TopicPartition
+from raftlog import Admin, Consumer, Producer, TopicPartition
 from raftlog.protocol.groups import coordinator_partition
 from raftlog.types import OFFSETS_TOPIC
 from tests.client.grouping import FAST, SESSION_MS, at_end, drain, fill, new_topic, shared, unique, until
@@ -105,7 +105,8 @@ def test_a_paused_member_hands_out_nothing_and_commits_nothing_after_it_wakes(cl
         wait(lambda: member.said("lost"))
         reads = [line for at_s, line in member.lines[before:] if line[0] == "read" and at_s >= woken_s]
         assert not [line for line in reads if int(line[2]) < 30 and int(line[1]) == other.partition]
-        assert consumer.committed([other])[other] == OffsetAndMetadata(30)
+        found = consumer.committed([other])[other]
+        assert found is not None and found.offset == 30
 
 
 def test_a_member_that_was_paused_while_it_worked_cannot_commit_after_it_wakes(cluster: LocalCluster) -> None:
@@ -124,7 +125,8 @@ def test_a_member_that_was_paused_while_it_worked_cannot_commit_after_it_wakes(c
             member.signal(signal.SIGCONT)
             wait(lambda: member.said("commit", "CommitFailedError"))
             wait(lambda: member.said("lost", "0"))
-            assert consumer.committed([place])[place] == OffsetAndMetadata(11)
+            found = consumer.committed([place])[place]
+            assert found is not None and found.offset == 11
             until([consumer], lambda: member.said("assigned"))
             assert member.read() == {(0, 0)}
 

@@ -16,7 +16,7 @@ from raftlog.errors import CommitFailedError, ErrorCode, InvalidGroupIdError, Re
 from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import ListOffsetsRequest, MetadataResponse, TopicMetadata
+from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest, MetadataResponse, TopicMetadata
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
 
@@ -92,6 +92,10 @@ class Committing(Cluster):
         future = self.offsets.commit({place: OffsetAndMetadata(offset)}, self.now_s + within_s)
         self.step()
         return future
+
+    def find_coordinator_by(self, found: OffsetAndMetadata) -> None:
+        self.offsets.commit({T0: found}, self.now_s + 30.0)
+        self.find_coordinator()
 
     def sent_commit(self) -> tuple[Sent, Any]:
         (sent,) = self.wire.take(g.OffsetCommitRequest)
@@ -387,7 +391,31 @@ def test_where_a_member_begins_at_the_end_is_committed_at_once() -> None:
     cluster.fetcher.on_begun_at_end = cluster.offsets.commit_begun_at_end
     cluster.fetcher.states[T0].position = 17  # handed out meanwhile, and not processed yet
     with cluster.fetcher.lock:
-        cluster.fetcher.on_begun_at_end(T0, 12)
+        cluster.fetcher.on_begun_at_end(T0, 12, 3)
     cluster.step()
     _, request = cluster.sent_commit()
-    assert [(each.partition, each.offset) for each in request.offsets] == [(0, 12)]
+    assert [(each.partition, each.offset, each.leader_epoch) for each in request.offsets] == [(0, 12, 3)]
+
+
+def test_who_begins_at_a_committed_offset_asks_no_leader_of_an_older_epoch_than_that_was_read_in() -> None:
+    cluster = Committing("latest")
+    cluster.fetcher.assign([T0])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    entry = g.CommittedOffset(topic="t", topic_id=TOPIC_ID, partition=0, offset=7, leader_epoch=4)
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=[entry])
+    cluster.fetcher.step(cluster.now_s)
+    assert cluster.wire.take(FetchRequest) == [], "the leader of epoch 1 was deposed"
+    cluster.know(WORKER_A, 4, partitions=2)
+    cluster.fetcher.step(cluster.now_s + 1)
+    (sent,) = cluster.wire.take(FetchRequest)
+    assert isinstance(sent.request, FetchRequest)
+    assert (sent.request.offset, sent.request.leader_epoch) == (7, 4)
+    assert cluster.fetcher.states[T0].position_epoch == 4
+
+
+def test_a_commit_carries_the_epoch() -> None:
+    cluster = Committing()
+    cluster.find_coordinator_by(OffsetAndMetadata(5, "m", 3))
+    _, request = cluster.sent_commit()
+    assert [(each.offset, each.metadata, each.leader_epoch) for each in request.offsets] == [(5, "m", 3)]

@@ -127,7 +127,7 @@ def test_what_was_handed_out_is_committed_by_later_polls_and_what_an_exception_l
         time.sleep(0.1)
         assert len(until_read(consumer)) == 4
         deadline_s = time.monotonic() + 10
-        while consumer.committed([place])[place] != OffsetAndMetadata(4):
+        while consumer.committed([place])[place] != OffsetAndMetadata(4, leader_epoch=1):
             assert time.monotonic() < deadline_s
         raise ZeroDivisionError
     with Consumer(topic, **options) as consumer:
@@ -225,7 +225,8 @@ def test_the_asyncio_consumer_is_a_member_as_well(cluster: LocalCluster) -> None
                     assert metadata.group_id == group and metadata.generation >= 1
                     await consumer.commit()
                     place = TopicPartition(topic, record.partition)
-                    assert (await consumer.committed([place]))[place] == OffsetAndMetadata(record.offset + 1)
+                    found = (await consumer.committed([place]))[place]
+                    assert found is not None and found.offset == record.offset + 1
                     return found
         raise AssertionError("iteration ended")
 

@@ -48,6 +48,23 @@ def test_an_older_epoch_is_believed_once_the_newer_is_long_gone() -> None:
     assert leader.endpoint == WORKER_B
 
 
+def test_an_epoch_in_which_records_were_read_is_never_forgotten() -> None:
+    """Unlike one that was only heard of: somebody led in it, so a leader of an older one is none."""
+    cluster = Cluster()
+    cluster.know(WORKER_A, 5)
+    assert cluster.cache.note_read(TOPIC_ID, 0, 5)
+    cluster.now_s += LEADER_EPOCH_MEMORY_S + 1
+    cluster.know(WORKER_B, 4)
+    leader = cluster.cache.leader("t", 0)
+    assert leader is not None
+    assert leader.endpoint == WORKER_A, "what a node that is behind names does not take its place"
+    assert cluster.cache.note_read(TOPIC_ID, 0, 7)
+    assert cluster.cache.leader("t", 0) is None
+    assert not cluster.cache.note_read(TOPIC_ID, 0, 6)
+    cluster.know(WORKER_B, 1, topic_id=b"another topic id")
+    assert cluster.cache.leader("t", 0) is not None, "a topic made anew has epochs of its own"
+
+
 def test_a_restarted_worker_on_a_new_port_is_found_in_the_same_epoch() -> None:
     cluster = Cluster()
     cluster.know(WORKER_A, 5)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import pytest
 
 from raftlog.controller import controller
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, encode_image
+from raftlog.errors import ErrorCode
+from raftlog.limits import NODE_SILENT_S
 from raftlog.node.controller_host import ControllerHost
+from raftlog.protocol.altering import CreatePartitionsRequest
+from raftlog.protocol.messages import CreateTopicsRequest, DeleteTopicsRequest, NewTopic
 from raftlog.protocol.nodes import RegisterNodeRequest
 from raftlog.types import Endpoint
 from tests.node.hosts import Hosts
@@ -37,6 +44,69 @@ def test_a_cluster_that_cannot_be_founded_for_want_of_room_is_founded_once_there
         host.after_turn()
         cluster.settle(0.1)
     assert images[-1].cluster_id
+
+
+class Answered(Hosts):
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        super().__init__(Cluster(3))
+        self.cluster.settle(NODE_SILENT_S)  # until then a controller does not know who lives
+        for host in self.hosts.values():
+            host.live = frozenset({1})
+
+    def answered(self, client: Hashable, response: Any) -> None:
+        self.answers.append(response)
+
+    def replaced(self) -> tuple[int, int]:
+        """(a leader that does not know that it is none, its successor)"""
+        old = self.cluster.leader().node_id
+        self.cluster.away = {old}
+        new = self.cluster.leader().node_id
+        self.run_only(new)
+        return old, new
+
+    def run_only(self, node_id: int) -> None:
+        for _ in range(10):
+            self.hosts[node_id].after_turn()
+            self.cluster.settle(0.05)
+
+
+REQUESTS = [
+    DeleteTopicsRequest(correlation_id=1, names=["made-since"]),
+    CreatePartitionsRequest(correlation_id=1, name="made-since", partitions=3),
+    CreateTopicsRequest(correlation_id=1, topics=[NewTopic(name="a b", partitions=1)]),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
+def test_a_controller_that_was_replaced_without_knowing_denies_nothing(request_: Any) -> None:
+    hosts = Answered()
+    old, new = hosts.replaced()
+    made = CreateTopicsRequest(correlation_id=1, topics=[NewTopic(name="made-since", partitions=1)])
+    hosts.hosts[new].on_request("client", made)
+    hosts.run_only(new)
+    assert [answer.results[0].error_code for answer in hosts.answers] == [ErrorCode.NONE]
+    hosts.answers.clear()
+    hosts.hosts[old].on_request("client", request_)
+    hosts.hosts[old].after_turn()
+    assert hosts.answers == []
+    hosts.cluster.away = set()
+    for _ in range(20):
+        for host in hosts.hosts.values():
+            host.after_turn()
+        hosts.cluster.settle(0.05)
+    assert [answer.error_code for answer in hosts.answers] == [ErrorCode.NOT_CONTROLLER]
+
+
+def test_a_controller_denies_once_a_majority_has_answered() -> None:
+    hosts = Answered()
+    leader = hosts.cluster.leader()
+    hosts.hosts[leader.node_id].on_request("client", REQUESTS[0])
+    hosts.hosts[leader.node_id].after_turn()
+    assert hosts.answers == []
+    assert leader.replica.next_wakeup_s() <= hosts.cluster.clock.monotonic_s(), "the heartbeats leave at once"
+    hosts.cluster.settle()
+    assert [answer.results[0].error_code for answer in hosts.answers] == [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
 
 
 class Registered(Hosts):

@@ -54,6 +54,12 @@ class Hosts:
         self.hosts[node_id].on_request("client", make(correlation_id=self._last_id, **fields))
         return self._last_id
 
+    def ask_for_groups(self, node_id: int) -> int:
+        self._last_id += 1
+        request = g.ListGroupsRequest(correlation_id=self._last_id, topic_id=TOPIC_ID, partition=0)
+        self.hosts[node_id].on_request("client", request)
+        return self._last_id
+
     def commit(self, node_id: int, offset: int, partition: int = 0) -> int:
         committed = g.CommittedOffset(topic="orders", topic_id=TOPIC_ID, partition=partition, offset=offset)
         return self.send(node_id, g.OffsetCommitRequest, offsets=[committed])
@@ -185,6 +191,50 @@ def test_a_leader_that_was_replaced_without_knowing_tells_no_old_offsets() -> No
     hosts.turns(2)
     assert hosts.answer(asked).error_code == ErrorCode.NOT_COORDINATOR
     assert hosts.fetched(new) == {0: 6}
+
+
+@pytest.mark.parametrize(
+    ("make", "fields"),
+    [
+        (g.DescribeGroupRequest, {"group_id": "newer"}),
+        (g.ListGroupsRequest, {}),
+        (g.DeleteGroupRequest, {"group_id": "newer"}),
+        (g.HeartbeatRequest, {"member_id": "m", "generation_id": 1}),
+        (g.SyncGroupRequest, {"member_id": "m", "generation_id": 1}),
+        (g.LeaveGroupRequest, {"members": [g.LeavingMember(member_id="m")]}),
+        (g.OffsetCommitRequest, {"member_id": "m", "generation_id": 1, "offsets": []}),
+    ],
+    ids=lambda found: found.__name__ if isinstance(found, type) else "",
+)
+def test_a_leader_that_was_replaced_without_knowing_denies_nothing(make: Any, fields: dict[str, Any]) -> None:
+    """A member that is told that it is none gives its share up, and a group that is denied begins anew."""
+    hosts = Hosts(3)
+    old = hosts.leader()
+    hosts.cluster.away = {old}
+    new = hosts.leader()
+    committed = g.CommittedOffset(topic="orders", topic_id=TOPIC_ID, partition=0, offset=1)
+    hosts.send(new, g.OffsetCommitRequest, group_id="newer", offsets=[committed])
+    hosts.turns()
+    if make is g.ListGroupsRequest:
+        asked = hosts.ask_for_groups(old)
+    else:
+        asked = hosts.send(old, make, **fields)
+    hosts.hosts[old].after_turn()
+    assert not [response for _, response in hosts.answers if response.correlation_id == asked]
+    hosts.cluster.away = set()
+    hosts.turns(2)
+    assert hosts.answer(asked).error_code == ErrorCode.NOT_COORDINATOR
+
+
+def test_what_a_coordinator_denies_is_said_once_a_majority_has_answered() -> None:
+    hosts = Hosts(3)
+    leader = hosts.leader()
+    described, deleted = hosts.send(leader, g.DescribeGroupRequest), hosts.send(leader, g.DeleteGroupRequest)
+    beat = hosts.send(leader, g.HeartbeatRequest, member_id="m", generation_id=1)
+    hosts.turns()
+    assert hosts.answer(described).state == "Dead"
+    assert hosts.answer(deleted).error_code == ErrorCode.GROUP_ID_NOT_FOUND
+    assert hosts.answer(beat).error_code == ErrorCode.UNKNOWN_MEMBER_ID
 
 
 def test_a_disk_without_room_refuses_commits_and_takes_them_again_when_there_is_some() -> None:

@@ -127,6 +127,12 @@ class Cluster:
             node.start()
         self._introduce()
 
+    def _is_due(self) -> bool:
+        """Some replica has left something over for a turn that comes at once."""
+        now_s = self.clock.monotonic_s()
+        present = [node for node in self.nodes.values() if node.node_id not in self.away]
+        return any(node.replica.next_wakeup_s() <= now_s for node in present)
+
     def settle(self, seconds: float = 0.0) -> None:
         """Turns and deliveries until nothing moves, then the same after each step of time."""
         end_s = self.clock.monotonic_s() + seconds
@@ -135,7 +141,7 @@ class Cluster:
                 for node in self.nodes.values():
                     if node.node_id not in self.away:
                         node.replica.turn()
-                if not self.queue:
+                if not self.queue and not self._is_due():
                     break
                 arriving, self.queue = self.queue, []
                 for source, target, message, payload in arriving:

@@ -146,11 +146,8 @@ def test_what_is_sent_during_a_move_is_not_refused_until_the_leader_has_changed(
     assert answer_to(leader, 1) is ErrorCode.NONE, "the move failed, and appends go on"
 
 
-# --- linearizable reads ----------------------------------------------------------------------
-def latest(leader: Node, linearizable: bool) -> None:
-    request = m.ListOffsetsRequest(
-        correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP, linearizable=linearizable
-    )
+def latest(leader: Node) -> None:
+    request = m.ListOffsetsRequest(correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP)
     leader.replica.on_request("c", request, [])
 
 
@@ -158,30 +155,10 @@ def offsets_answers(leader: Node) -> list[m.ListOffsetsResponse]:
     return [response for _, response, _ in leader.answers if isinstance(response, m.ListOffsetsResponse)]
 
 
-def test_a_deposed_leader_answers_plain_latest_and_never_a_linearizable_one() -> None:
-    cluster = Cluster(3)
-    old = cluster.leader()
-    cluster.away = {old.node_id}
-    new = cluster.leader()
-    ask(new, 1)
-    cluster.settle(0.7)
-    assert answer_to(new, 1) is ErrorCode.NONE
-    # The old leader has not had a turn since: it believes in its leadership still.
-    assert old.replica.is_leader
-    latest(old, linearizable=False)
-    assert offsets_answers(old)[-1].offset == 0, "stale, as Kafka's may be"
-    latest(old, linearizable=True)
-    old.replica.turn()
-    assert all(a.offset < 1 and (a.offset == 0 or a.error_code) for a in offsets_answers(old)[1:])
-    latest(new, linearizable=True)
-    cluster.settle(0.1)
-    assert offsets_answers(new)[-1].offset == 1
-
-
-def test_a_linearizable_latest_waits_for_a_majority_to_answer() -> None:
+def test_the_end_of_the_log_waits_for_a_majority_to_answer() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
-    latest(leader, linearizable=True)
+    latest(leader)
     leader.replica.turn()
     assert offsets_answers(leader) == []
     cluster.settle()
@@ -191,7 +168,7 @@ def test_a_linearizable_latest_waits_for_a_majority_to_answer() -> None:
 def test_a_single_replica_confirms_itself() -> None:
     cluster = Cluster(1)
     leader = cluster.leader()
-    latest(leader, linearizable=True)
+    latest(leader)
     leader.replica.turn()
     assert offsets_answers(leader)[-1].error_code == 0
 

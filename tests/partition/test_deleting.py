@@ -61,6 +61,7 @@ def test_records_from_the_new_start_on_are_read_and_those_below_are_out_of_range
     cluster = Cluster()
     leader = filled(cluster)
     ask(leader, 10)
+    cluster.settle()
     for offset in (10, 9):
         leader.replica.on_request("c", fetch(offset), [])
         cluster.settle()
@@ -109,12 +110,22 @@ def test_a_replica_that_is_away_is_waited_for_until_it_leaves_the_isr_and_catche
     assert starts(cluster) == [10] * 3
 
 
-def test_without_a_majority_the_outcome_is_open() -> None:
+def test_without_a_majority_nothing_is_deleted() -> None:
     cluster = Cluster(3)
     leader = filled(cluster)
     cluster.away |= cluster.nodes.keys() - {leader.node_id}
     ask(leader, 10, timeout_ms=700)
-    cluster.settle(1.0)
+    cluster.settle(2.0)
+    assert answers(leader) == [(ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)]
+    assert starts(cluster) == [0] * 3
+
+
+def test_what_an_in_sync_replica_does_not_have_in_time_has_an_open_outcome() -> None:
+    cluster = Cluster(3)
+    leader = filled(cluster)
+    cluster.away = {next(node_id for node_id in cluster.nodes if node_id != leader.node_id)}
+    ask(leader, 10, timeout_ms=100)
+    cluster.settle(0.3)
     assert answers(leader) == [(ErrorCode.REQUEST_TIMED_OUT, -1)]
 
 

@@ -131,7 +131,9 @@ def test_a_time_that_leads_through_damage_is_an_error_and_ends_no_worker() -> No
     _, leader = _filled(1)
     _flip(leader, 0, 9)
     request = m.ListOffsetsRequest(correlation_id=1, topic_id=leader.log.topic_id, partition=0, timestamp_ms=5)
+    leader.answers.clear()
     leader.replica.on_request("c", request, [])
+    leader.replica.turn()
     assert leader.answers[-1][1].error_code == ErrorCode.KAFKA_STORAGE_ERROR
 
 

@@ -254,6 +254,7 @@ def test_offsets_by_time_and_at_both_ends() -> None:
     for timestamp_ms in (LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 0, 1_800_000_000_000, -7):
         request = m.ListOffsetsRequest(correlation_id=1, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms)
         leader.replica.on_request("c", request, [])
+    cluster.settle()
     found = [(r.error_code, r.offset) for _, r, _ in leader.answers]
     assert found == [(0, 2), (0, 0), (0, 0), (0, -1), (ErrorCode.INVALID_REQUEST, -1)]
 
