@@ -24,7 +24,7 @@ _RECORD_OVERHEAD_BYTES = 40
 
 
 def record_size_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """An upper bound of what the record takes in a batch of its own, before compression."""
+    """An upper bound of what the record takes in a batch of its own, headers included, before compression."""
     size = HEADER_BYTES + _RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
     for name, content in headers:
         size += 4 * len(name) + len(content or b"") + 10

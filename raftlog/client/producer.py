@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from time import time_ns
 from types import TracebackType
 
-from raftlog.client.accumulator import Accumulator, Lane
+from raftlog.client.accumulator import Accumulator, Lane, record_size_bytes
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.numbering import ProducerIds
 from raftlog.client.partitioners import Partitioner, PartitionFunction, partitioner_named
@@ -23,7 +23,7 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S
-from raftlog.record.batch import HEADER_BYTES, Headers
+from raftlog.record.batch import Headers, single_batch_bytes
 from raftlog.record.compression import COMPRESSIONS
 
 _ACKS = {"all": -1, -1: -1, 0: 0, 1: 1}
@@ -212,10 +212,15 @@ class Producer:
     ) -> RecordFuture:
         # A server would refuse it too, but only after the bytes went there.
         limit = target.max_record_bytes if self._compression == "none" else RECORD_BYTES_MAX
-        if HEADER_BYTES + len(key or b"") + len(value or b"") > limit:
-            refused = PendingBatch(lane.topic, lane.partition, None, 0.0, 0, 0)
-            refused.fail(MessageTooLargeError(f"a record of more than {limit} bytes, which is what {lane.topic} takes"))
-            return RecordFuture(refused, 0, timestamp_ms)
+        # The exact size costs more than its upper bound, which is enough for most.
+        if record_size_bytes(key, value, headers) > limit:
+            size = single_batch_bytes(timestamp_ms, key, value, headers)
+            if size > limit:
+                before = "max_record_bytes of" if self._compression == "none" else "the limit before compression of"
+                text = f"a record of {size} bytes, its headers included; {before} {lane.topic} is {limit}"
+                refused = PendingBatch(lane.topic, lane.partition, None, 0.0, 0, 0)
+                refused.fail(MessageTooLargeError(text))
+                return RecordFuture(refused, 0, timestamp_ms)
         return self._accumulator.append(
             lane,
             timestamp_ms,

@@ -100,7 +100,7 @@ class Replica:
         self._answers = Answers()
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
         self._watermark_index = self._group.commit_index
-        self._batch_bytes_max = spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES
+        self._batch_bytes_max = spec.config.max_record_bytes
         self._moving = Moving(self._group, spec.replicas[0])
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
@@ -150,7 +150,7 @@ class Replica:
     def set_config(self, spec: ReplicaSpec) -> None:
         """Settings of the topic that changed at run time."""
         self.spec = spec
-        self._batch_bytes_max = spec.config.max_record_bytes + limits.BATCH_OVERHEAD_BYTES
+        self._batch_bytes_max = spec.config.max_record_bytes
         self._log.set_config(spec.config)
 
     def hand_over(self) -> None:

@@ -247,6 +247,12 @@ class BatchBuilder:
         return b"".join((plain[:8], length, plain[12:17], _CRC.pack(_crc32c(covered)), covered))
 
 
+def single_batch_bytes(timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """What a batch of this one record takes, before compression."""
+    builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, RECORD_BYTES_MAX)
+    return HEADER_BYTES + int(builder.size_in_bytes(0, timestamp_ms, key, value, headers))
+
+
 def encode(records: Iterable[tuple[int, bytes | None, bytes | None]], compression: str = "none") -> bytes:
     """One batch of (timestamp_ms, key, value)."""
     builder = BatchBuilder(compression)

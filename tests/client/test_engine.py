@@ -22,6 +22,7 @@ from raftlog.errors import (
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
+from raftlog.record.batch import BatchBuilder, single_batch_bytes
 from raftlog.types import Endpoint
 from tests.client.fake_node import FakeNode, fake_node
 
@@ -177,6 +178,37 @@ def test_a_record_that_is_too_large_fails_alone(node: FakeNode) -> None:
         bad = producer.send("t", b"x" * 1_100_000)
         assert isinstance(bad.exception(5), MessageTooLargeError)
         assert good.result(5).offset == 0
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_headers_count_in_the_size_of_a_record_and_those_behind_it_go_on(node: FakeNode, compression: str) -> None:
+    with Producer(node.bootstrap, linger_ms=0, compression=compression) as producer:
+        bad = producer.send("t", b"v", headers=[("h", bytes(70_000_000))], partition=0)
+        assert bad.done()
+        error = bad.exception(0)
+        assert isinstance(error, MessageTooLargeError)
+        assert not error.outcome_unknown
+        assert "70000" in str(error) and "headers included" in str(error)
+        assert producer.send("t", b"behind", partition=0).result(5).offset == 0
+
+
+def test_producer_and_leader_agree_on_the_largest_record(node: FakeNode) -> None:
+    limit = 1024 * 1024
+    with Producer(node.bootstrap, linger_ms=0) as producer:
+        for name, content in (("", b""), ("header-ü", bytes(500_000))):
+            headers = [(name, content)] if name else []
+            fixed = single_batch_bytes(1, b"k", bytes(500_000), headers) - 500_000
+            fits = producer.send("t", bytes(limit - fixed), b"k", headers, partition=0, timestamp_ms=1)
+            fits.result(5)
+            assert encoded_bytes(limit - fixed, headers) == limit
+            above = producer.send("t", bytes(limit - fixed + 1), b"k", headers, partition=0, timestamp_ms=1)
+            assert isinstance(above.exception(5), MessageTooLargeError)
+
+
+def encoded_bytes(size: int, headers: list[tuple[str, bytes | None]]) -> int:
+    builder = BatchBuilder()
+    builder.append(1, b"k", bytes(size), headers)
+    return len(builder.build())
 
 
 def test_without_acks_records_arrive_and_futures_have_no_offset(node: FakeNode) -> None:

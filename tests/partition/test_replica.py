@@ -344,3 +344,18 @@ def test_an_idle_single_replica_still_looks_after_retention() -> None:
     cluster.clock.advance(10.0)
     leader.replica.turn()
     assert leader.log.log_start_offset > 0
+
+
+def test_a_batch_of_exactly_the_limit_is_taken_and_no_larger_one() -> None:
+    limit = 5_000
+    cluster = Cluster(max_record_bytes=limit)
+    leader = cluster.leader()
+    overhead = len(batch(bytes(4_900))) - 4_900
+    for number, size in enumerate((limit, limit + 1)):
+        frame = batch(bytes(size - overhead))
+        assert len(frame) == size
+        leader.replica.on_request("c", produce(number), [frame])
+    cluster.settle()
+    assert {r.correlation_id: r.error_code for r in leader.results()} == {0: 0, 1: ErrorCode.MESSAGE_TOO_LARGE}
+    (text,) = (r.error_text for r in leader.results() if r.error_code)
+    assert "5001 bytes" in text and "5000" in text
