@@ -64,6 +64,7 @@ class ErrorCode(enum.IntEnum):
     FENCED_INSTANCE_ID = 82
     INVALID_RECORD = 87
     THROTTLING_QUOTA_EXCEEDED = 89
+    INVALID_UPDATE_VERSION = 95
     UNKNOWN_TOPIC_ID = 100
     INCONSISTENT_TOPIC_ID = 103
     INCONSISTENT_CLUSTER_ID = 104
@@ -301,6 +302,12 @@ class OffsetNotAvailableError(RaftlogError):
 
 class InvalidRecordError(RaftlogError):
     code = ErrorCode.INVALID_RECORD
+
+
+class InvalidUpdateVersionError(RaftlogError):
+    """A change of something that was looked up and is not as it was then; it was not carried out."""
+
+    code = ErrorCode.INVALID_UPDATE_VERSION
 
 
 class UnknownTopicIdError(RaftlogError):

@@ -92,6 +92,7 @@ DISK_RETRY_S = 1.0  # a partition without room looks again this often
 
 # --- controller ----------------------------------------------------------------------------
 TOPICS_PER_REQUEST_MAX = 100  # one request is one record batch, which has to fit a segment and a turn
+MUTATIONS_REMEMBERED_MAX = 1_000  # changes of topics whose repetition is recognised: 25 KB of the image
 PRODUCER_ID_BLOCK = 1_000  # ids that one metadata record gives to a controller; int64 has no end
 WAITING_ADMIN_REQUESTS_MAX = 1_000  # decided one at a time; more would wait longer than their time-out
 

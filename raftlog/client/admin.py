@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from raftlog.client import given
 from raftlog.client.asking import expect, result_of
 from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.exchange import Answer, Request
 from raftlog.client.group_admin import GroupAdmin
-from raftlog.errors import ErrorCode, RaftlogError, error_for
+from raftlog.errors import ErrorCode, InvalidRequestError, RaftlogError, RequestTimedOutError, error_for
 from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_SETTLE_S
 from raftlog.protocol.altering import (
     HIGH_WATERMARK,
@@ -20,6 +22,7 @@ from raftlog.protocol.altering import (
     IncrementalAlterConfigsRequest,
 )
 from raftlog.protocol.messages import (
+    MUTATION_ID_BYTES,
     CreateTopicsRequest,
     DeleteTopicsRequest,
     DescribeReplicasRequest,
@@ -28,6 +31,8 @@ from raftlog.protocol.messages import (
     NewTopic,
     RecoverPartitionRequest,
     RecoverPartitionResponse,
+    TopicIdsRequest,
+    TopicIdsResponse,
     TopicMetadata,
     TopicResult,
     TopicsResponse,
@@ -35,6 +40,23 @@ from raftlog.protocol.messages import (
 from raftlog.types import LATEST_TIMESTAMP, METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus, TopicPartition
 
 _SETTLE_AGAIN_S = 0.02
+
+
+class Mutation(NamedTuple):
+    """What the attempts of one change have in common, but for the correlation id. `topic_ids`: as looked up."""
+
+    correlation_id: int
+    mutation_id: bytes
+    since_offset: int
+    topic_ids: list[bytes]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {
+            "correlation_id": self.correlation_id,
+            "mutation_id": self.mutation_id,
+            "since_offset": self.since_offset,
+        }
 
 
 class Admin(GroupAdmin):
@@ -47,42 +69,25 @@ class Admin(GroupAdmin):
         """
         wanted = list(topics)
 
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return CreateTopicsRequest(correlation_id=correlation_id, topics=wanted, timeout_ms=self._attempt_ms())
+        def request(mutation: Mutation) -> Request:
+            return CreateTopicsRequest(**mutation.fields, topics=wanted, timeout_ms=self._attempt_ms())
 
-        results = [self._created(*result) for result in self._change("create topics", request)]
-        self._settle([result.name for result in results if not result.error_code], ErrorCode.NONE)
+        results = self._change("create topics", [topic.name for topic in wanted], request)
+        made = {result.name: result.topic_id for result in results if not result.error_code}
+        self._settle(list(made), lambda topic: topic.topic_id == made[topic.name])
         return results
-
-    def _created(self, result: TopicResult, maybe_ours: bool) -> TopicResult:
-        if not maybe_ours or result.error_code != ErrorCode.TOPIC_ALREADY_EXISTS:
-            return result
-        # An attempt without an answer came before: it is the one that made the topic.
-        (topic,) = self.describe_topics([result.name])
-        return TopicResult(
-            name=result.name,
-            error_code=ErrorCode.NONE,
-            error_text="",
-            topic_id=topic.topic_id,
-            partitions=len(topic.partitions),
-            replication_factor=len(topic.partitions[0].replicas) if topic.partitions else 0,
-        )
 
     def delete_topics(self, names: Sequence[str]) -> list[TopicResult]:
         """One result per topic, in order."""
         wanted = list(names)
 
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return DeleteTopicsRequest(correlation_id=correlation_id, names=wanted, timeout_ms=self._attempt_ms())
+        def request(mutation: Mutation) -> Request:
+            topics = list(zip(wanted, mutation.topic_ids, strict=True))
+            return DeleteTopicsRequest(**mutation.fields, topics=topics, timeout_ms=self._attempt_ms())
 
-        gone = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        results = [
-            TopicResult(name=result.name, error_code=0, error_text="")
-            if maybe_ours and result.error_code == gone
-            else result
-            for result, maybe_ours in self._change("delete topics", request)
-        ]
-        self._settle([result.name for result in results if not result.error_code], gone)
+        results = self._change("delete topics", wanted, request)
+        gone = {result.name: result.topic_id for result in results if not result.error_code}
+        self._settle(list(gone), lambda topic: topic.topic_id != gone[topic.name])
         return results
 
     def alter_topic(self, name: str, config: Mapping[str, str], *, reset: Iterable[str] = ()) -> None:
@@ -92,12 +97,12 @@ class Admin(GroupAdmin):
         """
         wanted, put_back = dict(config), list(reset)
 
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
+        def request(mutation: Mutation) -> Request:
             return IncrementalAlterConfigsRequest(
-                correlation_id=correlation_id, name=name, config=wanted, reset=put_back
+                **mutation.fields, name=name, topic_id=mutation.topic_ids[0], config=wanted, reset=put_back
             )
 
-        ((result, _),) = self._change("alter a topic", request)
+        (result,) = self._change("alter a topic", [name], request)
         if result.error_code:
             raise error_for(result.error_code, result.error_text)
 
@@ -108,42 +113,36 @@ class Admin(GroupAdmin):
         UnknownTopicOrPartitionError, InvalidPartitionsError, InvalidTopicError for raftlog's own topics.
         """
 
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return CreatePartitionsRequest(correlation_id=correlation_id, name=name, partitions=partitions)
+        def request(mutation: Mutation) -> Request:
+            return CreatePartitionsRequest(
+                **mutation.fields, name=name, topic_id=mutation.topic_ids[0], partitions=partitions
+            )
 
-        ((result, maybe_ours),) = self._change("create partitions", request)
-        if maybe_ours and result.error_code == ErrorCode.INVALID_PARTITIONS:
-            # An attempt without an answer came before: it may be the one that made them.
-            (topic,) = self.describe_topics([name])
-            if len(topic.partitions) == partitions:
-                result = TopicResult(name=name, error_code=0, error_text="", partitions=partitions)
+        (result,) = self._change("create partitions", [name], request)
         if result.error_code:
             raise error_for(result.error_code, result.error_text)
-        self._settle([name], ErrorCode.NONE, partitions)
+        topic_id = result.topic_id
+        self._settle([name], lambda topic: topic.topic_id == topic_id and len(topic.partitions) >= partitions)
         return result
 
-    def _settle(self, names: list[str], code: ErrorCode, partitions: int = 0) -> None:
-        """Waits until every living node answers `code` for these topics, at most TOPIC_SETTLE_S.
-
-        Also until it knows of so many partitions of each.
-        """
+    def _settle(self, names: list[str], knows: Callable[[TopicMetadata], bool]) -> None:
+        """Waits until every living node `knows` what became of these topics, at most TOPIC_SETTLE_S."""
         if not names:
             return
         deadline_s = time.monotonic() + TOPIC_SETTLE_S
         behind = [Endpoint(*node.endpoint) for node in self.describe_cluster().nodes if node.alive]
         while behind and time.monotonic() < deadline_s:
-            behind = [node for node in behind if not self._node_answers(node, names, code, partitions, deadline_s)]
+            behind = [node for node in behind if not self._node_knows(node, names, knows, deadline_s)]
             if behind:
                 time.sleep(_SETTLE_AGAIN_S)
 
-    def _node_answers(
-        self, node: Endpoint, names: list[str], code: ErrorCode, partitions: int, deadline_s: float
+    def _node_knows(
+        self, node: Endpoint, names: list[str], knows: Callable[[TopicMetadata], bool], deadline_s: float
     ) -> bool:
         try:
-            found = self._metadata(names, node, deadline_s).topics
+            return all(knows(topic) for topic in self._metadata(names, node, deadline_s).topics)
         except RaftlogError:
             return False  # it is not reachable now
-        return all(topic.error_code == code and len(topic.partitions) >= partitions for topic in found)
 
     def delete_records(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Deletes what lies below these offsets, for ever; HIGH_WATERMARK (-1): all that can be read now.
@@ -208,15 +207,46 @@ class Admin(GroupAdmin):
 
         self._ask("recover a partition", node, request, expect(RecoverPartitionResponse))
 
-    def _change(self, what: str, request: Callable[[int, bytes], Request]) -> list[tuple[TopicResult, bool]]:
-        def read(answer: Answer, _payload: bytes, maybe_done: bool) -> list[tuple[TopicResult, bool]]:
-            results = expect(TopicsResponse)(answer, _payload, maybe_done).results
-            return [(result, maybe_done) for result in results]
+    def _change(self, what: str, names: list[str], build: Callable[[Mutation], Request]) -> list[TopicResult]:
+        """Carried out once: ids are looked up BEFORE the first attempt, and all attempts have one mutation id."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            found = self._look_up(what, names, deadline_s)
+            mutation_id = os.urandom(MUTATION_ID_BYTES)
 
-        return self._ask(what, CONTROLLER, request, read)
+            def request(
+                correlation_id: int, _topic_id: bytes, found: TopicIdsResponse = found, mutation_id: bytes = mutation_id
+            ) -> Request:
+                return build(Mutation(correlation_id, mutation_id, found.end_offset, found.topic_ids))
+
+            answer, maybe_done = self._ask(what, CONTROLLER, request, _answer, deadline_s, reads_refusals=True)
+            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION:
+                return expect(TopicsResponse)(_refused(answer), b"", maybe_done).results
+            if maybe_done:
+                raise RequestTimedOutError(f"{what}: whether an attempt without an answer did it is not known")
+
+    def _look_up(self, what: str, names: list[str], deadline_s: float) -> TopicIdsResponse:
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return TopicIdsRequest(correlation_id=correlation_id, names=names)
+
+        found = self._ask(what, CONTROLLER, request, expect(TopicIdsResponse), deadline_s)
+        if len(found.topic_ids) != len(names):
+            raise InvalidRequestError(f"{what}: {len(found.topic_ids)} topic ids for {len(names)} names")
+        return found
 
     def _attempt_ms(self) -> int:
         return int(min(self._timeout_s, ADMIN_ATTEMPT_S) * 1000)
+
+
+def _answer(answer: Answer, _payload: bytes, maybe_done: bool) -> tuple[Answer, bool]:
+    return answer, maybe_done
+
+
+def _refused(answer: Answer) -> Answer:
+    """Raises the error of an answer that is one."""
+    if answer.error_code:
+        raise error_for(answer.error_code, answer.error_text)
+    return answer
 
 
 def _delete_call(place: TopicPartition, offset: int, deadline_s: float) -> Call:

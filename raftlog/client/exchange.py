@@ -42,6 +42,8 @@ from raftlog.protocol.messages import (
     ProduceResult,
     RecoverPartitionRequest,
     RecoverPartitionResponse,
+    TopicIdsRequest,
+    TopicIdsResponse,
     TopicsResponse,
 )
 from raftlog.types import Endpoint
@@ -52,6 +54,7 @@ Request = (
     MetadataRequest
     | DescribeReplicasRequest
     | RecoverPartitionRequest
+    | TopicIdsRequest
     | CreateTopicsRequest
     | DeleteTopicsRequest
     | InitProducerIdRequest
@@ -69,6 +72,7 @@ Answer = (
     | MetadataResponse
     | DescribeReplicasResponse
     | RecoverPartitionResponse
+    | TopicIdsResponse
     | TopicsResponse
     | InitProducerIdResponse
     | FetchResponse

@@ -27,9 +27,7 @@ def change_topic(
     """None: it is so already. Raises the RaftlogError that refuses it."""
     if request.name in (METADATA_TOPIC, OFFSETS_TOPIC):
         raise InvalidTopicError(f"{request.name} belongs to raftlog itself")
-    topic = image.topics.get(request.name)
-    if topic is None:
-        raise UnknownTopicOrPartitionError(f"topic {request.name} does not exist")
+    topic = named_topic(image, request.name, request.topic_id)
     if isinstance(request, CreatePartitionsRequest):
         return _more_partitions(image, topic, request.partitions, live)
     if not request.config and not request.reset:
@@ -39,6 +37,16 @@ def change_topic(
         return None
     check_in_sync(config, len(topic.replicas[0]))
     return TopicConfigRecord(name=topic.name, topic_id=topic.topic_id, config=config)
+
+
+def named_topic(image: Image, name: str, topic_id: bytes) -> TopicInfo:
+    """The topic that a client means. Raises UnknownTopicOrPartitionError, also where another has its name now."""
+    topic = image.topics.get(name)
+    if topic is None:
+        raise UnknownTopicOrPartitionError(f"topic {name} does not exist")
+    if topic.topic_id != topic_id:
+        raise UnknownTopicOrPartitionError(f"topic {name} was made anew since it was looked up; nothing was changed")
+    return topic
 
 
 def _more_partitions(image: Image, topic: TopicInfo, wanted: int, live: Collection[int]) -> PartitionsRecord:

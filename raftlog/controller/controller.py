@@ -7,7 +7,9 @@ on loss of leadership all that waits is answered NOT_CONTROLLER, and what was pr
 REQUEST_TIMED_OUT, since its outcome is open.
 
 Producer ids are given out from a block that one record has taken from the metadata log. A block is this process's
-own once its record is committed; whoever is controller next begins with a new one, so no id is given out twice.
+own once its record is committed; whoever is controller next begins with a new one, so no id is given out twice. A
+request that comes again gets another id, and the first one is never used, which is no loss. FindCoordinator that comes
+again finds the topic that it has made, which is never deleted.
 """
 
 from __future__ import annotations

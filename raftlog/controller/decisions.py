@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from raftlog.config import check_in_sync, check_topic_name, parse_topic_config
-from raftlog.controller.changing import AlteringRequest, change_topic
+from raftlog.controller.changing import AlteringRequest, change_topic, named_topic
 from raftlog.controller.image import Image, apply
+from raftlog.controller.mutations import MutationRequest, earlier_answer, record_of, topic_result
 from raftlog.controller.offsets_topic import offsets_topic
 from raftlog.controller.placement import (
     check_replication_factor,
@@ -40,7 +41,7 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import NODE_ID_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
-from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
+from raftlog.protocol.altering import CreatePartitionsRequest
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
@@ -48,6 +49,8 @@ from raftlog.protocol.messages import (
     InitProducerIdRequest,
     InitProducerIdResponse,
     NewTopic,
+    TopicIdsRequest,
+    TopicIdsResponse,
     TopicResult,
     TopicsResponse,
 )
@@ -57,11 +60,11 @@ from raftlog.types import OFFSETS_TOPIC, Endpoint
 DEFAULT_PARTITIONS = 1
 DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as are alive
 
-DecidedRequest = (
-    CreateTopicsRequest | DeleteTopicsRequest | AlteringRequest | RegisterNodeRequest | FindCoordinatorRequest
-)
+DecidedRequest = TopicIdsRequest | MutationRequest | RegisterNodeRequest | FindCoordinatorRequest
 ControllerRequest = DecidedRequest | InitProducerIdRequest
-ControllerResponse = TopicsResponse | RegisterNodeResponse | InitProducerIdResponse | FindCoordinatorResponse
+ControllerResponse = (
+    TopicIdsResponse | TopicsResponse | RegisterNodeResponse | InitProducerIdResponse | FindCoordinatorResponse
+)
 
 
 class Founder(NamedTuple):
@@ -77,17 +80,45 @@ class Decision(NamedTuple):
 
 def decide(image: Image, request: DecidedRequest, *, live: Collection[int], mint_id: Callable[[], bytes]) -> Decision:
     """`live`: the nodes heard from of late. `mint_id` gives a new topic id."""
+    if isinstance(request, MutationRequest):
+        return _change_topics(image, request, live, mint_id)
     match request:
-        case CreateTopicsRequest():
-            return _create_topics(image, request, live, mint_id)
-        case DeleteTopicsRequest():
-            return _delete_topics(image, request)
-        case IncrementalAlterConfigsRequest() | CreatePartitionsRequest():
-            return _alter_topic(image, request, live)
+        case TopicIdsRequest():
+            return _find_topics(image, request)
         case RegisterNodeRequest():
             return _register_node(image, request)
         case FindCoordinatorRequest():
             return _find_coordinator(image, request, live, mint_id)
+
+
+def _change_topics(
+    image: Image, request: MutationRequest, live: Collection[int], mint_id: Callable[[], bytes]
+) -> Decision:
+    """That it was done is in the batch that does it: whoever leads next recognises its repetition."""
+    earlier = earlier_answer(image, request)
+    if earlier is not None:
+        return Decision(earlier, [])
+    match request:
+        case CreateTopicsRequest():
+            results, records = _create_topics(image, request, live, mint_id)
+        case DeleteTopicsRequest():
+            results, records = _delete_topics(image, request)
+        case _:
+            results, records = _alter_topic(image, request, live)
+    if records:
+        records.append(record_of(request, results))
+    return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
+
+
+def _find_topics(image: Image, request: TopicIdsRequest) -> Decision:
+    found = [image.topics.get(name) for name in request.names]
+    topic_ids = [topic.topic_id if topic else b"" for topic in found]
+    return Decision(
+        TopicIdsResponse(
+            correlation_id=request.correlation_id, end_offset=image.end_offset, topic_ids=topic_ids
+        ),
+        [],
+    )
 
 
 def needs_nodes(image: Image, request: DecidedRequest) -> bool:
@@ -115,7 +146,7 @@ def found_cluster(cluster_id: str, founders: Collection[Founder]) -> list[Metada
 
 def _create_topics(
     image: Image, request: CreateTopicsRequest, live: Collection[int], mint_id: Callable[[], bytes]
-) -> Decision:
+) -> tuple[list[TopicResult], list[MetadataRecord]]:
     results: list[TopicResult] = []
     records: list[MetadataRecord] = []
     planned = image
@@ -145,7 +176,7 @@ def _create_topics(
                 warning=warning(image, live, len(record.replicas[0]), _witnesses(record), wanted),
             )
         )
-    return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
+    return results, records
 
 
 def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Callable[[], bytes]) -> TopicRecord:
@@ -177,54 +208,44 @@ def _witnesses(record: TopicRecord) -> int:
     return len(record.witnesses[0]) if record.witnesses else 0
 
 
-def _delete_topics(image: Image, request: DeleteTopicsRequest) -> Decision:
+def _delete_topics(
+    image: Image, request: DeleteTopicsRequest
+) -> tuple[list[TopicResult], list[MetadataRecord]]:
     results: list[TopicResult] = []
     records: list[MetadataRecord] = []
     gone: set[str] = set()
-    for index, name in enumerate(request.names):
-        topic = image.topics.get(name)
+    for index, (name, topic_id) in enumerate(request.topics):
         try:
             if index >= TOPICS_PER_REQUEST_MAX:
                 raise InvalidRequestError(f"one request deletes at most {TOPICS_PER_REQUEST_MAX} topics")
             if name == OFFSETS_TOPIC:
                 raise InvalidTopicError(f"{name} belongs to raftlog itself")
-            if topic is None or name in gone:
-                raise UnknownTopicOrPartitionError(f"topic {name} does not exist")
+            if name in gone:
+                raise UnknownTopicOrPartitionError(f"topic {name} is named twice")
+            topic = named_topic(image, name, topic_id)
         except RaftlogError as error:
             results.append(_refused(name, error))
             continue
         gone.add(name)
         records.append(TopicDeletedRecord(name=name, topic_id=topic.topic_id))
         results.append(TopicResult(name=name, error_code=ErrorCode.NONE, error_text="", topic_id=topic.topic_id))
-    return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
+    return results, records
 
 
-def _alter_topic(image: Image, request: AlteringRequest, live: Collection[int]) -> Decision:
+def _alter_topic(
+    image: Image, request: AlteringRequest, live: Collection[int]
+) -> tuple[list[TopicResult], list[MetadataRecord]]:
     try:
         record = change_topic(image, request, live)
     except RaftlogError as error:
-        return Decision(_altered(request, _refused(request.name, error)), [])
-    records: list[MetadataRecord] = [record] if record else []
-    topic = image.topics[request.name]
-    if record:
-        topic = apply(image, image.end_offset, record).topics[request.name]
-    result = TopicResult(
-        name=topic.name,
-        error_code=ErrorCode.NONE,
-        error_text="",
-        topic_id=topic.topic_id,
-        partitions=len(topic.replicas),
-        replication_factor=len(topic.replicas[0]),
-        witnesses=len(topic.witnesses_of(len(topic.replicas) - 1)),
-    )
+        return [_refused(request.name, error)], []
+    if record is None:
+        return [topic_result(image.topics[request.name])], []
+    result = topic_result(apply(image, image.end_offset, record).topics[request.name])
     if isinstance(record, PartitionsRecord):
         factor = result.replication_factor
         result.warning = warning(image, live, factor, result.witnesses, factor)
-    return Decision(_altered(request, result), records)
-
-
-def _altered(request: AlteringRequest, result: TopicResult) -> TopicsResponse:
-    return TopicsResponse(correlation_id=request.correlation_id, results=[result])
+    return [result], [record]
 
 
 def _find_coordinator(

@@ -11,6 +11,7 @@ import msgspec
 from raftlog.controller.records import (
     ClusterRecord,
     MetadataRecord,
+    MutationRecord,
     NodeRecord,
     PartitionsRecord,
     ProducerIdsRecord,
@@ -20,6 +21,7 @@ from raftlog.controller.records import (
     TopicRecord,
 )
 from raftlog.errors import CorruptLogError
+from raftlog.limits import MUTATIONS_REMEMBERED_MAX
 from raftlog.types import Endpoint, ReplicaSpec, TopicConfig
 
 
@@ -71,8 +73,19 @@ class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         )
 
 
+class Mutation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A change of topics that was carried out: where the metadata log says so, and with which error codes.
+
+    `codes`: one of each of its topics, in its order; empty: all NONE.
+    """
+
+    mutation_id: bytes
+    offset: int
+    codes: tuple[int, ...] = ()
+
+
 class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """`end_offset`: the metadata records in [0, end_offset) are in it."""
+    """`end_offset`: the metadata records in [0, end_offset) are in it. `mutations`: the last ones, oldest first."""
 
     end_offset: int = 0
     cluster_id: str = ""
@@ -81,6 +94,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     topics: dict[str, TopicInfo] = {}
     next_producer_id: int = 0
     snapshot_offset: int = 0  # of the last SnapshotRecord: nothing in front of it is needed any more
+    mutations: tuple[Mutation, ...] = ()
 
     def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
         """The (topic, partition) that have a replica or a witness on the node."""
@@ -137,6 +151,10 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             gone = _known(image, record.name, record.topic_id, "deletes")
             topics = {name: topic for name, topic in image.topics.items() if topic is not gone}
             return msgspec.structs.replace(image, end_offset=end_offset, topics=topics)
+        case MutationRecord():
+            mutation = Mutation(mutation_id=record.mutation_id, offset=offset, codes=record.codes)
+            mutations = (*image.mutations, mutation)[-MUTATIONS_REMEMBERED_MAX:]
+            return msgspec.structs.replace(image, end_offset=end_offset, mutations=mutations)
         case ProducerIdsRecord():
             if record.next_producer_id <= image.next_producer_id:
                 raise CorruptLogError("the metadata log gives producer ids away twice")

@@ -74,6 +74,16 @@ class TopicDeletedRecord(_Record, tag="TopicDeleted", frozen=True, kw_only=True)
     topic_id: bytes
 
 
+class MutationRecord(_Record, tag="Mutation", frozen=True, kw_only=True):
+    """The request with this id has been carried out: by the records in front of this one, in the same batch.
+
+    `codes`: the error codes of its topics, in its order; empty: all NONE.
+    """
+
+    mutation_id: bytes
+    codes: tuple[int, ...] = ()
+
+
 class ProducerIdsRecord(_Record, tag="ProducerIds", frozen=True, kw_only=True):
     """All producer ids below `next_producer_id` are given away, to the controller that wrote this."""
 
@@ -93,6 +103,7 @@ MetadataRecord = (
     | TopicConfigRecord
     | PartitionsRecord
     | TopicDeletedRecord
+    | MutationRecord
     | ProducerIdsRecord
     | SnapshotRecord
 )

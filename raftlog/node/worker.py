@@ -234,7 +234,8 @@ class Worker:
             case m.HandshakeRequest():
                 self._door.handshake(client, message, self._config.cluster_id)
             case (
-                m.CreateTopicsRequest()
+                m.TopicIdsRequest()
+                | m.CreateTopicsRequest()
                 | m.DeleteTopicsRequest()
                 | m.InitProducerIdRequest()
                 | IncrementalAlterConfigsRequest()

@@ -5,24 +5,26 @@ The first two are answered by a TopicsResponse with one result. Same style as me
 
 from __future__ import annotations
 
-from raftlog.protocol.messages import _Request, _Response
+from raftlog.protocol.messages import _MutationRequest, _Request, _Response
 
 HIGH_WATERMARK = -1
 """DeleteRecords: all that can be read now."""
 
 
-class IncrementalAlterConfigsRequest(_Request, tag="IncrementalAlterConfigs", kw_only=True):
+class IncrementalAlterConfigsRequest(_MutationRequest, tag="IncrementalAlterConfigs", kw_only=True):
     """`config` sets these settings, `reset` puts those back to their defaults; all others stay (KIP-339)."""
 
     name: str
+    topic_id: bytes
     config: dict[str, str] = {}
     reset: list[str] = []
 
 
-class CreatePartitionsRequest(_Request, tag="CreatePartitions", kw_only=True):
+class CreatePartitionsRequest(_MutationRequest, tag="CreatePartitions", kw_only=True):
     """`partitions`: how many there shall be in all (KIP-195)."""
 
     name: str
+    topic_id: bytes
     partitions: int
 
 

@@ -17,6 +17,7 @@ Request = (
     | m.MetadataRequest
     | m.DescribeReplicasRequest
     | m.RecoverPartitionRequest
+    | m.TopicIdsRequest
     | m.CreateTopicsRequest
     | m.DeleteTopicsRequest
     | m.InitProducerIdRequest
@@ -38,6 +39,7 @@ Response = (
     | m.MetadataResponse
     | m.DescribeReplicasResponse
     | m.RecoverPartitionResponse
+    | m.TopicIdsResponse
     | m.TopicsResponse
     | m.InitProducerIdResponse
     | m.ProduceResponse

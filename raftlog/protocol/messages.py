@@ -145,13 +145,42 @@ class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
     config: dict[str, str] = {}
 
 
-class CreateTopicsRequest(_Request, tag="CreateTopics"):
+MUTATION_ID_BYTES = 16
+
+
+class _MutationRequest(_Request, tag=True):
+    """A change of topics, which is carried out once, however often it is asked for.
+
+    `mutation_id`: random bytes of the client, the same at each attempt. `since_offset`: where the metadata ended
+    before the first attempt, as TopicIdsResponse said.
+    """
+
+    mutation_id: bytes
+    since_offset: int
+
+
+class TopicIdsRequest(_Request, tag="TopicIds"):
+    """Which topics have these names now: asked once before a change, so that each attempt means the same topics."""
+
+    names: list[str]
+
+
+class TopicIdsResponse(_Response, tag="TopicIdsR"):
+    """`topic_ids`: one of each name, b"" where there is no such topic. `end_offset`: where the metadata ends."""
+
+    end_offset: int = 0
+    topic_ids: list[bytes] = []
+
+
+class CreateTopicsRequest(_MutationRequest, tag="CreateTopics"):
     topics: list[NewTopic]
     timeout_ms: int = 30_000
 
 
-class DeleteTopicsRequest(_Request, tag="DeleteTopics"):
-    names: list[str]
+class DeleteTopicsRequest(_MutationRequest, tag="DeleteTopics"):
+    """`topics`: (name, topic id), so that one made anew under the name is not meant (KIP-516)."""
+
+    topics: list[tuple[str, bytes]]
     timeout_ms: int = 30_000
 
 

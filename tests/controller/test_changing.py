@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -65,8 +68,24 @@ def ask(
     return result, decision.records
 
 
+def altered(name: str, config: dict[str, str], reset: Sequence[str] = ()) -> IncrementalAlterConfigsRequest:
+    return IncrementalAlterConfigsRequest(
+        correlation_id=1, **mutation(), name=name, topic_id=TOPIC_ID, config=config, reset=list(reset)
+    )
+
+
+def enlarged(name: str, partitions: int) -> CreatePartitionsRequest:
+    return CreatePartitionsRequest(
+        correlation_id=1, **mutation(), name=name, topic_id=TOPIC_ID, partitions=partitions
+    )
+
+
+def mutation() -> dict[str, Any]:
+    return {"mutation_id": uuid.uuid4().bytes, "since_offset": 0}
+
+
 def alter(image: Image, config: dict[str, str], reset: list[str] | None = None, name: str = "orders") -> Image:
-    request = IncrementalAlterConfigsRequest(correlation_id=1, name=name, config=config, reset=reset or [])
+    request = altered(name, config=config, reset=reset or [])
     result, records = ask(image, request)
     assert result.error_code == ErrorCode.NONE, result.error_text
     return replay(image, *records)
@@ -77,7 +96,7 @@ def test_named_settings_change_and_all_others_stay() -> None:
     config = image.topics["orders"].config
     assert (config.retention_ms, config.segment_bytes) == (5000, 2048)
     assert config.cleanup_policy == CleanupPolicy.COMPACT | CleanupPolicy.DELETE
-    assert image.topics["orders"].config_offset == image.end_offset - 1
+    assert image.topics["orders"].config_offset == image.end_offset - 2  # the last record says that it was done
 
 
 def test_a_setting_goes_back_to_its_default() -> None:
@@ -86,7 +105,7 @@ def test_a_setting_goes_back_to_its_default() -> None:
 
 
 def test_a_change_that_changes_nothing_writes_nothing() -> None:
-    request = IncrementalAlterConfigsRequest(correlation_id=1, name="orders", config={"retention_ms": "5000"})
+    request = altered("orders", config={"retention_ms": "5000"})
     result, records = ask(with_topic(cluster(3)), request)
     assert (result.error_code, records) == (ErrorCode.NONE, [])
 
@@ -108,7 +127,7 @@ def test_a_change_that_changes_nothing_writes_nothing() -> None:
 def test_bad_settings_are_refused_with_their_reason(
     name: str, config: dict[str, str], reset: list[str], code: ErrorCode, said: str
 ) -> None:
-    request = IncrementalAlterConfigsRequest(correlation_id=1, name=name, config=config, reset=reset)
+    request = altered(name, config=config, reset=reset)
     result, records = ask(with_topic(cluster(3)), request)
     assert (result.error_code, records) == (code, [])
     assert said in result.error_text
@@ -128,7 +147,7 @@ def test_bad_settings_are_refused_with_their_reason(
 )
 def test_partitions_only_become_more(name: str, partitions: int, code: ErrorCode) -> None:
     image = with_topic(cluster(3))
-    result, records = ask(image, CreatePartitionsRequest(correlation_id=1, name=name, partitions=partitions))
+    result, records = ask(image, enlarged(name, partitions=partitions))
     assert (result.error_code, records) == (code, [])
 
 
@@ -147,7 +166,7 @@ def test_new_partitions_are_placed_evenly_beside_the_old_which_stay(
     for more in steps:
         before = image.topics["orders"]
         wanted = len(before.replicas) + more
-        result, records = ask(image, CreatePartitionsRequest(correlation_id=1, name="orders", partitions=wanted))
+        result, records = ask(image, enlarged("orders", partitions=wanted))
         assert (result.error_code, result.partitions) == (ErrorCode.NONE, wanted)
         image = replay(image, *records)
         after = image.topics["orders"]
@@ -172,7 +191,7 @@ def test_a_partition_is_as_old_as_the_record_that_added_it() -> None:
     made = image.end_offset - 1
     added = []
     for wanted in (3, 5):
-        _, records = ask(image, CreatePartitionsRequest(correlation_id=1, name="orders", partitions=wanted))
+        _, records = ask(image, enlarged("orders", partitions=wanted))
         added.append(image.end_offset)
         image = replay(image, *records)
     topic = image.topics["orders"]

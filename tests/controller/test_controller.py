@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import uuid
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from raftlog.controller.image import Image, apply
 from raftlog.controller.records import ProducerIdsRecord
 from raftlog.errors import ErrorCode
 from raftlog.limits import PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, WAITING_ADMIN_REQUESTS_MAX
-from raftlog.protocol.altering import CreatePartitionsRequest
+from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
 from raftlog.protocol.groups import FindCoordinatorRequest
 from raftlog.protocol.messages import (
     CreateTopicsRequest,
@@ -93,7 +95,30 @@ def log() -> Log:
 
 def create(*names: str, partitions: int = -1, factor: int = -1, **config: str) -> CreateTopicsRequest:
     topics = [NewTopic(name=name, partitions=partitions, replication_factor=factor, config=config) for name in names]
-    return CreateTopicsRequest(correlation_id=1, topics=topics)
+    return CreateTopicsRequest(correlation_id=1, **mutation(), topics=topics)
+
+
+def mutation() -> dict[str, Any]:
+    return {"mutation_id": uuid.uuid4().bytes, "since_offset": 0}
+
+
+def delete(log: Log, *names: str) -> DeleteTopicsRequest:
+    topics = [(name, topic.topic_id if (topic := log.image.topics.get(name)) else b"") for name in names]
+    return DeleteTopicsRequest(correlation_id=1, **mutation(), topics=topics)
+
+
+def add_partitions(log: Log, name: str, partitions: int) -> CreatePartitionsRequest:
+    topic = log.image.topics.get(name)
+    topic_id = topic.topic_id if topic else b""
+    return CreatePartitionsRequest(
+        correlation_id=1, **mutation(), name=name, topic_id=topic_id, partitions=partitions
+    )
+
+
+def alter(log: Log, name: str, **config: str) -> IncrementalAlterConfigsRequest:
+    return IncrementalAlterConfigsRequest(
+        correlation_id=1, **mutation(), name=name, topic_id=log.image.topics[name].topic_id, config=config
+    )
 
 
 def test_the_first_leader_founds_the_cluster_with_all_its_voters() -> None:
@@ -128,7 +153,10 @@ def test_a_topic_has_one_partition_and_up_to_three_replicas_by_default(log: Log)
         (create("t", partitions=PARTITIONS_PER_TOPIC_MAX + 1), ErrorCode.INVALID_PARTITIONS),
         (create("t", nonsense="1"), ErrorCode.INVALID_CONFIG),
         (create("taken"), ErrorCode.TOPIC_ALREADY_EXISTS),
-        (DeleteTopicsRequest(correlation_id=1, names=["t"]), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        (
+            DeleteTopicsRequest(correlation_id=1, **mutation(), topics=[("t", b"")]),
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ),
     ],
     ids=lambda value: value.name if isinstance(value, ErrorCode) else "",
 )
@@ -160,7 +188,7 @@ def test_topics_of_one_request_are_spread_together(log: Log) -> None:
 
 def test_a_deleted_topic_is_gone_and_its_name_is_free(log: Log) -> None:
     (first,) = log.ask(create("t"))
-    log.ask(DeleteTopicsRequest(correlation_id=1, names=["t", "t"]))
+    log.ask(delete(log, "t", "t"))
     (second,) = log.ask(create("t"))
     assert second.error_code == 0
     assert second.topic_id != first.topic_id
@@ -300,7 +328,7 @@ def test_more_copies_than_living_nodes_are_refused_by_name(log: Log) -> None:
     log.live = {1, 2, 3, 4, 5}
     log.ask(create("t", factor=3))
     log.live = {1, 2}
-    (result,) = log.ask(CreatePartitionsRequest(correlation_id=1, name="t", partitions=2))
+    (result,) = log.ask(add_partitions(log, "t", 2))
     assert result.error_code == ErrorCode.INVALID_REPLICATION_FACTOR
 
 
@@ -309,7 +337,7 @@ def test_added_partitions_have_no_dead_witnesses(log: Log) -> None:
     (result,) = log.ask(create("t", factor=3))
     assert result.witnesses == 2
     log.live = {1, 2, 3}
-    (result,) = log.ask(CreatePartitionsRequest(correlation_id=1, name="t", partitions=2))
+    (result,) = log.ask(add_partitions(log, "t", 2))
     assert set(log.image.topics["t"].voters_of(1)) == {1, 2, 3}
     assert "survives 1 failure instead of 2" in result.warning
 
@@ -318,7 +346,7 @@ def test_a_controller_that_has_heard_nobody_yet_takes_nobody_for_dead(log: Log) 
     log.listened, log.live = False, {1}
     for request in (
         create("t"),
-        CreatePartitionsRequest(correlation_id=1, name="t", partitions=2),
+        add_partitions(log, "t", 2),
         FindCoordinatorRequest(correlation_id=1),
     ):
         log.request(request)

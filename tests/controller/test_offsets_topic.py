@@ -68,8 +68,16 @@ def test_it_is_made_once() -> None:
 
 def test_users_neither_create_nor_delete_it() -> None:
     _, image = _ask(_cluster(3), FindCoordinatorRequest(correlation_id=1))
-    create = CreateTopicsRequest(correlation_id=1, topics=[NewTopic(name=OFFSETS_TOPIC)])
-    for request in (create, DeleteTopicsRequest(correlation_id=1, names=[OFFSETS_TOPIC])):
+    create = CreateTopicsRequest(
+        correlation_id=1, mutation_id=bytes(16), since_offset=0, topics=[NewTopic(name=OFFSETS_TOPIC)]
+    )
+    delete = DeleteTopicsRequest(
+        correlation_id=1,
+        mutation_id=bytes(16),
+        since_offset=0,
+        topics=[(OFFSETS_TOPIC, image.topics[OFFSETS_TOPIC].topic_id)],
+    )
+    for request in (create, delete):
         decision, _ = _ask(image, request)
         assert isinstance(decision.response, TopicsResponse)
         assert decision.response.results[0].error_code == ErrorCode.INVALID_TOPIC_EXCEPTION

@@ -29,7 +29,15 @@ REQUESTS = st.one_of(
         m.MetadataRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(max_size=300), max_size=3)
     ),
     st.builds(m.DescribeReplicasRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(), max_size=3)),
-    st.builds(m.DeleteTopicsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3), timeout_ms=ANY_INT),
+    st.builds(m.TopicIdsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3)),
+    st.builds(
+        m.DeleteTopicsRequest,
+        correlation_id=ANY_INT,
+        mutation_id=TOPIC_IDS,
+        since_offset=ANY_INT,
+        topics=st.lists(st.tuples(st.text(), TOPIC_IDS), max_size=3),
+        timeout_ms=ANY_INT,
+    ),
     st.builds(m.InitProducerIdRequest, correlation_id=ANY_INT),
     st.builds(
         m.ProduceRequest,
@@ -141,6 +149,8 @@ CONTROLLER_REQUESTS = st.one_of(
     st.builds(
         m.CreateTopicsRequest,
         correlation_id=ANY_INT,
+        mutation_id=TOPIC_IDS,
+        since_offset=ANY_INT,
         topics=st.lists(ILLEGAL_TOPICS, max_size=3),
         timeout_ms=ANY_INT,
     ),

@@ -66,7 +66,11 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
             metadata = talker.ask(m.MetadataRequest(correlation_id=0))
             controller, cluster_id = metadata.controller, metadata.cluster_id
             with contextlib.closing(Talker(controller)) as creator:
-                created = creator.ask(m.CreateTopicsRequest(correlation_id=0, topics=[m.NewTopic(name=TOPIC)]))
+                created = creator.ask(
+                    m.CreateTopicsRequest(
+                        correlation_id=0, mutation_id=bytes(16), since_offset=0, topics=[m.NewTopic(name=TOPIC)]
+                    )
+                )
             assert created.results[0].error_code == 0, created
             worker = _leader_of(talker)
             found = {

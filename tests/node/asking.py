@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from raftlog.network import Context, Link, Poller
 from raftlog.protocol.codec import Request, Response, decode_response, encode
 from raftlog.protocol.messages import (
+    MUTATION_ID_BYTES,
     CreateTopicsRequest,
     DeleteTopicsRequest,
     DescribeReplicasRequest,
@@ -16,6 +18,8 @@ from raftlog.protocol.messages import (
     MetadataRequest,
     MetadataResponse,
     NewTopic,
+    TopicIdsRequest,
+    TopicIdsResponse,
     TopicResult,
     TopicsResponse,
 )
@@ -76,19 +80,40 @@ def create_topic(
     endpoint: Endpoint, name: str, partitions: int = 1, factor: int = -1, config: dict[str, str] | None = None
 ) -> TopicResult:
     new = NewTopic(name=name, partitions=partitions, replication_factor=factor, config=config or {})
-    return _admin(endpoint, CreateTopicsRequest(correlation_id=1, topics=[new]))
+    return _change(
+        endpoint, name, lambda found: CreateTopicsRequest(correlation_id=1, **mutation(found), topics=[new])
+    )
 
 
 def delete_topic(endpoint: Endpoint, name: str) -> TopicResult:
-    return _admin(endpoint, DeleteTopicsRequest(correlation_id=1, names=[name]))
+    return _change(
+        endpoint,
+        name,
+        lambda found: DeleteTopicsRequest(
+            correlation_id=1, **mutation(found), topics=[(name, found.topic_ids[0])]
+        ),
+    )
 
 
-def _admin(endpoint: Endpoint, request: CreateTopicsRequest | DeleteTopicsRequest) -> TopicResult:
+def mutation(found: TopicIdsResponse) -> dict[str, Any]:
+    return {"mutation_id": os.urandom(MUTATION_ID_BYTES), "since_offset": found.end_offset}
+
+
+def look_up(endpoint: Endpoint, name: str) -> TopicIdsResponse:
+    def attempt() -> TopicIdsResponse | None:
+        answer = ask(controller(endpoint), TopicIdsRequest(correlation_id=1, names=[name]), 10.0)
+        return answer if isinstance(answer, TopicIdsResponse) else None
+
+    return until(attempt)
+
+
+def _change(endpoint: Endpoint, name: str, build: Callable[[TopicIdsResponse], Request]) -> TopicResult:
     """Asks the controller; asks again while leadership moves."""
+    request = build(look_up(endpoint, name))
 
     def attempt() -> TopicResult | None:
         answer = ask(controller(endpoint), request, 10.0)
-        return answer.results[0] if isinstance(answer, TopicsResponse) else None
+        return answer.results[0] if isinstance(answer, TopicsResponse) and answer.results else None
 
     return until(attempt)
 

@@ -1,0 +1,152 @@
+"""Changes whose first answer is lost, while others go on: the second attempt undoes nothing of theirs."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from raftlog import Admin
+from raftlog.client import asking
+from raftlog.client.exchange import Exchange
+from raftlog.node.local import LocalCluster
+from raftlog.protocol import codec
+from raftlog.protocol.messages import NewTopic, TopicsResponse
+from raftlog.types import Endpoint
+
+WAIT_S = 30.0
+
+
+class Lossy:
+    """Clients named `lossy` lose the first answer of one kind; `lost` is set then, and they ask again after it."""
+
+    def __init__(self, kind: type) -> None:
+        self.lost = threading.Event()
+        self.go_on = threading.Event()
+        self._kind = kind
+        self._answered = Exchange.answered
+
+    def answered(self, exchange: Exchange, endpoint: Endpoint, frames: list[bytes]) -> None:
+        first = exchange._client_id == "lossy" and not self.lost.is_set()
+        if first and isinstance(codec.decode_response(frames[0]), self._kind):
+            self.lost.set()
+            assert self.go_on.wait(WAIT_S)
+        else:
+            self._answered(exchange, endpoint, frames)
+
+    @contextmanager
+    def asking(self, cluster: LocalCluster, change: Callable[[Admin], Any]) -> Iterator[list[Any]]:
+        """Within it the answer is lost; the result is there behind it."""
+        results: list[Any] = []
+
+        def run() -> None:
+            with Admin(cluster.bootstrap, client_id="lossy") as admin:
+                results.append(change(admin))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            assert self.lost.wait(WAIT_S)
+            yield results
+        finally:
+            self.go_on.set()
+            thread.join(WAIT_S)
+        assert results
+
+
+@pytest.fixture
+def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], Lossy]:
+    monkeypatch.setattr(asking, "ADMIN_ATTEMPT_S", 0.5)
+
+    def lose(kind: type) -> Lossy:
+        lossy = Lossy(kind)
+        monkeypatch.setattr(
+            Exchange, "answered", lambda self, endpoint, frames: lossy.answered(self, endpoint, frames)
+        )
+        return lossy
+
+    return lose
+
+
+@pytest.fixture
+def admin(cluster: LocalCluster) -> Iterator[Admin]:
+    with Admin(cluster.bootstrap) as admin:
+        yield admin
+
+
+def make(admin: Admin, name: str) -> bytes:
+    (result,) = admin.create_topics([NewTopic(name=name, replication_factor=1)])
+    assert result.error_code == 0, result
+    return result.topic_id
+
+
+def new_name() -> str:
+    return f"retried-{uuid.uuid4().hex[:8]}"
+
+
+def test_a_deletion_asked_for_again_leaves_what_was_made_since(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    old = make(admin, name)
+    with lose(TopicsResponse).asking(cluster, lambda lossy: lossy.delete_topics([name])) as results:
+        new = make(admin, name)
+    assert [(result.error_code, result.topic_id) for result in results[0]] == [(0, old)]
+    (found,) = admin.describe_topics([name])
+    assert found.topic_id == new
+
+
+def test_a_creation_asked_for_again_is_known_as_one_s_own(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    wanted = [NewTopic(name=name, partitions=2, replication_factor=1)]
+    with lose(TopicsResponse).asking(cluster, lambda lossy: lossy.create_topics(wanted)) as results:
+        pass
+    (result,) = results[0]
+    (found,) = admin.describe_topics([name])
+    assert (result.error_code, result.topic_id, result.partitions) == (0, found.topic_id, 2)
+    (other,) = admin.create_topics(wanted)
+    assert other.error_code != 0
+
+
+def test_a_creation_asked_for_again_brings_back_no_topic_that_was_deleted_since(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    wanted = [NewTopic(name=name, replication_factor=1)]
+    with lose(TopicsResponse).asking(cluster, lambda lossy: lossy.create_topics(wanted)) as results:
+        assert admin.delete_topics([name])[0].error_code == 0
+    (result,) = results[0]
+    assert "has been deleted since" in result.error_text
+    assert admin.describe_topics([name])[0].error_code != 0
+
+
+def test_settings_asked_for_again_leave_what_was_set_since(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    make(admin, name)
+
+    def change(lossy: Admin) -> bool:
+        lossy.alter_topic(name, {"retention_ms": "100000"})
+        return True
+
+    with lose(TopicsResponse).asking(cluster, change):
+        admin.alter_topic(name, {"retention_ms": "200000"})
+    (found,) = admin.describe_topics([name])
+    assert found.config["retention_ms"] == 200_000
+
+
+def test_partitions_asked_for_again_are_made_once(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    make(admin, name)
+    with lose(TopicsResponse).asking(cluster, lambda lossy: lossy.create_partitions(name, 2)) as results:
+        admin.create_partitions(name, 3)
+    assert (results[0].error_code, results[0].partitions) == (0, 3)
