@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
 from raftlog.client import given
+from raftlog.client.callbacks import run_all
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine, Part
 from raftlog.client.fetched import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
@@ -20,7 +22,7 @@ from raftlog.client.group_reader import ConsumerGroupMetadata, GroupReader, OnCo
 from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
 from raftlog.client.topic_wait import wait_for_partitions
 from raftlog.client.turns import Turns
-from raftlog.errors import NoBrokersAvailableError, RaftlogError, RequestTimedOutError
+from raftlog.errors import NoBrokersAvailableError, RequestTimedOutError
 from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
 from raftlog.types import TopicPartition
 
@@ -154,7 +156,8 @@ class Consumer:
         In a group `pattern` may be given instead: all topics whose name it matches, also those that come later. The
         callbacks get lists of partitions and run inside `poll`, iteration and `close`: `on_revoked` while they are
         still owned and can be committed, `on_lost` (as `on_revoked` where it is None) when others may have them
-        already. Raises ValueError.
+        already. What one of them raises comes out of that call once all callbacks of the rebalance have run;
+        if several raise, the first error does, and the others are logged. Raises ValueError.
         """
         if isinstance(topics, str):
             raise ValueError("topics is a list of names")
@@ -181,13 +184,15 @@ class Consumer:
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """These partitions and no others; those that stay keep their position. Leaves the group."""
         places = [given.place(place) for place in partitions]
-        if self._group is not None:
-            self._group.unsubscribe()
+        if self._group is None:
+            self._assign(places)
+        else:
+            run_all(self._group.unsubscribe, partial(self._assign, places), self._group.wake)
+
+    def _assign(self, places: list[TopicPartition]) -> None:
         with self._fetcher.lock:
             self._fetcher.subscribed = ()
             self._fetcher.assign(places)
-        if self._group is not None:
-            self._group.wake()
         self._engine.wake()
 
     def assignment(self) -> set[TopicPartition]:
@@ -369,7 +374,7 @@ class Consumer:
             self._iterator = iter(self)
         try:
             return next(self._iterator)
-        except (StopIteration, RaftlogError):
+        except BaseException:
             self._iterator = None  # a generator that raised is used up, the consumer is not
             raise
 
@@ -379,13 +384,12 @@ class Consumer:
         A `poll` in another thread ends with ClosedError.
         """
         closes = self._turns.close()
-        try:
-            if self._group is not None and closes:
-                self._group.close(commit=autocommit)
-        finally:
+        if self._group is None:
             self._engine.stop()
-            if self._group is not None:
-                self._group.tell()
+        elif closes:
+            run_all(partial(self._group.close, commit=autocommit), self._engine.stop, self._group.tell)
+        else:
+            run_all(self._engine.stop, self._group.tell)
 
     def __enter__(self) -> Consumer:
         return self

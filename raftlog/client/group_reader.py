@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from raftlog.client import given
 from raftlog.client.asks import Lost, Take, Task
+from raftlog.client.callbacks import run_all
 from raftlog.client.engine import Engine
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Group
@@ -85,7 +86,9 @@ class GroupReader:
         if not self._subscribes:
             self._commit_before_giving_up()
             return
-        self._leave(commit=True)
+        run_all(partial(self._leave, commit=True), self._forget_subscription)
+
+    def _forget_subscription(self) -> None:
         with self._fetcher.lock:
             self._subscribes = self._fetcher.assigned_by_group = False
             self._group.subscribed.choose((), None)
@@ -132,7 +135,8 @@ class GroupReader:
     def attend(self) -> None:
         """Before records are handed out: callbacks, automatic commits, whatever the rebalance waits for.
 
-        Raises what ended the membership, and what callbacks raise.
+        Raises what ended the membership, and what callbacks raise: the first error, once all callbacks of the rebalance
+        have run and the partitions are given up and taken as they were told.
         """
         self.tell()
         now_s = self._engine.now_s()
@@ -157,11 +161,13 @@ class GroupReader:
 
     def tell(self) -> None:
         """Callbacks of commits that are done."""
+        told = []
         while self._told:
-            self._told.popleft()()
+            told.append(self._told.popleft())
+        run_all(*told)
 
     def _do(self, task: Task) -> None:
-        on_assigned, on_revoked, on_lost = self._callbacks
+        _, on_revoked, on_lost = self._callbacks
         if isinstance(task, Lost):
             # Kafka's habit: who does not ask for the difference is told as of a revocation.
             self._give_up(task.partitions, on_lost or on_revoked)
@@ -170,31 +176,34 @@ class GroupReader:
         partitions = task.revoked if isinstance(task, Take) else task.partitions
         if partitions:
             self._commit_before_giving_up()
-        taken = self._give_up(partitions, on_revoked if partitions else None, take)
-        if taken and take is not None and on_assigned is not None:
-            on_assigned(sorted(take.added))
+        self._give_up(partitions, on_revoked if partitions else None, take)
 
     def _give_up(
         self, partitions: frozenset[TopicPartition], tell: OnPartitions | None, take: Take | None = None
-    ) -> bool:
-        """Whether what there is to take was taken, in the same moment: the next JoinGroup names it."""
+    ) -> None:
+        """What there is to take is taken in the same moment: the next JoinGroup names it."""
+        steps: list[Callable[[], None]] = []
+        if tell is not None:
+            steps.append(partial(tell, sorted(partitions)))
+        if partitions:
+            steps.append(self._wait_for_commits)  # BEFORE they are somebody else's: later ones are refused
+        steps.append(partial(self._change_share, partitions, take))
+        run_all(*steps)
+
+    def _change_share(self, given_up: frozenset[TopicPartition], take: Take | None) -> None:
         taken = False
-        try:
-            if tell is not None:
-                tell(sorted(partitions))
-        finally:
-            if partitions:
-                self._wait_for_commits()  # BEFORE they are somebody else's: later ones are refused
-            with self._fetcher.lock:
-                self._fetcher.assign([place for place in self._fetcher.states if place not in partitions])
-                self._group.offsets.gave_up(partitions)
-                # AFTER nothing of them can be handed out any more.
-                self._member.gave_up(partitions)
-                if take is not None and self._member.take(take):
-                    taken = True
-                    self._fetcher.assign(sorted(self._member.owned))
-            self.wake()
-        return taken
+        with self._fetcher.lock:
+            self._fetcher.assign([place for place in self._fetcher.states if place not in given_up])
+            self._group.offsets.gave_up(given_up)
+            # AFTER nothing of them can be handed out any more.
+            self._member.gave_up(given_up)
+            if take is not None and self._member.take(take):
+                taken = True
+                self._fetcher.assign(sorted(self._member.owned))
+        self.wake()
+        on_assigned, _, _ = self._callbacks
+        if taken and take is not None and on_assigned is not None:
+            on_assigned(sorted(take.added))
 
     # --- commits -------------------------------------------------------------------------------
     def _positions(self) -> dict[TopicPartition, OffsetAndMetadata]:
@@ -300,30 +309,32 @@ class GroupReader:
 
     # --- the end -------------------------------------------------------------------------------
     def close(self, *, commit: bool) -> None:
+        steps: list[Callable[[], None]] = []
         if self._subscribes:
-            self._leave(commit)
+            steps.append(partial(self._leave, commit))
         elif commit:
-            self._commit_before_giving_up()
-        self._wait_for_commits()
-        self.tell()
+            steps.append(self._commit_before_giving_up)
+        run_all(*steps, self._wait_for_commits, self.tell)
 
     def _leave(self, commit: bool) -> None:
         with self._fetcher.lock:
             owned = self._member.owned
             lost = isinstance(self._member.task(), Lost)
         _, on_revoked, on_lost = self._callbacks
-        try:
-            if lost:
-                self._give_up(owned, on_lost or on_revoked)
-            elif owned:
-                if commit:
-                    self._commit_before_giving_up()
-                self._give_up(owned, on_revoked)
-        finally:
-            with self._fetcher.lock:
-                self._member.leave()
-            self.wake()
-            self._engine.wait_until(self._fetcher.changed, lambda: self._group.silent, LEAVE_S)
+        steps: list[Callable[[], None]] = []
+        if lost:
+            steps.append(partial(self._give_up, owned, on_lost or on_revoked))
+        elif owned:
+            if commit:
+                steps.append(self._commit_before_giving_up)
+            steps.append(partial(self._give_up, owned, on_revoked))
+        run_all(*steps, self._end_membership)
+
+    def _end_membership(self) -> None:
+        with self._fetcher.lock:
+            self._member.leave()
+        self.wake()
+        self._engine.wait_until(self._fetcher.changed, lambda: self._group.silent, LEAVE_S)
 
 
 def _offset(found: int | OffsetAndMetadata) -> OffsetAndMetadata:

@@ -53,7 +53,7 @@ class Member:
         self._cut_until_s = 0.0
         self.paused = False
         self.dead = False
-        self.told: list[tuple[str, list[TopicPartition]]] = []
+        self.held: set[TopicPartition] = set()  # as the callbacks have told
         self._latest: dict[tuple[Endpoint, bool], float] = defaultdict(float)  # messages of a link keep their order
         self._step_s = float("inf")
         self._polling = False
@@ -66,7 +66,7 @@ class Member:
             self._exchange,
             self.cache,
             self._refresher,
-            reset_policy="earliest",
+            reset_policy=world.reset_policy,
             min_bytes=1,
             max_wait_ms=FETCH_WAIT_MS,
             partition_bytes=100_000,
@@ -87,13 +87,14 @@ class Member:
         self.group = Group(
             self._calls, self.cache, self._refresher, self.fetcher, self.membership, request_timeout_s=30.0
         )
+        self.fetcher.on_begun_at_end = self.group.offsets.commit_begun_at_end
         self.reader = GroupReader(self, self.fetcher, self.group, auto_commit_interval_s=5.0, timeout_s=30.0)  # type: ignore[arg-type]
         self.reader.subscribe(
             topics,
             None,
-            lambda places: self.told.append(("assigned", places)),
-            lambda places: self.told.append(("revoked", places)),
-            lambda places: self.told.append(("lost", places)),
+            self._assigned,
+            self._gone,
+            self._gone,
         )
         world.at(world.now_s, self._poll)
 
@@ -176,8 +177,25 @@ class Member:
         busy_s, self.busy_s = self.busy_s, 0.0
         self.world.at(self.world.now_s + self.world.rng.uniform(0.5, 1.5) * self.poll_s + busy_s, self._poll)
 
+    def _assigned(self, places: list[TopicPartition]) -> None:
+        assert self.held.isdisjoint(places), f"{self.name} is told again of {places}"
+        self.held.update(places)
+        self._may_raise()
+
+    def _gone(self, places: list[TopicPartition]) -> None:
+        assert self.held.issuperset(places), f"{self.name} is told of the end of {places}, and has {self.held}"
+        self.held.difference_update(places)
+        self._may_raise()
+
+    def _may_raise(self) -> None:
+        if self.world.raising and self.world.rng.random() < self.world.raising:
+            raise OwnFaultError
+
     def _read(self) -> None:
-        self.reader.attend()
+        with contextlib.suppress(OwnFaultError):
+            self.reader.attend()
+        reads = set(self.fetcher.states)
+        assert self.held == reads, f"{self.name} reads {reads}, and was told of {self.held}"
         if self.paused:
             return
         for state in self.fetcher.states.values():
@@ -200,7 +218,13 @@ class Member:
         self.dead = True
 
     def leave(self) -> None:
-        self.reader.close(commit=True)
+        if self._polling:  # one thread uses a consumer
+            self.world.at(self.world.now_s + 0.1, self.leave)
+            return
+        self._polling = True
+        with contextlib.suppress(OwnFaultError):
+            self.reader.close(commit=True)
+        assert not self.held, f"{self.name} was not told of the end of {self.held}"
         self.dead = True
 
     def cut(self, seconds: float) -> None:
@@ -216,6 +240,10 @@ class Member:
             self.wake()
 
         self.world.at(self.world.now_s + seconds, wake)
+
+
+class OwnFaultError(Exception):
+    """Of a callback."""
 
 
 class _Killed(Exception):

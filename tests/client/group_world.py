@@ -44,6 +44,8 @@ class World:
         self.delay_s = delay_s
         self.topics = dict(topics)
         self.producing = True
+        self.reset_policy = "earliest"
+        self.raising = 0.0  # so often a callback raises
         self.produced: dict[TopicPartition, int] = defaultdict(int)
         self.members: list[Member] = []
         self.read: dict[TopicPartition, list[tuple[int, str]]] = defaultdict(list)

@@ -105,6 +105,30 @@ class Trouble:
 def test_whatever_happens_a_partition_has_one_owner_and_everything_is_read(seed: int, strategy: str) -> None:
     """World.check looks after every event; here is looked whether it all comes to rest."""
     world = World(seed, {"a": 5, "b": 4}, loss=0.01)
+    go_through_trouble(world, strategy)
+
+
+@pytest.mark.parametrize("strategy", ["cooperative-sticky", "range", "mixed"])
+@pytest.mark.parametrize("seed", range(3))
+def test_callbacks_that_raise_are_all_called_and_members_go_on(seed: int, strategy: str) -> None:
+    """Members look after each attend whether what they were told is what they read."""
+    world = World(seed, {"a": 5, "b": 4}, loss=0.01)
+    world.raising = 0.3
+    go_through_trouble(world, strategy)
+
+
+@pytest.mark.parametrize("strategy", ["cooperative-sticky", "range", "mixed"])
+@pytest.mark.parametrize("seed", range(3))
+def test_with_latest_everything_that_comes_after_the_group_began_is_read(seed: int, strategy: str) -> None:
+    """In partitions that were there as in those that are added, whoever of the group ends, and whenever."""
+    world = World(seed, {"a": 5, "b": 4}, loss=0.01)
+    world.reset_policy = "latest"
+    world.join("first", strategy="range" if strategy == "range" else "cooperative-sticky")
+    world.run(20.0)
+    go_through_trouble(world, strategy)
+
+
+def go_through_trouble(world: World, strategy: str) -> None:
     trouble = Trouble(world, strategy, world.now_s + 600.0)
     world.produce_every(3.0)
     world.run(600.0)
