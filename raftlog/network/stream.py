@@ -7,32 +7,47 @@ batches of 50 x 200 B 14 % more records a second, for three quarters of the CPU.
 
 One direction, from the StreamLink of one to the StreamServer of the other:
 
-    GREETING, then any number of  LENGTHS(header bytes, payload bytes), header, payload
+    GREETING with the addressee's boot id, then any number of  LENGTHS(header bytes, payload bytes), header, payload
 
 Nothing is promised: what was sent when a connection broke is lost, and what a full queue refuses is dropped. Whoever
 sends knows whom it means and says so in the header, since a port may belong to another worker by now.
+
+A connection that has not named this worker's boot id is a stranger's. It holds no memory beyond its greeting, it has
+STREAM_GREETING_S for that, and strangers make room only for each other. A peer's message takes memory as its bytes
+come, and a message that does not go on ends its connection.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import itertools
 import math
 import mmap
 import random
 import socket
 import struct
-import threading
 import time
 from collections import deque
 
 from raftlog.errors import ConfigError
-from raftlog.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, STREAM_CONNECTIONS_MAX, STREAM_QUEUE_BYTES_MAX
+from raftlog.limits import (
+    FRAME_BYTES_MAX,
+    HEADER_BYTES_MAX,
+    STREAM_CONNECTIONS_MAX,
+    STREAM_GREETING_S,
+    STREAM_MESSAGE_S,
+    STREAM_QUEUE_BYTES_MAX,
+    STREAM_SILENT_S,
+    STREAM_STRANGERS_MAX,
+    STREAM_UNFINISHED_BYTES_MAX,
+)
+from raftlog.network.addresses import Address, family_of, resolve
 from raftlog.network.context import KEPT_FROM_BYTES, POLLIN, POLLOUT, Buffer
 from raftlog.network.poller import Poller
 from raftlog.types import Endpoint
 
-GREETING = b"RLSTRM1\n"
+GREETING = struct.Struct(">8sQ")
+GREETING_MAGIC = b"RLSTRM2\n"
 LENGTHS = struct.Struct(">II")
 Message = tuple[bytes, Buffer | None]
 """header, payload: memory of its own, a writable memoryview from KEPT_FROM_BYTES on."""
@@ -41,6 +56,11 @@ _RECEIVE_BYTES = 256 * 1024  # at once: small messages come many together, a lar
 _BUFFER_BYTES = HEADER_BYTES_MAX + 2 * KEPT_FROM_BYTES + _RECEIVE_BYTES  # any header with any small payload
 _TURN_BYTES = 2 * 1024 * 1024  # of one connection, before the others are looked at
 _BUFFERS_PER_SEND = 64
+_TOUCHED_AT_ONCE_BYTES = 1024 * 1024  # a larger payload is mapped, so that it takes memory only as its bytes come
+_BACKLOG = 512
+_ACCEPTED_PER_TURN = 64
+_LOOK_S = 1.0  # how exactly the times of strangers and of unfinished messages are kept
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # A restarted process is found again within a few of these; doubled at each failure up to the second.
 _RECONNECT_MIN_S, _RECONNECT_MAX_S = 0.02, 0.5
 _CONNECT_S = 1.0  # a lost SYN is sent again after a second by the kernel, and after ever longer times
@@ -51,46 +71,108 @@ _ALIVE_S, _ALIVE_TRIES = 5, 3  # likewise by who only receives
 class StreamServer:
     """Listens on `host`, at the first free one of `ports` (None: any). Its connections register with `poller`.
 
-    Raises ConfigError when no port is free or the host is not an address of this machine.
+    Call `tick` when `due_s` has come. Raises ConfigError when no port is free or the host is not an address of this
+    machine.
     """
 
-    def __init__(self, poller: Poller, host: str, ports: range | None = None) -> None:
-        self._poller = poller
-        self._connections: dict[StreamConnection, None] = {}  # in the order in which they came
+    def __init__(self, poller: Poller, host: str, boot_id: int, ports: range | None = None) -> None:
+        self.due_s = math.inf  # monotonic
+        self.poller = poller
+        self.greeting = GREETING.pack(GREETING_MAGIC, boot_id)
+        # Both in the order in which they came.
+        self._strangers: dict[StreamConnection, None] = {}
+        self._peers: dict[StreamConnection, None] = {}
         self._listener = _listen(host, ports)
         self.port: int = self._listener.getsockname()[1]
         poller.watch(self._listener.fileno(), self, POLLIN)
 
     def on_ready(self) -> list[Message]:
-        """Takes who wants to connect; their messages come from the connections themselves."""
-        while True:
+        """Takes those who want to connect, and what they have sent already."""
+        found: list[Message] = []
+        for _ in range(_ACCEPTED_PER_TURN):
             try:
                 connected, _ = self._listener.accept()
-            except OSError:
-                return []  # nobody else, or one that went away again; out of descriptors: they wait
-            self._make_room()
-            self._connections[StreamConnection(self._poller, connected, self._connections)] = None
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTOR:
+                    self._pause()
+                break  # nobody else, or one that went away again
+            if len(self._strangers) >= STREAM_STRANGERS_MAX:
+                next(iter(self._strangers)).close()
+            connection = StreamConnection(self, connected)
+            self._strangers[connection] = None
+            found += connection.on_ready()  # a peer's greeting is there at once: it is a stranger no longer
+            self.look_soon()
+        return found
 
-    def _make_room(self) -> None:
-        """Strangers that connect and say nothing do not keep the others out."""
-        if len(self._connections) >= STREAM_CONNECTIONS_MAX:
-            silent = next((each for each in self._connections if not each.greeted), next(iter(self._connections)))
-            silent.close()
+    def _pause(self) -> None:
+        """No descriptor is left. The listener would be ready all the time; it is looked at again by `tick`."""
+        if self._strangers:
+            next(iter(self._strangers)).close()
+        else:
+            self.poller.watch(self._listener.fileno(), self, 0)
+            self.look_soon()
+
+    def look_soon(self) -> None:
+        """Something was begun that has to end."""
+        if self.due_s == math.inf:
+            self.due_s = time.monotonic() + _LOOK_S
+
+    def tick(self) -> None:
+        """Ends connections of strangers that do not greet, and of messages that do not go on."""
+        now_s = time.monotonic()
+        if now_s < self.due_s:
+            return
+        late_s = now_s - self.due_s  # this process did not run: nobody's fault
+        self.due_s = math.inf
+        self.poller.watch(self._listener.fileno(), self, POLLIN)
+        for connection in [*self._strangers, *self._peers]:
+            if connection.is_overdue(now_s, late_s):
+                connection.close()
+            elif not connection.is_at_rest:
+                self.due_s = now_s + _LOOK_S
+
+    def admit(self, connection: StreamConnection) -> None:
+        """It has named the boot id."""
+        del self._strangers[connection]
+        if len(self._peers) >= STREAM_CONNECTIONS_MAX:
+            next(iter(self._peers)).close()
+        self._peers[connection] = None
+
+    def make_room(self, connection: StreamConnection, size: int) -> None:
+        """For a large payload. The unfinished ones of longest standing end when all together are too much."""
+        unfinished = {each: each.payload_bytes for each in self._peers if each is not connection}
+        total = sum(unfinished.values()) + size
+        for each, bytes_there in unfinished.items():
+            if total <= STREAM_UNFINISHED_BYTES_MAX:
+                return
+            if bytes_there:
+                each.close()
+                total -= bytes_there
+
+    def forget(self, connection: StreamConnection) -> bool:
+        """False: it was closed before."""
+        known = connection in self._strangers or connection in self._peers
+        self._strangers.pop(connection, None)
+        self._peers.pop(connection, None)
+        return known
 
     def close(self) -> None:
-        for connection in list(self._connections):
+        for connection in [*self._strangers, *self._peers]:
             connection.close()
-        self._poller.ignore(self._listener.fileno())
+        self.poller.ignore(self._listener.fileno())
         self._listener.close()
 
 
 def _listen(host: str, ports: range | None) -> socket.socket:
+    family, address = resolve(host)
     for port in ports or (0,):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((host, port))
-            listener.listen(STREAM_CONNECTIONS_MAX)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # [::] is IPv4 too, as with ZeroMQ
+            listener.bind((address, port))
+            listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()
             if ports is None or not ports:
@@ -105,19 +187,48 @@ def _listen(host: str, ports: range | None) -> socket.socket:
 class StreamConnection:
     """What one StreamLink sends. Closes itself when that is over, or when it is not what one sends."""
 
-    def __init__(self, poller: Poller, connected: socket.socket, connections: dict[StreamConnection, None]) -> None:
-        self.greeted = False
-        self._poller = poller
+    def __init__(self, server: StreamServer, connected: socket.socket) -> None:
+        self._server = server
         self._socket = connected
-        self._connections = connections
+        self._greeted = False
         self._view = memoryview(mmap.mmap(-1, _BUFFER_BYTES))  # an idle one holds a page of it
         self._held = 0  # bytes at the beginning of the buffer that are not a whole message yet
         self._header = b""  # of a payload that is received into memory of its own,
         self._payload = memoryview(b"")  # which is this,
         self._rest = memoryview(b"")  # and this is missing of it
+        self._messages = self._bytes = 0  # that have come
+        self._seen_messages, self._seen_bytes = -1, 0  # when it was looked at last
+        self._message_s = self._byte_s = time.monotonic()  # when the unfinished message began, and last went on
         connected.setblocking(False)
         _notice_silence(connected)
-        poller.watch(connected.fileno(), self, POLLIN)
+        server.poller.watch(connected.fileno(), self, POLLIN)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Of the unfinished large payload."""
+        return len(self._payload)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """It has greeted, and no message is half there."""
+        return self._greeted and not self._rest and not self._held
+
+    def is_overdue(self, now_s: float, late_s: float) -> bool:
+        """`late_s` is how long this process did not look."""
+        if not self._greeted:
+            self._message_s += late_s
+            return now_s - self._message_s > STREAM_GREETING_S
+        if self.is_at_rest:
+            self._seen_messages = -1
+            return False
+        if self._messages != self._seen_messages:
+            self._seen_messages = self._messages
+            self._message_s = now_s
+        if self._bytes != self._seen_bytes:
+            self._seen_bytes = self._bytes
+            self._byte_s = now_s
+        self._message_s, self._byte_s = min(self._message_s + late_s, now_s), min(self._byte_s + late_s, now_s)
+        return now_s - self._byte_s > STREAM_SILENT_S or now_s - self._message_s > STREAM_MESSAGE_S
 
     def on_ready(self) -> list[Message]:
         """What has come, in its order; about _TURN_BYTES of it."""
@@ -125,6 +236,8 @@ class StreamConnection:
         taken = 0
         while taken < _TURN_BYTES:
             into = self._rest or self._view[self._held : self._held + _RECEIVE_BYTES]
+            if not self._greeted:
+                into = self._view[self._held : GREETING.size]
             try:
                 size = self._socket.recv_into(into)
             except BlockingIOError:
@@ -137,6 +250,10 @@ class StreamConnection:
             taken += size
             if size < len(into):
                 break  # that was all: asking again would only say so
+        self._bytes += taken
+        self._messages += len(found)
+        if self._rest or self._held:
+            self._server.look_soon()
         return found
 
     def _take(self, size: int, found: list[Message]) -> bool:
@@ -146,14 +263,8 @@ class StreamConnection:
             self._finish_payload(found)
             return True
         view, at, end = self._view, 0, self._held + size
-        if not self.greeted:
-            if end < len(GREETING):
-                self._held = end
-                return GREETING.startswith(bytes(view[:end]))
-            if view[: len(GREETING)] != GREETING:
-                return False
-            self.greeted = True
-            at = len(GREETING)
+        if not self._greeted:
+            return self._greet(end)
         while end - at >= LENGTHS.size:
             header_bytes, payload_bytes = LENGTHS.unpack_from(view, at)
             if not 0 < header_bytes <= HEADER_BYTES_MAX or payload_bytes > FRAME_BYTES_MAX:
@@ -170,7 +281,8 @@ class StreamConnection:
             if body > end:
                 break
             self._header = bytes(view[start:body])
-            self._payload = memoryview(bytearray(payload_bytes))
+            if not self._make_payload(payload_bytes):
+                return False
             at = min(end, following)
             came = at - body
             self._payload[:came] = view[body:at]
@@ -181,31 +293,57 @@ class StreamConnection:
             view[: self._held] = bytes(view[at:end])
         return True
 
+    def _greet(self, end: int) -> bool:
+        self._held = end
+        if not self._server.greeting.startswith(bytes(self._view[:end])):
+            return False
+        if end == GREETING.size:
+            self._greeted = True
+            self._held = 0
+            self._server.admit(self)
+        return True
+
+    def _make_payload(self, size: int) -> bool:
+        if size <= _TOUCHED_AT_ONCE_BYTES:
+            self._payload = memoryview(bytearray(size))
+            return True
+        self._server.make_room(self, size)
+        try:
+            self._payload = memoryview(mmap.mmap(-1, size))
+        except (OSError, MemoryError):
+            return False  # the machine gives no more; Raft sends again what was lost
+        return True
+
     def _finish_payload(self, found: list[Message]) -> None:
         if not self._rest:
             found.append((self._header, self._payload))
             self._payload = memoryview(b"")  # its memory is the receiver's alone
 
     def close(self) -> None:
-        if self in self._connections:
-            del self._connections[self]
-            self._poller.ignore(self._socket.fileno())
+        if self._server.forget(self):
+            self._server.poller.ignore(self._socket.fileno())
             self._socket.close()
+            self._payload = self._rest = memoryview(b"")
 
 
 class StreamLink:
-    """To one StreamServer. Connects, and again when the connection breaks; call `tick` when `due_s` has come."""
+    """To the StreamServer of one boot of a worker. Connects, and again when the connection breaks.
 
-    def __init__(self, poller: Poller, endpoint: Endpoint) -> None:
+    Call `tick` when `due_s` has come.
+    """
+
+    def __init__(self, poller: Poller, endpoint: Endpoint, boot_id: int) -> None:
         self.endpoint = endpoint
+        self.boot_id = boot_id
         self.connected = False
         self.due_s = 0.0  # monotonic
         self._poller = poller
         self._socket: socket.socket | None = None
-        self._address = _Address(endpoint.host)
+        self._address = Address(endpoint.host)
         self._queue: deque[memoryview] = deque()
         self._queued_bytes = 0
         self._backoff_s = _RECONNECT_MIN_S
+        self._connected_s = 0.0
         self.tick()
 
     def tick(self) -> None:
@@ -220,7 +358,7 @@ class StreamLink:
         if address is None:
             self.due_s = now_s + _RECONNECT_MIN_S
             return
-        self._socket = made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket = made = socket.socket(family_of(address), socket.SOCK_STREAM)
         made.setblocking(False)
         _notice_silence(made)
         self.due_s = now_s + _CONNECT_S
@@ -259,10 +397,10 @@ class StreamLink:
                 return []
             self.connected = True
             self.due_s = math.inf
-            self._backoff_s = _RECONNECT_MIN_S
+            self._connected_s = time.monotonic()
             self._poller.watch(made.fileno(), self, POLLIN)
-            self._queue.append(memoryview(GREETING))
-            self._queued_bytes = len(GREETING)
+            self._queue.append(memoryview(GREETING.pack(GREETING_MAGIC, self.boot_id)))
+            self._queued_bytes = GREETING.size
         elif self._is_over(made):
             self._break()
             return []
@@ -300,8 +438,11 @@ class StreamLink:
 
     def _break(self) -> None:
         """What waited is dropped: on the next connection a half of a message would be the first."""
+        now_s = time.monotonic()
+        if self.connected and now_s - self._connected_s > _RECONNECT_MAX_S:
+            self._backoff_s = _RECONNECT_MIN_S  # not after one that was closed at once: another boot has the port
         self.close()
-        self.due_s = time.monotonic() + self._backoff_s * random.uniform(0.5, 1.0)
+        self.due_s = now_s + self._backoff_s * random.uniform(0.5, 1.0)
         self._backoff_s = min(self._backoff_s * 2, _RECONNECT_MAX_S)
 
     def close(self) -> None:
@@ -312,42 +453,6 @@ class StreamLink:
             self._poller.ignore(self._socket.fileno())
             self._socket.close()
             self._socket = None
-
-
-class _Address:
-    """Of a host. A name is looked up in a thread, anew for each attempt, since that may take seconds."""
-
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._found: str | None = host if _is_ipv4(host) else None
-        self._is_name = self._found is None
-        self._thread: threading.Thread | None = None
-
-    def look(self) -> str | None:
-        """None as long as it is not known: ask again."""
-        if not self._is_name:
-            return self._found
-        if self._thread is None:
-            self._found = None
-            self._thread = threading.Thread(target=self._look_up, name="look up", daemon=True)
-            self._thread.start()
-        if self._thread.is_alive():
-            return None
-        self._thread = None
-        return self._found
-
-    def _look_up(self) -> None:
-        with contextlib.suppress(OSError, UnicodeError):
-            found = socket.getaddrinfo(self._host, None, socket.AF_INET, socket.SOCK_STREAM)
-            self._found = str(found[0][4][0])
-
-
-def _is_ipv4(host: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET, host)
-    except OSError:
-        return False
-    return True
 
 
 def _notice_silence(made: socket.socket) -> None:

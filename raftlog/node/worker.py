@@ -71,7 +71,7 @@ class Worker:
         self._poller = Poller()
         ports = range(*config.ports) if config.ports else None
         self._server = Server(self._context, config.host, ports)
-        self._peers = StreamServer(self._poller, config.host, ports)
+        self._peers = StreamServer(self._poller, config.host, self._boot_id, ports)
         self._door = FrontDoor(self._server, config.node_id)
         self._links: dict[int, StreamLink] = {}
         self._host: ControllerHost | None = None
@@ -179,6 +179,9 @@ class Worker:
             if link.due_s <= now_s:
                 link.tick()
             due_s = min(due_s, link.due_s)
+        if self._peers.due_s <= now_s:
+            self._peers.tick()
+        due_s = min(due_s, self._peers.due_s)
         timeout_s = min(due_s - now_s, _IDLE_MAX_S)
         if self._channel.pending:
             timeout_s = min(timeout_s, 0.01)
@@ -286,12 +289,12 @@ class Worker:
 
     def _set_peer(self, node_id: int, endpoint: Endpoint | None, boot_id: int) -> None:
         link = self._links.get(node_id)
-        if link is not None and link.endpoint != endpoint:
+        if link is not None and (link.endpoint, link.boot_id) != (endpoint, boot_id):
             del self._links[node_id]
             link.close()
             link = None
         if link is None and endpoint is not None:
-            self._links[node_id] = StreamLink(self._poller, endpoint)
+            self._links[node_id] = StreamLink(self._poller, endpoint, boot_id)
         self._replica.set_peer(node_id, boot_id)
 
     def _report(self) -> None:

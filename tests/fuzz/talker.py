@@ -7,6 +7,7 @@ import itertools
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,9 @@ ANSWER_WAIT_S = 20.0
 GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
 _READY = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
 READY = b"\x04" + bytes([len(_READY)]) + _READY
+
+
+Answer = TypeVar("Answer")
 
 
 class Talker:
@@ -60,6 +64,17 @@ class Talker:
                 elif response.correlation_id == number:
                     return response
         raise AssertionError(f"{self.endpoint} did not answer within {ANSWER_WAIT_S} s")
+
+    def wait_for(self, kind: type[Answer]) -> Answer:
+        """The next one of a kind that has no correlation id."""
+        deadline = time.monotonic() + ANSWER_WAIT_S
+        while time.monotonic() < deadline:
+            self._poller.poll(0.1)
+            while (frames := self._link.receive()) is not None:
+                response = codec.decode_response(frames[0])
+                if isinstance(response, kind):
+                    return response
+        raise AssertionError(f"{self.endpoint} sent no {kind.__name__} within {ANSWER_WAIT_S} s")
 
     def shake_hands(self) -> m.HandshakeResponse:
         response = self.ask(m.HandshakeRequest(correlation_id=0, min_version=1, max_version=1))

@@ -25,6 +25,7 @@ from raftlog.network import stream
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import codec
 from raftlog.protocol import messages as m
+from raftlog.protocol import nodes as n
 from raftlog.record.batch import encode
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, METADATA_TOPIC, METADATA_TOPIC_ID, Endpoint
 from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, NODE_REQUESTS, RAFT_MESSAGES
@@ -45,6 +46,10 @@ class Target(NamedTuple):
     pid: int
     topic_id: bytes
     cluster_id: str
+    boot_ids: dict[int, int] = {}  # by port for Raft
+
+    def greeting(self, port: int) -> bytes:
+        return stream.GREETING.pack(stream.GREETING_MAGIC, self.boot_ids[port])
 
     @property
     def raft_ports(self) -> list[int]:
@@ -83,7 +88,8 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
                     batch = encode([(number, None, b"record %d" % number)])
                     assert producer.ask(_produce(found["worker"].topic_id), [batch]).error_code == 0
             assert [len(found[name].raft_ports) for name in TARGETS] == [0, 1, 1]
-            yield found
+            boot_ids = _boot_ids(talker, cluster_id)
+            yield {name: target._replace(boot_ids=boot_ids) for name, target in found.items()}
             assert node.pids[1] == found["supervisor"].pid
             assert _process_of(talker, TOPIC) == found["worker"].pid
             assert _process_of(talker, METADATA_TOPIC) == found["controller"].pid
@@ -96,6 +102,24 @@ def _leader_of(talker: Talker) -> Endpoint:
             return topic.partitions[0].endpoint
         time.sleep(0.05)
     raise AssertionError(f"{TOPIC} has no leader")
+
+
+def _boot_ids(talker: Talker, cluster_id: str) -> dict[int, int]:
+    """Of the workers by their ports for Raft, as any node that the supervisor does not know yet is told."""
+    state = n.NodeState(
+        node_id=77,
+        boot_id=1,
+        cluster_id=cluster_id,
+        directory_id="fuzz",
+        endpoint=Endpoint(talker.endpoint.host, 9),
+        voters=[],
+        founders=[],
+        image_offset=0,
+        workers=[],
+    )
+    talker.say([codec.encode(state)])
+    told = talker.wait_for(n.NodeState)
+    return {worker.raft_port: worker.boot_id for worker in told.workers}
 
 
 def _process_of(talker: Talker, topic: str) -> int:
@@ -176,8 +200,8 @@ def test_no_raft_message_of_a_stranger_ends_a_process(
     header, body = codec.encode(message), b"".join(payload)
     talker.say([header, *payload])
     for port in target.raft_ports:
-        with raw(Endpoint(target.endpoint.host, port)) as connection, contextlib.suppress(ConnectionError):
-            connection.sendall(stream.GREETING + stream.LENGTHS.pack(len(header), len(body)) + header + body)
+        with raw(Endpoint(target.endpoint.host, port)) as connection, contextlib.suppress(OSError):
+            connection.sendall(target.greeting(port) + stream.LENGTHS.pack(len(header), len(body)) + header + body)
             connection.shutdown(socket.SHUT_WR)
             assert closed_by_other_side(connection)
     talker.shake_hands()
@@ -190,8 +214,8 @@ def test_no_bytes_on_the_port_for_raft_end_a_process(
 ) -> None:
     data = b"".join(stream.LENGTHS.pack(len(header), 0) + header for header in headers)
     for port in target.raft_ports:
-        with raw(Endpoint(target.endpoint.host, port)) as connection, contextlib.suppress(ConnectionError):
-            connection.sendall((stream.GREETING if greeted else b"") + data + rest)
+        with raw(Endpoint(target.endpoint.host, port)) as connection, contextlib.suppress(OSError):
+            connection.sendall((target.greeting(port) if greeted else b"") + data + rest)
             connection.shutdown(socket.SHUT_WR)
             assert closed_by_other_side(connection)
     talker.shake_hands()
