@@ -6,7 +6,9 @@ setting offsets makes it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from raftlog.client.asking import Asking, expect
@@ -18,16 +20,19 @@ from raftlog.errors import (
     GroupIdNotFoundError,
     InvalidRequestError,
     NonEmptyGroupError,
-    UnknownMemberIdError,
+    RequestTimedOutError,
     UnknownTopicOrPartitionError,
     error_for,
 )
+from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import groups as g
 from raftlog.protocol.messages import MetadataResponse, TopicMetadata
 from raftlog.types import OFFSETS_TOPIC, TopicPartition
 
 T = TypeVar("T")
 _DEAD = "Dead"
+# What a group answers that others have used since it was looked up.
+_OVERTAKEN = (ErrorCode.INVALID_UPDATE_VERSION, ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.NON_EMPTY_GROUP)
 
 
 class MemberDescription(NamedTuple):
@@ -136,27 +141,57 @@ class GroupAdmin(Asking):
 
         made = self._ask("find the coordinator", CONTROLLER, find, expect(g.FindCoordinatorResponse))
 
-        def build(**fields: object) -> g.OffsetCommitRequest:
-            return g.OffsetCommitRequest(**fields, offsets=committed)  # type: ignore[arg-type]
-
-        try:
-            self._ask_coordinator("commit offsets", group_id, made.partitions, build, _committed)
-        except UnknownMemberIdError:
-            raise NonEmptyGroupError(f"group {group_id} has members; its offsets are theirs to commit") from None
+        build = partial(g.OffsetCommitRequest, offsets=committed)
+        answer, maybe_done = self._change_group("commit offsets", group_id, made.partitions, build)
+        if maybe_done and answer.error_code in _OVERTAKEN:
+            places = [(each.topic, each.partition) for each in committed]
+            now = self._committed_now(group_id, made.partitions, places)
+            if {_bare(each) for each in committed} <= {_bare(each) for each in now.offsets}:
+                return
+            raise _unknown_outcome(group_id)
+        if answer.error_code == ErrorCode.UNKNOWN_MEMBER_ID:
+            raise NonEmptyGroupError(f"group {group_id} has members; its offsets are theirs to commit")
+        _raise_error_of(answer)
 
     def delete_group(self, group_id: str) -> None:
         """With all that it has committed. Raises NonEmptyGroupError while it has members, GroupIdNotFoundError."""
         topic = self._offsets_topic()
         if topic is None:
             raise _not_found(group_id)
-        try:
-            self._ask_coordinator(
-                "delete", group_id, len(topic.partitions), g.DeleteGroupRequest, _deleted, reads_refusals=True
+        answer, maybe_done = self._change_group("delete", group_id, len(topic.partitions), g.DeleteGroupRequest)
+        if answer.error_code == ErrorCode.GROUP_ID_NOT_FOUND:
+            if maybe_done:
+                return  # an attempt without an answer came before: it is the one that deleted the group
+            raise _not_found(group_id)
+        if maybe_done and answer.error_code in _OVERTAKEN:
+            raise _unknown_outcome(group_id)
+        if answer.error_code == ErrorCode.NON_EMPTY_GROUP:
+            raise NonEmptyGroupError(f"group {group_id} has members")
+        _raise_error_of(answer)
+
+    def _change_group(
+        self, what: str, group_id: str, partitions: int, build: Callable[..., Request]
+    ) -> tuple[Answer, bool]:
+        """The answer, and whether an earlier attempt may have been carried out.
+
+        All attempts name the version of the group that was looked up BEFORE the first: none of them takes back what
+        its members, or others, have committed since.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            version = self._committed_now(group_id, partitions, [], deadline_s).version
+            answer, maybe_done = self._ask_coordinator(
+                what, group_id, partitions, partial(build, version=version), _answered, deadline_s, reads_refusals=True
             )
-        except NonEmptyGroupError:
-            raise NonEmptyGroupError(f"group {group_id} has members") from None
-        except GroupIdNotFoundError:
-            raise _not_found(group_id) from None
+            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION or maybe_done or time.monotonic() > deadline_s:
+                return answer, maybe_done
+            time.sleep(GROUP_RETRY_S)
+
+    def _committed_now(
+        self, group_id: str, partitions: int, places: list[tuple[str, int]], deadline_s: float | None = None
+    ) -> g.OffsetFetchResponse:
+        build = partial(g.OffsetFetchRequest, partitions=places, with_version=True)
+        return self._ask_coordinator("fetch offsets", group_id, partitions, build, _fetched, deadline_s)
 
     def _ask_coordinator(
         self,
@@ -165,6 +200,7 @@ class GroupAdmin(Asking):
         partitions: int,
         build: Callable[..., Request],
         read: Callable[..., T],
+        deadline_s: float | None = None,
         *,
         reads_refusals: bool = False,
     ) -> T:
@@ -174,7 +210,8 @@ class GroupAdmin(Asking):
             return build(correlation_id=correlation_id, topic_id=topic_id, partition=number, group_id=group_id)
 
         place = TopicPartition(OFFSETS_TOPIC, number)
-        return self._ask(f"{what}, group {group_id}", place, request, read, reads_refusals=reads_refusals)
+        what = f"{what}, group {group_id}"
+        return self._ask(what, place, request, read, deadline_s, reads_refusals=reads_refusals)
 
     def _offsets_topic(self) -> TopicMetadata | None:
         """None: no confirmed node knows it. Raises NoBrokersAvailableError where none answers."""
@@ -195,14 +232,25 @@ def _partitions(protocol_type: str, assignment: bytes) -> list[TopicPartition]:
         return []  # a member of another kind: its bytes are its own
 
 
-def _deleted(answer: Answer, payload: bytes, maybe_ours: bool) -> None:
-    if maybe_ours and answer.error_code == ErrorCode.GROUP_ID_NOT_FOUND:
-        return  # an attempt without an answer came before: it is the one that deleted the group
+def _unknown_outcome(group_id: str) -> RequestTimedOutError:
+    return RequestTimedOutError(
+        f"group {group_id} was used by others since an attempt that was not answered; whether that was carried out "
+        "before is not known, and nothing of theirs was changed: look at the group, then ask again"
+    )
+
+
+def _bare(committed: g.CommittedOffset) -> tuple[bytes, int, int]:
+    return committed.topic_id, committed.partition, committed.offset
+
+
+def _raise_error_of(answer: Answer) -> None:
     if answer.error_code:
         raise error_for(answer.error_code, answer.error_text)
-    expect(g.DeleteGroupResponse)(answer, payload, maybe_ours)
+
+
+def _answered(answer: Answer, _payload: bytes, maybe_done: bool) -> tuple[Answer, bool]:
+    return answer, maybe_done
 
 
 _described = expect(g.DescribeGroupResponse)
 _fetched = expect(g.OffsetFetchResponse)
-_committed = expect(g.OffsetCommitResponse)

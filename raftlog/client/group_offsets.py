@@ -7,6 +7,7 @@ that one was lost, it is refused, and in the next generation also if one of its 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -95,6 +96,8 @@ class GroupOffsets:
         self._commits: list[_Commit] = []  # that wait, in order
         self._sent: list[_Commit] = []  # under way, in one request
         self._sent_as = identity()
+        self._committer_id = random.SystemRandom().getrandbits(63)
+        self._sequence = 0
         self._retry_s = float("-inf")
         self._now_s = 0.0
         self._asked: set[PartitionState] = set()
@@ -163,6 +166,8 @@ class GroupOffsets:
         identity = self._commits[0].speaks_as(now)
         sent = self._sent = list(takewhile(lambda commit: commit.speaks_as(now) == identity, self._commits))
         del self._commits[: len(sent)]
+        self._sequence += 1
+        sequence = self._sequence  # of all attempts of this request
         entries: dict[TopicPartition, CommittedOffset] = {}
         for commit in sent:
             entries |= commit.entries
@@ -181,6 +186,8 @@ class GroupOffsets:
                 member_id=member_id,
                 group_instance_id=self._group_instance_id if member_id else None,
                 offsets=list(entries.values()),
+                committer_id=self._committer_id,
+                sequence=sequence,
             )
 
         # Those that have more time than the first to run out of it are sent again without that one.

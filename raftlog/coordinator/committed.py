@@ -6,6 +6,7 @@ keys when they are new.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, KeysView
 
 from raftlog.coordinator.records import (
@@ -16,6 +17,7 @@ from raftlog.coordinator.records import (
     decode_group,
     decode_key,
     decode_offset,
+    encode,
 )
 from raftlog.errors import CorruptLogError
 
@@ -73,6 +75,14 @@ class Committed:
 
     def groups_with_offsets(self) -> KeysView[str]:
         return self._offsets.keys()
+
+    def version(self, group_id: str) -> bytes:
+        """Another one after any change of what is committed of the group; b"" where nothing is."""
+        keys = sorted(self._offsets.get(group_id, ()))
+        if group_id in self._groups:
+            keys.append(self._groups[group_id])
+        facts = [(key, self._values[key]) for key in keys]
+        return hashlib.blake2b(encode(facts), digest_size=16).digest() if facts else b""
 
     def offset_keys(self, group_id: str) -> dict[bytes, OffsetKey]:
         """Of all that the group has committed."""

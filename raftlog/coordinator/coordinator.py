@@ -142,6 +142,8 @@ class Coordinator:
 
     def _commit(self, group: Group | None, request: g.OffsetCommitRequest, caller: Caller, now_s: float) -> None:
         code = self._who_commits(group, request)
+        if code is ErrorCode.NONE and request.version is not None:
+            code = self._check_version(group, request.group_id, request.version)
         if code is not ErrorCode.NONE:
             self._answer(caller, refusal(request, code))
             return
@@ -163,6 +165,12 @@ class Coordinator:
         if code is ErrorCode.NONE and group.state is State.COMPLETING:
             return ErrorCode.REBALANCE_IN_PROGRESS  # its share of this generation is not known to it yet
         return code
+
+    def _check_version(self, group: Group | None, group_id: str, version: bytes) -> ErrorCode:
+        """Whether the group is as it was looked up; while something of it is on its way to the log, nobody knows."""
+        if self._offsets.is_writing(group_id) or (group is not None and group.writes):
+            return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        return ErrorCode.NONE if self.committed.version(group_id) == version else ErrorCode.INVALID_UPDATE_VERSION
 
     def _list(self, request: g.ListGroupsRequest) -> g.ListGroupsResponse:
         groups = [
@@ -209,6 +217,10 @@ class Coordinator:
             return
         if not self._offsets.has_any(group_id) and not self.committed.has_group(group_id):
             self._answer(caller, refusal(request, ErrorCode.GROUP_ID_NOT_FOUND))
+            return
+        code = self._check_version(group, group_id, request.version)
+        if code is not ErrorCode.NONE:
+            self._answer(caller, refusal(request, code))
             return
         group = group or self._new_group(group_id)
         self._bury(group, caller)

@@ -18,9 +18,13 @@ class Offsets:
         self._committed = committed
         self._outbox = outbox
         self._in_flight: dict[str, dict[bytes, int]] = {}  # group id to keys on their way to the log, and how often
+        self._latest: dict[bytes, tuple[int, int]] = {}  # of those keys: committer and sequence of the last one
 
     def has_any(self, group_id: str) -> bool:
         return group_id in self._in_flight or bool(self._committed.offset_keys(group_id))
+
+    def is_writing(self, group_id: str) -> bool:
+        return group_id in self._in_flight
 
     def commit(self, request: g.OffsetCommitRequest, caller: Caller, now_ms: int) -> None:
         """All of them, or none. Who may commit has been judged."""
@@ -28,8 +32,9 @@ class Offsets:
         records: list[Record] = []
         code, text = _judge(request)
         if code is ErrorCode.NONE:
-            records = [_record(group_id, committed, now_ms) for committed in request.offsets]
-            code, text = self._why_no_room(group_id, records)
+            records = [_record(request, committed, now_ms) for committed in request.offsets]
+            code, text = self._why_late(request, records)
+            code, text = (code, text) if code else self._why_no_room(group_id, records)
         if code is not ErrorCode.NONE or not records:
             response = g.OffsetCommitResponse(
                 correlation_id=caller.correlation_id, error_code=int(code), error_text=text
@@ -39,7 +44,21 @@ class Offsets:
         in_flight = self._in_flight.setdefault(group_id, {})
         for key, _ in records:
             in_flight[key] = in_flight.get(key, 0) + 1
+            self._latest[key] = request.committer_id, request.sequence
         self._outbox.propose(group_id, records, partial(self._committed_now, group_id, records, caller))
+
+    def _why_late(self, request: g.OffsetCommitRequest, records: list[Record]) -> tuple[ErrorCode, str]:
+        """A frame that was on its way for long must not take back what its own consumer has committed since."""
+        if request.committer_id < 0:
+            return ErrorCode.NONE, ""
+        for key, _ in records:
+            latest = self._latest.get(key)
+            if latest is None:
+                value = self._committed.offset(key)
+                latest = (value.committer_id, value.sequence) if value is not None else (-1, -1)
+            if latest[0] == request.committer_id and latest[1] > request.sequence:
+                return ErrorCode.INVALID_UPDATE_VERSION, "this consumer has committed later than that"
+        return ErrorCode.NONE, ""
 
     def _why_no_room(self, group_id: str, records: list[Record]) -> tuple[ErrorCode, str]:
         known = self._committed.offset_keys(group_id)
@@ -60,7 +79,7 @@ class Offsets:
         for key, _ in records:
             in_flight[key] -= 1
             if not in_flight[key]:
-                del in_flight[key]
+                del in_flight[key], self._latest[key]
         if not in_flight:
             del self._in_flight[group_id]
         response = g.OffsetCommitResponse(correlation_id=caller.correlation_id, error_code=int(code_of_append(code)))
@@ -85,7 +104,11 @@ class Offsets:
             )
             for key, value in found
         ]
-        return g.OffsetFetchResponse(correlation_id=request.correlation_id, offsets=offsets)
+        return g.OffsetFetchResponse(
+            correlation_id=request.correlation_id,
+            offsets=offsets,
+            version=self._committed.version(request.group_id) if request.with_version else b"",
+        )
 
     def tombstones(self, group_id: str) -> list[Record]:
         """For all that the group has committed, and for what is about to be: it stands before these in the log."""
@@ -104,7 +127,7 @@ class Offsets:
         return [(key, None) for key, value in values if value is not None and value.committed_ms <= last_ms]
 
 
-def _record(group_id: str, committed: g.CommittedOffset, now_ms: int) -> Record:
+def _record(request: g.OffsetCommitRequest, committed: g.CommittedOffset, now_ms: int) -> Record:
     value = OffsetValue(
         topic_id=committed.topic_id,
         offset=committed.offset,
@@ -112,8 +135,10 @@ def _record(group_id: str, committed: g.CommittedOffset, now_ms: int) -> Record:
         metadata=committed.metadata,
         committed_ms=now_ms,
         begun_partitions=committed.begun_partitions,
+        committer_id=request.committer_id,
+        sequence=request.sequence,
     )
-    return encode(OffsetKey(group_id, committed.topic, committed.partition)), encode(value)
+    return encode(OffsetKey(request.group_id, committed.topic, committed.partition)), encode(value)
 
 
 def _judge(request: g.OffsetCommitRequest) -> tuple[ErrorCode, str]:
@@ -123,6 +148,8 @@ def _judge(request: g.OffsetCommitRequest) -> tuple[ErrorCode, str]:
             check_topic_name(committed.topic, internal=True)
     except InvalidTopicError as error:
         return error.code, str(error)
+    if not all(-1 <= number < 2**63 for number in (request.committer_id, request.sequence)):
+        return ErrorCode.INVALID_REQUEST, "the number of a committer or of its commit is out of bounds"
     if not all(_is_sane(committed) for committed in request.offsets):
         return ErrorCode.INVALID_REQUEST, "an offset, its partition or its metadata is out of bounds"
     return ErrorCode.NONE, ""

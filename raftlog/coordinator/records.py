@@ -35,7 +35,9 @@ class OffsetValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     leader_epoch: int
     metadata: str
     committed_ms: int
-    begun_partitions: int = -1  # absent in what older versions have written
+    begun_partitions: int = -1  # absent in what older versions have written, as what follows
+    committer_id: int = -1
+    sequence: int = -1
 
 
 class MemberValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):

@@ -137,13 +137,22 @@ class CommittedOffset(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class OffsetCommitRequest(_GroupRequest, tag="OffsetCommit", kw_only=True):
-    """generation_id -1 and member_id "": from outside of the group, taken only while it has no members."""
+    """generation_id -1 and member_id "": from outside of the group, taken only while it has no members.
+
+    `version`: what is committed of the group has to be as it was when OffsetFetchResponse gave this version, or nothing
+    is committed (INVALID_UPDATE_VERSION). None: whatever it is.
+    `committer_id`, `sequence`: a random number of the consumer, and the number of this commit of its; one that comes
+    late does not take back a later one. -1: no order is known.
+    """
 
     group_id: str
     generation_id: int = -1
     member_id: str = ""
     group_instance_id: str | None = None
     offsets: list[CommittedOffset]
+    version: bytes | None = None
+    committer_id: int = -1
+    sequence: int = -1
 
 
 class OffsetCommitResponse(_Response, tag="OffsetCommitR", kw_only=True):
@@ -155,12 +164,17 @@ class OffsetFetchRequest(_GroupRequest, tag="OffsetFetch", kw_only=True):
 
     group_id: str
     partitions: list[tuple[str, int]] | None = None
+    with_version: bool = False
 
 
 class OffsetFetchResponse(_Response, tag="OffsetFetchR", kw_only=True):
-    """Only those partitions for which something is committed."""
+    """Only those partitions for which something is committed.
+
+    `version`: of all that is committed of the group, if asked for; b"" where nothing is.
+    """
 
     offsets: list[CommittedOffset] = []
+    version: bytes = b""
 
 
 # --- tools -----------------------------------------------------------------------------------
@@ -203,9 +217,13 @@ class DescribeGroupResponse(_Response, tag="DescribeGroupR", kw_only=True):
 
 
 class DeleteGroupRequest(_GroupRequest, tag="DeleteGroup", kw_only=True):
-    """Refused with NON_EMPTY_GROUP while it has members."""
+    """Refused with NON_EMPTY_GROUP while it has members, and where `version` is not that of the group any more.
+
+    So a request that comes again, or late, deletes no group that was made anew under the name.
+    """
 
     group_id: str
+    version: bytes
 
 
 class DeleteGroupResponse(_Response, tag="DeleteGroupR", kw_only=True):

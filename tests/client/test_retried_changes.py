@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from raftlog import Admin
+from raftlog import Admin, Consumer, Producer
 from raftlog.client import asking
 from raftlog.client.exchange import Exchange
+from raftlog.errors import RequestTimedOutError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import codec
+from raftlog.protocol import groups as g
 from raftlog.protocol.messages import NewTopic, TopicsResponse
-from raftlog.types import Endpoint
+from raftlog.types import Endpoint, TopicPartition
 
 WAIT_S = 30.0
 
@@ -150,3 +152,69 @@ def test_partitions_asked_for_again_are_made_once(
     with lose(TopicsResponse).asking(cluster, lambda lossy: lossy.create_partitions(name, 2)) as results:
         admin.create_partitions(name, 3)
     assert (results[0].error_code, results[0].partitions) == (0, 3)
+
+
+def test_a_group_s_deletion_asked_for_again_leaves_the_one_made_since(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    make(admin, name)
+    place = TopicPartition(name, 0)
+    admin.set_group_offsets(name, {place: 3})
+
+    def change(lossy: Admin) -> str:
+        with pytest.raises(RequestTimedOutError, match="was used by others since"):
+            lossy.delete_group(name)
+        return "unknown"
+
+    with lose(g.DeleteGroupResponse).asking(cluster, change):
+        admin.set_group_offsets(name, {place: 5})
+    assert admin.group_offsets(name) == {place: 5}
+
+
+def test_a_group_s_deletion_asked_for_again_is_done(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    make(admin, name)
+    admin.set_group_offsets(name, {TopicPartition(name, 0): 3})
+    with lose(g.DeleteGroupResponse).asking(cluster, lambda lossy: lossy.delete_group(name)) as results:
+        pass
+    assert results == [None]
+    assert admin.group_offsets(name) == {}
+
+
+def test_offsets_set_again_take_back_nothing_that_was_committed_since(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    make(admin, name)
+    place = TopicPartition(name, 0)
+
+    def change(lossy: Admin) -> str:
+        with pytest.raises(RequestTimedOutError, match="was used by others since"):
+            lossy.set_group_offsets(name, {place: 0})
+        return "unknown"
+
+    with lose(g.OffsetCommitResponse).asking(cluster, change):
+        with Producer(cluster.bootstrap) as producer:
+            producer.send(name, b"one").result(WAIT_S)
+        with Consumer(name, bootstrap_servers=cluster.bootstrap, group_id=name) as consumer:
+            records = next(iter(consumer.poll(timeout_ms=WAIT_S * 1000).values()))
+            assert len(records) == 1
+            consumer.commit()
+    assert admin.group_offsets(name) == {place: 1}
+
+
+def test_offsets_set_again_are_known_as_one_s_own(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    make(admin, name)
+    place = TopicPartition(name, 0)
+    with lose(g.OffsetCommitResponse).asking(
+        cluster, lambda lossy: lossy.set_group_offsets(name, {place: 7})
+    ) as results:
+        pass
+    assert results == [None]
+    assert admin.group_offsets(name) == {place: 7}

@@ -59,7 +59,7 @@ _REQUESTS = st.one_of(
         st.fixed_dictionaries({"partitions": st.one_of(st.none(), st.lists(st.tuples(_TEXTS, _INTS), max_size=3))}),
     ),
     st.tuples(st.just(g.DescribeGroupRequest), st.just({})),
-    st.tuples(st.just(g.DeleteGroupRequest), st.just({})),
+    st.tuples(st.just(g.DeleteGroupRequest), st.fixed_dictionaries({"version": st.binary(max_size=20)})),
 )
 
 

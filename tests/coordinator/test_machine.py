@@ -191,7 +191,7 @@ class Groups(RuleBasedStateMachine):
 
     @rule()
     def delete(self) -> None:
-        self._send(g.DeleteGroupRequest)
+        self._send(g.DeleteGroupRequest, version=self.driver.coordinator.committed.version(GROUP))
 
     # --- log and time ------------------------------------------------------------------------
     @rule(count=st.integers(1, 5))

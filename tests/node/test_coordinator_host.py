@@ -198,7 +198,7 @@ def test_a_leader_that_was_replaced_without_knowing_tells_no_old_offsets() -> No
     [
         (g.DescribeGroupRequest, {"group_id": "newer"}),
         (g.ListGroupsRequest, {}),
-        (g.DeleteGroupRequest, {"group_id": "newer"}),
+        (g.DeleteGroupRequest, {"group_id": "newer", "version": b""}),
         (g.HeartbeatRequest, {"member_id": "m", "generation_id": 1}),
         (g.SyncGroupRequest, {"member_id": "m", "generation_id": 1}),
         (g.LeaveGroupRequest, {"members": [g.LeavingMember(member_id="m")]}),
@@ -229,7 +229,8 @@ def test_a_leader_that_was_replaced_without_knowing_denies_nothing(make: Any, fi
 def test_what_a_coordinator_denies_is_said_once_a_majority_has_answered() -> None:
     hosts = Hosts(3)
     leader = hosts.leader()
-    described, deleted = hosts.send(leader, g.DescribeGroupRequest), hosts.send(leader, g.DeleteGroupRequest)
+    described = hosts.send(leader, g.DescribeGroupRequest)
+    deleted = hosts.send(leader, g.DeleteGroupRequest, version=b"")
     beat = hosts.send(leader, g.HeartbeatRequest, member_id="m", generation_id=1)
     hosts.turns()
     assert hosts.answer(described).state == "Dead"

@@ -80,7 +80,12 @@ def test_a_group_of_one_lives_and_dies(cluster: LocalCluster) -> None:
     assert (described.state, described.members[0].assignment) == ("Stable", b"all of it")
     left = grouping.ask(g.LeaveGroupRequest, members=[g.LeavingMember(member_id=joined.member_id)])
     assert left.member_error_codes == [0]
-    assert grouping.ask(g.DeleteGroupRequest).error_code == 0
+
+    def deleted() -> bool:
+        version = grouping.ask(g.OffsetFetchRequest, partitions=[], with_version=True).version
+        return grouping.ask(g.DeleteGroupRequest, version=version).error_code == 0
+
+    until(deleted)  # that its last member has left is on its way to the log
     assert grouping.fetched() == {}
 
 
