@@ -42,14 +42,15 @@ def status(bootstrap: str, as_json: bool) -> None:
         raftlog cluster status --json
     """
 
-    from .health import replica_problems, view_nodes, view_topic
+    from .health import cut_off, replica_problems, view_nodes, view_topic
 
     with open_admin(bootstrap) as admin:
         found = admin.describe_cluster()
         topics = admin.describe_topics()
         replicas = admin.describe_replicas()
     nodes = view_nodes(found.nodes, topics, replicas)
-    problems = [f"node {node.node} does not answer" for node in nodes if not node.alive]
+    problems = [cut_off(found)] if cut_off(found) else []
+    problems += [f"node {node.node} does not answer" for node in nodes if not node.alive]
     if found.controller_id < 0:
         problems.append("no controller: topics cannot be created or deleted now")
     described = {topic.name for topic in topics}
@@ -65,6 +66,7 @@ def status(bootstrap: str, as_json: bool) -> None:
                 "cluster_id": found.cluster_id,
                 "controller": found.controller_id if found.controller_id >= 0 else None,
                 "flush": found.flush,
+                "confirmed": found.confirmed,
                 "healthy": not problems,
                 "nodes": nodes,
                 "topics": len(topics),

@@ -152,9 +152,20 @@ def _check_cluster(bootstrap: str, timeout_s: float, as_json: bool) -> bool:
     from .diagnosis import Diagnosis, diagnose
 
     with open_admin(bootstrap, timeout_s) as admin:
-        nodes = admin.describe_cluster().nodes
+        cluster = admin.describe_cluster()
         partitions = _partitions(admin)
-    problems = [
+    nodes = cluster.nodes
+    problems = []
+    if not cluster.confirmed:
+        problems.append(
+            Diagnosis(
+                place=f"node {cluster.node_id}",
+                what="it hears no majority of the voters",
+                meaning="it may be cut off from the others: what it says, and what follows here, may be old",
+                advice="ask other nodes (--bootstrap); if they answer the same, start the voters that are silent",
+            )
+        )
+    problems += [
         Diagnosis(
             place=f"node {node.node_id}",
             what="it does not answer",
@@ -167,7 +178,14 @@ def _check_cluster(bootstrap: str, timeout_s: float, as_json: bool) -> bool:
     for topic, _, partition, leader_id, in_sync, statuses in partitions:
         problems += diagnose(f"{topic}-{partition}", leader_id, in_sync, statuses)
     if as_json:
-        print_json({"healthy": not problems, "partitions": len(partitions), "problems": problems})
+        print_json(
+            {
+                "healthy": not problems,
+                "confirmed": cluster.confirmed,
+                "partitions": len(partitions),
+                "problems": problems,
+            }
+        )
     else:
         _print_problems(problems)
         click.echo(f"{len(nodes)} nodes, {len(partitions)} partitions: {_summary(problems)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from raftlog.config import config_for_people
-from raftlog.protocol.messages import NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.protocol.messages import MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import Doubt, ReplicaStatus, TopicPartition
 
 _DOUBT_TEXTS = {
@@ -48,6 +48,13 @@ class TopicView(msgspec.Struct, frozen=True, kw_only=True):
     witnesses: int
     config: dict[str, int | str]
     partitions: list[PartitionView]
+
+
+def cut_off(found: MetadataResponse) -> str:
+    """Why the whole answer may be old; empty: it is not."""
+    if found.confirmed:
+        return ""
+    return f"node {found.node_id}, which answers, hears no majority of the voters: what it says may be old"
 
 
 def view_topic(

@@ -117,15 +117,21 @@ def list_(internal: bool, bootstrap: str, as_json: bool) -> None:
         raftlog topic list --internal
     """
 
+    from .health import cut_off
+
     with open_admin(bootstrap) as admin:
+        cluster = admin.describe_cluster()
         topics = sorted(admin.describe_topics(internal=internal), key=lambda found: found.name)
+    if cut_off(cluster):
+        warn(cut_off(cluster))
     rows = [
         (found.name, len(found.partitions), max((len(each.replicas) for each in found.partitions), default=0))
         for found in topics
     ]
     if as_json:
         names = ("topic", "partitions", "replication_factor")
-        print_json({"topics": [dict(zip(names, row, strict=True)) for row in rows]})
+        listed = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"confirmed": cluster.confirmed, "topics": listed})
     elif rows:
         print_table(("topic", "partitions", "replication factor"), rows)
     else:
@@ -150,10 +156,11 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
         raftlog topic describe orders --json
     """
 
-    from .health import view_topic
+    from .health import cut_off, view_topic
     from .offsets import current_offsets
 
     with open_admin(bootstrap) as admin:
+        cluster = admin.describe_cluster()
         topics = admin.describe_topics(list(names) or None)
         replicas = admin.describe_replicas([found.name for found in topics])
     for found in topics:
@@ -161,8 +168,10 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
             raise unknown_topic(found.name)
     offsets = current_offsets(bootstrap, topics)
     views = [view_topic(found, replicas, offsets) for found in sorted(topics, key=lambda found: found.name)]
+    if cut_off(cluster):
+        warn(cut_off(cluster))
     if as_json:
-        print_json({"topics": views})
+        print_json({"confirmed": cluster.confirmed, "topics": views})
         return
     for view in views:
         _print_description(view)

@@ -33,6 +33,7 @@ class Asking:
         self._timeout_s = given.seconds("request_timeout_ms", request_timeout_ms)
         bootstrap_timeout_s = given.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
         self._engine = Engine(bootstrap_servers, client_id, frozenset())
+        self._confirms = True  # some node has confirmed the last answer; otherwise the next is not waited for as long
         self._engine.start()
         try:
             self._engine.wait_for_cluster(bootstrap_timeout_s)
@@ -107,11 +108,14 @@ class Asking:
                 if best is None or _rank(found) >= _rank(best):
                     best = found
                 if best is found and found.confirmed and is_enough(found):
+                    self._confirms = True
                     return found
             else:
                 self._engine.refresher.want()  # if all nodes are another cluster's, the next question ends with that
-            patience_s = TOPIC_CONFIRM_S if best is not None and best.confirmed else UNCONFIRMED_S
+            confirmed = best is not None and best.confirmed
+            patience_s = UNCONFIRMED_S if self._confirms and not confirmed else TOPIC_CONFIRM_S
             if best is not None and now_s - began_s > min(patience_s, self._timeout_s):
+                self._confirms = confirmed
                 return best
             time.sleep(TOPIC_CONFIRM_S / 4)
 

@@ -46,6 +46,7 @@ class Group:
             membership.group_id,
             self._coordinator,
             cache,
+            refresher,
             fetcher,
             lambda: membership.identity,
             self.change,

@@ -19,7 +19,8 @@ from raftlog.client.coordinator import Coordinator
 from raftlog.client.exchange import Answer
 from raftlog.client.fetched import PartitionState
 from raftlog.client.fetcher import Fetcher
-from raftlog.client.metadata import MetadataCache
+from raftlog.client.metadata import MetadataCache, Topic
+from raftlog.client.refresher import Refresher
 from raftlog.errors import (
     ClosedError,
     CommitFailedError,
@@ -78,6 +79,7 @@ class GroupOffsets:
         group_id: str,
         coordinator: Coordinator,
         cache: MetadataCache,
+        refresher: Refresher,
         fetcher: Fetcher,
         identity: Callable[[], Identity],
         change: Callable[[], None],
@@ -88,6 +90,7 @@ class GroupOffsets:
         self._group_id = group_id
         self._coordinator = coordinator
         self._cache = cache
+        self._refresher = refresher
         self._fetcher = fetcher
         self._identity = identity
         self._change = change
@@ -102,6 +105,7 @@ class GroupOffsets:
         self._now_s = 0.0
         self._asked: set[PartitionState] = set()
         self._found: dict[PartitionState, CommittedOffset | None] = {}
+        self._found_s = float("-inf")  # when the last of them were asked for, at the latest
         # By this consumer, or where it began; of a topic, which is not the one made anew under its name.
         self.committed: dict[tuple[bytes | None, int], int] = {}
         self._closed = False
@@ -274,6 +278,7 @@ class GroupOffsets:
                     if state.unplaced and not error.retriable:
                         self._fetcher.fail(state, error)
                 return
+            self._found_s = self._now_s
             self._learn_beginnings(found.values())
             self._found |= {state: found.get(state.place) for state in states}
             self._place_found()
@@ -295,6 +300,9 @@ class GroupOffsets:
             topic = self._cache.topics.get(state.place.topic)
             if state.unplaced and state.assigned and topic is None:
                 continue  # which of the topics that had this name is not known yet
+            if state.unplaced and state.assigned and self._may_be_newer(topic, committed):
+                self._refresher.want()
+                continue
             del self._found[state]
             if not state.unplaced or topic is None:
                 continue
@@ -307,6 +315,12 @@ class GroupOffsets:
                 self.committed.pop((topic.topic_id, state.place.partition), None)
                 self._fetcher.begin(state)
             self._fetcher.changed.notify_all()
+
+    def _may_be_newer(self, topic: Topic | None, committed: CommittedOffset | None) -> bool:
+        """Committed by a member that had heard already that the topic was made anew: it is not to be read again."""
+        if topic is None or committed is None or committed.topic_id == topic.topic_id:
+            return False
+        return self._refresher.answered_s < self._found_s
 
     # --- the client's thread -------------------------------------------------------------------
     def step(self, now_s: float) -> float:

@@ -22,6 +22,7 @@ from raftlog.client.fetcher import Fetcher
 from raftlog.client.group import Group
 from raftlog.client.group_offsets import OffsetAndMetadata, Offsets, lost_error, read_offsets
 from raftlog.client.membership import Phase
+from raftlog.client.topic_wait import wait_for_confirmed
 from raftlog.errors import CommitFailedError, FencedInstanceIdError, RaftlogError
 from raftlog.limits import GIVE_UP_COMMIT_S, LEADER_EPOCH_MAX, LEAVE_S, OFFSET_METADATA_CHARS_MAX
 from raftlog.types import TopicPartition
@@ -293,9 +294,17 @@ class GroupReader:
             future = self._group.offsets.fetch(places, self._engine.now_s() + self._timeout_s)
         self.wake()
         found = read_offsets(self._engine.result(future))
+        topics = self._engine.cache.topics
+
+        def all_known() -> bool:
+            known = [(topics.get(place.topic), entry.topic_id) for place, entry in found.items()]
+            return all(topic is None or topic.topic_id == topic_id for topic, topic_id in known)
+
+        # Another id: committed before the topic was made anew, or this client has not heard yet that it was.
+        wait_for_confirmed(self._engine, all_known, self._engine.now_s(), self._timeout_s)
         committed: dict[TopicPartition, OffsetAndMetadata | None] = dict.fromkeys(places)
         for place, entry in found.items():
-            topic = self._engine.cache.topics.get(place.topic)
+            topic = topics.get(place.topic)
             if topic is None or topic.topic_id == entry.topic_id:
                 committed[place] = OffsetAndMetadata(entry.offset, entry.metadata, entry.leader_epoch)
         return committed

@@ -13,7 +13,7 @@ from raftlog.client.numbering import ProducerIds
 from raftlog.client.partitioners import Partitioner, PartitionFunction, partitioner_named
 from raftlog.client.pending import PendingBatch, RecordFuture
 from raftlog.client.sender import Sender
-from raftlog.client.topic_wait import wait_for_topic
+from raftlog.client.topic_wait import wait_for_confirmed, wait_for_topic
 from raftlog.clock import SystemClock
 from raftlog.config import check_topic_name
 from raftlog.errors import (
@@ -265,8 +265,9 @@ class Producer:
             self._engine.wake()
             return False
 
-        if partition >= 0:
-            self._engine.wait_for(found, min(self._block_s(max_block_ms), TOPIC_CONFIRM_S))
+        asked_s = time.monotonic()
+        if partition >= 0 and not self._engine.wait_for(found, min(self._block_s(max_block_ms), TOPIC_CONFIRM_S)):
+            wait_for_confirmed(self._engine, found, asked_s, self._block_s(max_block_ms))
         target = self._target(name, max_block_ms)
         if not 0 <= partition < len(target.lanes):
             raise UnknownTopicOrPartitionError(f"{name} has {len(target.lanes)} partitions, none is {partition}")

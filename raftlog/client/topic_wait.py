@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from raftlog.client.engine import Engine
 from raftlog.client.metadata import Topic
@@ -50,3 +51,20 @@ def wait_for_partitions(engine: Engine, topic: str, timeout_s: float) -> set[int
         return set(wait_for_topic(engine, topic, timeout_s).partitions)
     except UnknownTopicOrPartitionError:
         return None
+
+
+def wait_for_confirmed(engine: Engine, found: Callable[[], bool], asked_s: float, timeout_s: float) -> None:
+    """Until `found()`, or until a confirmed node has answered what was asked since `asked_s`.
+
+    Raises NoBrokersAvailableError when none does, ClosedError.
+    """
+
+    def decided() -> bool:
+        if found() or engine.refresher.answered_s >= asked_s:
+            return True
+        engine.refresher.want()
+        engine.wake()
+        return False
+
+    if not engine.wait_for(decided, timeout_s):
+        raise NoBrokersAvailableError(engine.cache.doubt or "no node answered in time")

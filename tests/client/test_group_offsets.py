@@ -46,6 +46,7 @@ class Committing(Cluster):
             "group",
             self.coordinator,
             self.cache,
+            self.refresher,
             self.fetcher,
             lambda: self.identity,
             lambda: None,
@@ -275,7 +276,27 @@ def test_the_offset_of_a_topic_that_was_made_anew_since_counts_for_nothing() -> 
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     found = [g.CommittedOffset(topic="t", topic_id=b"of an older one.", partition=0, offset=42)]
     cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    assert cluster.fetcher.states[T0].unplaced, "it may be of a newer one, of which was not heard yet"
+    cluster.refresher.answered_s = cluster.now_s
+    cluster.step()
     assert cluster.fetcher.states[T0].reset == "earliest"
+
+
+def test_an_offset_of_a_topic_made_anew_that_was_not_heard_of_yet_is_where_the_member_begins() -> None:
+    """From the first record on it would commit less than the group has."""
+    cluster = Committing()
+    cluster.fetcher.assign([T0])
+    cluster.find_coordinator()
+    (sent,) = cluster.wire.take(g.OffsetFetchRequest)
+    found = [g.CommittedOffset(topic="t", topic_id=b"of a newer topic", partition=0, offset=42)]
+    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.step(1.0)
+    assert cluster.fetcher.states[T0].unplaced
+    cluster.know(topic_id=b"of a newer topic")
+    cluster.refresher.answered_s = cluster.now_s
+    cluster.step()
+    cluster.fetcher.step(cluster.now_s)
+    assert cluster.fetcher.states[T0].position == 42
 
 
 def test_a_topic_made_anew_while_its_offset_is_asked_for_begins_where_the_group_committed() -> None:
