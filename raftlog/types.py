@@ -8,6 +8,7 @@ chosen by a process when it starts.
 from __future__ import annotations
 
 import enum
+import ipaddress
 from typing import NamedTuple
 
 import msgspec
@@ -36,7 +37,30 @@ class Endpoint(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def split_host_port(text: str) -> tuple[str, str]:
+    """`host:port`, `[IPv6 address]:port`, or either without `:port`, which then is "". Raises ValueError."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r} is not [ADDRESS]:PORT")
+        return parse_ipv6(host), rest[1:]
+    host, _, port = text.partition(":")
+    if ":" in port:
+        raise ValueError(f"{text!r} is ambiguous: an IPv6 address is written in brackets, as [::1]:7071")
+    return host, port
+
+
+def parse_ipv6(host: str) -> str:
+    """In its one canonical form. Raises ValueError. One with a zone (`%eth0`) means something else on each machine."""
+    if "%" in host:
+        raise ValueError(f"{host} has a zone, which means something else on each machine: use an address without one")
+    try:
+        return str(ipaddress.IPv6Address(host))
+    except ValueError:
+        raise ValueError(f"{host!r} is not an IPv6 address") from None
 
 
 class Role(enum.IntEnum):

@@ -23,7 +23,7 @@ from raftlog.client.links import Links
 from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
 from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError
-from raftlog.types import Endpoint
+from raftlog.types import Endpoint, split_host_port
 
 T = TypeVar("T")
 DEFAULT_BOOTSTRAP = "127.0.0.1:7071"
@@ -48,11 +48,11 @@ def parse_bootstrap(servers: str | Sequence[str]) -> list[Endpoint]:
     written = servers.split(",") if isinstance(servers, str) else list(servers)
     endpoints = []
     for one in written:
-        host, colon, port = one.strip().rpartition(":")
-        if not colon:
-            host, port = port, str(DEFAULT_PORT)
+        host, port = split_host_port(one.strip())
+        if not port and not one.strip().endswith(":"):
+            port = str(DEFAULT_PORT)
         number = int(port) if port.isascii() and port.isdigit() else 0
-        if not _HOST.fullmatch(host) or not 0 < number < 65536:
+        if not (":" in host or _HOST.fullmatch(host)) or not 0 < number < 65536:
             raise ValueError(f"{one!r} is not an address of the form host:port")
         endpoints.append(Endpoint(host, number))
     if not endpoints:

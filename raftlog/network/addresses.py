@@ -1,7 +1,7 @@
 """Addresses of hosts, IPv4 and IPv6.
 
-An IPv6 host is given as an address. A name is looked up as IPv4 first, so that `localhost` means 127.0.0.1 to those who
-listen and to those who connect, and as IPv6 where it has no other address.
+An IPv6 host is given as an address. A name is looked up as IPv4 only, so that `localhost` means 127.0.0.1 to those who
+listen and to those who connect, through ZeroMQ or not.
 """
 
 from __future__ import annotations
@@ -25,17 +25,12 @@ def url_host(host: str) -> str:
 
 def resolve(host: str) -> tuple[socket.AddressFamily, str]:
     """Family and address. May take seconds for a name. Raises ConfigError when the host has no address."""
+    family = family_of(host)
     try:
-        try:
-            return socket.AF_INET, _look_up(host, socket.AF_INET)
-        except OSError:
-            return socket.AF_INET6, _look_up(host, socket.AF_INET6)
+        return family, str(socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)[0][4][0])
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{host} is not an IPv4 or IPv6 address or a host name: {error}") from None
-
-
-def _look_up(host: str, family: socket.AddressFamily) -> str:
-    return str(socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)[0][4][0])
+        text = f"{host} is not an IPv4 or IPv6 address or the name of a host with an IPv4 address: {error}"
+        raise ConfigError(text) from None
 
 
 class Address:

@@ -52,7 +52,6 @@ class Context:
         """A socket with the options that servers and links share."""
         socket = self._zmq.socket(kind)
         socket.set(zmq.LINGER, 0)
-        socket.set(zmq.IPV6, 0)
         socket.set(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         socket.set(zmq.SNDHWM, SOCKET_HWM_MESSAGES)
         socket.set(zmq.HANDSHAKE_IVL, GREETING_MS)

@@ -55,7 +55,8 @@ class Link:
         if watched or once:
             self.monitor = self.socket.get_monitor_socket(_UP | _DOWN | (_RETRIED if once else 0))
         try:
-            self.socket.connect(f"tcp://{endpoint.host}:{endpoint.port}")
+            self.socket.set(zmq.IPV6, int(":" in endpoint.host))
+            self.socket.connect(f"tcp://{endpoint}")
         except zmq.ZMQError as error:
             self.close()
             raise ConfigError(f"{endpoint} is not an address: {error.strerror}") from None

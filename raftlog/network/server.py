@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import socket as resolver
 from collections.abc import Sequence
+from socket import AF_INET6
 
 import zmq
 
 from raftlog.errors import ConfigError
 from raftlog.limits import FRAMES_PER_MESSAGE_MAX
+from raftlog.network.addresses import resolve, url_host
 from raftlog.network.context import (
     KEPT_FROM_BYTES,
     NOBLOCK,
@@ -20,6 +21,7 @@ from raftlog.network.context import (
     raw_recv,
     raw_send,
 )
+from raftlog.types import Endpoint
 
 # Frames of one peer that wait here; TCP then pushes back. Bounds memory, together with FRAME_BYTES_MAX.
 RECEIVE_QUEUE_MESSAGES = 1_000
@@ -54,16 +56,14 @@ class Server:
             wanted = (ports,)
         else:
             wanted = ports
-        try:
-            address = resolver.getaddrinfo(self.host, None, resolver.AF_INET, resolver.SOCK_STREAM)[0][4][0]
-        except (OSError, UnicodeError) as error:
-            raise ConfigError(f"{self.host} is not an IPv4 address or a host name: {error}") from None
+        family, address = resolve(self.host)
+        self.socket.set(zmq.IPV6, int(family == AF_INET6))
         for port in wanted:
             try:
-                self.socket.bind(f"tcp://{address}:{port or '*'}")
+                self.socket.bind(f"tcp://{url_host(address)}:{port or '*'}")
             except zmq.ZMQError as error:
                 if error.errno != errno.EADDRINUSE:
-                    raise ConfigError(f"cannot listen on {self.host}:{port}: {error.strerror}") from None
+                    raise ConfigError(f"cannot listen on {Endpoint(self.host, port)}: {error.strerror}") from None
             else:
                 bound = self.socket.get(zmq.LAST_ENDPOINT)
                 assert isinstance(bound, bytes)

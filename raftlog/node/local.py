@@ -52,16 +52,19 @@ class LocalCluster:
         log_level: str = "info",
         environment: Mapping[str, str] | None = None,
         endpoints: Mapping[int, Endpoint] | None = None,
+        host: str = _HOST,
         prefix: Callable[[int], list[str]] = lambda node_id: [],
     ) -> None:
         """`environment` is added to that of this process. Ports are chosen now and kept over restarts.
 
-        `endpoints`: where the nodes listen, instead of free ports of the loopback device. `prefix`: what is put before
-        the command of a node, such as a program that enters a namespace and then becomes the node.
+        `host`: the loopback address, of IPv4 or IPv6. `endpoints`: where the nodes listen, instead of free ports there.
+        `prefix`: what is put before the command of a node, such as a program that enters a namespace and then becomes
+        the node.
         """
         self.directory = Path(directory)
         self.flush = flush
-        self.endpoints = dict(endpoints or zip(range(1, nodes + 1), _free_endpoints(nodes), strict=True))
+        self._host = host
+        self.endpoints = dict(endpoints or zip(range(1, nodes + 1), _free_endpoints(host, nodes), strict=True))
         self._prefix = prefix
         self._voters = dict(self.endpoints)
         self._ready_timeout_s = ready_timeout_s
@@ -94,7 +97,7 @@ class LocalCluster:
     def add(self) -> int:
         """One more node, which joins the running cluster. Returns its id."""
         node_id = max(self.endpoints) + 1
-        (self.endpoints[node_id],) = _free_endpoints(1)
+        (self.endpoints[node_id],) = _free_endpoints(self._host, 1)
         self.start(node_id)
         return node_id
 
@@ -243,7 +246,7 @@ def descendants(pid: int) -> list[psutil.Process]:
     return found
 
 
-def _free_endpoints(count: int) -> list[Endpoint]:
+def _free_endpoints(host: str, count: int) -> list[Endpoint]:
     """Held all at once while they are chosen, so that they differ.
 
     Below the range from which Linux takes ports for workers and for outgoing connections: a port of that range could
@@ -254,15 +257,15 @@ def _free_endpoints(count: int) -> list[Endpoint]:
         for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
             if len(sockets) == count:
                 break
-            probe = socket.socket()
+            probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             try:
-                probe.bind((_HOST, port))
+                probe.bind((host, port))
                 sockets.append(probe)
             except OSError:
                 probe.close()
         if len(sockets) < count:
             raise ConfigError(f"no {count} free ports from {_PORTS[0]} to {_PORTS[-1]}")
-        return [Endpoint(_HOST, probe.getsockname()[1]) for probe in sockets]
+        return [Endpoint(host, probe.getsockname()[1]) for probe in sockets]
     finally:
         for probe in sockets:
             probe.close()

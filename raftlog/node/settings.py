@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from raftlog.errors import ConfigError
 from raftlog.limits import NODE_ID_MAX
-from raftlog.types import Endpoint, Flush
+from raftlog.types import Endpoint, Flush, split_host_port
 
 SECTION = "node"
 KEYS = ("id", "peers", "listen", "advertise", "worker-ports", "data", "flush", "log-level")
@@ -82,7 +82,7 @@ def parse_settings(flags: Mapping[str, str | None], file: Mapping[str, str] | No
         advertise = parse_endpoint(values["advertise"], "--advertise", default_port=listen.port)
     else:
         advertise = own if node_id in peers else listen
-    if advertise.host in ("0.0.0.0", "*"):
+    if advertise.host in ("0.0.0.0", "*", "::"):
         raise ConfigError(f"others cannot reach {advertise}: say with --advertise what address they use")
     if peers and set(peers) != {node_id} and advertise in [peers[other] for other in peers if other != node_id]:
         raise ConfigError(f"--peers gives the address {advertise} of node {node_id} to another node as well")
@@ -108,10 +108,13 @@ def parse_settings(flags: Mapping[str, str | None], file: Mapping[str, str] | No
 
 
 def parse_endpoint(text: str, flag: str, *, default_port: int | None = None) -> Endpoint:
-    host, separator, port = text.strip().rpartition(":")
-    if not separator and default_port is not None:
-        host, port = text.strip(), str(default_port)
-    if not host or any(character.isspace() or character in "/@," for character in host):
+    try:
+        host, port = split_host_port(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {error}") from None
+    if not port and default_port is not None and not text.strip().endswith(":"):
+        port = str(default_port)
+    if not host or not port or any(character.isspace() or character in "/@," for character in host):
         raise ConfigError(f"{flag} takes HOST:PORT, not {text.strip()!r}")
     return Endpoint(host, _number(port, flag, 1, PORT_MAX))
 

@@ -16,14 +16,21 @@ import re
 import msgspec
 
 from raftlog.protocol.messages import _Message, _Request, _Response
-from raftlog.types import Endpoint, ReplicaStatus
+from raftlog.types import Endpoint, ReplicaStatus, parse_ipv6
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # what ZeroMQ takes without an error
 
 
 def is_endpoint(endpoint: Endpoint) -> bool:
     """Whether something could listen there: what others claim is checked BEFORE it is connected to."""
-    return _HOST.fullmatch(endpoint.host) is not None and 1 <= endpoint.port <= 65535
+    if ":" in endpoint.host:
+        try:
+            parse_ipv6(endpoint.host)
+        except ValueError:
+            return False
+    elif _HOST.fullmatch(endpoint.host) is None:
+        return False
+    return 1 <= endpoint.port <= 65535
 
 
 class WorkerState(msgspec.Struct, array_like=True, kw_only=True):

@@ -423,3 +423,14 @@ def test_a_bug_that_ends_the_thread_leaves_nobody_waiting(node: FakeNode) -> Non
     engine.stop()
     assert part.aborted
     engine.wake()  # after the end it does nothing
+
+
+def test_bootstrap_addresses_of_ipv6_are_written_in_brackets() -> None:
+    assert parse_bootstrap("[::1]:7072,[0::1],localhost:1") == [
+        Endpoint("::1", 7072),
+        Endpoint("::1", 7071),
+        Endpoint("localhost", 1),
+    ]
+    for text in ("::1:7071", "[::1", "[::1]:", "[nonsense]:7071"):
+        with pytest.raises(ValueError, match=r"IPv6|brackets|host:port|ADDRESS"):
+            parse_bootstrap(text)

@@ -44,6 +44,15 @@ def test_peers_names_the_address_for_others_and_listen_the_one_to_bind() -> None
     assert settings.advertise == Endpoint("127.0.0.1", 7071)
 
 
+def test_ipv6_addresses_are_written_in_brackets() -> None:
+    peers = "1@[::1]:7071,2@[0:0:0:0:0:0:0:1]:7072,3@[2001:db8::3]:7073"
+    settings = parse_settings({"id": "1", "peers": peers, "listen": "[::]"})
+    assert settings.listen == Endpoint("::", 7071) and str(settings.listen) == "[::]:7071"
+    assert settings.advertise == Endpoint("::1", 7071)
+    assert [str(each) for each in settings.peers.values()] == ["[::1]:7071", "[::1]:7072", "[2001:db8::3]:7073"]
+    assert parse_settings({"id": "1", "listen": "[::1]:9000"}).advertise == Endpoint("::1", 9000)
+
+
 def test_worker_ports_are_a_range_with_both_ends() -> None:
     assert parse_settings({"id": "1", "worker-ports": "8000-8003"}).worker_ports == range(8000, 8004)
 
@@ -63,6 +72,14 @@ def test_worker_ports_are_a_range_with_both_ends() -> None:
         ({"id": "4", "peers": THREE, "listen": "127.0.0.1:7071"}, "another node"),
         ({"id": "1", "listen": "nonsense:"}, "--listen"),
         ({"id": "1", "listen": "0.0.0.0:7071"}, "--advertise"),
+        ({"id": "1", "listen": "[::]:7071"}, "--advertise"),
+        ({"id": "1", "listen": "::1:7071"}, "--listen: .* in brackets"),
+        ({"id": "1", "listen": "::1"}, "in brackets"),
+        ({"id": "1", "listen": "[::1"}, "--listen"),
+        ({"id": "1", "listen": "[::1]7071"}, "--listen"),
+        ({"id": "1", "listen": "[127.0.0.1]:7071"}, "not an IPv6 address"),
+        ({"id": "1", "listen": "[fe80::1%eth0]:7071"}, "zone"),
+        ({"id": "1", "peers": "1@[::1]:1,2@[0::1]:1"}, "two nodes"),
         ({"id": "1", "worker-ports": "9000"}, "FROM-TO"),
         ({"id": "1", "worker-ports": "9000-8000"}, "empty"),
         ({"id": "1", "worker-ports": "9000-9000"}, "needs two"),
