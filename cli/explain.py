@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 from raftlog import errors
 
 _ADVICE: dict[type[errors.RaftlogError], str] = {
@@ -38,15 +41,24 @@ def explain_os_error(error: OSError) -> str:
     return f"{reason}: {error.filename}" if error.filename else reason
 
 
-def unknown_topic(name: str) -> errors.RaftlogError:
-    """For commands that know the name: the one command that helps, ready to be copied."""
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """To be put behind what says that there is no such name; empty where none is near."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def unknown_topic(name: str, names: Collection[str] = ()) -> errors.RaftlogError:
+    """For commands that know the name: what helps, ready to be copied. `names`: the topics that there are."""
     from raftlog.config import check_topic_name  # not at `raftlog --help`, which would take twice as long
 
     try:
         check_topic_name(name, internal=True)
     except errors.InvalidTopicError as error:
         return error
-    return errors.RaftlogError(f"topic {name!r} does not exist; create it with `raftlog topic create {name}`")
+    near = did_you_mean(name, names)
+    return errors.RaftlogError(
+        f"topic {name!r} does not exist{near or f'; create it with `raftlog topic create {name}`'}"
+    )
 
 
 def unknown_partition(topic: str, partition: int, partitions: int) -> errors.RaftlogError:

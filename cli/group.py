@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from raftlog.errors import ErrorCode, NonEmptyGroupError, RaftlogError
+from raftlog.errors import ErrorCode, GroupIdNotFoundError, NonEmptyGroupError, RaftlogError
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
 from .connect import open_admin
-from .explain import unknown_topic
+from .explain import did_you_mean, unknown_topic
 from .group_view import GroupView, new_offsets, view_group
 from .options import DISTANCE, OFFSET, bootstrap_option, check_group, json_option
 from .output import note, print_json, print_table
@@ -64,8 +65,9 @@ def list_(bootstrap: str, as_json: bool) -> None:
 def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
     """Show members, committed offsets and lag.
 
-    Of the groups GROUP, or of all. LAG is how many records of a partition are not committed yet. A
-    member without a partition is idle.
+    Of the groups GROUP, or of all. LAG is how many offsets of a partition are not committed yet, of
+    those that have not been removed: records that retention or a deletion has removed do not count, nor
+    would they be read. A member without a partition is idle.
 
     \b
     Examples:
@@ -99,7 +101,7 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
         raftlog group delete billing
     """
 
-    with open_admin(bootstrap) as admin:
+    with open_admin(bootstrap) as admin, _naming_the_nearest(admin, name):
         admin.delete_group(name)
     if as_json:
         print_json({"group": name, "deleted": True})
@@ -115,7 +117,8 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
 @click.option("--to-offset", type=OFFSET, metavar="N", help="To this offset.")
 @click.option("--to-time", metavar="WHEN", help="To the first record at or after, say, 2026-11-22T10:00 or -1h.")
 @click.option("--shift-by", type=DISTANCE, metavar="N", help="By N records from what is committed; below 0: back.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be.")
+@click.option("--execute/--dry-run", "execute", help="Do it, or only show what would be.  [default: --dry-run]")
+@click.option("--create", is_flag=True, help="Make the group if there is none.")
 @bootstrap_option
 @json_option
 def reset_offsets(
@@ -126,27 +129,28 @@ def reset_offsets(
     to_offset: int | None,
     to_time: str | None,
     shift_by: int | None,
-    dry_run: bool,
+    execute: bool,
+    create: bool,
     bootstrap: str,
     as_json: bool,
 ) -> None:
-    """Set what a group has committed.
+    """Show what a group's committed offsets would become, and set them with --execute.
 
-    Not while it has members. One of the --to options or --shift-by says where; what lies outside of
-    the records that there are becomes the first or the end.
+    Not while the group has members. One of the --to options or --shift-by says where; what lies outside
+    of the records that there are becomes the first or the end.
 
     \b
     Examples:
-        raftlog group reset-offsets billing --topic orders --to-time -1h --dry-run
-        raftlog group reset-offsets billing --topic orders --to-beginning
-        raftlog group reset-offsets billing --topic orders --shift-by -100
+        raftlog group reset-offsets billing --topic orders --to-time -1h
+        raftlog group reset-offsets billing --topic orders --to-beginning --execute
+        raftlog group reset-offsets billing --topic orders --shift-by -100 --execute
     """
     if sum((to_beginning, to_end, to_offset is not None, to_time is not None, shift_by is not None)) != 1:
         raise click.UsageError("exactly one of --to-beginning, --to-end, --to-offset, --to-time and --shift-by")
     since_ms = None if to_time is None else _since_ms(to_time)
 
     with open_admin(bootstrap) as admin:
-        _refuse_members(admin, name)
+        _check_group_may_be_reset(admin, name, create=create)
         places = _partitions(admin, topic)
         starts = admin.list_offsets(dict.fromkeys(places, EARLIEST_TIMESTAMP))
         ends = admin.list_offsets(dict.fromkeys(places, LATEST_TIMESTAMP))
@@ -166,16 +170,28 @@ def reset_offsets(
                 "say where with --to-beginning, --to-end, --to-offset or --to-time"
             )
         after = new_offsets(wanted, starts, ends)
-        if not dry_run:
+        if execute:
             admin.set_group_offsets(name, after)
-    _print_reset(name, before, after, as_json, dry_run)
+    _print_reset(name, before, after, as_json, execute)
 
 
-def _refuse_members(admin: Admin, name: str) -> None:
-    if name in {each.group_id for each in admin.list_groups()}:
+def _check_group_may_be_reset(admin: Admin, name: str, *, create: bool) -> None:
+    names = [each.group_id for each in admin.list_groups()]
+    if name in names:
         count = len(admin.describe_group(name).members)
         if count:
             raise NonEmptyGroupError(f"group {name} has {count} member{'s' * (count > 1)}")
+    elif not create:
+        raise GroupIdNotFoundError(f"there is no group {name}{did_you_mean(name, names)}; --create makes it")
+
+
+@contextlib.contextmanager
+def _naming_the_nearest(admin: Admin, name: str) -> Iterator[None]:
+    try:
+        yield
+    except GroupIdNotFoundError:
+        names = [each.group_id for each in admin.list_groups()]
+        raise GroupIdNotFoundError(f"there is no group {name}{did_you_mean(name, names)}") from None
 
 
 def _since_ms(to_time: str) -> int:
@@ -188,18 +204,22 @@ def _since_ms(to_time: str) -> int:
 def _partitions(admin: Admin, topic: str) -> list[TopicPartition]:
     (found,) = admin.describe_topics([topic])
     if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-        raise unknown_topic(topic)
+        raise unknown_topic(topic, [each.name for each in admin.describe_topics()])
     return [TopicPartition(topic, number) for number in range(len(found.partitions))]
 
 
 def _view(admin: Admin, name: str) -> GroupView:
-    described = admin.describe_group(name)
+    with _naming_the_nearest(admin, name):
+        described = admin.describe_group(name)
     committed = admin.group_offsets(name)
     places = {*committed, *(place for member in described.members for place in member.partitions)}
     topics = admin.describe_topics(sorted({place.topic for place in places})) if places else []
     led = {TopicPartition(topic.name, each.partition) for topic in topics for each in topic.partitions if each.endpoint}
-    ends = admin.list_offsets(dict.fromkeys(sorted(places & led), LATEST_TIMESTAMP))
-    return view_group(described, committed, ends)
+    asked = sorted(places & led)
+    # The start BEFORE the end: retention that comes in between makes the lag too high, never too low.
+    starts = admin.list_offsets(dict.fromkeys(asked, EARLIEST_TIMESTAMP))
+    ends = admin.list_offsets(dict.fromkeys(asked, LATEST_TIMESTAMP))
+    return view_group(described, committed, starts, ends)
 
 
 def _print_description(view: GroupView) -> None:
@@ -222,14 +242,14 @@ def _print_reset(
     before: Mapping[TopicPartition, int],
     after: Mapping[TopicPartition, int],
     as_json: bool,
-    dry_run: bool,
+    executed: bool,
 ) -> None:
     rows = [(place.topic, place.partition, before.get(place), offset) for place, offset in sorted(after.items())]
     if as_json:
         names = ("topic", "partition", "before", "after")
         shown = [dict(zip(names, row, strict=True)) for row in rows]
-        print_json({"group": name, "dry_run": dry_run, "partitions": shown})
+        print_json({"group": name, "dry_run": not executed, "partitions": shown})
         return
     print_table(("topic", "partition", "before", "after"), rows)
-    if dry_run:
-        note("nothing was changed: --dry-run")
+    if not executed:
+        note("nothing was changed; --execute does it")

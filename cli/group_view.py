@@ -23,11 +23,15 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupPartitionView(msgspec.Struct, frozen=True, kw_only=True):
-    """`lag` None: nothing is committed, or the log's end is not known. `member` None: nobody owns it."""
+    """`lag`: of the offsets that are still there. None: nothing is committed, or the log's bounds are not known.
+
+    `member` None: nobody owns it.
+    """
 
     topic: str
     partition: int
     committed_offset: int | None
+    log_start_offset: int | None
     log_end_offset: int | None
     lag: int | None
     member: str | None
@@ -48,20 +52,24 @@ class GroupView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def view_group(
-    described: GroupDescription, committed: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    described: GroupDescription,
+    committed: Mapping[TopicPartition, int],
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
 ) -> GroupView:
-    """`ends`: log ends, of those partitions whose leader was asked."""
+    """`starts`, `ends`: of the logs of those partitions whose leader was asked."""
     owners = {place: member for member in described.members for place in member.partitions}
     partitions = []
     for place in sorted({*committed, *owners}):
-        offset, end, owner = committed.get(place), ends.get(place), owners.get(place)
+        offset, start, end, owner = committed.get(place), starts.get(place), ends.get(place), owners.get(place)
         partitions.append(
             GroupPartitionView(
                 topic=place.topic,
                 partition=place.partition,
                 committed_offset=offset,
+                log_start_offset=start,
                 log_end_offset=end,
-                lag=None if offset is None or end is None else max(0, end - offset),
+                lag=None if offset is None or start is None or end is None else max(0, end - max(offset, start)),
                 member=owner.member_id if owner else None,
                 client=owner.client_id if owner else None,
             )

@@ -73,14 +73,20 @@ def test_a_group_is_listed_described_and_deleted(cluster: LocalCluster) -> None:
     assert b"has members" in refused and b"NON_EMPTY_GROUP" in refused
     reset = ("group", "reset-offsets", name, "--topic", topic, "--to-beginning")
     assert b"has 1 member" in run(cluster, *reset, code=1).stderr
-    assert b"has 1 member" in run(cluster, *reset, "--dry-run", code=1).stderr
+    assert b"has 1 member" in run(cluster, *reset, "--execute", code=1).stderr
     member.leave()
-    run(cluster, *reset)
+    assert b"there is no group" in run(cluster, *reset, "--execute", code=1).stderr, "it has committed nothing"
+    run(cluster, *reset, "--execute", "--create")
     (shown,) = _json(cluster, "group", "describe", name)["groups"]
     assert (shown["state"], shown["members"], shown["lag"]) == ("Empty", [], 10)
     assert b"deleted group" in run(cluster, "group", "delete", name).stdout
     assert b"GROUP_ID_NOT_FOUND" in run(cluster, "group", "delete", name, code=1).stderr
     assert b"GROUP_ID_NOT_FOUND" in run(cluster, "group", "describe", name, code=1).stderr
+    with Admin(cluster.bootstrap) as admin:
+        admin.set_group_offsets(name + "x", {TopicPartition(topic, 0): 1})
+    for command in ("describe", "delete"):
+        assert b"did you mean " + name.encode() + b"x?" in run(cluster, "group", command, name, code=1).stderr
+    run(cluster, "group", "delete", name + "x")
     run(cluster, "topic", "delete", topic)
 
 
@@ -89,17 +95,18 @@ def test_offsets_are_reset_in_every_way_and_never_beyond_what_exists(cluster: Lo
     with Admin(cluster.bootstrap) as admin:
         admin.delete_records({TopicPartition(topic, 0): 2})
 
-        def reset(*how: str) -> list[tuple[int | None, int]]:
-            shown = _json(cluster, "group", "reset-offsets", name, "--topic", topic, *how)
+        def reset(*how: str, does: str = "--execute") -> list[tuple[int | None, int]]:
+            shown = _json(cluster, "group", "reset-offsets", name, "--topic", topic, *how, does)
+            assert shown["dry_run"] is (does != "--execute")
             return [(each["before"], each["after"]) for each in shown["partitions"]]
 
-        assert (
-            b"could be shifted"
-            in run(cluster, "group", "reset-offsets", name, "--topic", topic, "--shift-by", "1", code=1).stderr
-        )
-        assert reset("--to-end", "--dry-run") == [(None, 10), (None, 0)]
-        assert admin.group_offsets(name) == {}, "a dry run commits nothing"
-        assert reset("--to-end") == [(None, 10), (None, 0)]
+        shifted = ("group", "reset-offsets", name, "--topic", topic, "--shift-by", "1", "--create")
+        assert b"could be shifted" in run(cluster, *shifted, code=1).stderr
+        assert reset("--to-end", "--create", does="--dry-run") == [(None, 10), (None, 0)]
+        shown = run(cluster, "group", "reset-offsets", name, "--topic", topic, "--to-end", "--create")
+        assert b"nothing was changed; --execute does it" in shown.stderr
+        assert admin.group_offsets(name) == {}, "it was only shown"
+        assert reset("--to-end", "--create") == [(None, 10), (None, 0)]
         assert admin.group_offsets(name) == {TopicPartition(topic, 0): 10, TopicPartition(topic, 1): 0}
         assert reset("--shift-by", "-3") == [(10, 7), (0, 0)]
         assert reset("--shift-by", "-100") == [(7, 2), (0, 0)]
@@ -108,6 +115,13 @@ def test_offsets_are_reset_in_every_way_and_never_beyond_what_exists(cluster: Lo
         assert reset("--to-beginning") == [(10, 2), (0, 0)]
         assert reset("--to-time", "2001-09-09T01:46:43.500Z") == [(2, 4), (0, 0)]
         assert reset("--to-time", "-1h") == [(4, 10), (0, 0)]
+        mistyped = ("group", "reset-offsets", name + "x", "--topic", topic, "--to-end")
+        for how in ((), ("--execute",)):
+            refused = run(cluster, *mistyped, *how, code=1).stderr
+            assert f"there is no group {name}x; did you mean {name}?; --create makes it".encode() in refused
+        refused = run(cluster, "group", "reset-offsets", name, "--topic", topic + "x", "--to-end", code=1).stderr
+        assert f"does not exist; did you mean {topic}?".encode() in refused
+        assert name + "x" not in {each.group_id for each in admin.list_groups()}
         plain = run(cluster, "group", "reset-offsets", name, "--topic", topic, "--to-beginning").stdout.decode()
         assert plain.splitlines()[1].split() == [topic, "0", "10", "2"]
     run(cluster, "group", "delete", name)
@@ -127,7 +141,7 @@ def test_offsets_are_reset_in_every_way_and_never_beyond_what_exists(cluster: Lo
 def test_a_reset_that_cannot_be_is_refused_in_one_line(
     cluster: LocalCluster, how: list[str], code: int, said: bytes
 ) -> None:
-    refused = run(cluster, "group", "reset-offsets", "g", "--topic", "no-such-topic", *how, code=code)
+    refused = run(cluster, "group", "reset-offsets", "g", "--create", "--topic", "no-such-topic", *how, code=code)
     assert said in refused.stderr
 
 
@@ -158,7 +172,9 @@ def test_lag_is_what_is_not_committed_yet_and_idle_members_are_shown() -> None:
     owner = MemberDescription("m1", None, "c1", [first, second])
     idle = MemberDescription("m2", "i2", "c2", [])
     described = GroupDescription("g", "Stable", "consumer", "range", 3, -1, [idle, owner])
-    view = view_group(described, {first: 4, third: 9}, {first: 10, second: 5, third: 7})
+    view = view_group(
+        described, {first: 4, third: 9}, dict.fromkeys((first, second, third), 0), {first: 10, second: 5, third: 7}
+    )
     assert view.coordinator is None
     assert view.lag == 6
     assert [(each.committed_offset, each.log_end_offset, each.lag, each.member) for each in view.partitions] == [
@@ -170,3 +186,13 @@ def test_lag_is_what_is_not_committed_yet_and_idle_members_are_shown() -> None:
     assert new_offsets({first: 0, second: 9, third: 4}, dict.fromkeys((first, second, third), 2), {
         first: 5, second: 5, third: 5
     }) == {first: 2, second: 5, third: 4}  # fmt: skip
+
+
+def test_lag_does_not_count_what_was_removed() -> None:
+    """By retention, or by a deletion of records: nobody can read it any more."""
+    place, beyond, unknown = (TopicPartition("t", number) for number in range(3))
+    described = GroupDescription("g", "Empty", "", "", 0, 1, [])
+    view = view_group(described, {place: 4, beyond: 4, unknown: 4}, {place: 7, beyond: 10}, {place: 10, beyond: 10})
+    assert [each.lag for each in view.partitions] == [3, 0, None]
+    assert [each.log_start_offset for each in view.partitions] == [7, 10, None]
+    assert view.lag == 3

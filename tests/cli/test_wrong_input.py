@@ -44,7 +44,7 @@ _HUGE = "9" * 30
         (["group", "describe", ""], 2, "a group's name has 1 to 256 bytes"),
         (["group", "delete", _LONG], 2, "a group's name has 1 to 256 bytes"),
         (
-            ["group", "reset-offsets", "nobody", "--topic", "wrong", "--shift-by", "1"],
+            ["group", "reset-offsets", "nobody", "--topic", "wrong", "--shift-by", "1", "--create"],
             1,
             "say where with --to-beginning",
         ),
