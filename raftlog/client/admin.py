@@ -12,7 +12,14 @@ from raftlog.client.asking import expect, result_of
 from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.exchange import Answer, Request
 from raftlog.client.group_admin import GroupAdmin
-from raftlog.errors import ErrorCode, InvalidRequestError, RaftlogError, RequestTimedOutError, error_for
+from raftlog.errors import (
+    ErrorCode,
+    InvalidRequestError,
+    RaftlogError,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+    error_for,
+)
 from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_SETTLE_S
 from raftlog.protocol.altering import (
     HIGH_WATERMARK,
@@ -152,10 +159,19 @@ class Admin(GroupAdmin):
         compacted, InvalidTopicError for raftlog's own, UnknownTopicOrPartitionError.
         """
         deadline_s = time.monotonic() + self._timeout_s
-        # Looked up once: a second attempt must not delete what came after the first.
+        # Looked up once: a second attempt must not delete what came after the first, nor what a topic holds that was
+        # made anew since.
+        offsets = {given.place(place): offset for place, offset in offsets.items()}
+        names = sorted({place.topic for place in offsets})
+        topic_ids = dict(zip(names, self._look_up("delete records", names, deadline_s).topic_ids, strict=True))
+        for name, topic_id in topic_ids.items():
+            if not topic_id:
+                raise UnknownTopicOrPartitionError(f"there is no topic {name}")
         ends = [place for place, offset in offsets.items() if offset == HIGH_WATERMARK]
-        offsets = {**offsets, **self.list_offsets(dict.fromkeys(ends, LATEST_TIMESTAMP))}
-        calls = {place: _delete_call(place, offset, deadline_s) for place, offset in offsets.items()}
+        offsets = {**offsets, **self._offsets(dict.fromkeys(ends, LATEST_TIMESTAMP), deadline_s, topic_ids)}
+        calls = {
+            place: _delete_call(place, topic_ids[place.topic], offset, deadline_s) for place, offset in offsets.items()
+        }
         for call in calls.values():
             self._engine.submit(call)
         return {place: result_of(call) for place, call in calls.items()}
@@ -249,9 +265,7 @@ def _refused(answer: Answer) -> Answer:
     return answer
 
 
-def _delete_call(place: TopicPartition, offset: int, deadline_s: float) -> Call:
-    place = given.place(place)
-
+def _delete_call(place: TopicPartition, topic_id: bytes, offset: int, deadline_s: float) -> Call:
     def request(correlation_id: int, topic_id: bytes) -> Request:
         return DeleteRecordsRequest(
             correlation_id=correlation_id,
@@ -265,4 +279,6 @@ def _delete_call(place: TopicPartition, offset: int, deadline_s: float) -> Call:
         return expect(DeleteRecordsResponse)(answer, payload, maybe_done).log_start_offset
 
     what = f"delete records of {place}"
-    return Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
+    return Call(
+        what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S, topic_id=topic_id
+    )

@@ -46,9 +46,16 @@ class Asking:
 
         Each leader first makes sure that it leads. Raises UnknownTopicOrPartitionError.
         """
-        deadline_s = time.monotonic() + self._timeout_s
+        return self._offsets(timestamps_ms, time.monotonic() + self._timeout_s, {})
+
+    def _offsets(
+        self, timestamps_ms: Mapping[TopicPartition, int], deadline_s: float, topic_ids: Mapping[str, bytes]
+    ) -> dict[TopicPartition, int]:
+        """Of the topics with these ids, where one is named."""
         calls = {
-            place: list_offsets_call(self._engine.cache, place, timestamp_ms, deadline_s=deadline_s)
+            place: list_offsets_call(
+                self._engine.cache, place, timestamp_ms, deadline_s=deadline_s, topic_id=topic_ids.get(place[0], b"")
+            )
             for place, timestamp_ms in timestamps_ms.items()
         }
         for call in calls.values():

@@ -14,8 +14,13 @@ from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import TopicPartition
 
 
-def list_offsets_call(cache: MetadataCache, place: TopicPartition, timestamp_ms: int, *, deadline_s: float) -> Call:
-    """Its result is a ListOffsetsResponse. `timestamp_ms` as in ListOffsetsRequest. Raises TypeError, ValueError."""
+def list_offsets_call(
+    cache: MetadataCache, place: TopicPartition, timestamp_ms: int, *, deadline_s: float, topic_id: bytes = b""
+) -> Call:
+    """Its result is a ListOffsetsResponse. `timestamp_ms` as in ListOffsetsRequest, `topic_id` as in Call.
+
+    Raises TypeError, ValueError.
+    """
     question = _Question(cache, given.place(place), operator.index(timestamp_ms))
     return Call(
         f"offsets of {place}",
@@ -24,6 +29,7 @@ def list_offsets_call(cache: MetadataCache, place: TopicPartition, timestamp_ms:
         question.read,
         deadline_s=deadline_s,
         attempt_s=OFFSETS_ATTEMPT_S,
+        topic_id=topic_id,
     )
 
 

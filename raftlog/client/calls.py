@@ -35,6 +35,7 @@ class Call:
 
     `read` turns the answer into the result, or raises; it is told whether an earlier attempt may
     have been carried out. With `reads_refusals` it is given answers with an error too, unless that one is retried.
+    `topic_id`: of the topic that is meant; one made anew under its name is never asked. b"": whichever has the name.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Call:
         deadline_s: float,
         attempt_s: float,
         reads_refusals: bool = False,
+        topic_id: bytes = b"",
     ) -> None:
         self.what = what
         self.place = place
@@ -55,6 +57,7 @@ class Call:
         self.deadline_s = deadline_s
         self.attempt_s = attempt_s
         self.reads_refusals = reads_refusals
+        self.topic_id = topic_id
         self.future: Future[Any] = Future()
         self.began_s = float("inf")  # set when the client's thread takes it up
         self.asking = False
@@ -145,6 +148,12 @@ class Calls:
         elif now_s - self._refresher.unknown_since_s(topic, call.began_s) >= TOPIC_UNKNOWN_S:
             call.future.set_exception(UnknownTopicOrPartitionError(f"there is no topic {topic}"))
         leader = self._cache.leader(topic, partition)
+        if leader is not None and call.topic_id not in (b"", leader.topic_id):
+            # Nodes may not have heard yet of a topic made a moment ago; what stays another one was made since.
+            if now_s - call.began_s >= TOPIC_UNKNOWN_S:
+                text = f"topic {topic} was deleted and made anew since it was looked up"
+                call.future.set_exception(UnknownTopicOrPartitionError(text))
+            return None
         return None if leader is None else (leader.endpoint, leader.topic_id)
 
     def _answered(self, call: Call, endpoint: Endpoint, answer: Answer | None, payload: bytes) -> None:

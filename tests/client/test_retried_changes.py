@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from raftlog import Admin, Consumer, Producer
+from raftlog.client import admin as admin_module
 from raftlog.client import asking
 from raftlog.client.exchange import Exchange
-from raftlog.errors import RequestTimedOutError
+from raftlog.errors import RequestTimedOutError, UnknownTopicOrPartitionError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
+from raftlog.protocol.altering import HIGH_WATERMARK, DeleteRecordsResponse
 from raftlog.protocol.messages import NewTopic, TopicsResponse
-from raftlog.types import Endpoint, TopicPartition
+from raftlog.types import EARLIEST_TIMESTAMP, Endpoint, TopicPartition
 
 WAIT_S = 30.0
 
@@ -62,7 +64,8 @@ class Lossy:
 
 @pytest.fixture
 def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], Lossy]:
-    monkeypatch.setattr(asking, "ADMIN_ATTEMPT_S", 0.5)
+    for module in (asking, admin_module):
+        monkeypatch.setattr(module, "ADMIN_ATTEMPT_S", 0.5)
 
     def lose(kind: type) -> Lossy:
         lossy = Lossy(kind)
@@ -152,6 +155,31 @@ def test_partitions_asked_for_again_are_made_once(
     with lose(TopicsResponse).asking(cluster, lambda lossy: lossy.create_partitions(name, 2)) as results:
         admin.create_partitions(name, 3)
     assert (results[0].error_code, results[0].partitions) == (0, 3)
+
+
+def test_records_are_deleted_again_in_no_topic_made_since(
+    cluster: LocalCluster, admin: Admin, lose: Callable[[type], Lossy]
+) -> None:
+    name = new_name()
+    make(admin, name)
+    place = TopicPartition(name, 0)
+
+    def fill() -> None:
+        with Producer(cluster.bootstrap) as producer:
+            sent = [producer.send(name, b"%d" % number) for number in range(5)]
+            assert [each.result(WAIT_S).offset for each in sent] == [0, 1, 2, 3, 4]
+
+    def change(lossy: Admin) -> str:
+        with pytest.raises(UnknownTopicOrPartitionError, match="made anew"):
+            lossy.delete_records({place: HIGH_WATERMARK})
+        return "refused"
+
+    fill()
+    with lose(DeleteRecordsResponse).asking(cluster, change):
+        admin.delete_topics([name])
+        make(admin, name)
+        fill()
+    assert admin.list_offsets({place: EARLIEST_TIMESTAMP}) == {place: 0}
 
 
 def test_a_group_s_deletion_asked_for_again_leaves_the_one_made_since(
