@@ -20,6 +20,7 @@ _ADVICE: dict[type[errors.RaftlogError], str] = {
     errors.GroupIdNotFoundError: "`raftlog group list` shows the groups",
     errors.OffsetOutOfRangeError: "`raftlog topic describe` shows the offsets that can be read",
     errors.MessageTooLargeError: "the topic's max_record_bytes is the limit",
+    errors.InvalidTimestampError: "the topic's message_timestamp_after_max_ms is the limit",
     errors.NotEnoughReplicasError: "`raftlog topic describe` shows the in-sync replicas",
     errors.RequestTimedOutError: "`raftlog cluster status` shows whether the cluster is healthy",
     errors.DeliveryTimeoutError: "`raftlog cluster status` shows whether the cluster is healthy",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -12,11 +12,13 @@ import msgspec
 from raftlog.errors import CorruptLogError, CorruptMessageError
 
 from .options import json_option
-from .record_format import json_bytes
+from .record_format import json_bytes, json_headers
 
 if TYPE_CHECKING:
     from raftlog.record.batch import Record
     from raftlog.storage.dump import DumpedBatch, SegmentDump
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @click.group()
@@ -62,7 +64,7 @@ def _write_text(dumped: SegmentDump) -> None:
         click.echo(
             f"position {batch.position}: offsets {header.base_offset} to {header.next_offset - 1}, "
             f"{header.record_count} records, {header.batch_bytes} bytes, epoch {header.leader_epoch}, "
-            f"{_compression(batch)}, crc {header.crc:08x} {crc}{', ' + batch.problem if batch.problem else ''}"
+            f"{_compression(batch)}, crc {header.crc:08x} {crc}{_remarks(batch)}"
         )
         batches += 1
         readable, problem = _records(batch)
@@ -70,10 +72,23 @@ def _write_text(dumped: SegmentDump) -> None:
             click.echo(f"  {problem}")
         for record in readable:
             records += 1
-            time = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+            time = _time(record.timestamp_ms)
             headers = f" headers={record.headers!r}" if record.headers else ""
             click.echo(f"  offset {record.offset} {time} key={record.key!r} value={record.value!r}{headers}")
     click.echo(f"{dumped.size} bytes, {batches} batches, {records} records")
+
+
+def _remarks(batch: DumpedBatch) -> str:
+    problem = f", {batch.problem}" if batch.problem else ""
+    return f", gap of {batch.gap} offsets in front{problem}" if batch.gap else problem
+
+
+def _time(timestamp_ms: int) -> str:
+    """As a date where it is one: an int64 of milliseconds reaches further than the years 1 to 9999."""
+    try:
+        return (_EPOCH + timedelta(milliseconds=timestamp_ms)).isoformat(timespec="milliseconds")
+    except OverflowError:
+        return f"{timestamp_ms} ms"
 
 
 def _write_json(dumped: SegmentDump) -> None:
@@ -93,6 +108,7 @@ def _write_json(dumped: SegmentDump) -> None:
             "max_timestamp_ms": header.max_timestamp_ms,
             "crc": header.crc,
             "crc_ok": batch.crc_ok,
+            "gap": batch.gap,
             "problem": batch.problem or problem or None,
             "records": [
                 {
@@ -100,7 +116,7 @@ def _write_json(dumped: SegmentDump) -> None:
                     "timestamp_ms": record.timestamp_ms,
                     **json_bytes("key", record.key),
                     **json_bytes("value", record.value),
-                    "headers": [{"name": name, **json_bytes("value", value)} for name, value in record.headers],
+                    "headers": json_headers(record.headers),
                 }
                 for record in readable
             ],

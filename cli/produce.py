@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, cast
 import click
 from click.core import ParameterSource
 
-from raftlog.errors import ConfigError, ErrorCode, InvalidRecordError, MessageTooLargeError, RaftlogError, error_for
+from raftlog.errors import (
+    ConfigError,
+    ErrorCode,
+    InvalidRecordError,
+    InvalidTimestampError,
+    MessageTooLargeError,
+    RaftlogError,
+    error_for,
+)
 
 from .connect import open_admin
 from .explain import explain_raftlog_error, unknown_partition, unknown_topic
@@ -61,7 +69,7 @@ class Outcome:
             self.failed += 1
             if not self.first_failure:
                 self.first_failure = f"record {number}: {explain_raftlog_error(error)}"
-            if not isinstance(error, MessageTooLargeError | InvalidRecordError):
+            if not isinstance(error, MessageTooLargeError | InvalidRecordError | InvalidTimestampError):
                 self.fatal = True
 
 

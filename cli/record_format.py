@@ -37,7 +37,7 @@ Formatter = Callable[[Consumed], bytes]
 
 
 def _headers(record: Consumed) -> bytes:
-    return b",".join(name.encode() + b"=" + (value or b"") for name, value in record.headers)
+    return b",".join(name.encode("utf-8", "surrogateescape") + b"=" + (value or b"") for name, value in record.headers)
 
 
 _FIELDS: dict[str, Formatter] = {
@@ -102,7 +102,7 @@ def format_json(record: Consumed) -> bytes:
         "timestamp_ms": record.timestamp_ms,
         **json_bytes("key", record.key),
         **json_bytes("value", record.value),
-        "headers": [{"name": name, **json_bytes("value", value)} for name, value in record.headers],
+        "headers": json_headers(record.headers),
     }
     return _encode(shown) + b"\n"
 
@@ -114,3 +114,10 @@ def json_bytes(name: str, data: bytes | None) -> dict[str, object]:
         return {name: data.decode()}
     except UnicodeDecodeError:
         return {name: base64.b64encode(data).decode(), f"{name}_encoding": "base64"}
+
+
+def json_headers(headers: Sequence[tuple[str, bytes | None]]) -> list[dict[str, object]]:
+    return [
+        {**json_bytes("name", name.encode("utf-8", "surrogateescape")), **json_bytes("value", value)}
+        for name, value in headers
+    ]

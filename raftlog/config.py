@@ -21,6 +21,7 @@ _BOUNDS = {
     "retention_bytes": (-1, 2**62),
     "delete_retention_ms": (0, 2**62),
     "max_record_bytes": (1, RECORD_BYTES_MAX),
+    "message_timestamp_after_max_ms": (0, 2**62),
     "min_insync_replicas": (1, NODES_MAX),
 }
 _NUMBER = re.compile(r"(-?[0-9]{1,30})\s*([A-Za-z]*)")

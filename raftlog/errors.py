@@ -40,6 +40,7 @@ class ErrorCode(enum.IntEnum):
     UNKNOWN_MEMBER_ID = 25
     INVALID_SESSION_TIMEOUT = 26
     REBALANCE_IN_PROGRESS = 27
+    INVALID_TIMESTAMP = 32
     UNSUPPORTED_VERSION = 35
     TOPIC_ALREADY_EXISTS = 36
     INVALID_PARTITIONS = 37
@@ -200,6 +201,12 @@ class NotEnoughReplicasAfterAppendError(RaftlogError):
 
 class InvalidRequiredAcksError(RaftlogError):
     code = ErrorCode.INVALID_REQUIRED_ACKS
+
+
+class InvalidTimestampError(RaftlogError):
+    """A record is further in the future than message_timestamp_after_max_ms allows; it was not written."""
+
+    code = ErrorCode.INVALID_TIMESTAMP
 
 
 class UnsupportedVersionError(RaftlogError):

@@ -105,6 +105,7 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_record_bytes: int = 1024 * 1024  # the largest batch that a producer may send
     cleanup_policy: CleanupPolicy = CleanupPolicy.DELETE
     delete_retention_ms: int = 24 * 3600 * 1000  # so long a compacted log keeps a tombstone at least
+    message_timestamp_after_max_ms: int = 3600 * 1000  # so far ahead of the leader's clock a record may be (KIP-937)
     min_insync_replicas: int = 1  # acks=all is refused while fewer are in sync, the leader among them
 
 

@@ -25,7 +25,7 @@ from typing import Protocol
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
-from raftlog.errors import DiskFullError, ErrorCode, RaftlogError
+from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
 from raftlog.partition.deleting import Deleting
 from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.moving import Moving
@@ -36,7 +36,7 @@ from raftlog.partition.waiting import Answers, Done, Produce
 from raftlog.protocol import messages as m
 from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
-from raftlog.record.batch import check_batch
+from raftlog.record.batch import BatchHeader, check_batch
 from raftlog.record.compacted import check_keyed
 from raftlog.storage.log import PartitionLog
 from raftlog.types import CleanupPolicy, ReplicaSpec, ReplicaStatus
@@ -252,12 +252,26 @@ class Replica:
         else:
             try:
                 header = check_batch(frame)
+                if produce.client is not None:  # raftlog's own batches are stamped here
+                    self._check_time(header)
                 if CleanupPolicy.COMPACT in self.spec.config.cleanup_policy:
                     self.unpacked_bytes += check_keyed(frame, header)
             except RaftlogError as error:
                 self._refuse(produce, error.code, str(error))
                 return
             self._to_append.append((produce, frame, header))
+
+    def _check_time(self, header: BatchHeader) -> None:
+        """A record of the far future, whose sender took another unit or clock, would keep its segment from retention.
+
+        Raises InvalidTimestampError.
+        """
+        limit_ms, now_ms = self.spec.config.message_timestamp_after_max_ms, self._clock.wall_ms()
+        if header.max_timestamp_ms - now_ms > limit_ms:
+            raise InvalidTimestampError(
+                f"a record's timestamp {header.max_timestamp_ms} ms is more than message_timestamp_after_max_ms, "
+                f"{limit_ms} ms, ahead of this leader's clock, {now_ms} ms; are timestamps in milliseconds?"
+            )
 
     def _too_few(self) -> str:
         """Why acks=all is not to be had now; empty while enough replicas are in sync."""

@@ -34,9 +34,15 @@ import google_crc32c
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from raftlog.errors import CorruptMessageError, InvalidRecordError, UnsupportedForMessageFormatError
+from raftlog.errors import (
+    CorruptMessageError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    UnsupportedForMessageFormatError,
+)
 from raftlog.limits import DECOMPRESSED_BYTES_MAX, RECORD_BYTES_MAX
 from raftlog.record.compression import COMPRESSIONS, compress, decompress
+from raftlog.record.plain import PlainBatch, PlainRecord, read_plain
 
 Buffer = bytes | bytearray | memoryview
 Headers = list[tuple[str, bytes | None]]
@@ -70,6 +76,7 @@ _ATTRIBUTES = struct.Struct(">h")
 _NUMBERS = struct.Struct(">qhi")  # producer id, producer epoch, base sequence
 _NUMBERS_START = 43
 _COMPRESSION_MASK = 0x07
+_LOG_APPEND_TIME = 0x08
 _TRANSACTIONAL_OR_CONTROL = 0x30
 _CONTROL = 0x20
 
@@ -148,7 +155,8 @@ def check_crc(buffer: Buffer, position: int, header: BatchHeader) -> bool:
 def check_batch(buffer: Buffer) -> BatchHeader:
     """The header of a batch as a producer sent it: exactly one, intact, with data records only.
 
-    Raises CorruptMessageError, UnsupportedForMessageFormatError (magic), InvalidRecordError (counts, kinds).
+    Raises CorruptMessageError, UnsupportedForMessageFormatError (magic), InvalidRecordError (counts, kinds),
+    InvalidTimestampError (its type).
     """
     # An older format has its magic at the same place, which is why the magic comes first.
     if len(buffer) > STAMPED_BYTES and buffer[16] != MAGIC:
@@ -163,6 +171,8 @@ def check_batch(buffer: Buffer) -> BatchHeader:
         raise InvalidRecordError(f"{header[12]} records with a last offset delta of {header[6]}")
     if header[5] & _TRANSACTIONAL_OR_CONTROL:
         raise InvalidRecordError("transactional and control batches are not taken")
+    if header[5] & _LOG_APPEND_TIME:
+        raise InvalidTimestampError("a producer gives the time of creation; the type of time is LogAppendTime")
     if header[5] & _COMPRESSION_MASK >= len(COMPRESSIONS):
         raise InvalidRecordError(f"unknown compression {header[5] & _COMPRESSION_MASK}")
     return header
@@ -282,7 +292,13 @@ def decode_batch(
     For those who want records of a type of their own without paying for ours. Raises CorruptMessageError.
     """
     try:
-        return [make(r.offset, r.timestamp, r.key, r.value, r.headers) for r in _records(payload, position, header)]
+        records = _records(payload, position, header)
+        try:
+            return [make(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
+        except _BAD_RECORD as error:
+            if not _is_of_a_name(error):
+                raise
+            return [make(*record) for record in _plain(payload, position, header)]
     except _BAD_RECORD as error:
         raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
 
@@ -292,7 +308,14 @@ def decode_pairs(payload: Buffer, position: int, header: BatchHeader) -> list[tu
     try:
         return [(r.offset, r.key, r.value) for r in _records(payload, position, header)]
     except _BAD_RECORD as error:
+        if _is_of_a_name(error):
+            return decode_batch(payload, position, header, lambda *fields: (fields[0], *fields[2:4]))
         raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
+
+
+def _is_of_a_name(error: BaseException) -> bool:
+    """The codec takes no header whose name is not UTF-8. (Its Python twin wraps the error.)"""
+    return isinstance(error, UnicodeDecodeError) or isinstance(error.__cause__, UnicodeDecodeError)
 
 
 def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterable[Any]:
@@ -302,10 +325,24 @@ def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterable[An
     if header.attributes & _CONTROL:
         return []
     batch = bytes(payload[position : position + header.batch_bytes])
-    compression = header.compression
-    if compression != "none":
+    if header.compression != "none":
         # The codec reads plain records, so the header that it gets says "none".
-        body = decompress(batch[HEADER_BYTES:], compression, DECOMPRESSED_BYTES_MAX)
         attributes = _ATTRIBUTES.pack(header.attributes & ~_COMPRESSION_MASK)
+        body = _body(batch, 0, header)
         batch = b"".join((batch[:CRC_START], attributes, batch[CRC_START + 2 : HEADER_BYTES], body))
     return DefaultRecordBatch(batch)  # type: ignore[no-any-return]
+
+
+def _plain(payload: Buffer, position: int, header: BatchHeader) -> Iterator[PlainRecord]:
+    """The records of a batch that `_records` has looked at."""
+    batch = PlainBatch(
+        header.base_offset, header.attributes, header.base_timestamp_ms, header.max_timestamp_ms, header.record_count
+    )
+    return read_plain(_body(payload, position, header), batch)
+
+
+def _body(payload: Buffer, position: int, header: BatchHeader) -> bytes:
+    """The records of a batch, uncompressed."""
+    body = bytes(payload[position + HEADER_BYTES : position + header.batch_bytes])
+    compression = header.compression
+    return body if compression == "none" else decompress(body, compression, DECOMPRESSED_BYTES_MAX)

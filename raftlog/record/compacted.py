@@ -35,9 +35,9 @@ from raftlog.record.batch import (
     Buffer,
     Record,
     decode_batch,
-    read_header,
 )
 from raftlog.record.compression import COMPRESSIONS, compress
+from raftlog.record.plain import write_plain
 
 FILLER_ENTRIES_MAX = 2**30  # both numbers of a filler are int32
 
@@ -69,13 +69,7 @@ def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
     assert records or header.producer_id >= 0, "that would be taken for a filler"
     attributes, first_ms, body = header.attributes & ~_COMPRESSION_MASK, header.base_timestamp_ms, b""
     if records:
-        builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, _BYTES_MAX)
-        for record in records:
-            delta = record.offset - header.base_offset
-            taken = builder.append(delta, record.timestamp_ms, record.key, record.value, record.headers)
-            assert taken is not None, "fewer records than one batch held"
-        plain = bytes(builder.build())
-        first_ms, body = read_header(plain).base_timestamp_ms, plain[HEADER_BYTES:]
+        first_ms, body = records[0].timestamp_ms, _encoded(header.base_offset, records)
         if header.compression != "none":
             smaller = compress(body, header.compression)
             if len(smaller) < len(body):
@@ -85,6 +79,26 @@ def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
         header.producer_epoch, header.base_sequence, len(records),
     )  # fmt: skip
     return _assemble(header.base_offset, header.leader_epoch, covered, body)
+
+
+def _encoded(base_offset: int, records: Sequence[Record]) -> bytes:
+    """The records of one batch, whose base timestamp is that of the first."""
+    builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, _BYTES_MAX)
+    try:
+        for record in records:
+            taken = builder.append(
+                record.offset - base_offset, record.timestamp_ms, record.key, record.value, record.headers
+            )
+            assert taken is not None, "fewer records than one batch held"
+    except UnicodeEncodeError:  # the name of a header that is not UTF-8
+        first_ms = records[0].timestamp_ms
+        return b"".join(
+            [
+                write_plain(each.timestamp_ms - first_ms, each.offset - base_offset, each.key, each.value, each.headers)
+                for each in records
+            ]
+        )
+    return bytes(builder.build())[HEADER_BYTES:]
 
 
 def check_keyed(batch: Buffer, header: BatchHeader) -> int:

@@ -49,7 +49,7 @@ class Machine:
     ) -> None:
         self.node_id = node_id
         self.clock = clock
-        self.disk = SimulatedDisk()
+        self.disk = SimulatedDisk(clock.wall_ms)
         # LMDB does its own I/O; its twin loses what LMDB may lose.
         self.index_store = MemoryIndexStore(is_full=lambda: self.disk.full)
         self.replica: Replica | Witness | None = None

@@ -82,6 +82,10 @@ class Disk(Protocol):
 
     def free_bytes(self, path: str) -> int: ...
 
+    def modified_ms(self, path: str) -> int:
+        """Wall time of the last append to a file."""
+        ...
+
 
 @contextmanager
 def _storage_errors(what: str, path: str) -> Iterator[None]:
@@ -164,6 +168,10 @@ class OsDisk:
         with _storage_errors("look at", path):
             figures = os.statvfs(path)
             return figures.f_bavail * figures.f_frsize
+
+    def modified_ms(self, path: str) -> int:
+        with _storage_errors("look at", path):
+            return os.stat(path).st_mtime_ns // 1_000_000
 
 
 class OsFile:

@@ -22,7 +22,8 @@ class DumpedBatch:
     header: BatchHeader
     crc_ok: bool
     data: bytes
-    problem: str = ""  # what else is wrong with it: offsets that do not go on
+    problem: str = ""  # what else is wrong with it: offsets that go back
+    gap: int = 0  # offsets left out in front of it, as compaction elsewhere does; raftlog's own leaves none
 
     def records(self) -> list[Record]:
         """Empty when the checksum is wrong. Raises CorruptMessageError when they do not decode."""
@@ -57,15 +58,19 @@ class SegmentDump:
             for position, header in walk_file(file, 0, self.size, whole=False):
                 data = file.read(position, header.batch_bytes)
                 crc_ok = check_crc(data, 0, header)
-                problem = ""
+                problem, gap = "", 0
                 if due is not None and header.base_offset != due:
-                    problem = f"base offset {header.base_offset} where {due} was due"
+                    # A segment of raftlog's own is named by its first Raft index too.
+                    if header.base_offset > due and self.name is None:
+                        gap = header.base_offset - due
+                    else:
+                        problem = f"base offset {header.base_offset} where {due} was due"
                 if not crc_ok:
                     self._bad(position, "the checksum of a batch does not match")
                 elif problem:
                     self._bad(position, problem)
                 due = header.next_offset
-                yield DumpedBatch(position, header, crc_ok, data, problem)
+                yield DumpedBatch(position, header, crc_ok, data, problem, gap)
         except BadBatchError as bad:
             self._bad(bad.position, bad.reason)
 

@@ -363,13 +363,23 @@ class PartitionLog(CleaningLog):
             return start
         size = self.size_bytes
         for number, segment in enumerate(self._segments[:-1]):
-            too_old = config.retention_ms >= 0 and now_ms - self._lookup.max_timestamp_ms(number) > config.retention_ms
+            too_old = config.retention_ms >= 0 and now_ms - self._newest_ms(number, now_ms) > config.retention_ms
             too_large = config.retention_bytes >= 0 and size - segment.size >= config.retention_bytes
             if not (too_old or too_large):
                 break
             size -= segment.size
             start = max(start, self._segments[number + 1].base_offset)
         return start
+
+    def _newest_ms(self, number: int, now_ms: int) -> int:
+        """When the newest record of a closed segment was made; when it was written, where its time cannot be right.
+
+        That is one of the future, or none (-1): it must neither keep the segment nor give it away (KIP-937).
+        """
+        newest_ms = self._lookup.max_timestamp_ms(number)
+        if 0 <= newest_ms <= now_ms:
+            return newest_ms
+        return self._disk.modified_ms(self._segments[number].path)
 
     def maybe_roll(self, now_ms: int) -> None:
         """The next append goes to a new segment when the active one is older than segment_ms."""

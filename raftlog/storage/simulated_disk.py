@@ -12,7 +12,7 @@ a crash or a `restart()` are dead.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from raftlog.errors import DiskFullError, StorageError
 from raftlog.storage.disk import Buffer
@@ -27,6 +27,7 @@ class _Content:
     def __init__(self) -> None:
         self.data = bytearray()
         self.synced = bytearray()
+        self.modified_ms = 0
         self.pending: list[tuple[int, bytes | None]] = []  # (position, bytes), or (size, None): a truncation
 
     def sync(self) -> None:
@@ -110,10 +111,12 @@ class SimulatedDisk:
 
     full: every append raises DiskFullError, with a short write that is put back first.
     capacity_bytes: the same, once all files together would be larger.
+    wall_ms: the clock that says when a file was modified.
     fail_sync: the next syncs raise StorageError, and what they should have covered stays unsynced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wall_ms: Callable[[], int] = lambda: 0) -> None:
+        self.wall_ms = wall_ms
         self._root = _Directory()
         self._boot = 0
         self.full = False
@@ -194,6 +197,9 @@ class SimulatedDisk:
 
     def read_whole(self, path: str) -> bytes:
         return bytes(self._content(path).data)
+
+    def modified_ms(self, path: str) -> int:
+        return self._content(path).modified_ms
 
     def free_bytes(self, path: str) -> int:
         if self.full:
@@ -304,6 +310,7 @@ class SimulatedFile:
         if piece:
             content.pending.append((len(content.data), piece))
             content.data += piece
+            content.modified_ms = disk.wall_ms()
             disk.used_bytes += len(piece)
 
     def read(self, position: int, size: int) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
-from raftlog.record.batch import BatchBuilder, stamp
+from raftlog.record.batch import BatchBuilder, encode, stamp
 from raftlog_cli.main import raftlog
+from tests.record.foreign import with_header_name
 
 NAME = "00000000000000000000.00000000000000000002.log"
 
@@ -92,3 +94,46 @@ def test_an_empty_segment_is_sound(tmp_path: Path) -> None:
     path = tmp_path / NAME
     path.touch()
     assert _dump(path).stdout == "0 bytes, 0 batches, 0 records\n"
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "shown"),
+    [
+        (1_700_000_000_000_000_000, "1700000000000000000 ms"),
+        (2**63 - 1, f"{2**63 - 1} ms"),
+        (-1, "1969-12-31T23:59:59.999+00:00"),
+        (-(2**63), f"{-(2**63)} ms"),
+    ],
+)
+def test_any_timestamp_is_shown(tmp_path: Path, timestamp_ms: int, shown: str) -> None:
+    builder = BatchBuilder()
+    builder.append(timestamp_ms, b"k", b"v")
+    path = tmp_path / NAME
+    path.write_bytes(stamp(builder.build(), 0, 1))
+    result = _dump(path)
+    assert result.exit_code == 0, result.output
+    assert f"  offset 0 {shown} key=b'k'" in result.stdout
+    (batch,) = json.loads(_dump(path, "--json").stdout)["batches"]
+    assert batch["records"][0]["timestamp_ms"] == timestamp_ms
+
+
+def test_a_gap_of_a_foreign_compacted_segment_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "00000000000000000150.log"
+    path.write_bytes(stamp(encode([(1, b"k", b"v")]), 150, 0) + stamp(encode([(1, b"k", b"w")]), 153, 0))
+    result = _dump(path)
+    assert result.exit_code == 0, result.output
+    assert "gap of 2 offsets in front" in result.stdout
+    assert [batch["gap"] for batch in json.loads(_dump(path, "--json").stdout)["batches"]] == [0, 2]
+    path.write_bytes(stamp(encode([(1, b"k", b"v")]), 150, 0) + stamp(encode([(1, b"k", b"w")]), 149, 0))
+    assert _dump(path).exit_code == 1
+
+
+def test_a_header_name_that_is_not_utf_8_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(stamp(with_header_name(b"h\xff"), 0, 1))
+    result = _dump(path)
+    assert result.exit_code == 0, result.output
+    assert r"headers=[('h\udcff', b'x')]" in result.stdout
+    (batch,) = json.loads(_dump(path, "--json").stdout)["batches"]
+    assert batch["problem"] is None
+    assert batch["records"][0]["headers"] == [{"name": "aP8=", "name_encoding": "base64", "value": "x"}]

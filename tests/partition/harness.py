@@ -34,7 +34,7 @@ class Node:
     def __init__(self, cluster: Cluster, node_id: int) -> None:
         self.cluster = cluster
         self.node_id = node_id
-        self.disk = SimulatedDisk()
+        self.disk = SimulatedDisk(cluster.clock.wall_ms)
         self.answers: list[tuple[Hashable, Any, Any]] = []
         self.start()
 

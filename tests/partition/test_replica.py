@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import Any
 from unittest import mock
 
+import google_crc32c
 import pytest
 
 from raftlog import limits
@@ -359,3 +360,55 @@ def test_a_batch_of_exactly_the_limit_is_taken_and_no_larger_one() -> None:
     assert {r.correlation_id: r.error_code for r in leader.results()} == {0: 0, 1: ErrorCode.MESSAGE_TOO_LARGE}
     (text,) = (r.error_text for r in leader.results() if r.error_code)
     assert "5001 bytes" in text and "5000" in text
+
+
+def stamped(*timestamps_ms: int) -> bytes:
+    builder = BatchBuilder()
+    for timestamp_ms in timestamps_ms:
+        builder.append(timestamp_ms, None, b"x" * 100, [])
+    return builder.build()
+
+
+def test_a_record_of_the_far_future_is_refused_and_says_why() -> None:
+    limit_ms = 5_000
+    cluster = Cluster(message_timestamp_after_max_ms=limit_ms)
+    leader = cluster.leader()
+    now_ms = cluster.clock.wall_ms()
+    late = stamped(now_ms - 1, now_ms + limit_ms + 1, now_ms)
+    for number, frame in enumerate((stamped(now_ms + limit_ms), late, stamped(now_ms * 1_000_000), stamped(-1), late)):
+        leader.replica.on_request("c", produce(number), [frame])
+    cluster.settle()
+    refused = {r.correlation_id: r.error_text for r in leader.results() if r.error_code == ErrorCode.INVALID_TIMESTAMP}
+    assert set(refused) == {1, 2, 4}
+    assert str(now_ms * 1_000_000) in refused[2] and str(limit_ms) in refused[2] and "milliseconds" in refused[2]
+    assert leader.log.log_end_offset == 2
+
+
+def test_a_batch_whose_time_is_that_of_an_append_is_not_a_producers() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    frame = bytearray(batch(b"x"))
+    frame[22] |= 0x08
+    frame[17:21] = google_crc32c.value(bytes(frame[21:])).to_bytes(4, "big")
+    leader.replica.on_request("c", produce(1), [bytes(frame)])
+    cluster.settle()
+    assert [r.error_code for r in leader.results()] == [ErrorCode.INVALID_TIMESTAMP]
+
+
+@pytest.mark.parametrize("timestamp_ms", [1_700_000_000_000_000_000, 2**62, -1])
+def test_a_timestamp_that_cannot_be_right_does_not_stop_retention_nor_hasten_it(timestamp_ms: int) -> None:
+    """As older versions took them: also after a restart, on whichever replica leads then."""
+    cluster = Cluster(3, segment_bytes=1024, retention_ms=60_000, message_timestamp_after_max_ms=2**62)
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1), [stamped(timestamp_ms)])
+    for number in range(40):
+        leader.replica.on_request("c", produce(number + 2), [stamped(cluster.clock.wall_ms())])
+        cluster.settle(0.05)
+    assert all(result.error_code == 0 for result in leader.results())
+    cluster.settle(20)
+    cluster.power_failure(None)
+    leader = cluster.leader()
+    cluster.settle(20)
+    assert {node.log.log_start_offset for node in cluster.nodes.values()} == {0}
+    cluster.settle(30)
+    assert min(node.log.log_start_offset for node in cluster.nodes.values()) > 20

@@ -49,9 +49,9 @@ class Machine:
         segment_bytes: int = 2048,
         cleanup_policy: CleanupPolicy = CleanupPolicy.DELETE,
     ) -> None:
-        self.disk = disk or SimulatedDisk()
-        self.indexes = MemoryIndexStore()
         self.clock = ManualClock()
+        self.disk = disk or SimulatedDisk(self.clock.wall_ms)
+        self.indexes = MemoryIndexStore()
         self.flush = flush
         self.config = TopicConfig(segment_bytes=segment_bytes, cleanup_policy=cleanup_policy, delete_retention_ms=2000)
 
