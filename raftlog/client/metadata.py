@@ -81,7 +81,7 @@ class ImageOrder:
 
 
 class MetadataCache:
-    """`version` grows with every answer of the cluster.
+    """`version` grows with every answer.
 
     `unknown_since_s` holds topics that the last confirmed answer did not know, and since when.
     `doubt` says why the last answer was no word on what does not exist; empty: it was one.
@@ -106,9 +106,9 @@ class MetadataCache:
 
         `expected`: topics that do not exist if the answer does not name them.
         """
+        self.version += 1
         if self._is_foreign(response, now_s):
             return False
-        self.version += 1
         believed = self._believes(response, now_s)
         if believed:
             self.nodes = response.nodes

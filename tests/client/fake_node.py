@@ -51,6 +51,8 @@ class FakeNode:
         self.topic = "t"
         self.topic_id = TOPIC_ID
         self.known = True
+        self.cluster_id = "c"
+        self.confirmed = True
         self.producer_ids = 0
         self.commits: list[g.OffsetCommitRequest] = []
         self._waiting: list[tuple[bytes, FetchRequest, float]] = []
@@ -138,12 +140,12 @@ class FakeNode:
         node = NodeMetadata(node_id=1, endpoint=self.endpoint, alive=True, voter=True)
         return MetadataResponse(
             correlation_id=request.correlation_id,
-            cluster_id="c",
+            cluster_id=self.cluster_id,
             nodes=[node],
             topics=topics,
             controller=self.endpoint,
             node_id=1,
-            confirmed=True,
+            confirmed=self.confirmed,
         )
 
     def end(self, partition: int) -> int:

@@ -18,14 +18,13 @@ from tests.client.fake_node import FakeNode
 class Coordinator(FakeNode):
     """Of group `g`. `lost_answers`: to so many deletions; `lagging`: so often it knows no topic.
 
-    `stale`: so often it names topic `t` with another id; `confirmed`: it hears a majority of the voters.
+    `stale`: so often it names topic `t` with another id.
     """
 
     has_group = True
     lost_answers = 0
     lagging = 0
     stale = 0
-    confirmed = True
 
     def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
         match request := codec.decode_request(frames[1]):
@@ -45,7 +44,7 @@ class Coordinator(FakeNode):
                 super()._handle(frames, produced)
 
     def _metadata(self, request: MetadataRequest) -> MetadataResponse:
-        response = replace(super()._metadata(request), confirmed=self.confirmed)
+        response = super()._metadata(request)
         if self.stale and request.topics == ["t"]:
             self.stale -= 1
             response = replace(response, topics=[replace(topic, topic_id=b"s" * 16) for topic in response.topics])
