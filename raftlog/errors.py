@@ -359,6 +359,10 @@ class ClosedError(ClientError):
     """The producer, consumer or admin was closed."""
 
 
+class ForkedClientError(ClosedError):
+    """The client was made by the parent of this process: make one in each process, after the fork."""
+
+
 class StorageError(RaftlogError):
     code = ErrorCode.KAFKA_STORAGE_ERROR
 

@@ -163,6 +163,7 @@ EXPIRY_SCAN_S = 0.1  # how exactly time-outs of requests are kept
 RECONNECT_BACKOFF_MIN_S = 0.02  # a restarted worker or node is found again within a few of these
 RECONNECT_BACKOFF_MAX_S = 0.5  # an address where nobody is costs two attempts a second
 CLOSE_LINGER_S = 5.0  # a node that takes nothing for so long does not keep a client that wants to end
+CLOSE_GRACE_S = 0.5  # after the time of `close`: a client's thread that a callback keeps is left behind
 LINK_IDLE_S = 30.0  # a connection that nothing was sent over for so long is closed
 ANSWERS_PER_ROUND = 1_000  # of one link, before the others are looked at
 CORRUPT_FETCHES_MAX = 3  # a bad checksum may come from the wire; the same again comes from the disk

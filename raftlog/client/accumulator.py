@@ -14,9 +14,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from raftlog.client.pending import PendingBatch, RecordFuture
+from raftlog.client.pending import ClientThread, PendingBatch, RecordFuture
 from raftlog.clock import Clock
-from raftlog.errors import BufferExhaustedError, ClosedError
+from raftlog.errors import BufferExhaustedError, ClosedError, ForkedClientError
 from raftlog.record.batch import HEADER_BYTES, BatchBuilder, Headers
 
 # Lengths, deltas and attributes of one record are never larger than this.
@@ -54,7 +54,10 @@ class Accumulator:
         buffer_bytes: int,
         linger_s: float,
         compression: str,
+        thread: ClientThread | None = None,
     ) -> None:
+        """`thread` completes the batches; None: whoever calls, in tests and in the simulator."""
+        self._thread = thread
         self._clock = clock
         self._wake = wake
         self._batch_bytes = min(batch_bytes, buffer_bytes)
@@ -66,6 +69,7 @@ class Accumulator:
         self._free_bytes = buffer_bytes
         self._blocked = 0
         self._needed_bytes = 0  # the least that one of them waits for
+        self._listeners: set[Callable[[], None]] = set()  # of those who wait for room in an event loop
         self._flushing = 0
         self._closed = False
         self._lanes: dict[tuple[str, int], Lane] = {}
@@ -111,6 +115,7 @@ class Accumulator:
                 self._wait_for_room(reserved, give_up_s, max_block_s)
             builder = BatchBuilder(self._compression, limit)
             batch = PendingBatch(lane.topic, lane.partition, builder, self._clock.monotonic_s(), reserved, lane.begun)
+            batch.thread = self._thread
             future = batch.append(timestamp_ms, key, value, headers)
             assert future is not None, "an empty batch takes any record"
             lane.begun += 1
@@ -137,16 +142,39 @@ class Accumulator:
     def _wait_for_room(self, reserved: int, give_up_s: float, max_block_s: float) -> None:
         remaining_s = give_up_s - self._clock.monotonic_s()
         if remaining_s <= 0:
-            raise BufferExhaustedError(
-                f"{self._buffer_bytes} bytes of records wait to be acknowledged, and none was within {max_block_s} s"
-            )
+            waited = f", and none was within {max_block_s:g} s" if max_block_s > 0 else ""
+            raise BufferExhaustedError(f"{self._buffer_bytes} bytes of records wait to be acknowledged{waited}")
         # Whoever waits here makes every open batch ready, so the sender must look.
         self._needed_bytes = reserved if self._blocked == 0 else min(reserved, self._needed_bytes)
         self._blocked += 1
         self._wake()
         try:
-            self._room.wait(remaining_s)
+            if self._thread is not None and self._thread.is_current():
+                self._work_until_room(self._thread, reserved, remaining_s)
+            else:
+                self._room.wait(remaining_s)
         finally:
+            self._blocked -= 1
+
+    def _work_until_room(self, thread: ClientThread, reserved: int, timeout_s: float) -> None:
+        """In a callback, whose thread is the one that makes room. The lock is given up meanwhile."""
+        self.lock.release()
+        try:
+            thread.work_until(lambda: self._free_bytes >= reserved or self._closed, timeout_s)
+        finally:
+            self.lock.acquire()
+
+    def add_listener(self, tell: Callable[[], None]) -> None:
+        """Until `remove_listener` it counts as one who waits for room."""
+        with self.lock:
+            self._listeners.add(tell)
+            self._blocked += 1
+            self._needed_bytes = 0
+        self._wake()
+
+    def remove_listener(self, tell: Callable[[], None]) -> None:
+        with self.lock:
+            self._listeners.remove(tell)
             self._blocked -= 1
 
     def begin_flush(self) -> list[PendingBatch]:
@@ -169,7 +197,7 @@ class Accumulator:
                 if lane.open is not None:
                     lane.sealed.append(lane.open)
                     lane.open = None
-            self._room.notify_all()
+            self._tell_of_room()
 
     # --- the client's thread -----------------------------------------------------------------
     def filled(self) -> list[Lane]:
@@ -245,15 +273,25 @@ class Accumulator:
     def completed(self, batch: PendingBatch) -> None:
         """Its bytes are free. Call it once per batch, BEFORE the batch is completed or failed."""
         with self.lock:
-            del self._incomplete[batch]
+            self._incomplete.pop(batch, None)
         self._give_back(batch.reserved_bytes)
 
     def incomplete(self) -> list[PendingBatch]:
         with self.lock:
             return list(self._incomplete)
 
+    def abandon_in_child(self, error: ForkedClientError) -> None:
+        """In a forked child: nobody completes these there. No lock is taken, which nobody might give back."""
+        for batch in self._incomplete:
+            batch.abandon_in_child(error)
+
     def _give_back(self, size: int) -> None:
         with self.lock:
             self._free_bytes += size
             if self._blocked and self._free_bytes >= self._needed_bytes:
-                self._room.notify_all()
+                self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        self._room.notify_all()
+        for tell in self._listeners:
+            tell()

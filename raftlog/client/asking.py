@@ -11,7 +11,8 @@ from raftlog.client.bounds import list_offsets_call
 from raftlog.client.calls import Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
-from raftlog.errors import ErrorCode, InvalidRequestError, NoBrokersAvailableError, RaftlogError
+from raftlog.client.forking import Client
+from raftlog.errors import ErrorCode, ForkedClientError, InvalidRequestError, NoBrokersAvailableError, RaftlogError
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
 from raftlog.protocol.messages import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.types import Endpoint, TopicPartition
@@ -20,7 +21,7 @@ T = TypeVar("T")
 S = TypeVar("S", MetadataResponse, DescribeReplicasResponse)
 
 
-class Asking:
+class Asking(Client):
     def __init__(
         self,
         bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
@@ -34,10 +35,11 @@ class Asking:
         bootstrap_timeout_s = given.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
         self._engine = Engine(bootstrap_servers, client_id, frozenset())
         self._confirms = True  # some node has confirmed the last answer; otherwise the next is not waited for as long
+        super().__init__()
         self._engine.start()
         try:
             self._engine.wait_for_cluster(bootstrap_timeout_s)
-        except NoBrokersAvailableError:
+        except BaseException:
             self.close()
             raise
 
@@ -153,8 +155,12 @@ class Asking:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except ForkedClientError:
+            if kind is None:
+                raise  # else what ends a child, such as SystemExit, goes on
 
 
 def _rank(found: MetadataResponse | DescribeReplicasResponse) -> tuple[int, bool]:

@@ -6,6 +6,7 @@ shared among the members of the group (group_reader.py); without one a consumer 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,19 +17,20 @@ from raftlog.client.callbacks import run_all
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine, Part
 from raftlog.client.fetched import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
+from raftlog.client.forking import Client
 from raftlog.client.group_offsets import OffsetAndMetadata
 from raftlog.client.group_options import GroupOptions
 from raftlog.client.group_reader import ConsumerGroupMetadata, GroupReader, OnCommit, OnPartitions
 from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
 from raftlog.client.topic_wait import wait_for_partitions
 from raftlog.client.turns import Turns
-from raftlog.errors import NoBrokersAvailableError, RequestTimedOutError
+from raftlog.errors import ForkedClientError, RequestTimedOutError
 from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
 from raftlog.types import TopicPartition
 
 
-class Consumer:
-    """Reads `topics`; without any, `assign` or `subscribe` before polling.
+class Consumer(Client):
+    """Of one process (forking.py). Reads `topics`; without any, `assign` or `subscribe` before polling.
 
     auto_offset_reset          where to start, and where to go when the position is out of range: "earliest",
                                "latest", or "none", which raises OffsetOutOfRangeError. With "latest", partitions that
@@ -124,16 +126,23 @@ class Consumer:
         if options:
             part, self._group = options.open(self._engine, self._fetcher)
             parts.append(part)
+        # Held by who attends to the group, so that `close` in another thread calls no callback beside one that runs.
+        self._attending = threading.RLock()
+        super().__init__()
+        self._begin(parts, topics, bootstrap_timeout_s)
+
+    def _begin(self, parts: list[Part], topics: tuple[str, ...], bootstrap_timeout_s: float) -> None:
         self._engine.start(*parts)
         self._turns = Turns(self._engine, self._fetcher, self._group)
-        self._begin(topics, bootstrap_timeout_s)
-
-    def _begin(self, topics: tuple[str, ...], bootstrap_timeout_s: float) -> None:
         if topics:
             self.subscribe(topics)
+        self.wait_for_cluster(bootstrap_timeout_s)
+
+    def wait_for_cluster(self, timeout_s: float) -> None:
+        """What making one ends with; whatever ends it early ends the consumer."""
         try:
-            self._engine.wait_for_cluster(bootstrap_timeout_s)
-        except NoBrokersAvailableError:
+            self._engine.wait_for_cluster(timeout_s)
+        except BaseException:
             self.close()
             raise
 
@@ -165,7 +174,8 @@ class Consumer:
         if self._group is not None:
             if bool(names) == (pattern is not None):
                 raise ValueError("subscribe to topics, or to a pattern")
-            self._group.subscribe(names, pattern, on_assigned, on_revoked, on_lost)
+            with self._attending:
+                self._group.subscribe(names, pattern, on_assigned, on_revoked, on_lost)
             return
         if pattern is not None or on_assigned is not None or on_revoked is not None or on_lost is not None:
             raise ValueError("a pattern and callbacks need a group_id")
@@ -187,7 +197,8 @@ class Consumer:
         if self._group is None:
             self._assign(places)
         else:
-            run_all(self._group.unsubscribe, partial(self._assign, places), self._group.wake)
+            with self._attending:
+                run_all(self._group.unsubscribe, partial(self._assign, places), self._group.wake)
 
     def _assign(self, places: list[TopicPartition]) -> None:
         with self._fetcher.lock:
@@ -289,7 +300,13 @@ class Consumer:
         Returns once they are committed. Raises CommitFailedError when the partitions are not this member's any more,
         FencedInstanceIdError, RequestTimedOutError; ValueError without a group.
         """
-        self._in_group().commit(offsets)
+        self._in_group().begin_commit(offsets)()
+
+    def begin_commit(
+        self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None
+    ) -> Callable[[], None]:
+        """As `commit`, of the positions as they are now; what it returns waits for it."""
+        return self._in_group().begin_commit(offsets)
 
     def commit_async(
         self,
@@ -329,7 +346,8 @@ class Consumer:
     def attend(self) -> None:
         """What `poll` begins with: callbacks, automatic commits, rebalances."""
         if self._group is not None:
-            self._group.attend()
+            with self._attending:
+                self._group.attend()
 
     def needs_attention(self) -> bool:
         now_s = time.monotonic()
@@ -379,17 +397,18 @@ class Consumer:
             raise
 
     def close(self, *, autocommit: bool = True) -> None:
-        """Commits if that is automatic, and leaves the group. Safe to call twice.
+        """Commits if that is automatic, and leaves the group. Safe to call twice, and from a callback.
 
-        A `poll` in another thread ends with ClosedError.
+        A `poll` in another thread ends with ClosedError, after the callback that it is in.
         """
         closes = self._turns.close()
-        if self._group is None:
-            self._engine.stop()
-        elif closes:
-            run_all(partial(self._group.close, commit=autocommit), self._engine.stop, self._group.tell)
-        else:
-            run_all(self._engine.stop, self._group.tell)
+        with self._attending:
+            if self._group is None:
+                self._engine.stop()
+            elif closes:
+                run_all(partial(self._group.close, commit=autocommit), self._engine.stop, self._group.tell)
+            else:
+                run_all(self._engine.stop, self._group.tell)
 
     def __enter__(self) -> Consumer:
         return self
@@ -398,7 +417,11 @@ class Consumer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """What an exception leaves half done is not committed: it is read again."""
-        self.close(autocommit=kind is None)
+        try:
+            self.close(autocommit=kind is None)
+        except ForkedClientError:
+            if kind is None:
+                raise  # else what ends a child, such as SystemExit, goes on
 
 
 def _check_reset(policy: str) -> None:

@@ -12,6 +12,7 @@ import random
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
@@ -80,6 +81,9 @@ class Engine:
         self._stopping = False
         self._bug: BaseException | None = None  # what ended the thread, if nobody asked for its end
         self._ended = False
+        self._seen_version = 0
+        self._callbacks: deque[Callable[[], object]] = deque()
+        self._calling_back = False
         self._thread = threading.Thread(target=self._run, name=f"{client_id}-network", daemon=True)
 
     def start(self, *parts: Part) -> None:
@@ -96,27 +100,42 @@ class Engine:
                 os.eventfd_write(self._wakeup_fd, 1)
 
     def _run(self) -> None:
-        seen_version = 0
         try:
             while not self._stopping:
-                now_s = time.monotonic()
-                self._links.sweep(now_s, self.exchange.is_asked, self.exchange.lost)
-                if self.exchange.expire(now_s):
-                    self.refresher.want()
-                # The parts first: what they want of the metadata is asked for in the same round.
-                next_s = min(part.step(now_s) for part in reversed(self._parts))
-                next_s = min(next_s, self.exchange.next_wakeup_s(), self._links.next_wakeup_s(), now_s + _IDLE_S)
-                if self._links.poll(next_s - time.monotonic(), self.exchange.answered, self.exchange.lost):
-                    self._woken = False
-                if self.cache.version != seen_version:
-                    seen_version = self.cache.version
-                    with self.metadata_changed:
-                        self.metadata_changed.notify_all()
-        except BaseException as bug:
-            self._bug = bug
-            raise
+                self._turn(float("inf"))
+                self._call_back()
         finally:
             self._end()
+
+    def _turn(self, until_s: float) -> None:
+        """One round, which waits until `until_s` at most. A bug in it ends the client, wherever it is called."""
+        try:
+            now_s = time.monotonic()
+            self._links.sweep(now_s, self.exchange.is_asked, self.exchange.lost)
+            if self.exchange.expire(now_s):
+                self.refresher.want()
+            # The parts first: what they want of the metadata is asked for in the same round.
+            next_s = min(part.step(now_s) for part in reversed(self._parts))
+            next_s = min(next_s, self.exchange.next_wakeup_s(), self._links.next_wakeup_s(), now_s + _IDLE_S, until_s)
+            if self._callbacks and not self._calling_back:
+                next_s = now_s
+            if self._links.poll(next_s - time.monotonic(), self.exchange.answered, self.exchange.lost):
+                self._woken = False
+            if self.cache.version != self._seen_version:
+                self._seen_version = self.cache.version
+                with self.metadata_changed:
+                    self.metadata_changed.notify_all()
+        except BaseException as bug:
+            self._bug = bug
+            self._stopping = True
+            raise
+
+    def _call_back(self) -> None:
+        # One after the other: what waits in one of them takes turns, but runs no others within itself.
+        self._calling_back = True
+        while self._callbacks:
+            self._callbacks.popleft()()
+        self._calling_back = False
 
     def _end(self) -> None:
         self._stopping = True  # BEFORE anybody is told: who looks shall see it
@@ -124,18 +143,41 @@ class Engine:
             part.abort()
         with self.metadata_changed:
             self.metadata_changed.notify_all()
+        self._call_back()
         self._links.close()
         with self._wake_lock:
             self._ended = True
             os.close(self._wakeup_fd)
 
-    def stop(self) -> None:
-        """Ends the thread and waits for it. Safe to call twice, and from a callback."""
+    # --- for who is in the client's thread: callbacks of the user's (a ClientThread) -----------
+    def is_current(self) -> bool:
+        return self._thread is threading.current_thread()
+
+    def work_until(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
+        """As ClientThread says: a callback that waits would otherwise wait for its own thread."""
+        until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        while not done():
+            self.check_open()
+            if time.monotonic() >= until_s:
+                return False
+            self._turn(until_s)
+        return True
+
+    def call_later(self, callback: Callable[[], object]) -> None:
+        self._callbacks.append(callback)
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Ends the thread and waits for it. Safe to call twice, and from a callback, after which it ends.
+
+        False: it runs on after `timeout_s`, because a callback of the user's does.
+        """
         self._stopping = True
         self._woken = False
         self.wake()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread.is_alive() and not self.is_current():
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
+        return True
 
     # --- waiting, for users' threads ---------------------------------------------------------
     @property
@@ -152,6 +194,8 @@ class Engine:
 
     def wait_for(self, found: Callable[[], bool], timeout_s: float) -> bool:
         """Until the metadata is such that `found()`; False after `timeout_s`. Raises ClosedError."""
+        if self.is_current():
+            return self.work_until(found, timeout_s)
         with self.metadata_changed:
             self.metadata_changed.wait_for(lambda: self._stopping or found(), timeout_s)
             if found():

@@ -254,9 +254,10 @@ class GroupReader:
 
         self._engine.wait_until(self._fetcher.changed, done, GIVE_UP_COMMIT_S)
 
-    def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> None:
+    def begin_commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None) -> Callable[[], None]:
+        """What it returns waits for it."""
         _, future = self._commit(offsets)
-        self._engine.result(future)
+        return lambda: self._engine.result(future)
 
     def commit_async(
         self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None, callback: OnCommit | None

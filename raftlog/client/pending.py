@@ -11,11 +11,11 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from raftlog.errors import RaftlogError
+from raftlog.errors import ClosedError, RaftlogError
 from raftlog.record.batch import BatchBuilder, Headers, numbered
 
 LOGGER = logging.getLogger(__name__)
@@ -40,6 +40,20 @@ def _takes_nothing(
     return None
 
 
+class ClientThread(Protocol):
+    """The thread that completes batches, as those see it who wait for one."""
+
+    def is_current(self) -> bool: ...
+
+    def work_until(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
+        """In that thread: does the client's work until `done()`; False after `timeout_s`. Raises ClosedError."""
+        ...
+
+    def call_later(self, callback: Callable[[], object]) -> None:
+        """In that thread, once no core of the client is in the middle of something."""
+        ...
+
+
 class PendingBatch:
     """Records of one partition that will be sent, and acknowledged or refused, together.
 
@@ -47,7 +61,7 @@ class PendingBatch:
 
     `maybe_written`: an attempt ended without an answer, so it may be in the log although it is not
     acknowledged. `sequence` counts the batches of the partition, in the order of `send`. What partitions know it by
-    are the numbers of `number`, -1 while it has none.
+    are the numbers of `number`, -1 while it has none. `thread` completes it; None: nobody's, for tests and refusals.
     """
 
     __slots__ = (
@@ -68,6 +82,7 @@ class PendingBatch:
         "reserved_bytes",
         "retries",
         "sequence",
+        "thread",
         "topic",
     )
 
@@ -95,6 +110,7 @@ class PendingBatch:
         self.done = False
         self.base_offset = -1
         self.error: RaftlogError | None = None
+        self.thread: ClientThread | None = None
         self._event: threading.Event | None = None
         self._callbacks: list[Callable[[], object]] | None = None
 
@@ -141,26 +157,49 @@ class PendingBatch:
     def fail(self, error: RaftlogError) -> None:
         self._finish(-1, error)
 
+    def abandon(self, error: ClosedError) -> None:
+        """From any thread, of a client that has ended: when it has no outcome yet, this is it."""
+        run = [] if self.done else self._settle(-1, error)
+        for callback in run:
+            _run(callback)
+
+    def abandon_in_child(self, error: ClosedError) -> None:
+        """In a forked child, where no lock may be taken and callbacks are the parent's."""
+        if not self.done:
+            self.error = error
+            self.done = True
+
     def _finish(self, base_offset: int, error: RaftlogError | None) -> None:
-        assert not self.done, "a batch has one outcome"
-        self.base_offset = base_offset
-        self.error = error
-        self.data = b""
-        self._drop_builder()
+        callbacks = self._settle(base_offset, error)
+        later = None if self.thread is None else self.thread.call_later
+        for callback in callbacks:
+            if later is None:
+                _run(callback)
+            else:
+                later(partial(_run, callback))
+
+    def _settle(self, base_offset: int, error: RaftlogError | None) -> list[Callable[[], object]]:
         with _lock:
+            if self.done:
+                assert isinstance(self.error, ClosedError), "a batch has one outcome"
+                return []  # abandoned while the client's thread hung
+            self.base_offset = base_offset
+            self.error = error
             self.done = True
             event, callbacks = self._event, self._callbacks
             self._event = self._callbacks = None
+        self.data = b""
+        self._drop_builder()
         if event is not None:
             event.set()
-        if callbacks is not None:
-            for callback in callbacks:
-                _run(callback)
+        return callbacks or []
 
     def wait(self, timeout_s: float | None) -> bool:
         """False when it is not done after `timeout_s` (None: however long it takes)."""
         if self.done:
             return True
+        if self.thread is not None and self.thread.is_current():
+            return self.thread.work_until(lambda: self.done, timeout_s)
         with _lock:
             if self.done:
                 return True
@@ -221,5 +260,9 @@ class RecordFuture(msgspec.Struct, gc=False, eq=False):
         return self.batch.error
 
     def add_done_callback(self, callback: Callable[[RecordFuture], object]) -> None:
-        """Runs in the client's thread, so it must be quick and must not wait for other records."""
+        """Runs in the client's thread, so it must be quick.
+
+        What waits in it, as `send`, `flush`, `result` and `close` may, does the client's work meanwhile, but other
+        callbacks come after it.
+        """
         self.batch.on_done(partial(callback, self))

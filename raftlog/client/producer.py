@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import time_ns
 from types import TracebackType
 
 from raftlog.client.accumulator import Accumulator, Lane, record_size_bytes
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.forking import Client
 from raftlog.client.numbering import ProducerIds
 from raftlog.client.partitioners import Partitioner, PartitionFunction, partitioner_named
 from raftlog.client.pending import PendingBatch, RecordFuture
@@ -18,11 +20,11 @@ from raftlog.clock import SystemClock
 from raftlog.config import check_topic_name
 from raftlog.errors import (
     ClosedError,
+    ForkedClientError,
     MessageTooLargeError,
-    NoBrokersAvailableError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S
+from raftlog.limits import CLOSE_GRACE_S, PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S
 from raftlog.record.batch import Headers, single_batch_bytes
 from raftlog.record.compression import COMPRESSIONS
 
@@ -56,8 +58,10 @@ class _Target:
         return lane
 
 
-class Producer:
-    """Thread-safe. Close it, or use it as a context manager; otherwise what is buffered is lost at exit.
+class Producer(Client):
+    """Thread-safe, and of one process (forking.py).
+
+    Close it, or use it as a context manager; otherwise what is buffered is lost at exit.
 
     acks                 "all": committed and on every in-sync replica; 1: durable on the leader; 0: not answered,
                          so that futures have offset -1 and say nothing
@@ -120,7 +124,7 @@ class Producer:
         partitioner_named(partitioner)  # a wrong name is an error now, not at the first send
         self._partitioner = partitioner
         self._compression = compression
-        self._max_block_s = max_block_ms / 1000
+        self.max_block_s = max_block_ms / 1000
         self._targets: dict[str, _Target] = {}
         self._closed = False
         engine = self._engine = Engine(bootstrap_servers, client_id, frozenset())
@@ -132,6 +136,7 @@ class Producer:
             buffer_bytes=buffer_bytes,
             linger_s=linger_ms / 1000,
             compression=compression,
+            thread=engine,
         )
         self._lock = self._accumulator.lock
         sender = Sender(
@@ -146,12 +151,20 @@ class Producer:
             request_timeout_s=request_timeout_ms / 1000,
             delivery_timeout_s=delivery_timeout_ms / 1000,
         )
+        super().__init__()
         engine.start(sender)
+        self.wait_for_cluster(bootstrap_timeout_ms / 1000)
+
+    def wait_for_cluster(self, timeout_s: float) -> None:
+        """What making one ends with; whatever ends it early ends the producer."""
         try:
-            engine.wait_for_cluster(bootstrap_timeout_ms / 1000)
-        except NoBrokersAvailableError:
+            self._engine.wait_for_cluster(timeout_s)
+        except BaseException:
             self.close(timeout=0)
             raise
+
+    def abandon_in_child(self, error: ForkedClientError) -> None:
+        self._accumulator.abandon_in_child(error)
 
     def send(
         self,
@@ -232,7 +245,7 @@ class Producer:
         )
 
     def _block_s(self, max_block_ms: float | None) -> float:
-        return self._max_block_s if max_block_ms is None else max_block_ms / 1000
+        return self.max_block_s if max_block_ms is None else max_block_ms / 1000
 
     def _target(self, name: str, max_block_ms: float | None = None) -> _Target:
         """The topic as the metadata has it now; waits for it when it is new."""
@@ -278,6 +291,13 @@ class Producer:
         known = self._cache.topics.get(topic)
         return known is not None and (partition is None or partition in known.partitions)
 
+    def find(self, topic: str, partition: int | None = None) -> None:
+        """Waits for what `send` to it needs of the metadata. Raises as `send` does."""
+        if partition is None:
+            self._target(topic)
+        else:
+            self._target_with(topic, partition, None)
+
     def partitions_for(self, topic: str) -> set[int]:
         """The partitions of the topic. Raises as `send` does."""
         return set(self._target(topic).partitions)
@@ -288,28 +308,49 @@ class Producer:
         Ends within delivery_timeout_ms. Raises TimeoutError after `timeout` seconds.
         """
         deadline_s = None if timeout is None else time.monotonic() + timeout
-        batches = self._accumulator.begin_flush()
-        try:
+        with self.flushing() as batches:
             for waited, batch in enumerate(batches):
                 left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
                 if not batch.wait(left_s):
                     raise TimeoutError(f"{len(batches) - waited} batches have no outcome after {timeout} s")
+
+    @contextmanager
+    def flushing(self) -> Iterator[list[PendingBatch]]:
+        """Nothing lingers meanwhile. Gives what has no outcome yet."""
+        batches = self._accumulator.begin_flush()
+        try:
+            yield batches
         finally:
             self._accumulator.end_flush()
+
+    @contextmanager
+    def tells_of_room(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile nothing lingers, and `tell` is called from other threads when the buffer may have room."""
+        self._accumulator.add_listener(tell)
+        try:
+            yield
+        finally:
+            self._accumulator.remove_listener(tell)
 
     def close(self, timeout: float | None = None) -> None:
         """Takes no more records, waits for those it has (at most `timeout` seconds), and ends.
 
-        What has no outcome by then fails with ClosedError. Safe to call twice.
+        What has no outcome by then fails with ClosedError. Safe to call twice, and from a callback.
         """
+        until_s = float("inf") if timeout is None else time.monotonic() + timeout
         self._closed = True
         self._accumulator.close()
         try:
             self.flush(timeout)
-        except TimeoutError:
+        except (TimeoutError, ClosedError):
             pass  # their futures say so
         finally:
-            self._engine.stop()
+            left_s = None if timeout is None else max(0.0, until_s - time.monotonic()) + CLOSE_GRACE_S
+            if not self._engine.stop(left_s):
+                error = ClosedError("the producer was closed while a callback kept its thread")
+                error.outcome_unknown = True
+                for batch in self._accumulator.incomplete():
+                    batch.abandon(error)
 
     def __enter__(self) -> Producer:
         return self
@@ -317,4 +358,8 @@ class Producer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close(None if error is None else _AFTER_ERROR_S)
+        try:
+            self.close(None if error is None else _AFTER_ERROR_S)
+        except ForkedClientError:
+            if error is None:
+                raise  # else what ends a child, such as SystemExit, goes on

@@ -12,6 +12,7 @@ import pytest
 
 from raftlog import Admin, Consumer, Producer, TopicPartition
 from raftlog.client.engine import Engine, parse_bootstrap
+from raftlog.client.pending import RecordFuture
 from raftlog.errors import (
     BufferExhaustedError,
     ClosedError,
@@ -434,3 +435,114 @@ def test_bootstrap_addresses_of_ipv6_are_written_in_brackets() -> None:
     for text in ("::1:7071", "[::1", "[::1]:", "[nonsense]:7071"):
         with pytest.raises(ValueError, match=r"IPv6|brackets|host:port|ADDRESS"):
             parse_bootstrap(text)
+
+
+def test_what_waits_in_a_callback_does_the_clients_work_meanwhile(node: FakeNode) -> None:
+    seen: list[object] = []
+    finished = threading.Event()
+
+    def more(future: RecordFuture) -> None:
+        try:
+            seen.append(producer.send("t", b"2", partition=1).result(10).offset)
+            for _ in range(20):  # more than the buffer holds
+                producer.send("t", b"x" * 300, partition=0)
+            other = producer.send("t", b"3", partition=2)
+            producer.flush(10)
+            seen.append(other.done())
+            with pytest.raises(UnknownTopicOrPartitionError):
+                producer.send("unknown", b"x", max_block_ms=500)
+            producer.close()
+            with pytest.raises(ClosedError):
+                producer.send("t", b"4")
+            seen.append("closed")
+        finally:
+            finished.set()
+
+    producer = Producer(node.bootstrap, linger_ms=300, buffer_bytes=2000, batch_bytes=500, delivery_timeout_ms=8_000)
+    producer.send("t", b"1", partition=0).add_done_callback(more)
+    assert finished.wait(20)
+    assert seen == [0, True, "closed"]
+    producer.close()
+    assert node.end(0) == 21
+
+
+def test_callbacks_run_one_after_the_other_also_when_they_wait(node: FakeNode) -> None:
+    running = most = 0
+    order: list[int] = []
+
+    def callback(number: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        producer.flush(10)
+        order.append(number)
+        running -= 1
+
+    with Producer(node.bootstrap) as producer:
+        for number in range(50):
+            producer.send("t", b"x").add_done_callback(lambda _, number=number: callback(number))  # type: ignore[misc]
+    assert most == 1
+    assert order == list(range(50))
+
+
+def test_close_keeps_its_time_when_a_callback_hangs(node: FakeNode) -> None:
+    goes_on = threading.Event()
+    hangs = threading.Event()
+
+    def callback(_: object) -> None:
+        hangs.set()
+        goes_on.wait(30)
+
+    producer = Producer(node.bootstrap, linger_ms=0)
+    producer.send("t", b"1").add_done_callback(callback)
+    assert hangs.wait(5)
+    other = producer.send("t", b"2", partition=1)
+    told: list[object] = []
+    other.add_done_callback(told.append)
+    started_s = time.monotonic()
+    producer.close(timeout=0.2)
+    assert time.monotonic() - started_s < 3
+    error = other.exception(0)
+    assert isinstance(error, ClosedError) and error.outcome_unknown
+    assert told == [other]
+    goes_on.set()
+    producer.close(timeout=5)
+    assert not any(thread.name == "raftlog-producer-network" for thread in threading.enumerate())
+
+
+def test_close_waits_for_a_callback_of_the_group_in_another_thread(node: FakeNode) -> None:
+    """`close` in a second thread calls nothing while the first is in `attend`; a second `close` waits for the first."""
+    consumer = Consumer(bootstrap_servers=node.bootstrap, group_id="g")
+    consumer.assign([T0])
+    inside, goes_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def told(*_: object) -> None:
+        inside.set()
+        goes_on.wait(10)
+        order.append("the callback has ended")
+
+    consumer.commit_async({T0: 1}, told)
+
+    def poll() -> None:
+        with pytest.raises(ClosedError):
+            consumer.poll(20_000)
+
+    polling = threading.Thread(target=poll)
+    polling.start()
+    assert inside.wait(10)
+
+    def close() -> None:
+        consumer.close()
+        order.append("closed")
+
+    closing = [threading.Thread(target=close) for _ in range(2)]
+    for thread in closing:
+        thread.start()
+    time.sleep(0.1)
+    assert order == []
+    goes_on.set()
+    for thread in (*closing, polling):
+        thread.join(15)
+        assert not thread.is_alive()
+    assert order == ["the callback has ended", "closed", "closed"]
