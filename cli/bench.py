@@ -13,9 +13,10 @@ from click.core import ParameterSource
 
 from raftlog.types import Flush
 
+from .ending import ended_by_signals
 from .options import COUNT, check_bootstrap, json_option
 from .output import note, print_json, print_table
-from .own_cluster import ended_by_signals, own_cluster, temporary_directory
+from .own_cluster import own_cluster, temporary_directory
 
 if TYPE_CHECKING:
     from .bench_run import Settings

@@ -15,6 +15,7 @@ from raftlog.types import TopicPartition
 from .connect import open_admin
 from .consume_group import consume_in_group
 from .copying import Offsets, Reading, Start, copy_records
+from .ending import ended_by_signals
 from .explain import unknown_partition, unknown_topic
 from .options import COUNT, PARTITION, bootstrap_option, check_group
 from .output import note
@@ -96,7 +97,7 @@ def consume(
 
     if group is not None and numbers:
         raise click.UsageError("--partition is not for --group, whose members share the partitions")
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), ended_by_signals():
         partitions = _partitions(bootstrap, dict.fromkeys(topics), numbers)
         where = Start(start, since_ms)
         # What retention deletes while we read is skipped, not an end.

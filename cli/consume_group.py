@@ -41,10 +41,8 @@ def consume_in_group(
             on_revoked=share.revoked,
             on_lost=share.lost,
         )
-        try:
-            copy_records(share, formatter, max_records)
-        finally:
-            share.commit()  # also after Ctrl-C
+        # Whatever ends it: leaving the group commits what was written, as each revocation does.
+        copy_records(share, formatter, max_records)
 
 
 class _Share(Reading):
@@ -78,7 +76,7 @@ class _Share(Reading):
                 self._written[place] = offset  # committed too, so that a successor does not begin later
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        self.commit()
+        self.commit(wait=False)  # the consumer waits for it, some seconds at the most, BEFORE it gives them up
         self.lost(partitions)
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:

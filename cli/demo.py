@@ -17,9 +17,10 @@ from raftlog.types import Flush, TopicPartition
 from .demo_blow import Blow
 from .demo_input import SourceFile, find_files, records
 from .demo_judge import PARTITIONS, AckGaps, Judge, Verdict
+from .ending import ended_by_signals
 from .options import json_option
 from .output import print_json, print_table
-from .own_cluster import ended_by_signals, own_cluster, temporary_directory
+from .own_cluster import own_cluster, temporary_directory
 from .stages import Stages
 
 if TYPE_CHECKING:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
+
+from .ending import ignore_signals
 
 if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
     from raftlog.types import Flush
 
 _PARENT = Path("raftlog-data")  # where a node's data goes as well: a real disk, and out of version control
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -31,28 +30,7 @@ def own_cluster(nodes: int, directory: Path, flush: Flush) -> Iterator[LocalClus
         try:
             yield cluster
         finally:
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, instead of ending the process at once.
-
-    In the end all signals do what they did before.
-    """
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS[1:]:
-        signal.signal(number, _unwind)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _unwind(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+            ignore_signals()
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from raftlog.errors import (
 )
 
 from .connect import open_admin
+from .ending import ended_by_signals
 from .explain import explain_raftlog_error, unknown_partition, unknown_topic
 from .input import split, split_key
 from .options import PARTITION, bootstrap_option, json_option, parse_pairs
@@ -147,7 +148,7 @@ def produce(
 
     outcome = Outcome()
     ended_by: BaseException | None = None
-    with _open_input(path) as stream:
+    with ended_by_signals(), _open_input(path) as stream:
         _check_topic(bootstrap, topic, partition, create)
         if stream.isatty():
             note("one record per line; Ctrl-D ends")
@@ -162,7 +163,7 @@ def produce(
         try:
             _send_all(send, stream, b"\0" if null_delimited else b"\n", separator, outcome)
             producer.flush()
-        except (KeyboardInterrupt, RaftlogError) as error:
+        except (KeyboardInterrupt, SystemExit, RaftlogError) as error:
             # What was sent before counts all the same, and the summary says how much that was.
             ended_by = error
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import signal
+import subprocess
 import time
 
 import pytest
@@ -88,6 +89,49 @@ def test_members_share_and_ctrl_c_commits_what_was_written(cluster: LocalCluster
     assert sorted(b"".join(outputs).split(), key=int) == lines
     assert lag(cluster, group) == 0
     assert consumed(cluster, topic, group, "--from", "beginning") == []
+
+
+def end(member: subprocess.Popen[bytes], *numbers: int) -> int:
+    """By signals one after the other, or by a reader that goes away. The exit code."""
+    assert member.stdout is not None
+    for number in numbers:
+        member.send_signal(number)
+    if not numbers:
+        member.stdout.close()
+    code = member.wait(30)
+    assert member.stderr is not None
+    err = member.stderr.read()
+    assert b"Traceback" not in err, err.decode()
+    return code
+
+
+def test_whatever_ends_a_member_it_commits_what_was_written_and_leaves_the_group(
+    cluster: LocalCluster, topic: str
+) -> None:
+    """Nobody waits for its session to end, which takes 45 s."""
+    lines = produce(cluster, topic, 0, 9)
+    ends = {
+        (signal.SIGTERM,): 128 + signal.SIGTERM,
+        (signal.SIGHUP,): 128 + signal.SIGHUP,
+        (signal.SIGINT, signal.SIGINT): 0,
+        (signal.SIGTERM, signal.SIGTERM, signal.SIGINT): 128 + signal.SIGTERM,
+        (): 0,
+    }
+    groups = [unique("ended") for _ in ends]
+    arguments = ("consume", topic, "--from", "beginning", "--group")
+    members = [start(cluster, *arguments, group) for group in groups]
+    try:
+        for group, (numbers, code), member in zip(groups, ends.items(), members, strict=True):
+            assert member.stdout is not None
+            assert sorted((member.stdout.readline().strip() for _ in lines), key=int) == lines
+            assert end(member, *numbers) == code
+            with raftlog.Admin(cluster.bootstrap) as admin:
+                assert admin.describe_group(group).members == [], f"{numbers} left a member behind"
+            assert lag(cluster, group) == 0
+    finally:
+        for member in members:
+            member.kill()
+            member.communicate()
 
 
 @pytest.mark.parametrize("written_before", [0, 8], ids=["at-first", "at-last"])

@@ -201,7 +201,10 @@ def test_partitioners_choose_the_partition(cluster: LocalCluster, topic: str, tm
     assert b"from a function\n" in _all(cluster, topic, "--partition", "1")
 
 
-def test_interrupting_a_producer_reports_what_was_acknowledged(cluster: LocalCluster, topic: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupting_a_producer_reports_what_was_acknowledged(
+    cluster: LocalCluster, topic: str, number: signal.Signals
+) -> None:
     with start(cluster, "produce", topic) as producer:
         assert producer.stdin is not None
         producer.stdin.write(b"first\n")
@@ -209,8 +212,8 @@ def test_interrupting_a_producer_reports_what_was_acknowledged(cluster: LocalClu
         deadline_s = time.monotonic() + WAIT_S
         while _all(cluster, topic) != b"first\n":
             assert time.monotonic() < deadline_s
-        producer.send_signal(signal.SIGINT)
-        assert producer.wait(WAIT_S) == 130
+        producer.send_signal(number)
+        assert producer.wait(WAIT_S) == 128 + number
         assert producer.stderr is not None
         assert b"acknowledged 1, acks=all" in producer.stderr.read()
 

@@ -33,8 +33,9 @@ from raftlog.record.batch import decode_batch, split
 from raftlog.types import TopicPartition
 from raftlog_cli.bench_load import Plan, encode_batches
 from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for
+from raftlog_cli.ending import ended_by_signals
 from raftlog_cli.output import note, print_json
-from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
+from raftlog_cli.own_cluster import temporary_directory
 
 from .beside import beside
 from .machine import busy_cores, described, machine

@@ -27,8 +27,9 @@ from raftlog.protocol.messages import TopicMetadata
 from raftlog.types import Flush
 from raftlog_cli.bench_load import Plan, Result, encode_batches
 from raftlog_cli.bench_run import LoadProcess, own_topic, plan_for
+from raftlog_cli.ending import ended_by_signals
 from raftlog_cli.output import note, print_json
-from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
+from raftlog_cli.own_cluster import temporary_directory
 
 from .arguments import positive
 from .beside import beside

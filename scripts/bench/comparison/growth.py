@@ -25,8 +25,9 @@ from raftlog.node.local import LocalCluster
 from raftlog.protocol.messages import TopicMetadata
 from raftlog_cli.bench_load import Plan, Result
 from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for, with_leaders
+from raftlog_cli.ending import ended_by_signals
 from raftlog_cli.output import note, print_json
-from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
+from raftlog_cli.own_cluster import temporary_directory
 
 from .arguments import positive, positives
 from .counters import family

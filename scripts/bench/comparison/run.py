@@ -11,8 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from raftlog_cli.ending import ended_by_signals
 from raftlog_cli.output import note, print_json
-from raftlog_cli.own_cluster import ended_by_signals, temporary_directory
+from raftlog_cli.own_cluster import temporary_directory
 
 from .activemq import ActiveMq
 from .kafka import Kafka
