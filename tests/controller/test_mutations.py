@@ -181,3 +181,10 @@ def test_topics_are_looked_up_by_name(log: Log) -> None:
     response = log.answers.pop().response
     assert isinstance(response, TopicIdsResponse) and not isinstance(response, TopicsResponse)
     assert (response.topic_ids, response.end_offset) == ([made.topic_id, b""], log.image.end_offset)
+
+
+def test_an_image_of_before_there_were_mutations_is_read(log: Log) -> None:
+    (made,) = log.ask(create("t"))
+    older = msgspec.msgpack.decode(encode_image(log.image))[:-1]
+    image = decode_image(msgspec.msgpack.encode(older))
+    assert (image.topics["t"].topic_id, image.mutations) == (made.topic_id, ())

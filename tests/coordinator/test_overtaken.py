@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from raftlog.errors import ErrorCode
@@ -104,3 +105,15 @@ def test_another_consumer_s_commits_have_an_order_of_their_own(driver: Driver) -
     assert code_of(driver, commit(driver, 4, committer_id=78, sequence=1)) == ErrorCode.NONE
     assert code_of(driver, commit(driver, 3)) == ErrorCode.NONE
     assert fetched(driver) == {("orders", 0): 3}
+
+
+def test_an_offset_of_before_commits_were_numbered_is_read_and_replaced(driver: Driver) -> None:
+    commit(driver, 4)
+    driver.commit()
+    ((key, value),) = driver.log
+    assert value is not None
+    driver.log = [(key, msgspec.msgpack.encode(msgspec.msgpack.decode(value)[:-2]))]
+    driver.fail_over()
+    assert fetched(driver) == {("orders", 0): 4}
+    assert code_of(driver, commit(driver, 5, committer_id=77, sequence=1)) == ErrorCode.NONE
+    assert fetched(driver) == {("orders", 0): 5}
