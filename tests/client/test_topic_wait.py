@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from raftlog import Admin, Consumer, Producer, TopicPartition
+from raftlog.client.group_offsets import OffsetAndMetadata
 from raftlog.errors import (
     DeliveryTimeoutError,
     ErrorCode,
@@ -89,3 +90,17 @@ def test_a_node_that_hears_no_majority_is_believed_in_what_it_knows_and_not_in_w
                 producer.partitions_for("other")
             with pytest.raises(NoBrokersAvailableError, match="node 1 hears no majority of the voters"):
                 producer.send("t", b"x", partition=7)
+
+
+def test_what_was_committed_in_a_topic_made_anew_is_not_nothing() -> None:
+    """The consumer has not heard yet that the topic was made anew."""
+    with (
+        fake_node() as node,
+        Consumer(bootstrap_servers=node.bootstrap, group_id="g", enable_auto_commit=False) as consumer,
+        Admin(node.bootstrap) as admin,
+    ):
+        consumer.assign([PLACE])
+        assert consumer.position(PLACE) == 0
+        node.topic_id = b"made-anew-since-"
+        admin.set_group_offsets("g", {PLACE: 5})
+        assert consumer.committed([PLACE])[PLACE] == OffsetAndMetadata(5)

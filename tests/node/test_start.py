@@ -78,13 +78,16 @@ def test_kill_9_of_a_node_ends_its_workers_even_stopped_ones(start: Start) -> No
     assert all_gone(family, 3.0)
 
 
-def test_a_restarted_node_keeps_its_cluster_and_its_topics(start: Start) -> None:
+def test_a_restarted_node_keeps_its_cluster_and_its_topics(start: Start, tmp_path: Path) -> None:
     node = start("--id", "1")
     cluster_id = node.ready()[3]
     asking.create_topic(node.endpoint, "kept")
+    meta = next(tmp_path.rglob("meta.json"))
+    boots = json.loads(meta.read_text())["boots"]
     node.end(signal.SIGKILL)
     again = start("--id", "1")
     assert again.ready()[3] == cluster_id
+    assert json.loads(meta.read_text())["boots"] == boots + 1, "what the process before it said is older"
     assert asking.until(lambda: asking.leaders(again.endpoint, "kept"))
 
 
