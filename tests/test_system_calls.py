@@ -18,7 +18,7 @@ from raftlog.protocol import codec
 from raftlog.protocol import messages as m
 from raftlog.protocol.raft import AppendResponse
 from raftlog.record.batch import encode, stamp
-from raftlog.types import ReplicaStatus, Role
+from raftlog.types import Doubt, ReplicaStatus, Role
 from tests.conftest import ClusterFactory
 from tests.system_calls import judge, watched, why_not
 
@@ -41,7 +41,7 @@ def _answer(*offsets: int) -> str:
 
 
 def _reply(match_index: int) -> str:
-    header = codec.encode(AppendResponse(b"i" * 16, 0, 2, 22, 11, 1, 5, True, match_index, match_index + 1, 0))
+    header = codec.encode(AppendResponse(b"i" * 16, 0, 2, 22, 11, 1, 5, True, match_index, match_index + 1, Doubt.NONE))
     message = LENGTHS.pack(len(header), 0) + header
     buffer = f'{{iov_base="{_hex(message)}", iov_len={len(message)}}}'
     text = f"{{msg_name=NULL, msg_namelen=0, msg_iov=[{buffer}], msg_iovlen=1, msg_controllen=0, msg_flags=0}}"

@@ -12,6 +12,7 @@ from raftlog.client.asking import expect, result_of
 from raftlog.client.calls import CONTROLLER, Call
 from raftlog.client.exchange import Answer, Request
 from raftlog.client.group_admin import GroupAdmin
+from raftlog.clock import monotonic_s
 from raftlog.errors import (
     ErrorCode,
     InvalidRequestError,
@@ -136,9 +137,9 @@ class Admin(GroupAdmin):
         """Waits until every living node `knows` what became of these topics, at most TOPIC_SETTLE_S."""
         if not names:
             return
-        deadline_s = time.monotonic() + TOPIC_SETTLE_S
+        deadline_s = monotonic_s() + TOPIC_SETTLE_S
         behind = [Endpoint(*node.endpoint) for node in self.describe_cluster().nodes if node.alive]
-        while behind and time.monotonic() < deadline_s:
+        while behind and monotonic_s() < deadline_s:
             behind = [node for node in behind if not self._node_knows(node, names, knows, deadline_s)]
             if behind:
                 time.sleep(_SETTLE_AGAIN_S)
@@ -158,7 +159,7 @@ class Admin(GroupAdmin):
         others may be done: OffsetOutOfRangeError beyond the end, PolicyViolationError for a topic that is only
         compacted, InvalidTopicError for raftlog's own, UnknownTopicOrPartitionError.
         """
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = monotonic_s() + self._timeout_s
         # Looked up once: a second attempt must not delete what came after the first, nor what a topic holds that was
         # made anew since.
         offsets = {given.place(place): offset for place, offset in offsets.items()}
@@ -225,7 +226,7 @@ class Admin(GroupAdmin):
 
     def _change(self, what: str, names: list[str], build: Callable[[Mutation], Request]) -> list[TopicResult]:
         """Carried out once: ids are looked up BEFORE the first attempt, and all attempts have one mutation id."""
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = monotonic_s() + self._timeout_s
         while True:
             found = self._look_up(what, names, deadline_s)
             mutation_id = os.urandom(MUTATION_ID_BYTES)

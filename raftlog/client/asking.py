@@ -12,6 +12,7 @@ from raftlog.client.calls import Call
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.exchange import Answer, Request
 from raftlog.client.forking import Client
+from raftlog.clock import monotonic_s
 from raftlog.errors import ErrorCode, ForkedClientError, InvalidRequestError, NoBrokersAvailableError, RaftlogError
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
 from raftlog.protocol.messages import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
@@ -48,7 +49,7 @@ class Asking(Client):
 
         Each leader first makes sure that it leads. Raises UnknownTopicOrPartitionError.
         """
-        return self._offsets(timestamps_ms, time.monotonic() + self._timeout_s, {})
+        return self._offsets(timestamps_ms, monotonic_s() + self._timeout_s, {})
 
     def _offsets(
         self, timestamps_ms: Mapping[TopicPartition, int], deadline_s: float, topic_ids: Mapping[str, bytes]
@@ -76,7 +77,7 @@ class Asking(Client):
     ) -> T:
         """As Call says."""
         if deadline_s is None:
-            deadline_s = time.monotonic() + self._timeout_s
+            deadline_s = monotonic_s() + self._timeout_s
         call = Call(
             what,
             place,
@@ -105,11 +106,11 @@ class Asking(Client):
         node the newest answer is returned after UNCONFIRMED_S, and is not `confirmed`.
         """
         cache = self._engine.cache
-        began_s = time.monotonic()
+        began_s = monotonic_s()
         best: S | None = None
         while True:
             found = ask()
-            now_s = time.monotonic()
+            now_s = monotonic_s()
             if found.cluster_id == cache.cluster_id:
                 settled = isinstance(found, MetadataResponse) and found.confirmed and found.controller is not None
                 if cache.order.is_old(found.image_offset, settled=settled, now_s=now_s):

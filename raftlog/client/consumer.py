@@ -7,7 +7,6 @@ shared among the members of the group (group_reader.py); without one a consumer 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -24,6 +23,7 @@ from raftlog.client.group_reader import ConsumerGroupMetadata, GroupReader, OnCo
 from raftlog.client.offset_queries import OffsetAndTimestamp, OffsetQueries
 from raftlog.client.topic_wait import wait_for_partitions
 from raftlog.client.turns import Turns
+from raftlog.clock import monotonic_s
 from raftlog.errors import ForkedClientError, RequestTimedOutError
 from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
 from raftlog.types import TopicPartition
@@ -255,7 +255,7 @@ class Consumer(Client):
             if state.error is not None:
                 raise state.error
             self._engine.check_open()
-            unknown = self._fetcher.unknown_topic(time.monotonic())
+            unknown = self._fetcher.unknown_topic(monotonic_s())
             raise unknown or RequestTimedOutError(f"the position of {partition} is not known yet")
 
     def pause(self, *partitions: TopicPartition) -> None:
@@ -336,11 +336,11 @@ class Consumer(Client):
         Partitions take turns, so that a busy one does not keep the others from being read. In a group the first call
         joins it, and each call does what a rebalance asks for.
         """
-        deadline_s = time.monotonic() + timeout_ms / 1000
+        deadline_s = monotonic_s() + timeout_ms / 1000
         while True:
             self.attend()
             polled = self.take(deadline_s, max_records)
-            if polled or time.monotonic() >= deadline_s:
+            if polled or monotonic_s() >= deadline_s:
                 return polled
 
     def attend(self) -> None:
@@ -350,7 +350,7 @@ class Consumer(Client):
                 self._group.attend()
 
     def needs_attention(self) -> bool:
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         with self._fetcher.lock:
             group = self._group
             return group is not None and (group.wants_attention(now_s) or now_s >= group.commit_due_s)
@@ -374,7 +374,7 @@ class Consumer(Client):
 
     def __iter__(self) -> Iterator[ConsumerRecord]:
         """Ends after consumer_timeout_ms without a record. Leaving it, or polling in between, loses nothing."""
-        deadline_s = time.monotonic() + self._consumer_timeout_s
+        deadline_s = monotonic_s() + self._consumer_timeout_s
         while True:
             self.attend()
             with self._fetcher.lock:
@@ -383,8 +383,8 @@ class Consumer(Client):
                 while (record := self._turns.next_record(state)) is not None:
                     yield record
                 self._turns.wake_if_room()
-                deadline_s = time.monotonic() + self._consumer_timeout_s
-            elif time.monotonic() >= deadline_s:
+                deadline_s = monotonic_s() + self._consumer_timeout_s
+            elif monotonic_s() >= deadline_s:
                 return
 
     def __next__(self) -> ConsumerRecord:

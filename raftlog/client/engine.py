@@ -11,7 +11,6 @@ import os
 import random
 import re
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,6 +22,7 @@ from raftlog.client.exchange import Exchange
 from raftlog.client.links import Links
 from raftlog.client.metadata import MetadataCache
 from raftlog.client.refresher import Refresher
+from raftlog.clock import monotonic_s
 from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError
 from raftlog.types import Endpoint, split_host_port
 
@@ -110,7 +110,7 @@ class Engine:
     def _turn(self, until_s: float) -> None:
         """One round, which waits until `until_s` at most. A bug in it ends the client, wherever it is called."""
         try:
-            now_s = time.monotonic()
+            now_s = monotonic_s()
             self._links.sweep(now_s, self.exchange.is_asked, self.exchange.lost)
             if self.exchange.expire(now_s):
                 self.refresher.want()
@@ -119,7 +119,7 @@ class Engine:
             next_s = min(next_s, self.exchange.next_wakeup_s(), self._links.next_wakeup_s(), now_s + _IDLE_S, until_s)
             if self._callbacks and not self._calling_back:
                 next_s = now_s
-            if self._links.poll(next_s - time.monotonic(), self.exchange.answered, self.exchange.lost):
+            if self._links.poll(next_s - monotonic_s(), self.exchange.answered, self.exchange.lost):
                 self._woken = False
             if self.cache.version != self._seen_version:
                 self._seen_version = self.cache.version
@@ -155,10 +155,10 @@ class Engine:
 
     def work_until(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
         """As ClientThread says: a callback that waits would otherwise wait for its own thread."""
-        until_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        until_s = float("inf") if timeout_s is None else monotonic_s() + timeout_s
         while not done():
             self.check_open()
-            if time.monotonic() >= until_s:
+            if monotonic_s() >= until_s:
                 return False
             self._turn(until_s)
         return True
@@ -210,7 +210,7 @@ class Engine:
             raise NoBrokersAvailableError(f"no node of a cluster answered at {addresses} within {timeout_s:g} s")
 
     def now_s(self) -> float:
-        return time.monotonic()
+        return monotonic_s()
 
     def result(self, future: Future[T]) -> T:
         """Of what was asked, whenever it comes: every question ends within its own time. Raises what it ended with."""

@@ -15,6 +15,7 @@ from raftlog.client.asking import Asking, expect
 from raftlog.client.calls import CONTROLLER
 from raftlog.client.consumer_protocol import PROTOCOL_TYPE, decode_assignment
 from raftlog.client.exchange import Answer, Request
+from raftlog.clock import monotonic_s
 from raftlog.errors import (
     ErrorCode,
     GroupIdNotFoundError,
@@ -177,13 +178,13 @@ class GroupAdmin(Asking):
         All attempts name the version of the group that was looked up BEFORE the first: none of them takes back what
         its members, or others, have committed since.
         """
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = monotonic_s() + self._timeout_s
         while True:
             version = self._committed_now(group_id, partitions, [], deadline_s).version
             answer, maybe_done = self._ask_coordinator(
                 what, group_id, partitions, partial(build, version=version), _answered, deadline_s, reads_refusals=True
             )
-            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION or maybe_done or time.monotonic() > deadline_s:
+            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION or maybe_done or monotonic_s() > deadline_s:
                 return answer, maybe_done
             time.sleep(GROUP_RETRY_S)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from raftlog.client.bounds import list_offsets_call
 from raftlog.client.engine import Engine
+from raftlog.clock import monotonic_s
 from raftlog.protocol.messages import ListOffsetsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
@@ -45,7 +45,7 @@ class OffsetQueries:
         }
 
     def _list_offsets(self, timestamps_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, ListOffsetsResponse]:
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = monotonic_s() + self._timeout_s
         calls: dict[TopicPartition, Future[Any]] = {}
         for place, timestamp_ms in timestamps_ms.items():
             call = list_offsets_call(self._engine.cache, place, timestamp_ms, deadline_s=deadline_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import time_ns
@@ -16,7 +15,7 @@ from raftlog.client.partitioners import Partitioner, PartitionFunction, partitio
 from raftlog.client.pending import PendingBatch, RecordFuture
 from raftlog.client.sender import Sender
 from raftlog.client.topic_wait import wait_for_confirmed, wait_for_topic
-from raftlog.clock import SystemClock
+from raftlog.clock import SystemClock, monotonic_s
 from raftlog.config import check_topic_name
 from raftlog.errors import (
     ClosedError,
@@ -278,7 +277,7 @@ class Producer(Client):
             self._engine.wake()
             return False
 
-        asked_s = time.monotonic()
+        asked_s = monotonic_s()
         if partition >= 0 and not self._engine.wait_for(found, min(self._block_s(max_block_ms), TOPIC_CONFIRM_S)):
             wait_for_confirmed(self._engine, found, asked_s, self._block_s(max_block_ms))
         target = self._target(name, max_block_ms)
@@ -307,10 +306,10 @@ class Producer(Client):
 
         Ends within delivery_timeout_ms. Raises TimeoutError after `timeout` seconds.
         """
-        deadline_s = None if timeout is None else time.monotonic() + timeout
+        deadline_s = None if timeout is None else monotonic_s() + timeout
         with self.flushing() as batches:
             for waited, batch in enumerate(batches):
-                left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+                left_s = None if deadline_s is None else max(0.0, deadline_s - monotonic_s())
                 if not batch.wait(left_s):
                     raise TimeoutError(f"{len(batches) - waited} batches have no outcome after {timeout} s")
 
@@ -337,7 +336,7 @@ class Producer(Client):
 
         What has no outcome by then fails with ClosedError. Safe to call twice, and from a callback.
         """
-        until_s = float("inf") if timeout is None else time.monotonic() + timeout
+        until_s = float("inf") if timeout is None else monotonic_s() + timeout
         self._closed = True
         self._accumulator.close()
         try:
@@ -345,7 +344,7 @@ class Producer(Client):
         except (TimeoutError, ClosedError):
             pass  # their futures say so
         finally:
-            left_s = None if timeout is None else max(0.0, until_s - time.monotonic()) + CLOSE_GRACE_S
+            left_s = None if timeout is None else max(0.0, until_s - monotonic_s()) + CLOSE_GRACE_S
             if not self._engine.stop(left_s):
                 error = ClosedError("the producer was closed while a callback kept its thread")
                 error.outcome_unknown = True

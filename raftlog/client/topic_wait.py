@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from raftlog.client.engine import Engine
 from raftlog.client.metadata import Topic
+from raftlog.clock import monotonic_s
 from raftlog.errors import NoBrokersAvailableError, UnknownTopicOrPartitionError
 from raftlog.limits import TOPIC_UNKNOWN_S
 
@@ -20,10 +20,10 @@ def wait_for_topic(engine: Engine, name: str, timeout_s: float) -> Topic:
     """
     cache, refresher = engine.cache, engine.refresher
     refresher.want_topic(name)
-    began_s = time.monotonic()
+    began_s = monotonic_s()
 
     def decided() -> bool:
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         if name in cache.topics or now_s - refresher.unknown_since_s(name, began_s) >= TOPIC_UNKNOWN_S:
             return True
         if cache.foreign_error(now_s) is not None:
@@ -36,7 +36,7 @@ def wait_for_topic(engine: Engine, name: str, timeout_s: float) -> Topic:
     topic = cache.topics.get(name)
     if topic is not None:
         return topic
-    foreign = cache.foreign_error(time.monotonic())
+    foreign = cache.foreign_error(monotonic_s())
     if foreign is not None:
         raise foreign
     if refresher.unknown_since_s(name, began_s) < float("inf"):

@@ -5,12 +5,11 @@ Used by the user's thread with the fetcher's lock held, which it gives up while 
 
 from __future__ import annotations
 
-import time
-
 from raftlog.client.engine import Engine
 from raftlog.client.fetched import ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group_reader import GroupReader
+from raftlog.clock import monotonic_s
 from raftlog.errors import ClosedError, CorruptMessageError
 
 
@@ -42,7 +41,7 @@ class Turns:
         while True:
             if self._closed:
                 raise ClosedError("the consumer is closed")
-            now_s = time.monotonic()
+            now_s = monotonic_s()
             if self._group is not None:
                 self._group.here(now_s)
                 if self._group.wants_attention(now_s):
@@ -61,12 +60,12 @@ class Turns:
                         return state
             if deadline_s is None:
                 return None
-            left_s = deadline_s - time.monotonic()
+            left_s = deadline_s - monotonic_s()
             if left_s <= 0:
                 return None
             self.wake_if_room()
             self._fetcher.changed.wait(min(left_s, 1.0))
-            if self._group is not None and time.monotonic() >= self._group.commit_due_s:
+            if self._group is not None and monotonic_s() >= self._group.commit_due_s:
                 return None
 
     def next_record(self, state: PartitionState) -> ConsumerRecord | None:
@@ -85,7 +84,7 @@ class Turns:
     def _disturbed(self) -> bool:
         if self._group is None:
             return False
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         self._group.here(now_s)
         return self._group.changes != self._seen_changes or now_s >= self._until_s
 
@@ -115,6 +114,6 @@ class Turns:
             if state.error is not None and not state.has_records():
                 error, state.error = state.error, None
                 raise error.with_traceback(None)
-        unknown = self._fetcher.unknown_topic(time.monotonic())
+        unknown = self._fetcher.unknown_topic(monotonic_s())
         if unknown is not None:
             raise unknown

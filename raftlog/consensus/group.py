@@ -127,5 +127,5 @@ class RaftGroup(Leading):
     def _renewed(self, message: r.RaftMessage) -> r.RaftMessage:
         """An AppendResponse says the doubt as it is now, not as it was before this turn's sync."""
         if isinstance(message, r.AppendResponse):
-            message.doubt = int(self.log.doubt)
+            message.doubt = self.log.doubt
         return message

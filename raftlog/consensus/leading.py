@@ -169,7 +169,7 @@ class Leading(Following):
         if not self.is_leader or m.term < self.term:
             return  # G3: an answer to another term's message
         progress = self._progress[m.sender_id]
-        progress.doubt = Doubt(m.doubt)
+        progress.doubt = m.doubt
         self._elections.note_response(m.sender_id, now_s)
         if m.success:
             if m.match_index > self.log.last_index:

@@ -124,7 +124,7 @@ class Member:
     ) -> None:
         log = self.log
         self._hold(
-            node_id, r.AppendResponse, sequence, success, match_index, hint_index, int(log.doubt), damaged,
+            node_id, r.AppendResponse, sequence, success, match_index, hint_index, log.doubt, damaged,
             log.log_start_offset,
         )  # fmt: skip
 

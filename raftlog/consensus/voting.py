@@ -131,13 +131,13 @@ class Voting(Member):
             and self._candidate_is_current(m.last_term, m.last_index)
         )
         vote = self._own_vote()
-        self._hold(m.sender_id, r.PreVoteResponse, m.asked_term, granted, int(vote.doubt), vote.bound)
+        self._hold(m.sender_id, r.PreVoteResponse, m.asked_term, granted, vote.doubt, vote.bound)
 
     def _on_prevote_response(self, m: r.PreVoteResponse, now_s: float) -> None:
         if m.term > self.term and not self._rejoin.mute:
             self._adopt_term(m.term, NOBODY, now_s)
         elif m.granted and m.asked_term == self._asked_term == self.term + 1 and not self.is_leader:
-            self._prevotes[m.sender_id] = Vote(Doubt(m.doubt), m.bound)
+            self._prevotes[m.sender_id] = Vote(m.doubt, m.bound)
             self._count_prevotes(now_s)
 
     def _on_vote_request(self, m: r.VoteRequest, now_s: float) -> None:
@@ -156,13 +156,13 @@ class Voting(Member):
             self._rejoin.on_vote(m.term)
             self._elections.adopt_term(m.term, m.sender_id, now_s)
             self._elections.postpone(now_s)
-        self._hold(m.sender_id, r.VoteResponse, granted, int(vote.doubt), vote.bound)
+        self._hold(m.sender_id, r.VoteResponse, granted, vote.doubt, vote.bound)
 
     def _on_vote_response(self, m: r.VoteResponse, now_s: float) -> None:
         if m.term > self.term:
             self._adopt_term(m.term, NOBODY, now_s)
         elif m.granted and m.term == self.term and self.role is Role.CANDIDATE:
-            self._votes[m.sender_id] = Vote(Doubt(m.doubt), m.bound)
+            self._votes[m.sender_id] = Vote(m.doubt, m.bound)
             self._count_votes(now_s)
 
     def _on_timeout_now(self, m: r.TimeoutNow) -> None:

@@ -26,9 +26,9 @@ import mmap
 import random
 import socket
 import struct
-import time
 from collections import deque
 
+from raftlog.clock import monotonic_s
 from raftlog.errors import ConfigError
 from raftlog.limits import (
     FRAME_BYTES_MAX,
@@ -115,11 +115,11 @@ class StreamServer:
     def look_soon(self) -> None:
         """Something was begun that has to end."""
         if self.due_s == math.inf:
-            self.due_s = time.monotonic() + _LOOK_S
+            self.due_s = monotonic_s() + _LOOK_S
 
     def tick(self) -> None:
         """Ends connections of strangers that do not greet, and of messages that do not go on."""
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         if now_s < self.due_s:
             return
         late_s = now_s - self.due_s  # this process did not run: nobody's fault
@@ -198,7 +198,7 @@ class StreamConnection:
         self._rest = memoryview(b"")  # and this is missing of it
         self._messages = self._bytes = 0  # that have come
         self._seen_messages, self._seen_bytes = -1, 0  # when it was looked at last
-        self._message_s = self._byte_s = time.monotonic()  # when the unfinished message began, and last went on
+        self._message_s = self._byte_s = monotonic_s()  # when the unfinished message began, and last went on
         connected.setblocking(False)
         _notice_silence(connected)
         server.poller.watch(connected.fileno(), self, POLLIN)
@@ -348,7 +348,7 @@ class StreamLink:
 
     def tick(self) -> None:
         """Connects, or gives up on an attempt that takes too long."""
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         if self.connected or now_s < self.due_s:
             return
         if self._socket is not None:
@@ -397,7 +397,7 @@ class StreamLink:
                 return []
             self.connected = True
             self.due_s = math.inf
-            self._connected_s = time.monotonic()
+            self._connected_s = monotonic_s()
             self._poller.watch(made.fileno(), self, POLLIN)
             self._queue.append(memoryview(GREETING.pack(GREETING_MAGIC, self.boot_id)))
             self._queued_bytes = GREETING.size
@@ -438,7 +438,7 @@ class StreamLink:
 
     def _break(self) -> None:
         """What waited is dropped: on the next connection a half of a message would be the first."""
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         if self.connected and now_s - self._connected_s > _RECONNECT_MAX_S:
             self._backoff_s = _RECONNECT_MIN_S  # not after one that was closed at once: another boot has the port
         self.close()

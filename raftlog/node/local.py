@@ -26,6 +26,7 @@ from types import TracebackType
 
 import psutil
 
+from raftlog.clock import monotonic_s
 from raftlog.errors import ConfigError, RequestTimedOutError
 from raftlog.node.running import LEASH_VARIABLE
 from raftlog.types import Endpoint, Flush
@@ -128,9 +129,9 @@ class LocalCluster:
 
     def pause(self, node_id: int) -> None:
         """SIGSTOP to the node and its workers, until `resume` or `kill`. They stand still when this returns."""
-        deadline_s = time.monotonic() + _PAUSE_WAIT_S
+        deadline_s = monotonic_s() + _PAUSE_WAIT_S
         self._signal(node_id, signal.SIGSTOP)
-        while not all(map(_stands_still, self._family(node_id))) and time.monotonic() < deadline_s:
+        while not all(map(_stands_still, self._family(node_id))) and monotonic_s() < deadline_s:
             time.sleep(_LOOK_S)
             self._signal(node_id, signal.SIGSTOP)  # a worker may just have been started
 
@@ -154,11 +155,11 @@ class LocalCluster:
 
     def wait_ready(self, node_ids: Iterable[int]) -> None:
         """Raises ConfigError when one ends instead, RequestTimedOutError when one takes too long."""
-        deadline_s = time.monotonic() + self._ready_timeout_s
+        deadline_s = monotonic_s() + self._ready_timeout_s
         for node_id in node_ids:
             process = self._processes[node_id]
             assert process.stdout is not None
-            if not select.select([process.stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            if not select.select([process.stdout], [], [], max(0.0, deadline_s - monotonic_s()))[0]:
                 raise RequestTimedOutError(
                     f"node {node_id} was not ready within {self._ready_timeout_s:.0f} s: {self._log_tail(node_id)}"
                 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection
 
 import msgspec
 
 from raftlog import limits
+from raftlog.clock import monotonic_s
 from raftlog.controller.image import Image
 from raftlog.errors import DiskFullError
 from raftlog.node import channel as ch
@@ -96,7 +96,7 @@ class ReplicaHost:
         for hosted in plan.remove:
             if not self.workers.is_stopping(key_of(hosted)):
                 log.info("%s was deleted", hosted.spec.name)
-                self.workers.stop(key_of(hosted), time.monotonic())
+                self.workers.stop(key_of(hosted), monotonic_s())
         self._followed = True
 
     def _take_settings(self) -> None:

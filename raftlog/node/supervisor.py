@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from raftlog import limits
+from raftlog.clock import monotonic_s
 from raftlog.controller.image import decode_image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
@@ -46,7 +47,7 @@ class Supervisor:
         self._poller.register(self._server)
         links = NodeLinks(self._context, self._poller)
         self._links = links
-        self._membership = Membership(settings, data, self._context, links, time.monotonic())
+        self._membership = Membership(settings, data, self._context, links, monotonic_s())
         self._host = ReplicaHost(settings, data, self._on_image)
         self._workers = self._host.workers
         self._watched: dict[int, ReplicaKey] = {}
@@ -85,7 +86,7 @@ class Supervisor:
         """Wait for input and take it in."""
         if self._workers.processes_changed:
             self._watch_workers()
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         due_s = min(self._gossip_due_s, self._workers.next_due_s())
         if self._workers.pending:
             due_s = min(due_s, now_s + 0.01)
@@ -97,14 +98,14 @@ class Supervisor:
             self._serve()
         lost = self._links.lost()
         for node_id, answer, payload in self._links.receive():
-            self._membership.on_answer(node_id, answer, payload, time.monotonic())
+            self._membership.on_answer(node_id, answer, payload, monotonic_s())
         for node_id in lost:
             self._membership.gossip.lose(node_id)
-        self._host.tick(keys, time.monotonic())
+        self._host.tick(keys, monotonic_s())
 
     def _advance(self) -> None:
         """Whatever follows from what came in."""
-        membership, now_s = self._membership, time.monotonic()
+        membership, now_s = self._membership, monotonic_s()
         membership.advance(now_s, ready=self._ready)
         if membership.changed:
             membership.changed = False
@@ -151,7 +152,7 @@ class Supervisor:
                 self._on_message(frames[0], message)
 
     def _on_message(self, client: bytes, message: Request) -> None:
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         match message:
             case n.NodeState():
                 answer = self._membership.on_state(message, now_s)
@@ -215,11 +216,11 @@ class Supervisor:
     def _end(self) -> None:
         """Bounded: every worker has WORKER_STOP_S before it is killed."""
         self._stopping = True
-        self._host.stop(time.monotonic())
+        self._host.stop(monotonic_s())
         while self._workers.specs:
             self._step()
             if self._workers.changed:
-                now_s = time.monotonic()
+                now_s = monotonic_s()
                 self._say(now_s)
                 self._host.tell(self._membership.gossip, now_s, self._membership.cluster_id)
         self._links.send_all(self._membership.own_state([], leaving=True))

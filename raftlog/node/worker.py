@@ -22,7 +22,7 @@ from collections.abc import Hashable
 import msgspec
 
 from raftlog import limits
-from raftlog.clock import SystemClock
+from raftlog.clock import SystemClock, monotonic_s
 from raftlog.controller.decisions import ControllerResponse, Founder
 from raftlog.controller.image import Image, encode_image
 from raftlog.errors import ErrorCode, RaftlogError, StorageError
@@ -169,7 +169,7 @@ class Worker:
         self._context.close()
 
     def _step(self) -> None:
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         due_s = self._replica.next_wakeup_s()
         if self._coordinator is not None:
             due_s = min(due_s, self._coordinator.next_deadline_s())
@@ -301,7 +301,7 @@ class Worker:
         """Who leads is told at once, figures every STATUS_S while something goes on."""
         replica = self._replica
         reported = (replica.is_leader, replica.leader_id, replica.leader_epoch)
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         self._door.log_refused(now_s)
         if reported == self._reported and (now_s < self._report_due_s or not self._turned):
             return
@@ -320,13 +320,13 @@ class Worker:
         """A leader lets another lead first, and says so to its clients, so that they see hardly a gap."""
         if len(self._config.spec.replicas) == 1 or not self._replica.is_leader:
             return
-        deadline_s = time.monotonic() + _HANDOVER_S
-        while time.monotonic() < deadline_s and not self._channel.closed:
+        deadline_s = monotonic_s() + _HANDOVER_S
+        while monotonic_s() < deadline_s and not self._channel.closed:
             self._replica.hand_over()
             self._step()
             if self._replica.leader_id not in (-1, self._config.node_id):
                 # Stay a moment longer: an answer that names the new leader is faster than a broken connection.
-                deadline_s = min(deadline_s, time.monotonic() + _HINTS_S)
+                deadline_s = min(deadline_s, monotonic_s() + _HINTS_S)
 
 
 def run_worker(config_bytes: bytes, end: socket.socket) -> None:
@@ -353,12 +353,12 @@ def run_worker(config_bytes: bytes, end: socket.socket) -> None:
 def _lock_directory(directory: str) -> int:
     """A predecessor that hangs in a write must never share the log with its successor."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    deadline_s = time.monotonic() + _LOCK_WAIT_S
+    deadline_s = monotonic_s() + _LOCK_WAIT_S
     while True:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return descriptor
-        if time.monotonic() > deadline_s:
+        if monotonic_s() > deadline_s:
             os.close(descriptor)
             raise StorageError(f"{directory} is still in use by another process")
         time.sleep(0.02)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import msgspec
 
+from raftlog.types import Doubt
+
 
 class _RaftMessage(msgspec.Struct, array_like=True, tag=True, gc=False):
     topic_id: bytes
@@ -35,7 +37,7 @@ class PreVoteRequest(_RaftMessage, tag="rPV"):
 class PreVoteResponse(_RaftMessage, tag="rPVR"):
     asked_term: int
     granted: bool
-    doubt: int
+    doubt: Doubt
     bound: int
 
 
@@ -49,7 +51,7 @@ class VoteResponse(_RaftMessage, tag="rVR"):
     """G7. doubt and commit bound (a Raft index) decide how the vote counts."""
 
     granted: bool
-    doubt: int
+    doubt: Doubt
     bound: int
 
 
@@ -81,7 +83,7 @@ class AppendResponse(_RaftMessage, tag="rAR"):
     success: bool
     match_index: int
     hint_index: int
-    doubt: int
+    doubt: Doubt
     damaged: bool = False
     log_start_offset: int = 0  # where retention has got to here; the leader's must not be lower
 

@@ -213,7 +213,7 @@ class Invariants:
     # --- messages and answers --------------------------------------------------------------------
     def on_message(self, machine: Machine, message: r.RaftMessage) -> None:
         """A granted vote that is not doubtful comes from a log with all that this replica promised."""
-        if isinstance(message, r.VoteResponse) and message.granted and message.doubt == int(Doubt.NONE):
+        if isinstance(message, r.VoteResponse) and message.granted and message.doubt is Doubt.NONE:
             self._check_holds(machine.node_id, machine.log, self.held[machine.node_id], "voted without doubt")
 
     def on_acknowledged(self, base_offset: int) -> None:

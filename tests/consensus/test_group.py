@@ -54,12 +54,12 @@ def test_g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
     group = leader.replica._group
     for source in cluster.away:
         stale = head(cluster, source, leader.node_id, group.term - 1)
-        leader.replica.on_raft(r.AppendResponse(*stale, 10**6, True, leader.log.last_index, 0, 0), None)
+        leader.replica.on_raft(r.AppendResponse(*stale, 10**6, True, leader.log.last_index, 0, Doubt.NONE), None)
     leader.replica.turn()
     assert leader.results() == []
     for source in cluster.away:
         fresh = head(cluster, source, leader.node_id, group.term)
-        leader.replica.on_raft(r.AppendResponse(*fresh, 10**6, True, leader.log.last_index, 0, 0), None)
+        leader.replica.on_raft(r.AppendResponse(*fresh, 10**6, True, leader.log.last_index, 0, Doubt.NONE), None)
     leader.replica.turn()
     assert [result.error_code for result in leader.results()] == [0]
 
@@ -77,7 +77,7 @@ def test_g3_a_leader_of_an_older_term_is_answered_with_ours() -> None:
 def test_g3_a_higher_term_makes_a_leader_step_down() -> None:
     cluster, leader, follower = cluster_with_leader()
     higher = head(cluster, follower.node_id, leader.node_id, leader.log.term + 1)
-    leader.replica.on_raft(r.AppendResponse(*higher, 1, False, 0, 0, 0), None)
+    leader.replica.on_raft(r.AppendResponse(*higher, 1, False, 0, 0, Doubt.NONE), None)
     leader.replica.turn()
     assert not leader.replica.is_leader
 
@@ -187,11 +187,11 @@ def test_g7_a_second_answer_of_one_voter_is_one_vote() -> None:
     group._elections.expire()
     node.replica.turn()
     assert group.role is Role.CANDIDATE
-    answer = r.VoteResponse(*head(cluster, 2, 1, group.term), True, int(Doubt.NONE), 1)
+    answer = r.VoteResponse(*head(cluster, 2, 1, group.term), True, Doubt.NONE, 1)
     for _ in range(5):
         node.replica.on_raft(msgspec.structs.replace(answer), None)
     assert group.role is Role.CANDIDATE
-    node.replica.on_raft(r.VoteResponse(*head(cluster, 3, 1, group.term), True, int(Doubt.NONE), 1), None)
+    node.replica.on_raft(r.VoteResponse(*head(cluster, 3, 1, group.term), True, Doubt.NONE, 1), None)
     assert group.role is Role.LEADER
 
 

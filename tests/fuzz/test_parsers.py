@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,9 @@ from raftlog.errors import (
 )
 from raftlog.limits import HEADER_BYTES_MAX
 from raftlog.protocol import codec
+from raftlog.protocol import raft as r
 from raftlog.record import batch
+from raftlog.types import Doubt
 from tests.fuzz.garbage import BATCHES, GOOD_BATCHES, HEADERS, REQUESTS
 
 NAMED = (CorruptMessageError, InvalidRecordError, UnsupportedForMessageFormatError)
@@ -34,6 +37,23 @@ def test_a_header_decodes_or_is_an_invalid_request(header: bytes) -> None:
 @given(REQUESTS)
 def test_a_request_survives_the_wire(request: object) -> None:
     assert codec.decode_request(codec.encode(request)) == request
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        r.AppendResponse(b"t" * 16, 0, 2, 3, 4, 5, 6, True, 7, 8, Doubt.NONE),
+        r.VoteResponse(b"t" * 16, 0, 2, 3, 4, 5, True, Doubt.NONE, 6),
+        r.PreVoteResponse(b"t" * 16, 0, 2, 3, 4, 5, 6, True, Doubt.NONE, 7),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+@pytest.mark.parametrize("doubt", [-1, max(Doubt) + 1])
+def test_a_raft_message_with_an_unknown_doubt_is_refused_at_the_border(message: r.RaftMessage, doubt: int) -> None:
+    assert codec.decode_raft(codec.encode(message)) == message
+    wrong = msgspec.structs.replace(message, doubt=doubt)
+    with pytest.raises(InvalidRequestError):
+        codec.decode_raft(codec.encode(wrong))
 
 
 def test_a_header_beyond_its_bound_is_refused_unread() -> None:
