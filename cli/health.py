@@ -23,7 +23,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """`leader` None: there is none. `survives_failures` None: the partition does not work now.
 
     Offsets and size are the leader's, or the furthest that any replica last reported. `cuts` counts
-    the truncations of all replicas, `corruptions` how often they found damage.
+    the damaged tails that replicas cut when they started, `corruptions` how often they found damage.
     """
 
     partition: int
@@ -98,7 +98,7 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
         high_watermark=high_watermark,
         size_bytes=best.size_bytes if best else 0,
         survives_failures=survives,
-        cuts=sum(status.truncations for status in statuses),
+        cuts=sum(status.cuts for status in statuses),
         corruptions=sum(status.corruptions for status in statuses),
         problems=_problems(found, statuses) + [none_text] * bool(none_text),
     )
@@ -200,7 +200,7 @@ def view_nodes(
             witnesses=sum(node.node_id in partition.witnesses for partition in partitions),
             size_bytes=sum(status.size_bytes for status in own[node.node_id]),
             doubtful=sum(status.doubt != Doubt.NONE for status in own[node.node_id]),
-            cuts=sum(status.truncations for status in own[node.node_id]),
+            cuts=sum(status.cuts for status in own[node.node_id]),
             corruptions=sum(status.corruptions for status in own[node.node_id]),
         )
         for node in sorted(nodes, key=lambda node: node.node_id)

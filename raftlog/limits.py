@@ -136,6 +136,8 @@ WORKER_STOP_S = 5.0  # a clean stop syncs a few files; one that takes longer is 
 WORKER_STABLE_S = 10.0  # a worker that ran for so long starts again without back-off
 LOCAL_MESSAGE_BYTES_MAX = 64 * 1024 * 1024  # between supervisor and worker: the metadata image is the largest
 LOCAL_QUEUE_BYTES_MAX = 128 * 1024 * 1024  # to a worker that does not read; above this it is ended
+IDENTITY_WAIT_S = 0.5  # so long a starting node waits for what the others know of it, unless all have said it
+TWIN_WAIT_S = 2 * NODE_SILENT_S  # so long the process before may still be thought to be alive; then it is
 FOREIGN_WAIT_S = 2.0  # so long a starting node waits for one of its own cluster before it says it is elsewhere
 
 # --- client ---------------------------------------------------------------------------------

@@ -156,9 +156,10 @@ class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
     in_sync: tuple[int, ...] = ()  # node ids, as the leader sees them; empty on followers
     error: str = ""  # why the worker refuses writes or cannot start; empty when healthy
     fsyncs: int = 0
-    truncations: int = 0  # cuts of the tail since this directory was made
+    truncations: int = 0  # of the tail since this directory was made, damaged or in conflict with the leader
     worker_pid: int = 0  # the process that hosts this replica, and no other
     last_index: int = 0  # Raft index and term of its last entry: who may lead, and who may not
     last_term: int = 0
     corruptions: int = 0  # how often damage was found since this directory was made
     commit_bound: int = 0  # Raft index up to which it has known entries to be committed and held them
+    cuts: int = 0  # damaged tails that a start cut since this directory was made

@@ -73,7 +73,7 @@ class Gossip:
         heard = self._heard.get(state.node_id)
         if (
             heard is None
-            or heard.state.directory_id == state.directory_id
+            or (heard.state.boot_id, heard.state.directory_id) == (state.boot_id, state.directory_id)
             or heard.state.endpoint == state.endpoint
             or not self.is_live(state.node_id, now_s)
         ):

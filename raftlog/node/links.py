@@ -23,6 +23,10 @@ class NodeLinks:
     def __contains__(self, node_id: int) -> bool:
         return node_id in self._links
 
+    @property
+    def node_ids(self) -> set[int]:
+        return set(self._links)
+
     def set_addresses(self, addresses: Mapping[int, Endpoint]) -> None:
         """Exactly these nodes, at these addresses."""
         for node_id, link in list(self._links.items()):

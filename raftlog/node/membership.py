@@ -13,6 +13,7 @@ import random
 import msgspec
 
 from raftlog import limits
+from raftlog.clock import monotonic_s
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, decode_image
 from raftlog.errors import (
@@ -27,6 +28,7 @@ from raftlog.network import Context, Link
 from raftlog.node.forming import Form, Join, Wait, check_peers, decide_forming
 from raftlog.node.gossip import Gossip
 from raftlog.node.hosting import METADATA_KEY, metadata_replica
+from raftlog.node.identity import Identity, is_superseded, newest
 from raftlog.node.links import NodeLinks
 from raftlog.node.meta import DataDirectory
 from raftlog.node.settings import NodeSettings
@@ -66,10 +68,13 @@ class Membership:
         self._strangers: dict[int, str] = {}
         self._started_s = now_s
         self._ask_due_s = 0.0
+        self._known = dict(data.meta.known_runs)
+        self.identity = Identity(self._own_run(), self._boot_id, now_s, asks=bool(meta.cluster_id or meta.replicas))
         self.gossip = Gossip(self._node_id)
         self.image = data.cached_image()
         self.waiting_for = ""
         self.changed = True
+        self._note_registered()
         self._link_nodes()
 
     @property
@@ -99,7 +104,30 @@ class Membership:
             leaving=leaving,
             boot=meta.boots,
             sequence=self._sequence,
+            starting=not self.identity.confirmed,
+            registered_offset=meta.registered_offset,
+            run=self.identity.own.run,
+            known=self._known_runs(),
         )
+
+    def _own_run(self) -> n.KnownRun:
+        meta = self._data.meta
+        return n.KnownRun(
+            node_id=self._node_id,
+            directory_id=meta.directory_id,
+            registered_offset=meta.registered_offset,
+            run=meta.run,
+        )
+
+    def _known_runs(self) -> list[n.KnownRun]:
+        """For all others, who look for themselves in it."""
+        now_s, known = monotonic_s(), []
+        for node_id in sorted((self._known.keys() | self.image.nodes.keys()) - {self._node_id}):
+            run = newest(self._known.get(node_id), self.image.nodes.get(node_id))
+            state = self.gossip.state_of(node_id) if self.gossip.is_live(node_id, now_s) else None
+            if run is not None:
+                known.append(msgspec.structs.replace(run, live_boot_id=state.boot_id if state else 0))
+        return known
 
     # --- other supervisors -------------------------------------------------------------------------
     def on_state(self, state: n.NodeState, now_s: float) -> ErrorResponse | bool:
@@ -107,6 +135,9 @@ class Membership:
         refusal = self._why_not_hear(state, now_s)
         if refusal is not None:
             return ErrorResponse(correlation_id=-1, error_code=refusal[0], error_text=refusal[1])
+        if not self._counts(state, now_s):
+            self._learn(state, now_s)
+            return True  # what is known here of its node decides what it does next
         previous = self.gossip.state_of(state.node_id)
         self._hear(state, now_s)
         return previous is None or previous.boot_id != state.boot_id or state.node_id not in self._links
@@ -116,7 +147,9 @@ class Membership:
         match answer:
             case n.NodeState():
                 refusal = self._why_not_hear(answer, now_s)
-                if refusal is None:
+                if refusal is None and not self._counts(answer, now_s):
+                    self._learn(answer, now_s)
+                elif refusal is None:
                     self._hear(answer, now_s)
                 elif refusal[0] == InconsistentClusterIdError.code:
                     self._stranger(node_id, f"belongs to cluster {answer.cluster_id}")
@@ -140,13 +173,44 @@ class Membership:
         if state.node_id == self._node_id:
             return ErrorCode.INVALID_REQUEST, f"node id {self._node_id} is in use by {self._settings.advertise}"
         conflict = self.gossip.conflict(state, now_s)
-        if conflict:
+        if conflict and not self._has_known_directory(state):
             return ErrorCode.INVALID_REQUEST, conflict
         if self.gossip.state_of(state.node_id) is None and len(self.gossip.states()) >= limits.NODES_MAX:
             return ErrorCode.INVALID_REQUEST, "too many nodes"
         return None
 
+    def _has_known_directory(self, state: n.NodeState) -> bool:
+        """Of a node that lives already: then its copies are told what is known, and not only refused."""
+        living = self.gossip.state_of(state.node_id)
+        return state.starting or (living is not None and living.directory_id == state.directory_id)
+
+    def _counts(self, state: n.NodeState, now_s: float) -> bool:
+        """Not of a process that takes no part yet, of an older run, or of a copy beside the process that lives."""
+        known = newest(self._known.get(state.node_id), self.image.nodes.get(state.node_id))
+        return not (state.starting or is_superseded(known, state) or self.gossip.conflict(state, now_s))
+
+    def _learn(self, state: n.NodeState, now_s: float) -> None:
+        """What another node knows of this one."""
+        known = next((each for each in state.known if each.node_id == self._node_id), None)
+        self.identity.hear(state.node_id, known, now_s)
+
+    def _remember(self, state: n.NodeState) -> None:
+        """Durable BEFORE a message of its workers is taken: who has a promise of a run also remembers the run."""
+        run = n.KnownRun(
+            node_id=state.node_id,
+            directory_id=state.directory_id,
+            registered_offset=state.registered_offset,
+            run=state.run,
+        )
+        if not self.cluster_id or state.cluster_id != self.cluster_id or self._known.get(state.node_id) == run:
+            return
+        self._known[state.node_id] = run
+        with contextlib.suppress(DiskFullError):  # then only this process remembers it
+            self._data.save(msgspec.structs.replace(self._data.meta, known_runs=dict(self._known)))
+
     def _hear(self, state: n.NodeState, now_s: float) -> None:
+        self._learn(state, now_s)
+        self._remember(state)
         if self.gossip.hear(state, now_s):
             self._link_nodes()
             self._strangers.pop(state.node_id, None)
@@ -170,12 +234,44 @@ class Membership:
     # --- what this node is ---------------------------------------------------------------------------
     def advance(self, now_s: float, *, ready: bool) -> None:
         """Whatever follows from what was heard. Raises ConfigError when this node cannot take part."""
-        if not self.cluster_id:
+        self.identity.check()
+        if not self.identity.confirmed:
+            self._confirm(now_s)
+        elif not self.cluster_id:
             self._form()
         elif now_s >= self._ask_due_s:
             self._catch_up(now_s)
         if not ready and self._strangers and now_s - self._started_s >= limits.FOREIGN_WAIT_S:
             self._check_strangers(now_s)
+
+    def _confirm(self, now_s: float) -> None:
+        """Nothing of this node counts before: no worker runs, and nobody takes it for alive."""
+        reason = self.identity.why_wait(self._links.node_ids, now_s)
+        if reason:
+            self._wait_for(reason)
+            return
+        run = self.identity.next_run
+        try:
+            # Counted durably BEFORE the first worker starts: a copy of this directory from now on is an older one.
+            self._data.save(msgspec.structs.replace(self._data.meta, run=run))
+        except DiskFullError as error:
+            log.error("this start is not counted, so a copy of the data directory may go unnoticed: %s", error)
+            run = self._data.meta.run
+        self.identity.confirm(run)
+        self._wait_for("")
+        self.changed = True
+
+    def _note_registered(self) -> None:
+        """Before anything is hosted that the metadata log gives this directory."""
+        known, meta = self.image.nodes.get(self._node_id), self._data.meta
+        if known is None or (known.directory_id, known.registered_offset) == (
+            meta.directory_id,
+            meta.registered_offset,
+        ):
+            return
+        if known.directory_id == meta.directory_id:
+            with contextlib.suppress(DiskFullError):  # the next image says it again
+                self._data.save(msgspec.structs.replace(meta, registered_offset=known.registered_offset))
 
     def _check_strangers(self, now_s: float) -> None:
         if len(self.gossip.live(now_s)) > 1:
@@ -227,7 +323,8 @@ class Membership:
     def _wait_for(self, reason: str) -> None:
         if reason != self.waiting_for:
             self.waiting_for = reason
-            log.info("%s", reason)
+            if reason:
+                log.info("%s", reason)
 
     def adopt(self, image: Image) -> None:
         """Take an image that reaches further than the present one."""
@@ -242,6 +339,7 @@ class Membership:
         self.image = image
         with contextlib.suppress(StorageError):  # only a cache
             self._data.cache_image(image)
+        self._note_registered()
         self.changed = True
         self._link_nodes()
 

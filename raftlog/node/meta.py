@@ -25,6 +25,7 @@ import msgspec
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, decode_image, encode_image
 from raftlog.errors import ConfigError, CorruptLogError, StorageError
+from raftlog.protocol.nodes import UNREGISTERED, KnownRun, Run
 from raftlog.storage.disk import OsDisk
 from raftlog.types import Doubt, Endpoint, ReplicaSpec
 
@@ -49,7 +50,8 @@ class HostedReplica(msgspec.Struct, frozen=True, kw_only=True):
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
     """`voters` and `founders` are empty until the node knows its cluster; `peers` are addresses last used.
 
-    `boots`: how often the node was started with this directory.
+    `boots`: how often the node was started with this directory. `run`: the newest process that took part with it.
+    `registered_offset`: where the metadata log lists this directory. `known_runs`: the newest run of each other node.
     """
 
     format_version: int
@@ -61,6 +63,9 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[int, Endpoint] = {}
     replicas: tuple[HostedReplica, ...] = ()
     boots: int = 0
+    run: Run = Run()
+    registered_offset: int = UNREGISTERED
+    known_runs: dict[int, KnownRun] = {}
 
 
 class _Format(msgspec.Struct):

@@ -36,6 +36,7 @@ class ReplicaHost:
         self._news_told = -1
         self._image = Image()
         self._followed = self._stopping = False
+        self._may_start = False  # nothing is started before `follow`
         self._opened: set[ReplicaKey] = set()
         self._deleted: set[ReplicaKey] = set()
         self._retry_s = 0.0
@@ -50,6 +51,7 @@ class ReplicaHost:
     def follow(self, image: Image) -> None:
         """Bring everything in step with `image`, at the next `tick`."""
         self._image = image
+        self._may_start = True
         self._followed = False
 
     def stop(self, now_s: float) -> None:
@@ -81,7 +83,7 @@ class ReplicaHost:
 
     def _follow(self) -> None:
         """Start what is listed, list what the image adds, stop what it deletes."""
-        if self._followed or self._stopping:
+        if self._followed or self._stopping or not self._may_start:
             return
         plan = plan_hosting(self._data.meta, self._image)
         if plan.add:

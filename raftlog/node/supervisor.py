@@ -107,7 +107,7 @@ class Supervisor:
         """Whatever follows from what came in."""
         membership, now_s = self._membership, monotonic_s()
         membership.advance(now_s, ready=self._ready)
-        if membership.changed:
+        if membership.changed and membership.identity.confirmed:
             membership.changed = False
             self._workers.changed = True
             self._host.follow(membership.image)

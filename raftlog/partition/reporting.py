@@ -33,5 +33,6 @@ def status_of(
         last_index=log.last_index,
         last_term=log.last_term,
         corruptions=log.corruptions,
+        cuts=log.cuts,
         commit_bound=log.commit_bound,
     )

@@ -49,6 +49,40 @@ class WorkerState(msgspec.Struct, array_like=True, kw_only=True):
         return Endpoint(self.endpoint.host, self.raft_port) if self.endpoint else None
 
 
+UNREGISTERED = -1  # the metadata log does not list the directory yet
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True):
+    """A process that took part with a data directory, counted from 1. `number` 0: none has yet."""
+
+    number: int = 0
+    boot_id: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.number, self.boot_id
+
+
+class KnownRun(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """The newest run that is known of a node, in which data directory.
+
+    `registered_offset`: where the metadata log lists that directory first. `live_boot_id`: of the process that was
+    heard from lately, 0 if none was.
+    """
+
+    node_id: int
+    directory_id: str
+    registered_offset: int
+    run: Run
+    live_boot_id: int = 0
+
+    def is_newer_than(self, other: KnownRun) -> bool:
+        if self.directory_id == other.directory_id:
+            return self.run.order > other.run.order
+        # One that the metadata log does not list yet is no older one: it is new, since a disk was lost.
+        return UNREGISTERED < other.registered_offset < self.registered_offset
+
+
 class NodeState(_Message, tag="nState"):
     """All that a supervisor says of itself.
 
@@ -59,6 +93,10 @@ class NodeState(_Message, tag="nState"):
 
     `boot` counts the starts of the node with this directory, `sequence` what this start has said: of two
     states of one directory the one with the higher (boot, sequence) is newer, whichever arrives last.
+
+    `starting`: it runs no worker yet, and asks what the others know of its node id and directory. `run`: of this
+    process, or the one before while it is starting. `known`: what this node remembers of all others
+    (raftlog/node/identity.py).
     """
 
     node_id: int
@@ -73,6 +111,10 @@ class NodeState(_Message, tag="nState"):
     leaving: bool = False  # a clean stop: silent from now on
     boot: int = 0
     sequence: int = 0
+    starting: bool = False
+    registered_offset: int = UNREGISTERED
+    run: Run = Run()
+    known: list[KnownRun] = []
 
 
 class ImageRequest(_Request, tag="nImage"):

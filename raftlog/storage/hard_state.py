@@ -48,6 +48,11 @@ class HardState:
         return self._state.truncations
 
     @property
+    def cuts(self) -> int:
+        """How often a start cut a damaged tail since this directory was made."""
+        return self._state.cuts
+
+    @property
     def corruptions(self) -> int:
         """How often damage was found here since this directory was made."""
         return self._state.corruptions

@@ -85,7 +85,9 @@ def open_generation(
             state.corruptions += 1  # a torn tail is what any power failure leaves; the rest is damage
         for reason in findings.reasons:
             state.doubt_reason = add_reason(state.doubt_reason, reason)
-        state.truncations += 1 if findings.cut or findings.dropped_epochs else 0
+        if findings.cut or findings.dropped_epochs:
+            state.truncations += 1
+            state.cuts += 1
         dropped = set(findings.dropped_epochs)
         state.epoch_starts = [start for start in state.epoch_starts if start not in dropped]
         state.log_start_offset = min(state.log_start_offset, findings.end_offset)

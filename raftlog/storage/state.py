@@ -73,7 +73,7 @@ class State(msgspec.Struct, kw_only=True):
     horizon_prev_term: int = 0
     horizon_offset: int = 0  # base offset of the first record at or after the horizon
     epoch_starts: list[EpochStart] = []
-    truncations: int = 0
+    truncations: int = 0  # of the tail, whatever the reason: a conflict with the leader is no damage
     last_index: int = 1  # of a witness; where records are kept, they say where the log ends
     corruptions: int = 0  # how often damage was found here, whatever became of it
     damaged_index: int = 0  # Raft index of the batch at which the next start cuts; 0: none
@@ -81,6 +81,7 @@ class State(msgspec.Struct, kw_only=True):
     clean_marks: list[CleanMark] = []  # with tombstones that are still kept, oldest first
     purged_index: int = 0  # up to this Raft index tombstones may be gone from this log
     swap: Swap | None = None  # a rewritten segment whose place others may still hold
+    cuts: int = 0  # how often a start cut a damaged tail
 
 
 class _Version(msgspec.Struct):

@@ -69,7 +69,8 @@ def test_how_many_failures_are_survived_depends_on_who_is_in_sync() -> None:
 
 
 def test_a_doubtful_replica_counts_for_nothing_and_is_named_with_the_reason() -> None:
-    view = _view(2, [1, 2, 3], [_status(3, doubt=Doubt.LOST_DISK, doubt_reason="empty directory", truncations=2)])
+    doubtful = _status(3, doubt=Doubt.LOST_DISK, doubt_reason="empty directory", truncations=3, cuts=2)
+    view = _view(2, [1, 2, 3], [doubtful])
     assert (view.survives_failures, view.cuts) == (0, 2)
     assert view.problems == ["node 3 is doubtful: it lost its disk (empty directory)", SURVIVES_NONE]
 

@@ -139,7 +139,9 @@ def test_one_node_id_belongs_to_one_living_node() -> None:
     impostor = state(2, directory_id="other", port=5)
     assert "in use by the node at h:2" in heard.conflict(impostor, 0.0)
     assert not heard.conflict(impostor, NODE_SILENT_S)
-    assert not heard.conflict(state(2, port=5), 0.0), "the same directory at another address has moved"
+    moved = msgspec.structs.replace(state(2, port=5), boot_id=99)
+    assert "in use by the node at h:2" in heard.conflict(moved, 0.0), "it may be a copy of the directory"
+    assert not heard.conflict(moved, NODE_SILENT_S), "the same directory at another address has moved"
     assert not heard.conflict(state(2, directory_id="wiped"), 0.0), "one address is held by one process"
 
 

@@ -51,7 +51,7 @@ def test_a_copy_is_magic_checksum_length_and_msgpack() -> None:
         "topic_id", "format_version", "sequence", "generation", "term", "voted_for", "doubt", "doubt_reason",
         "commit_bound", "log_start_offset", "horizon_index", "horizon_prev_term", "horizon_offset",
         "epoch_starts", "truncations", "last_index", "corruptions", "damaged_index",
-        "clean_offset", "clean_marks", "purged_index", "swap",
+        "clean_offset", "clean_marks", "purged_index", "swap", "cuts",
     ]  # fmt: skip
 
 

@@ -1,0 +1,172 @@
+"""A node takes part only as the newest process with the newest data directory of its id, as far as others know."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raftlog.controller.image import NodeInfo
+from raftlog.errors import ConfigError
+from raftlog.limits import IDENTITY_WAIT_S, TWIN_WAIT_S
+from raftlog.node.identity import Identity, newest
+from raftlog.node.local import LocalCluster
+from raftlog.protocol.nodes import UNREGISTERED, KnownRun, Run
+from raftlog.types import Doubt, Endpoint
+from tests.conftest import ClusterFactory
+from tests.node import asking
+from tests.node.started import free_port
+
+BOOT = 77
+
+
+def known(number: int = 1, boot_id: int = 11, directory: str = "d", registered: int = 3, live: int = 0) -> KnownRun:
+    return KnownRun(
+        node_id=3,
+        directory_id=directory,
+        registered_offset=registered,
+        run=Run(number, boot_id),
+        live_boot_id=live,
+    )
+
+
+def starting(own: KnownRun | None = None, boot_id: int = BOOT) -> Identity:
+    return Identity(own or known(), boot_id, 0.0, asks=True)
+
+
+def test_all_others_are_waited_for_but_not_for_long() -> None:
+    identity = starting()
+    assert "other nodes" in identity.why_wait({1, 2}, 0.0)
+    identity.hear(1, None, 0.1)
+    assert "other nodes" in identity.why_wait({1, 2}, 0.2), "node 2 may know more"
+    assert not identity.why_wait({1, 2}, IDENTITY_WAIT_S)
+    identity.hear(2, known(), 0.3)
+    assert not identity.why_wait({1, 2}, 0.3)
+
+
+def test_a_node_alone_and_one_without_a_cluster_wait_for_nobody() -> None:
+    assert not starting().why_wait(set(), 0.0)
+    assert not Identity(known(0, 0, registered=UNREGISTERED), BOOT, 0.0, asks=False).why_wait({1, 2}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("heard", "text"),
+    [
+        (known(2, 12), "older copy"),  # a copy of the directory, or one from a backup
+        (known(1, 12), "older copy"),  # of two copies one was counted before: the order of boot ids decides
+        (known(1, 1, directory="new", registered=9), "another data directory"),
+    ],
+)
+def test_an_older_run_or_directory_ends_with_an_error(heard: KnownRun, text: str) -> None:
+    identity = starting()
+    identity.hear(1, heard, 0.0)
+    with pytest.raises(ConfigError, match=text):
+        identity.check()
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        known(),
+        known(0, 0),  # this node was away when it was last started
+        known(9, 9, directory="old", registered=1),
+        known(9, 9, directory="emptied since", registered=UNREGISTERED),
+    ],
+)
+def test_one_who_knows_nothing_newer_ends_nobody(heard: KnownRun) -> None:
+    identity = starting()
+    identity.hear(1, heard, 0.0)
+    identity.check()
+    assert not identity.why_wait({1}, 0.0)
+
+
+def test_a_new_directory_is_no_old_one() -> None:
+    identity = starting(known(0, 0, directory="new", registered=UNREGISTERED))
+    identity.hear(1, known(5, 5), 0.0)
+    identity.check()
+
+
+def test_the_process_before_may_be_thought_to_be_alive_for_a_while_but_not_longer() -> None:
+    identity = starting()
+    identity.hear(1, known(live=11), 0.0)
+    assert "another process" in identity.why_wait({1}, 1.0)
+    identity.hear(1, known(), 1.1)
+    assert not identity.why_wait({1}, 1.1), "its end was noticed"
+    identity = starting()
+    identity.hear(1, known(live=11), 0.0)
+    identity.hear(1, known(live=11), TWIN_WAIT_S)
+    with pytest.raises(ConfigError, match="another process runs as node 3"):
+        identity.check()
+
+
+def test_of_two_running_copies_that_meet_late_exactly_one_ends() -> None:
+    first, second = starting(boot_id=5), starting(boot_id=6)
+    first.confirm(first.next_run)
+    second.confirm(second.next_run)
+    first.hear(1, second.own, 1.0)
+    second.hear(1, first.own, 1.0)
+    second.check()
+    with pytest.raises(ConfigError, match="older copy"):
+        first.check()
+
+
+def test_the_newest_of_what_was_heard_and_what_the_metadata_lists() -> None:
+    listed = NodeInfo(node_id=3, endpoint=Endpoint("h", 1), directory_id="d", registered_offset=3)
+    assert newest(None, None) is None
+    assert newest(None, listed) == known(0, 0)
+    assert newest(known(4, 4, registered=UNREGISTERED), listed) == known(4, 4)
+    assert newest(known(4, 4), listed) == known(4, 4)
+    assert newest(known(4, 4, directory="old", registered=1), listed) == known(0, 0)
+    assert newest(known(4, 4, directory="new", registered=9), listed) == known(4, 4, directory="new", registered=9)
+
+
+def test_copies_and_superseded_directories_are_refused_and_a_wiped_one_is_made_whole(
+    fresh_cluster: ClusterFactory, tmp_path: Path
+) -> None:
+    cluster = fresh_cluster(3)
+    one = cluster.endpoints[1]
+    assert asking.create_topic(one, "t", 1, 3).error_code == 0
+    asking.until(lambda: len([s for s in asking.statuses(one, "t") if s.worker_pid]) == 3)
+    home, aside, copy = cluster.directory / "3", tmp_path / "aside", tmp_path / "copy"
+
+    # A copy beside the original, and one put back from a backup after the original ran again.
+    assert cluster.stop(3) == 0
+    shutil.copytree(home, copy)
+    cluster.start(3)
+    assert "older copy" in _refused(cluster.endpoints[1], cluster.endpoints[2], copy)
+    cluster.stop(3)
+    home.rename(aside)
+    copy.rename(home)
+    assert "older copy" in _start(cluster, 3)
+
+    # The mount is missing: an empty directory is made whole, and the old one is not trusted any more.
+    shutil.rmtree(home)
+    cluster.start(3)
+    asking.until(lambda: _whole(one, 3), 20.0)
+    cluster.stop(3)
+    cluster.kill(2)
+    shutil.rmtree(home)
+    aside.rename(home)
+    cluster.start(2, wait=False)
+    assert "another data directory" in _start(cluster, 3)
+    cluster.wait_ready([2])
+
+
+def _whole(endpoint: Endpoint, node_id: int) -> bool:
+    own = [status for status in asking.statuses(endpoint) if status.node_id == node_id]
+    return len(own) == 2 and all(s.worker_pid and s.doubt is Doubt.NONE and s.last_index >= 2 for s in own)
+
+
+def _start(cluster: LocalCluster, node_id: int) -> str:
+    with pytest.raises(ConfigError) as caught:
+        cluster.start(node_id)
+    return str(caught.value)
+
+
+def _refused(first: Endpoint, second: Endpoint, directory: Path) -> str:
+    command = [sys.executable, "-m", "raftlog_cli.main", "node", "start", "--id", "3", "--data", str(directory)]
+    command += ["--peers", f"1@{first},2@{second},3@127.0.0.1:{free_port()}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30).stderr
