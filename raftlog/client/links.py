@@ -19,7 +19,7 @@ from raftlog.limits import (
     RECONNECT_BACKOFF_MAX_S,
     RECONNECT_BACKOFF_MIN_S,
 )
-from raftlog.network import Context, Link, Poller
+from raftlog.network import SHARED_CONTEXT, Link, Poller
 from raftlog.types import Endpoint
 
 LOGGER = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ LOGGER = logging.getLogger(__name__)
 
 class Links:
     def __init__(self, wakeup_fd: int) -> None:
-        self._context = Context()
+        self._context = SHARED_CONTEXT.lease()
+        self._closed = False
         self._poller = Poller()
         self._wakeup_fd = wakeup_fd
         self._poller.register(wakeup_fd)
@@ -124,7 +125,12 @@ class Links:
         link.close(CLOSE_LINGER_S)
 
     def close(self) -> None:
-        """Sends what was taken and not sent yet, which with acks=0 nobody else waits for: CLOSE_LINGER_S at most."""
+        """Sends what was taken and not sent yet, which with acks=0 nobody else waits for: CLOSE_LINGER_S at most.
+
+        Safe to call twice. Where other clients are open in this process, that goes on in the background.
+        """
         for endpoint in list(self._links):
             self._close(endpoint)
-        self._context.close()
+        if not self._closed:
+            self._closed = True
+            SHARED_CONTEXT.give_back()

@@ -1,6 +1,6 @@
 """Sockets: frames in, frames out. The one package that imports zmq.
 
-    Context   owns the I/O thread; one per process or client
+    Context   owns the I/O thread; one per process, which its clients lease (SHARED_CONTEXT)
     Server    a bound ROUTER: many peers, each known by an identity while it is connected
     Link      a DEALER to one endpoint; reconnects by itself
     StreamServer, StreamLink   plain TCP, one way, from the worker of one replica to that of another
@@ -11,11 +11,24 @@ design: a full queue or an absent peer makes `send` say False, and what was queu
 went away is gone.
 """
 
-from raftlog.network.context import Context
+from raftlog.network.context import Context, SharedContext
 from raftlog.network.link import Link
 from raftlog.network.memory import keep_freed_memory
 from raftlog.network.poller import Poller
 from raftlog.network.server import Server
 from raftlog.network.stream import StreamConnection, StreamLink, StreamServer
 
-__all__ = ["Context", "Link", "Poller", "Server", "StreamConnection", "StreamLink", "StreamServer", "keep_freed_memory"]
+__all__ = [
+    "SHARED_CONTEXT",
+    "Context",
+    "Link",
+    "Poller",
+    "Server",
+    "SharedContext",
+    "StreamConnection",
+    "StreamLink",
+    "StreamServer",
+    "keep_freed_memory",
+]
+
+SHARED_CONTEXT = SharedContext()

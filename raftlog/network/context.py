@@ -7,6 +7,8 @@ time (measured, docs/architecture.md), so the integers are taken once, here, and
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import Any
 
 import zmq
@@ -33,6 +35,8 @@ COPY_BELOW_BYTES = 96 * 1024
 KEPT_FROM_BYTES = 64 * 1024
 # Sockets of one process: a supervisor of hundreds of nodes and workers stays far below.
 SOCKETS_MAX = 4096
+# Of all clients of one process: three for each connection, so some thousand clients. libzmq takes no more.
+SHARED_SOCKETS_MAX = 65_535
 # A peer that connects and does not finish its greeting is dropped after this.
 GREETING_MS = 5_000
 # Heartbeats notice a machine that vanished without closing its connections. A process that died on
@@ -44,9 +48,9 @@ SILENCE_MS = 9_000
 class Context:
     """Owns the I/O threads. Sockets are used by the one thread that made them."""
 
-    def __init__(self, io_threads: int = 1) -> None:
+    def __init__(self, io_threads: int = 1, sockets_max: int = SOCKETS_MAX) -> None:
         self._zmq = zmq.Context(io_threads)
-        self._zmq.set(zmq.MAX_SOCKETS, SOCKETS_MAX)
+        self._zmq.set(zmq.MAX_SOCKETS, sockets_max)
 
     def socket(self, kind: int) -> zmq.Socket[bytes]:
         """A socket with the options that servers and links share."""
@@ -64,3 +68,37 @@ class Context:
     def close(self) -> None:
         """Closes every socket that is still open, unsent frames included; waits for those closed with a linger."""
         self._zmq.destroy(linger=0)
+
+
+class SharedContext:
+    """One Context for all clients of a process: its threads are two in all, instead of two for each client.
+
+    It is made for the first that leases it and closed by the last that gives it back. A forked child has none of its
+    parent's: the threads stayed there, and pyzmq touches nothing that another process made.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._context: Context | None = None
+        self._leases = 0
+
+    def lease(self) -> Context:
+        with self._lock:
+            if self._context is None:
+                self._context = Context(sockets_max=SHARED_SOCKETS_MAX)
+            self._leases += 1
+            return self._context
+
+    def give_back(self) -> None:
+        """Close the sockets BEFORE. The last one waits for what was closed with a linger."""
+        with self._lock:
+            self._leases -= 1
+            if self._leases:
+                return
+            context, self._context = self._context, None
+        assert context is not None, "nobody leased it"
+        context.close()  # without the lock: who comes meanwhile gets a new one

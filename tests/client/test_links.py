@@ -6,13 +6,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from raftlog import Producer
 from raftlog.client.links import Links
 from raftlog.limits import LINK_IDLE_S
-from raftlog.network import Context, Server
+from raftlog.network import Context, Server, SharedContext
 from raftlog.types import Endpoint
+from tests.client.fake_node import fake_node
 
 
 class Wired:
@@ -139,3 +142,35 @@ def test_the_wakeup_ends_the_wait(wired: Wired) -> None:
     assert wired.poll(5.0)
     assert time.monotonic() - started_s < 4
     assert not wired.poll(0.0)
+
+
+def test_clients_of_one_process_share_the_threads_of_zeromq() -> None:
+    def threads() -> int:
+        return sum(name.read_text().startswith("ZMQbg") for name in Path("/proc/self/task").glob("*/comm"))
+
+    with fake_node() as node:
+        clients = [Producer(node.bootstrap)]
+        with_one = threads()
+        clients += [Producer(node.bootstrap) for _ in range(9)]
+        assert threads() == with_one
+        for client in clients:
+            assert client.send("t", b"x").result(10).offset >= 0
+        for client in clients[1:]:
+            client.close()
+        assert clients[0].send("t", b"x").result(10).offset == 10
+        clients[0].close()
+        with Producer(node.bootstrap) as again:
+            assert again.send("t", b"x").result(10).offset == 11
+
+
+def test_the_last_lease_of_the_shared_context_closes_it() -> None:
+    shared = SharedContext()
+    first, second = shared.lease(), shared.lease()
+    assert first is second
+    shared.give_back()
+    assert shared.lease() is first
+    shared.give_back()
+    shared.give_back()
+    later = shared.lease()
+    assert later is not first
+    shared.give_back()
