@@ -48,13 +48,18 @@ class ControllerHost:
         self._replayed_offset = 0
         self._outcome: tuple[ErrorCode, int] | None = None
         self.live: frozenset[int] = frozenset()
-        self._listened_s = clock.monotonic_s() + NODE_SILENT_S
+        self._turned_s = clock.monotonic_s()
+        self._listened_s = self._turned_s + NODE_SILENT_S
 
     def on_request(self, client: Hashable, request: ControllerRequest) -> None:
         self._act(self._controller.on_request(client, request, self._clock.monotonic_s()))
 
     def after_turn(self) -> None:
         """What the turn committed is in the image BEFORE anyone is told that it was done."""
+        began_s, self._turned_s = self._turned_s, self._clock.monotonic_s()
+        if self._turned_s - began_s >= NODE_SILENT_S:
+            # It stood still, and its supervisor most likely too: what the others said meanwhile is not read yet.
+            self._listened_s = self._turned_s + NODE_SILENT_S
         if self._replica.high_watermark > self._replayed_offset:
             self._replay()
             if self._image.snapshot_offset and self._replica.leader_ready:

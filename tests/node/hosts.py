@@ -31,13 +31,15 @@ class Hosts:
         def publish(image: Image) -> None:
             self.images[node.node_id] = image
 
-        return ControllerHost(
+        host = ControllerHost(
             replica=node.replica,
             founders=[Founder(1, "directory", Endpoint("127.0.0.1", 7071))],
             clock=self.cluster.clock,
             answer=self.answered,
             publish=publish,
         )
+        host.live = frozenset({1})  # the founder
+        return host
 
     def answered(self, client: Hashable, response: Any) -> None:
         """For those who want to know."""

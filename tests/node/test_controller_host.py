@@ -14,7 +14,7 @@ from raftlog.errors import ErrorCode
 from raftlog.limits import NODE_SILENT_S
 from raftlog.node.controller_host import ControllerHost
 from raftlog.protocol.altering import CreatePartitionsRequest
-from raftlog.protocol.messages import CreateTopicsRequest, DeleteTopicsRequest, NewTopic
+from raftlog.protocol.messages import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicIdsRequest
 from raftlog.protocol.nodes import RegisterNodeRequest
 from raftlog.types import Endpoint
 from tests.node.hosts import Hosts
@@ -72,9 +72,14 @@ class Answered(Hosts):
 
 
 REQUESTS = [
-    DeleteTopicsRequest(correlation_id=1, names=["made-since"]),
-    CreatePartitionsRequest(correlation_id=1, name="made-since", partitions=3),
-    CreateTopicsRequest(correlation_id=1, topics=[NewTopic(name="a b", partitions=1)]),
+    DeleteTopicsRequest(correlation_id=1, mutation_id=b"d" * 16, since_offset=0, topics=[("made-since", b"")]),
+    CreatePartitionsRequest(
+        correlation_id=1, mutation_id=b"p" * 16, since_offset=0, name="made-since", topic_id=b"", partitions=3
+    ),
+    CreateTopicsRequest(
+        correlation_id=1, mutation_id=b"c" * 16, since_offset=0, topics=[NewTopic(name="a b", partitions=1)]
+    ),
+    TopicIdsRequest(correlation_id=1, names=["made-since"]),
 ]
 
 
@@ -82,7 +87,9 @@ REQUESTS = [
 def test_a_controller_that_was_replaced_without_knowing_denies_nothing(request_: Any) -> None:
     hosts = Answered()
     old, new = hosts.replaced()
-    made = CreateTopicsRequest(correlation_id=1, topics=[NewTopic(name="made-since", partitions=1)])
+    made = CreateTopicsRequest(
+        correlation_id=1, mutation_id=b"m" * 16, since_offset=0, topics=[NewTopic(name="made-since", partitions=1)]
+    )
     hosts.hosts[new].on_request("client", made)
     hosts.run_only(new)
     assert [answer.results[0].error_code for answer in hosts.answers] == [ErrorCode.NONE]
@@ -125,6 +132,38 @@ class Registered(Hosts):
             )
             self.hosts[leader.node_id].on_request("client", request)
             self.run(until=lambda before=image: self.images[leader.node_id].end_offset > before.end_offset)  # type: ignore[misc]
+
+
+def test_after_a_start_and_after_a_standstill_nobody_is_taken_for_dead_at_once() -> None:
+    hosts = Registered(Cluster(1))
+    hosts.register(1)
+    answers: list[Any] = []
+    hosts.answered = lambda client, response: answers.append(response)  # type: ignore[method-assign]
+    hosts.start()
+    host = hosts.hosts[1]
+    host.live = frozenset({1})
+
+    def create(name: str) -> Any:
+        answers.clear()
+        request = CreateTopicsRequest(
+            correlation_id=1, mutation_id=name.encode() * 16, since_offset=0, topics=[NewTopic(name=name)]
+        )
+        host.on_request("client", request)
+        hosts.run(until=lambda: bool(answers))
+        return answers[0]
+
+    def listen() -> None:
+        for _ in range(int(NODE_SILENT_S / 0.05) + 1):
+            host.after_turn()
+            hosts.cluster.settle(0.05)
+
+    assert create("a").error_code == ErrorCode.LEADER_NOT_AVAILABLE
+    listen()
+    assert [result.replication_factor for result in create("b").results] == [1]
+    hosts.cluster.clock.advance(NODE_SILENT_S)
+    assert create("c").error_code == ErrorCode.LEADER_NOT_AVAILABLE
+    host.live = frozenset({1, 2})
+    assert [result.replication_factor for result in create("d").results] == [2]
 
 
 def test_a_log_lets_go_what_its_snapshot_holds_and_every_replica_starts_from_that(
