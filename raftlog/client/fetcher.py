@@ -123,6 +123,12 @@ class Fetcher:
             state.move(None, self._reset_policy)
             state.begins = True
 
+    def begin_at(self, state: PartitionState, topic_id: bytes, offset: int, epoch: int) -> None:
+        """At a committed offset, which was read in `epoch`: a leader of an older one knows too little."""
+        self._cache.note_read(topic_id, state.place.partition, epoch)
+        state.topic_id = topic_id
+        state.move(offset, epoch=epoch)
+
     def subscribe(self, topics: tuple[str, ...]) -> None:
         """All partitions of the topics, those that come later included."""
         self.subscribed = topics

@@ -308,8 +308,7 @@ class GroupOffsets:
                 continue
             state.topic_id = topic.topic_id
             if committed is not None and committed.topic_id == topic.topic_id:
-                self._cache.note_read(topic.topic_id, committed.partition, committed.leader_epoch)
-                state.move(committed.offset, epoch=committed.leader_epoch)
+                self._fetcher.begin_at(state, topic.topic_id, committed.offset, committed.leader_epoch)
                 self.committed[topic.topic_id, committed.partition] = committed.offset
             else:
                 self.committed.pop((topic.topic_id, state.place.partition), None)

@@ -23,6 +23,7 @@ from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import CorruptLogError, CorruptMessageError, ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.fetches import WaitingFetch, WaitingFetches
 from raftlog.protocol import messages as m
+from raftlog.record.batch import split
 from raftlog.storage.log import PartitionLog
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
 
@@ -193,14 +194,20 @@ class Reads:
                     self._log.verify_offset(request.offset)
                 continue
             left_bytes -= len(data)
-            if len(data) < min(request.min_bytes, max_bytes) and self._may_grow(waiting, now_s):
+            if len(data) < min(request.min_bytes, max_bytes) and self._may_grow(waiting, data, now_s):
                 self._fetches.add(waiting._replace(seen_end=self.high_watermark))
                 continue
             self._answer_fetch(waiting, ErrorCode.NONE, data)
 
-    def _may_grow(self, waiting: WaitingFetch, now_s: float) -> bool:
-        """A closed segment's records are all that a fetch is given of it, as in Kafka."""
-        return waiting.deadline_s > now_s and waiting.request.offset >= self._log.active_base_offset
+    def _may_grow(self, waiting: WaitingFetch, data: Payload, now_s: float) -> bool:
+        """A closed segment's records are all that a fetch is given of it, as in Kafka.
+
+        Nor does what ends where the next batch does not fit: who is behind would be held up at each of those.
+        """
+        if waiting.deadline_s <= now_s or waiting.request.offset < self._log.active_base_offset:
+            return False
+        *_, (_, last) = split(data)
+        return last.next_offset >= self.high_watermark
 
     def _answer_confirmed(self) -> None:
         waiting, self._confirming = self._confirming, []

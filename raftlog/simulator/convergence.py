@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftlog import limits
+from raftlog.simulator.consuming import ConsumingClient
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.judgement import judge_records
 from raftlog.simulator.machine import Machine
@@ -29,7 +30,21 @@ def require_convergence(world: World) -> None:
         deadline_s += _scrub_s(world)
     while not _equal(world):
         _step_before(world, deadline_s, "the replicas are not equal")
+    _require_readers_at_end(world)
+    deadline_s = world.events.now_s + _HEAL_S
+    while not _equal(world):  # retention goes on meanwhile, on one replica before it does on another
+        _step_before(world, deadline_s, "the replicas are not equal")
     judge_records(world)
+
+
+def _require_readers_at_end(world: World) -> None:
+    """Consumers read all that is there, whatever they went through."""
+    deadline_s = world.events.now_s + _HEAL_S
+    logs = [machine.log for machine in world.machines.values()]
+    end_offset = max(log.log_end_offset for log in logs if isinstance(log, PartitionLog))
+    for reader in [reader for reader in world.readers.values() if isinstance(reader, ConsumingClient)]:
+        while not reader.at_end(end_offset):
+            _step_before(world, deadline_s, f"{reader.name} is at {reader.due} and does not come to {end_offset}")
 
 
 def _scrub_s(world: World) -> float:

@@ -148,7 +148,7 @@ class Faults:
             self._world.note(f"n{machine.node_id} armed {machine.armed_fail_point}")
 
     def _pause(self) -> None:
-        self._world.pause(self._node(), self._rng.choice((0.2, 1.0, 3.0, 10.0)))
+        self._world.pause(self._node(), self._rng.choice((0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0)))
 
     def _wall_jump(self) -> None:
         self._world.machines[self._node()].clock.jump_wall(self._rng.choice((-3_600_000, -1000, 1000, 86_400_000)))

@@ -182,6 +182,12 @@ class Machine:
             self.armed_fail_point = ""
             raise SimulatedCrash(name)
 
+    def shuffle_inbox(self) -> None:
+        """What came while it hung is taken as its sockets are polled: clients' requests may come first."""
+        requests = [item for item in self._inbox if item[0] == "request"]
+        others = [item for item in self._inbox if item[0] != "request"]
+        self._inbox = deque(requests + others)
+
     # --- work ------------------------------------------------------------------------------------
     def hand_in(self, *item: Any) -> None:
         if len(self._inbox) < _INBOX_MESSAGES:

@@ -73,6 +73,9 @@ class Network:
         link.last_arrival_s = arrival_s
         self._events.at(arrival_s, lambda: self._deliver(target, message, payload))
 
+    def is_cut(self, source: int, target: int) -> bool:
+        return self._links[source, target].cut
+
     def cut(self, source: int, target: int) -> None:
         self._links[source, target].cut = True
 

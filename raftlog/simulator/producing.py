@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING
 
 from raftlog.client.accumulator import Accumulator
 from raftlog.client.calls import Calls
-from raftlog.client.exchange import Exchange
-from raftlog.client.metadata import MetadataCache
+from raftlog.client.exchange import Request
 from raftlog.client.numbering import ProducerIds
 from raftlog.client.pending import RecordFuture
-from raftlog.client.refresher import Refresher
 from raftlog.client.sender import Sender
 from raftlog.errors import error_for
 from raftlog.partition.replica import ClientResponse
-from raftlog.protocol import codec
 from raftlog.protocol import messages as m
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.keyed import Keyed, keyed
+from raftlog.simulator.linked import LinkedClient
 from raftlog.types import Endpoint
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 _LATE_COPIES = 0.02  # of the requests
 _UNSENT_MAX = 20
-_LOST_S = 0.05  # so often it looks whether a machine that it is connected to has died
 _HASTY_S = 2.0  # the delivery time-out of a client that gives up under faults; others never do
 _PATIENT_S = 1e6
 
@@ -48,48 +45,33 @@ class _EventClock:
         return 1_700_000_000_000 + int(self.monotonic_s() * 1000)
 
 
-class ProducingClient:
-    """Is its own Wire: `Endpoint("node", n)` is node n, supervisor and worker in one."""
-
+class ProducingClient(LinkedClient):
     def __init__(self, name: str, producer_id: int, world: World, rng: random.Random, think_s: float) -> None:
-        self.name = name
-        self.stopped = False
+        super().__init__(name, world, rng)
         self.acked_count = 0
         self._producer_id = producer_id
-        self._world = world
-        self._events = world.events
-        self._rng = rng
         self._think_s = think_s
         self._sent = 0
         self._open: dict[int, RecordFuture] = {}
         self._denied: set[int] = set()  # values of which it was told that they were not written
-        self._boots: dict[Endpoint, int] = {}
-        self._asked: dict[int, Endpoint] = {}
         self._refused: set[int] = set()  # correlation ids
-        self._due_s = float("inf")
         self._delivery_s = rng.choice((_HASTY_S, _PATIENT_S))
-        cache = MetadataCache()
-        exchange = self._exchange = Exchange(self, name)
-        nodes = [Endpoint("node", node_id) for node_id in world.node_ids]
-        refresher = Refresher(exchange, cache, nodes, frozenset({world.spec.topic}), rng)
-        calls = Calls(exchange, cache, refresher)
+        calls = Calls(self._exchange, self._cache, self._refresher)
         accumulator = self._accumulator = Accumulator(
             clock=_EventClock(lambda: self._events.now_s),
-            wake=lambda: self._wake(0.0),
+            wake=self._wake,
             batch_bytes=rng.choice((1, 500, 2000)),
             buffer_bytes=1 << 20,
             linger_s=rng.choice((0.0, 0.005)),
             compression="none",
         )
         sender = Sender(
-            exchange, cache, refresher, accumulator, acks=-1, ids=ProducerIds(calls),
+            self._exchange, self._cache, self._refresher, accumulator, acks=-1, ids=ProducerIds(calls),
             max_in_flight=rng.choice((1, 3, 5)), retries=None, request_timeout_s=3.0,
             delivery_timeout_s=self._delivery_s,
         )  # fmt: skip
-        self._refresher = refresher
-        self._parts = (sender, calls, refresher)
+        self._parts = (sender, calls, self._refresher)
         self._events.after(rng.random(), self._next)
-        self._events.after(_LOST_S, self._look)
 
     # --- load ------------------------------------------------------------------------------------
     def _next(self) -> None:
@@ -141,98 +123,31 @@ class ProducingClient:
         """Whatever is answered with success has to be acknowledged by all, given up here or not."""
         return True
 
-    # --- time ------------------------------------------------------------------------------------
-    def _wake(self, delay_s: float) -> None:
-        due_s = self._events.now_s + delay_s
-        if due_s < self._due_s:
-            self._due_s = due_s
-            self._events.at(due_s, partial(self._step, due_s))
-
-    def _step(self, due_s: float) -> None:
-        if due_s != self._due_s:
-            return
-        self._due_s = float("inf")
-        now_s = self._events.now_s
-        if self._exchange.expire(now_s):
-            self._refresher.want()
-        next_s = min([part.step(now_s) for part in self._parts] + [self._exchange.next_wakeup_s()])
+    def _stepped(self) -> None:
         self._take_outcomes()
-        self._wake(min(max(next_s - now_s, 0.001), 1.0))
 
-    def _look(self) -> None:
-        for endpoint, boot_id in list(self._boots.items()):
-            if self._world.machines[endpoint.port].boot_id != boot_id:
-                del self._boots[endpoint]
-                self._exchange.lost(endpoint)
-                self._take_outcomes()
-                self._wake(0.0)
-        self._events.after(_LOST_S, self._look)
-
-    # --- Wire ------------------------------------------------------------------------------------
-    def connect(self, endpoint: Endpoint) -> bool:
-        machine = self._world.machines[endpoint.port]
-        if not machine.running:
-            return False
-        return self._boots.setdefault(endpoint, machine.boot_id) == machine.boot_id
-
-    def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
-        if not self.connect(endpoint):
-            return False
-        request = codec.decode_request(frames[0])
-        if isinstance(request, m.ProduceRequest):
-            self._asked[request.correlation_id] = endpoint
-            send = partial(self._world.send_request, endpoint.port, self.name, request, frames[1:])
-            send()
-            if self._rng.random() < _LATE_COPIES:
-                self._events.after(self._rng.uniform(0.05, 4.0), partial(self._again, request.correlation_id, send))
-        elif isinstance(request, m.MetadataRequest):
-            self._later(endpoint, self._metadata(request.correlation_id))
-        elif isinstance(request, m.InitProducerIdRequest):
+    def _ask(self, endpoint: Endpoint, request: Request, payload: list[bytes]) -> None:
+        if isinstance(request, m.InitProducerIdRequest):
             response = m.InitProducerIdResponse(correlation_id=request.correlation_id, producer_id=self._producer_id)
             self._later(endpoint, response)
-        return True
+            return
+        super()._ask(endpoint, request, payload)
+        if self._rng.random() < _LATE_COPIES:
+            again = partial(super()._ask, endpoint, request, payload)
+            self._events.after(self._rng.uniform(0.05, 4.0), partial(self._again, request.correlation_id, again))
 
     def _again(self, correlation_id: int, send: Callable[[], None]) -> None:
         if correlation_id not in self._refused:
             send()
 
-    def _later(self, endpoint: Endpoint, response: codec.Response) -> None:
-        def arrive() -> None:
-            self._exchange.answered(endpoint, [codec.encode(response)])
-            self._wake(0.0)
-
-        self._events.after(self._rng.uniform(0.0005, 0.005), arrive)
-
-    def _metadata(self, correlation_id: int) -> m.MetadataResponse:
-        leading = [
-            (machine.replica.leader_epoch, node_id)
-            for node_id, machine in self._world.machines.items()
-            if machine.replica is not None and machine.replica.is_leader
-        ]
-        epoch, leader_id = max(leading, default=(0, -1))
-        leader = Endpoint("node", leader_id) if leader_id > 0 else None
-        replicas = list(self._world.node_ids)
-        partition = m.PartitionMetadata(
-            partition=0, leader_id=leader_id, leader_epoch=epoch, endpoint=leader, replicas=replicas, in_sync=replicas
-        )
-        spec = self._world.spec
-        topic = m.TopicMetadata(
-            name=spec.topic, topic_id=spec.topic_id, error_code=0, partitions=[partition], config={}
-        )
-        nodes = [m.NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
-        return m.MetadataResponse(
-            correlation_id=correlation_id, nodes=nodes, topics=[topic], controller=nodes[0].endpoint, confirmed=True
-        )
-
     def on_response(self, response: ClientResponse) -> None:
         assert isinstance(response, m.ProduceResponse), "it asks for nothing else"
         for result in response.results:
-            endpoint = self._asked[result.correlation_id]
             if result.error_code and not error_for(result.error_code, "").outcome_unknown:
                 self._refused.add(result.correlation_id)
-            self._exchange.answered(endpoint, [codec.encode(m.ProduceResponse(results=[result]))])
+            self._take(result.correlation_id, m.ProduceResponse(results=[result]))
         self._take_outcomes()
-        self._wake(0.0)
+        self._wake()
 
 
 def add_producers(world: World, count: int, *, think_s: float) -> None:

@@ -226,6 +226,30 @@ def retries(world: World) -> None:
     world.heal()
 
 
+def hung_leader(world: World) -> None:
+    """Whoever leads hangs for 0.5 to 8 s, with its clients connected, while the others go on.
+
+    Just before it wakes others take the consumers' places: it has known them for long, and holds a part of what they
+    have to read next.
+    """
+    world.add_clients(1, think_s=0.05, depth=2)
+    world.add_readers(3)
+    for node_id in world.node_ids:
+        world.start(node_id)
+    world.run_until(time_s=3.0)
+    for _ in range(8):
+        leader = leader_of(world)
+        seconds = world.rng.choice((0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0))
+        wakes_s = world.events.now_s + seconds
+        if leader:
+            world.pause(leader, seconds)
+        world.run_until(time_s=wakes_s - world.rng.uniform(0.0, min(1.5, seconds)))
+        for group in world.groups:
+            group.take_over()
+        world.run_until(time_s=wakes_s + world.rng.uniform(0.5, 3.0))
+    world.heal()
+
+
 def behind_horizon(world: World) -> None:
     """A node is away while retention moves the head beyond its log: it starts over at the horizon."""
     config = TopicConfig(segment_bytes=4096, retention_bytes=20_000)
@@ -287,6 +311,7 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,
     "late-answers": late_answers,
+    "hung-leader": hung_leader,
 }
 # Stories about a compacted topic.
 COMPACTED = ("compaction", "lost-tombstones")

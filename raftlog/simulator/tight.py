@@ -20,7 +20,7 @@ _BOUNDS: list[tuple[object, str, int]] = [
     (limits, "APPEND_MESSAGE_BYTES", 10_000),
     (limits, "UNANSWERED_PRODUCES_MAX", 10),
     (limits, "UNANSWERED_PRODUCE_BYTES_MAX", 30_000),
-    (limits, "WAITING_FETCHES_MAX", 1),
+    (limits, "WAITING_FETCHES_MAX", 2),
     (limits, "PRODUCER_SNAPSHOT_BYTES", 20_000),
     (limits, "COMPACTION_KEYS_MAX", 5),
     (limits, "COMPACTION_SLICE_BYTES", 1500),

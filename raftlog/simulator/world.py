@@ -14,13 +14,14 @@ from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.protocol.messages import ListOffsetsResponse, ProduceResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.simulator.clients import Client
+from raftlog.simulator.consuming import ConsumingClient, GroupOfOne
 from raftlog.simulator.events import DriftingClock, Events
 from raftlog.simulator.invariants import Broken, Invariants
 from raftlog.simulator.keyed import settings_of
 from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
+from raftlog.simulator.probing import Prober
 from raftlog.simulator.producing import ProducingClient
-from raftlog.simulator.readers import Reader
 from raftlog.simulator.trimming import Trimmer
 from raftlog.types import Flush, ReplicaSpec, TopicConfig
 
@@ -31,6 +32,7 @@ _INPUT_S = 8e-6
 _SYNC_S = 300e-6
 _DISCOVERY_S = (0.02, 0.3)  # until the others know a new boot
 _TRACE_LINES = 4000
+_LATE_NEWS = 0.2  # of what supervisors tell each other has not arrived when one is asked
 
 
 class World:
@@ -77,7 +79,11 @@ class World:
         self.acked: dict[int, tuple[bytes, int]] = {}
         self.clients: dict[str, Client | ProducingClient] = {}
         self.read: dict[int, bytes] = {}  # offset -> what a consumer was given
-        self.readers: dict[str, Reader] = {}
+        self.readers: dict[str, ConsumingClient | Prober] = {}
+        self.groups: list[GroupOfOne] = []
+        self.log_start = 0  # the highest at which any replica's log has started
+        self._heard: dict[tuple[int, int], int] = {}  # (supervisor, worker) -> epoch in which it leads, 0: it does not
+        self._gossip_rng = random.Random(seed ^ 0x605517)
         self.trimmers: dict[str, Trimmer] = {}
         self.steps = 0
         self.stops: dict[int, str] = {}  # node -> why it stopped by itself while its disk was whole
@@ -210,6 +216,8 @@ class World:
         group = replica._group
         self.note(f"n{machine.node_id} {group.role.name} t{group.term} c{group.commit_index} l{machine.log.last_index}")
         self.invariants.after_turn(machine)
+        if not machine.is_witness:
+            self.log_start = max(self.log_start, machine.log.log_start_offset)
         synced = machine.disk.syncs - syncs
         machine.busy_until_s = self.events.now_s + _TURN_S + taken * _INPUT_S + synced * _SYNC_S * machine.disk_slowness
         due_s = machine.clock.virtual_s(replica.next_wakeup_s())
@@ -229,9 +237,24 @@ class World:
             if machine.boot_id == boot_id:
                 machine.paused = False
                 machine.turn_at_s = -1.0
+                if self._gossip_rng.random() < 0.5:
+                    machine.shuffle_inbox()
                 self._schedule_turn(machine, self.events.now_s)
 
         self.events.after(seconds, resume)
+
+    def believed_leader(self, node_id: int) -> tuple[int, int]:
+        """(epoch, node) as the supervisor of `node_id` has heard: late, and nothing over links that are cut."""
+        best = (0, -1)
+        for other, machine in self.machines.items():
+            late = self._gossip_rng.random() < _LATE_NEWS
+            if other == node_id or not (late or self.network.is_cut(other, node_id)):
+                replica = machine.replica
+                leads = replica is not None and replica.is_leader
+                self._heard[node_id, other] = replica.leader_epoch if replica is not None and leads else 0
+            if self._heard.get((node_id, other), 0):
+                best = max(best, (self._heard[node_id, other], other))
+        return best
 
     # --- messages ------------------------------------------------------------------------------
     def _send(self, source: int, target: int, message: RaftMessage, payload: bytes | None) -> None:
@@ -260,6 +283,8 @@ class World:
             reader = self.readers[client]
             self.events.after(self.rng.uniform(0.0002, 0.001), lambda: reader.on_response(response, payload))
             return
+        if client not in self.clients and client not in self.trimmers:
+            return  # its process has ended
         if client in self.trimmers:
             trimmer = self.trimmers[client]
             self.events.after(self.rng.uniform(0.0002, 0.001), lambda: trimmer.on_response(response))
@@ -293,13 +318,16 @@ class World:
             )
 
     def add_readers(self, count: int) -> None:
+        """Groups of the product's consumers, and beside them one that asks what a log has to refuse."""
         for number in range(count):
-            name = f"r{number}"
-            self.readers[name] = Reader(
+            self.groups.append(GroupOfOne(f"r{number}", self, random.Random(self.seed * 43 + number)))
+        if count:
+            name = "q0"
+            self.readers[name] = Prober(
                 name=name,
                 spec=self.spec,
                 events=self.events,
-                rng=random.Random(self.seed * 37 + number),
+                rng=random.Random(self.seed * 37),
                 send=self.send_request,
                 read=self.read,
                 acked=self.acked,

@@ -208,6 +208,18 @@ def test_a_fetch_that_wants_more_is_read_again_only_when_there_is_more() -> None
         assert (read.call_count, len(_fetched(leader))) == (2, 1)
 
 
+def test_a_fetch_that_the_next_batch_does_not_fit_into_does_not_wait_for_more() -> None:
+    """Who is behind and wants much would be held up for its whole wait at each of those."""
+    cluster = Cluster(1)
+    leader = cluster.leader()
+    for number, size in enumerate((10, 3000)):
+        leader.replica.on_request("p", produce(number), [batch(bytes(size))])
+        cluster.settle()
+    leader.replica.on_request("c", fetch(0, min_bytes=2000, max_bytes=2000, max_wait_ms=60_000), [])
+    cluster.settle()
+    assert len(_fetched(leader)) == 1
+
+
 def test_a_fetch_from_a_closed_segment_does_not_wait_for_what_cannot_come() -> None:
     cluster = Cluster(1, segment_bytes=1024)
     leader = cluster.leader()

@@ -1,7 +1,6 @@
-"""Consumers: long polls from offset to offset, and now and then a request that a log has to refuse.
+"""Fetches by hand: long polls from offset to offset, and now and then a request that a log has to refuse.
 
-What a consumer was given once stays: every record that any of them read is remembered and compared, with what the
-others read and, at the end, with what every replica holds.
+It believes every answer, whichever leader gives it: a deposed one must not deny what was read or acknowledged before.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _FAR = 1_000_000  # an offset that no run reaches
 _UNKNOWN_KIND = -7  # a timestamp that means nothing
 
 
-class Reader(Asker[m.FetchRequest | m.ListOffsetsRequest]):
-    """`read` is shared by all readers of a run: offset -> the value's beginning."""
+class Prober(Asker[m.FetchRequest | m.ListOffsetsRequest]):
+    """`read` is shared with all consumers of a run: offset -> the value's beginning."""
 
     def __init__(
         self,
@@ -41,7 +40,6 @@ class Reader(Asker[m.FetchRequest | m.ListOffsetsRequest]):
         self._read = read
         self._acked = acked
         self._compacted = compacted
-        self._epoch = 0
         self._offset = 0
         self._acked_before = 0
         self._verify = False  # the last answer did not match its checksum: the leader is to look at its disk
@@ -80,14 +78,12 @@ class Reader(Asker[m.FetchRequest | m.ListOffsetsRequest]):
         pause_s = self._rng.expovariate(1 / 0.05)
         if response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
             self._turn_to(response.leader_id)
-        elif response.leader_epoch >= self._epoch:  # else it led once, and knows less than was read since
-            self._epoch = response.leader_epoch
-            if isinstance(response, m.FetchResponse):
-                assert isinstance(asked, m.FetchRequest)
-                self._on_fetched(asked, response, payload or b"")
-            else:
-                assert isinstance(asked, m.ListOffsetsRequest)
-                self._on_offset(asked, response)
+        elif isinstance(response, m.FetchResponse):
+            assert isinstance(asked, m.FetchRequest)
+            self._on_fetched(asked, response, payload or b"")
+        else:
+            assert isinstance(asked, m.ListOffsetsRequest)
+            self._on_offset(asked, response)
         self._events.after(pause_s, self._next)
 
     def _on_fetched(self, asked: m.FetchRequest, response: m.FetchResponse, payload: bytes) -> None:
