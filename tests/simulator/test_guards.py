@@ -15,7 +15,7 @@ NOTICED = [
     ("G4", "narrow-links", range(3), {"stuck"}),
     ("G5", "", range(40), {"lost", "diverged"}),
     ("G6", "restless-voter", range(6), {"two_leaders", "lost"}),
-    ("G7", "stale-majority", (3, *range(10)), {"lost", "diverged"}),
+    ("G7", "stale-majority", range(11, 20), {"lost", "diverged"}),
     ("G8", "stale-majority", range(4, 14), {"lost", "diverged"}),
     ("G11", "returning-node", range(1, 4), {"stuck"}),
     ("all", "", range(40), {"lost", "diverged", "stuck", "two_leaders", "crashed"}),
