@@ -225,8 +225,8 @@ def test_the_asyncio_consumer_is_a_member_as_well(cluster: LocalCluster) -> None
                     assert metadata.group_id == group and metadata.generation >= 1
                     await consumer.commit()
                     place = TopicPartition(topic, record.partition)
-                    found = (await consumer.committed([place]))[place]
-                    assert found is not None and found.offset == record.offset + 1
+                    committed = (await consumer.committed([place]))[place]
+                    assert committed is not None and committed.offset == record.offset + 1
                     return found
         raise AssertionError("iteration ended")
 
