@@ -30,6 +30,7 @@ from raftlog.protocol.codec import Request, Response, encode
 
 _REQUESTS_PER_ROUND = 200
 _GOSSIP_MIN_S = 0.01  # many workers that start at once are one piece of news
+_ASK_S = 0.05
 _LEAVING_S = 0.05  # the last gossip leaves through a thread that does not say when it is done
 
 
@@ -126,7 +127,8 @@ class Supervisor:
         self._links.send_all(state)
         self._door.log_refused(now_s)
         self._said_s = now_s
-        self._gossip_due_s = now_s + limits.GOSSIP_S
+        # Until the others have answered it starts no worker, so it asks again as soon as a connection may be there.
+        self._gossip_due_s = now_s + (limits.GOSSIP_S if self._membership.identity.confirmed else _ASK_S)
         self._workers.changed = False
 
     def _watch_workers(self) -> None:
