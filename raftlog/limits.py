@@ -31,6 +31,12 @@ UNANSWERED_PRODUCE_BYTES_MAX = 256 * 1024 * 1024  # likewise, where batches are 
 WAITING_FETCHES_MAX = 10_000  # each holds memory and is looked at when the high watermark moves
 PRODUCE_TIMEOUT_MAX_MS = 300_000  # a client that waits longer has long retried
 
+CLIENT_WAITING_BYTES_MAX = 8 * FETCH_BYTES_MAX  # answers that a client has not taken; ours have a few on their way
+CLIENTS_WAITING_BYTES_MAX = 4 * CLIENT_WAITING_BYTES_MAX  # of all; above it fetches are refused, to be sent again
+CLIENT_SILENT_S = 15.0  # a client that takes nothing of its answers for so long is disconnected
+UNFINISHED_BYTES_MAX = 4 * FRAME_BYTES_MAX  # of all messages of which not every part has come
+CONNECTIONS_MAX = 4_000  # of clients to one process, which has descriptors for its files besides
+
 # --- replication ---------------------------------------------------------------------------
 HEARTBEAT_S = 0.4  # idle cost against the time to notice a silent leader; a dead one is noticed by its connection
 ELECTION_TIMEOUT_MIN_S = 1.25  # three lost heartbeats

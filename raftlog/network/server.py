@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Sequence
 from socket import AF_INET6
 
@@ -11,6 +12,7 @@ import zmq
 from raftlog.errors import ConfigError
 from raftlog.limits import FRAMES_PER_MESSAGE_MAX
 from raftlog.network.addresses import resolve, url_host
+from raftlog.network.connections import TICK_S, Connections
 from raftlog.network.context import (
     KEPT_FROM_BYTES,
     NOBLOCK,
@@ -26,13 +28,16 @@ from raftlog.types import Endpoint
 # Frames of one peer that wait here; TCP then pushes back. Bounds memory, together with FRAME_BYTES_MAX.
 RECEIVE_QUEUE_MESSAGES = 1_000
 LISTEN_BACKLOG = 512
+_SHORT_BYTES = 255  # ZMTP puts 2 bytes before a frame up to this size, and 9 before a longer one
+_SRCFD = int(zmq.SRCFD)
 
 
 class Server:
     """Bound to `host` and the first free one of `ports` (None: any free port).
 
-    Attributes: host, port, dropped (messages thrown away for having too many frames). Raises
-    ConfigError when no port is free or the host is not an address of this machine.
+    Attributes: host, port, dropped (messages thrown away for having too many frames), and what each connection holds.
+    Call `tick` when `due_s` has come. Raises ConfigError when no port is free or the host is not an address of this
+    machine.
     """
 
     def __init__(self, context: Context, host: str, ports: range | int | None = None) -> None:
@@ -48,6 +53,15 @@ class Server:
         except ConfigError:
             self.socket.close(linger=0)
             raise
+        self.connections = Connections(self.port)
+        self.due_s = time.monotonic() + TICK_S
+
+    def tick(self) -> None:
+        """Ends connections that hold too much memory, or have held it for too long."""
+        now_s = time.monotonic()
+        if now_s >= self.due_s:
+            self.connections.tick(now_s - self.due_s)
+            self.due_s = now_s + TICK_S
 
     def _bind(self, ports: range | int | None) -> int:
         if ports is None:
@@ -82,21 +96,33 @@ class Server:
             try:
                 frames: Frames = [raw_recv(socket, NOBLOCK)]
             except zmq.Again:
+                self.connections.drained = True
                 return None
-            more = True
-            while more and len(frames) <= FRAMES_PER_MESSAGE_MAX:
-                frame = raw_recv(socket, NOBLOCK, False)
-                frames.append(frame.bytes if len(frame) < KEPT_FROM_BYTES else frame.buffer)
-                more = frame.more
-            if not more:
-                return frames
+            more, taken = True, 0
             while more:
-                more = raw_recv(socket, NOBLOCK, False).more
+                frame = raw_recv(socket, NOBLOCK, False)
+                size = len(frame)
+                taken += size + (2 if size <= _SHORT_BYTES else 9)
+                if len(frames) <= FRAMES_PER_MESSAGE_MAX + 1:
+                    frames.append(frame.bytes if size < KEPT_FROM_BYTES else frame.buffer)
+                more = frame.more
+            client = self.connections.clients.get(frames[0]) or self.connections.meet(frames[0], frame.get(_SRCFD))
+            if client is not None:
+                client.taken += taken
+            if len(frames) <= FRAMES_PER_MESSAGE_MAX + 1:
+                return frames
             self.dropped += 1
 
     def send(self, identity: bytes, frames: Sequence[Buffer]) -> bool:
-        """False when the peer is gone or does not take its answers; the frames are dropped then."""
+        """False when the peer is gone or does not take its answers, or too much waits; the frames are dropped then."""
         socket = self.socket
+        client = self.connections.clients.get(identity)
+        if client is not None:
+            size = 0
+            for frame in frames:
+                size += len(frame) + (2 if len(frame) <= _SHORT_BYTES else 9)
+            if not self.connections.has_room(identity, client, size):
+                return False
         last = len(frames) - 1
         try:
             raw_send(socket, identity, NOBLOCK_MORE)
@@ -106,6 +132,8 @@ class Server:
         except zmq.ZMQError as error:
             # Only the first frame can be refused: ZeroMQ takes or drops the rest as one message.
             if error.errno in (errno.EAGAIN, errno.EHOSTUNREACH):
+                if error.errno == errno.EHOSTUNREACH:
+                    self.connections.forget(identity)
                 return False
             raise
         return True

@@ -25,7 +25,7 @@ class FrontDoor:
     def __init__(self, server: Server, node_id: int) -> None:
         self._server = server
         self._node_id = node_id
-        self._logged = 0
+        self._logged = self._ended = 0
         self._log_due_s = 0.0
         self.refused = 0
 
@@ -66,6 +66,11 @@ class FrontDoor:
 
     def log_refused(self, now_s: float) -> None:
         """What a hostile client can make this process write to its log is bounded."""
+        ended = self._server.connections.ended
+        if ended != self._ended and now_s >= self._log_due_s:
+            log.warning("ended %d connections that held too much memory", ended - self._ended)
+            self._ended = ended
+            self._log_due_s = now_s + _LOG_S
         refused = self.refused + self._server.dropped
         if refused != self._logged and now_s >= self._log_due_s:
             log.warning("refused %d messages that made no sense", refused - self._logged)

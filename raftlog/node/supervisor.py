@@ -88,7 +88,8 @@ class Supervisor:
         if self._workers.processes_changed:
             self._watch_workers()
         now_s = monotonic_s()
-        due_s = min(self._gossip_due_s, self._workers.next_due_s())
+        self._server.tick()
+        due_s = min(self._gossip_due_s, self._workers.next_due_s(), self._server.due_s)
         if self._workers.pending:
             due_s = min(due_s, now_s + 0.01)
         ready = self._poller.poll(due_s - now_s)

@@ -150,7 +150,15 @@ class Worker:
     def answer(self, client: Hashable, response: ClientResponse, payload: Payload | None) -> None:
         assert isinstance(client, bytes)
         header = encode(response)
-        self._server.send(client, [header] if payload is None else [header, payload])
+        if self._server.send(client, [header] if payload is None else [header, payload]) or payload is None:
+            return
+        assert isinstance(response, m.FetchResponse), "only records are a payload"
+        # Gone, or too many bytes wait for all clients together: a client that is there asks again in a moment.
+        text = "too many bytes wait for the clients of this partition"
+        refusal = m.FetchResponse(
+            correlation_id=response.correlation_id, error_code=ErrorCode.THROTTLING_QUOTA_EXCEEDED, error_text=text
+        )
+        self._server.send(client, [encode(refusal)])
 
     def _answer_admin(self, client: Hashable, response: ControllerResponse | GroupResponse | m.ErrorResponse) -> None:
         assert isinstance(client, bytes)
@@ -181,7 +189,9 @@ class Worker:
             due_s = min(due_s, link.due_s)
         if self._peers.due_s <= now_s:
             self._peers.tick()
-        due_s = min(due_s, self._peers.due_s)
+        if self._server.due_s <= now_s:
+            self._server.tick()
+        due_s = min(due_s, self._peers.due_s, self._server.due_s)
         timeout_s = min(due_s - now_s, _IDLE_MAX_S)
         if self._channel.pending:
             timeout_s = min(timeout_s, 0.01)

@@ -1,0 +1,272 @@
+"""What each connection of a Server holds in this process's memory, and the end of those that hold too much.
+
+ZeroMQ queues answers for a client that does not read, and keeps the parts of a message whose end never comes; it bounds
+neither in bytes, counts neither for us, and closes no connection that we name. The kernel counts what each connection
+has received and what its other end has acknowledged (TCP_INFO), so
+
+    bytes that wait for a client  = bytes that were handed to ZeroMQ for it  - bytes that were acknowledged
+    bytes of unfinished messages  = bytes that came                          - bytes that ZeroMQ has handed out
+
+and a connection is ended by a shutdown of its descriptor, at which ZeroMQ drops all that it held for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import socket
+import struct
+import time
+from pathlib import Path
+
+from raftlog.limits import (
+    CLIENT_SILENT_S,
+    CLIENT_WAITING_BYTES_MAX,
+    CLIENTS_WAITING_BYTES_MAX,
+    CONNECTIONS_MAX,
+    FRAME_BYTES_MAX,
+    UNFINISHED_BYTES_MAX,
+)
+
+TICK_S = 1.0
+_LOOK_BYTES = 1024 * 1024  # handed over since the kernel was asked last
+_LOOK_AT_ALL_S = 0.05  # above the bound, all are asked no more often than this
+_UNFINISHED_ONE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # a message is a header, a payload, and what the kernel holds
+_SCAN_FROM_BYTES = 256 * 1024 * 1024  # a process below it holds nothing for strangers that would matter
+_SPARE_DESCRIPTORS = 512  # of the process's limit: segments, peers, the index
+_COUNTS = struct.Struct("QQ")  # of Linux' struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received
+_COUNTS_AT = 120
+_INFO_BYTES = _COUNTS_AT + _COUNTS.size
+_ESTABLISHED = 1
+_Place = tuple[str, int]
+
+
+class Client:
+    """One connection that has sent a message. Bytes since the connection began."""
+
+    __slots__ = (
+        "acknowledged",
+        "descriptor",
+        "handed",
+        "idle_since_s",
+        "mark_bytes",
+        "mark_s",
+        "place",
+        "seen_taken",
+        "taken",
+    )
+
+    def __init__(self, descriptor: int, place: _Place, acknowledged: int, now_s: float) -> None:
+        self.descriptor = descriptor
+        self.place = place
+        self.handed = self.acknowledged = acknowledged
+        self.idle_since_s = now_s  # when its other end last acknowledged anything, or nothing waited
+        self.mark_bytes = acknowledged  # handed over at
+        self.mark_s = now_s  # this time, and not all acknowledged since: so long the oldest byte waits at most
+        self.taken = 0  # received from it, by us
+        self.seen_taken = -1  # at the last tick
+
+    @property
+    def waiting_bytes(self) -> int:
+        return max(0, self.handed - self.acknowledged)
+
+
+class Connections:
+    """Of the server at `port`. `ended` counts those that were ended for what they held. Call `tick` each TICK_S."""
+
+    def __init__(self, port: int) -> None:
+        self.clients: dict[bytes, Client] = {}
+        self.ended = 0
+        self.drained = True  # everything that was whole has been handed out at some time since the last tick
+        self._port = port
+        self._waiting_bytes = 0
+        self._looked_s = 0.0
+        self._silent: set[_Place] = set()  # connections without a message, at the last look
+        self._libc = ctypes.CDLL(None)
+        self._info = ctypes.create_string_buffer(_INFO_BYTES)
+        self._info_bytes = ctypes.c_uint(_INFO_BYTES)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._connections_max = max(1, min(CONNECTIONS_MAX, limit - _SPARE_DESCRIPTORS))
+
+    # --- what the server says on its way ---------------------------------------------------------
+    def meet(self, identity: bytes, descriptor: int) -> Client | None:
+        """The first message of a connection. None: it is gone already."""
+        place, counts = self._place(descriptor), self._counts(descriptor)
+        if place is None or counts is None:
+            return None
+        client = self.clients[identity] = Client(descriptor, place, counts[0], time.monotonic())
+        return client
+
+    def has_room(self, identity: bytes, client: Client, size: int) -> bool:
+        """Counts an answer of `size` bytes. False: too much waits for a large one, or the client has been ended."""
+        if client.waiting_bytes + size > _LOOK_BYTES:
+            if not self._look(identity, client):
+                return False
+            if size > _LOOK_BYTES:
+                if client.waiting_bytes + size > CLIENT_WAITING_BYTES_MAX or self._is_full(size):
+                    return False
+            elif client.waiting_bytes + size > CLIENT_WAITING_BYTES_MAX + _LOOK_BYTES:
+                # Not even what is refused is taken off.
+                self._end_client(identity, client)
+                return False
+        client.handed += size
+        self._waiting_bytes += size
+        return True
+
+    def forget(self, identity: bytes) -> None:
+        client = self.clients.pop(identity, None)
+        if client is not None:
+            self._waiting_bytes -= client.waiting_bytes
+
+    # --- bytes that wait for clients -------------------------------------------------------------
+    def _is_full(self, size: int) -> bool:
+        if self._waiting_bytes + size <= CLIENTS_WAITING_BYTES_MAX:
+            return False
+        now_s = time.monotonic()
+        if now_s - self._looked_s > _LOOK_AT_ALL_S:
+            self._looked_s = now_s
+            for identity, client in list(self.clients.items()):
+                if client.waiting_bytes:
+                    self._look(identity, client)
+            self._end_slowest(now_s)
+        return self._waiting_bytes + size > CLIENTS_WAITING_BYTES_MAX
+
+    def _end_slowest(self, now_s: float) -> None:
+        """Above the bound the client goes that has let its answers wait for longest, if that is long."""
+        waiting = {identity: client for identity, client in self.clients.items() if client.waiting_bytes}
+        if self._waiting_bytes <= CLIENTS_WAITING_BYTES_MAX * 3 // 4 or not waiting:
+            return
+        identity = min(waiting, key=lambda each: waiting[each].mark_s)
+        if now_s - waiting[identity].mark_s > CLIENT_SILENT_S:
+            self._end_client(identity, waiting[identity])
+
+    def _look(self, identity: bytes, client: Client) -> bool:
+        """False: the connection is gone."""
+        counts = self._counts(client.descriptor)
+        if counts is None:
+            self.forget(identity)
+            return False
+        acknowledged, now_s = counts[0], time.monotonic()
+        self._waiting_bytes -= client.waiting_bytes
+        if acknowledged != client.acknowledged or acknowledged >= client.handed:
+            client.acknowledged = acknowledged
+            client.handed = max(client.handed, acknowledged)  # heartbeats are handed over by ZeroMQ itself
+            client.idle_since_s = now_s
+        if acknowledged >= client.mark_bytes:
+            client.mark_bytes, client.mark_s = client.handed, now_s
+        self._waiting_bytes += client.waiting_bytes
+        return True
+
+    def _end_client(self, identity: bytes, client: Client) -> None:
+        self.forget(identity)
+        self._end(client.descriptor, client.place)
+
+    # --- once in a while -------------------------------------------------------------------------
+    def tick(self, late_s: float) -> None:
+        """`late_s` is how long this process did not look: nobody's fault."""
+        now_s = time.monotonic()
+        for identity, client in list(self.clients.items()):
+            if client.handed != client.acknowledged:
+                client.idle_since_s += late_s
+                client.mark_s += late_s
+                self._look(identity, client)
+                if client.waiting_bytes and now_s - client.idle_since_s > CLIENT_SILENT_S:
+                    self._end_client(identity, client)
+        descriptors = self._descriptors()
+        if len(descriptors) > self._connections_max or _resident_bytes() > _SCAN_FROM_BYTES or self._has_many_gone():
+            self._scan(descriptors)
+        else:
+            self._silent.clear()
+        for client in self.clients.values():
+            client.seen_taken = client.taken
+        self.drained = False
+
+    def _has_many_gone(self) -> bool:
+        return len(self.clients) > self._connections_max
+
+    def _scan(self, descriptors: list[int]) -> None:
+        """All connections, those that never sent a whole message as well."""
+        there: dict[_Place, tuple[int, int]] = {}  # descriptor, bytes received
+        for descriptor in descriptors:
+            place = self._place(descriptor)
+            counts = self._counts(descriptor) if place else None
+            if place and counts:
+                there[place] = (descriptor, counts[1])
+        known = {}
+        for identity, client in list(self.clients.items()):
+            if client.place in there:
+                known[client.place] = client
+            else:
+                self.forget(identity)
+        if self.drained:
+            self._end_unfinished(there, known)
+        surplus = len(there) - self._connections_max
+        if surplus > 0:
+            strangers = [place for place in there if place not in known]
+            longest_first = sorted(strangers, key=lambda place: place not in self._silent)
+            for place in [*longest_first, *reversed(known)][:surplus]:
+                self._end(there[place][0], place)
+        self._silent = {place for place in there if place not in known}
+
+    def _end_unfinished(self, there: dict[_Place, tuple[int, int]], known: dict[_Place, Client]) -> None:
+        """A connection's last message only can be unfinished, and it is if none came since the last tick."""
+        unfinished = []
+        for place, (descriptor, received) in there.items():
+            client = known.get(place)
+            if client is None:
+                unfinished.append((received, descriptor, place))
+            elif client.taken == client.seen_taken:
+                unfinished.append((received - client.taken, descriptor, place))
+        total = sum(held for held, _, _ in unfinished)
+        for held, descriptor, place in sorted(unfinished, reverse=True):
+            if held <= _UNFINISHED_ONE_BYTES_MAX and total <= UNFINISHED_BYTES_MAX:
+                return
+            self._end(descriptor, place)
+            total -= held
+
+    # --- descriptors of ZeroMQ -------------------------------------------------------------------
+    def _counts(self, descriptor: int) -> tuple[int, int] | None:
+        """Bytes that the other end has acknowledged, and bytes that came. None: no connection."""
+        self._info_bytes.value = _INFO_BYTES
+        failed = self._libc.getsockopt(
+            descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, self._info, ctypes.byref(self._info_bytes)
+        )
+        if failed or self._info_bytes.value < _INFO_BYTES or self._info.raw[0] != _ESTABLISHED:
+            return None
+        acknowledged, received = _COUNTS.unpack_from(self._info, _COUNTS_AT)
+        return acknowledged, received
+
+    def _place(self, descriptor: int) -> _Place | None:
+        """The other end of a connection of this server. None: the descriptor is something else by now."""
+        try:
+            connection = socket.socket(fileno=descriptor)
+        except OSError:
+            return None
+        try:
+            if connection.getsockname()[1] != self._port:
+                return None
+            host, port = connection.getpeername()[:2]
+        except (OSError, IndexError):
+            return None
+        else:
+            return host, port
+        finally:
+            connection.detach()  # it is ZeroMQ's
+
+    def _end(self, descriptor: int, place: _Place) -> None:
+        if self._place(descriptor) == place:
+            self._libc.shutdown(descriptor, socket.SHUT_RDWR)
+            self.ended += 1
+
+    def _descriptors(self) -> list[int]:
+        with contextlib.suppress(OSError):
+            return [int(name) for name in os.listdir("/proc/self/fd")]
+        return list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))  # none is left to list them with
+
+
+def _resident_bytes() -> int:
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return _SCAN_FROM_BYTES + 1
