@@ -13,8 +13,8 @@ Nothing is promised: what was sent when a connection broke is lost, and what a f
 sends knows whom it means and says so in the header, since a port may belong to another worker by now.
 
 A connection that has not named this worker's boot id is a stranger's. It holds no memory beyond its greeting, it has
-STREAM_GREETING_S for that, and strangers make room only for each other. A peer's message takes memory as its bytes
-come, and a message that does not go on ends its connection.
+STREAM_GREETING_S for that, and strangers make room only for each other. What peers' unfinished messages may take is
+bounded for all of them, the largest take memory as their bytes come, and one that does not go on ends its connection.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ _RECEIVE_BYTES = 256 * 1024  # at once: small messages come many together, a lar
 _BUFFER_BYTES = HEADER_BYTES_MAX + 2 * KEPT_FROM_BYTES + _RECEIVE_BYTES  # any header with any small payload
 _TURN_BYTES = 2 * 1024 * 1024  # of one connection, before the others are looked at
 _BUFFERS_PER_SEND = 64
-_TOUCHED_AT_ONCE_BYTES = 1024 * 1024  # a larger payload is mapped, so that it takes memory only as its bytes come
+# A larger payload is mapped, so that it takes memory only as its bytes come. That costs page faults: 5 MB took three
+# times as long. From this size on the allocator maps as well (raftlog/network/memory.py).
+_MAPPED_FROM_BYTES = 32 * 1024 * 1024
+_LARGE_BYTES = 1024 * 1024  # a payload for which room is made: 64 connections may hold a smaller one each
 _BACKLOG = 512
 _ACCEPTED_PER_TURN = 64
 _LOOK_S = 1.0  # how exactly the times of strangers and of unfinished messages are kept
@@ -304,12 +307,10 @@ class StreamConnection:
         return True
 
     def _make_payload(self, size: int) -> bool:
-        if size <= _TOUCHED_AT_ONCE_BYTES:
-            self._payload = memoryview(bytearray(size))
-            return True
-        self._server.make_room(self, size)
+        if size > _LARGE_BYTES:
+            self._server.make_room(self, size)
         try:
-            self._payload = memoryview(mmap.mmap(-1, size))
+            self._payload = memoryview(mmap.mmap(-1, size) if size >= _MAPPED_FROM_BYTES else bytearray(size))
         except (OSError, MemoryError):
             return False  # the machine gives no more; Raft sends again what was lost
         return True
