@@ -17,6 +17,7 @@ from raftlog.network.context import (
     KEPT_FROM_BYTES,
     NOBLOCK,
     NOBLOCK_MORE,
+    POLLIN,
     Buffer,
     Context,
     Frames,
@@ -60,6 +61,8 @@ class Server:
         """Ends connections that hold too much memory, or have held it for too long."""
         now_s = time.monotonic()
         if now_s >= self.due_s:
+            if not int(self.socket.get(zmq.EVENTS)) & POLLIN:
+                self.connections.drained = True
             self.connections.tick(now_s - self.due_s)
             self.due_s = now_s + TICK_S
 
