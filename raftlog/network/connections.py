@@ -18,9 +18,9 @@ import os
 import resource
 import socket
 import struct
-import time
 from pathlib import Path
 
+from raftlog.clock import monotonic_s
 from raftlog.limits import (
     CLIENT_SILENT_S,
     CLIENT_WAITING_BYTES_MAX,
@@ -96,7 +96,7 @@ class Connections:
         place, counts = self._place(descriptor), self._counts(descriptor)
         if place is None or counts is None:
             return None
-        client = self.clients[identity] = Client(descriptor, place, counts[0], time.monotonic())
+        client = self.clients[identity] = Client(descriptor, place, counts[0], monotonic_s())
         return client
 
     def has_room(self, identity: bytes, client: Client, size: int) -> bool:
@@ -124,7 +124,7 @@ class Connections:
     def _is_full(self, size: int) -> bool:
         if self._waiting_bytes + size <= CLIENTS_WAITING_BYTES_MAX:
             return False
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         if now_s - self._looked_s > _LOOK_AT_ALL_S:
             self._looked_s = now_s
             for identity, client in list(self.clients.items()):
@@ -148,7 +148,7 @@ class Connections:
         if counts is None:
             self.forget(identity)
             return False
-        acknowledged, now_s = counts[0], time.monotonic()
+        acknowledged, now_s = counts[0], monotonic_s()
         self._waiting_bytes -= client.waiting_bytes
         if acknowledged != client.acknowledged or acknowledged >= client.handed:
             client.acknowledged = acknowledged
@@ -166,7 +166,7 @@ class Connections:
     # --- once in a while -------------------------------------------------------------------------
     def tick(self, late_s: float) -> None:
         """`late_s` is how long this process did not look: nobody's fault."""
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         for identity, client in list(self.clients.items()):
             if client.handed != client.acknowledged:
                 client.idle_since_s += late_s

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Sequence
 from socket import AF_INET6
 
 import zmq
 
+from raftlog.clock import monotonic_s
 from raftlog.errors import ConfigError
 from raftlog.limits import FRAMES_PER_MESSAGE_MAX
 from raftlog.network.addresses import resolve, url_host
@@ -55,11 +55,11 @@ class Server:
             self.socket.close(linger=0)
             raise
         self.connections = Connections(self.port)
-        self.due_s = time.monotonic() + TICK_S
+        self.due_s = monotonic_s() + TICK_S
 
     def tick(self) -> None:
         """Ends connections that hold too much memory, or have held it for too long."""
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         if now_s >= self.due_s:
             if not int(self.socket.get(zmq.EVENTS)) & POLLIN:
                 self.connections.drained = True

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import raftlog.network.connections as connections
+from raftlog.clock import monotonic_s
 from raftlog.network import Context, Server
 from raftlog.types import Endpoint
 from tests.fuzz.talker import GREETING, READY
@@ -53,7 +54,7 @@ class End:
             self.received.append(frames)
 
     def tick(self) -> None:
-        self.server.due_s = time.monotonic()
+        self.server.due_s = monotonic_s()
         self.server.tick()
 
     def until(self, found: Callable[[], object]) -> None:
