@@ -281,10 +281,6 @@ class Replica:
     def _refuse(self, produce: Produce, code: ErrorCode, text: str = "") -> None:
         self._answers.put(produce, code, -1, text, self.leader_id, self.leader_epoch)
 
-    def _refuse_numbers(self, produce: Produce, code: ErrorCode, text: str) -> None:
-        """A deposed leader does not know what its producers have written since: this replica has to lead still."""
-        self._reads.confirm(lambda why_not: self._refuse(produce, why_not or code, "" if why_not else text))
-
     # --- the turn ------------------------------------------------------------------------------
     def turn(self) -> None:
         """Steps 2 to 9 for everything that was received. Raises StorageError when this worker must end."""
@@ -365,7 +361,7 @@ class Replica:
         """Step 3. One write for all; a full disk refuses all of them and leaves the log as it was."""
         taken, self._to_append = self._to_append, []
         end_index = self._log.last_index
-        taken, repeats = admit(taken, self._log, self._clock, self._refuse_numbers)
+        taken, repeats = admit(taken, self._log, self._clock, self._refuse)
         appended = not taken or self._append_new(taken)
         for repeat in repeats:
             if repeat.batch.raft_index > end_index and not appended:
@@ -411,8 +407,6 @@ class Replica:
     def _answer_others(self, now_s: float) -> None:
         self._deleting.answer(now_s)
         self._reads.serve(now_s)
-        if self._answers.by_client:
-            self._send_answers()  # refusals that waited until it was sure who leads
 
     def _send_answers(self) -> None:
         for client, results in self._answers.take().items():

@@ -103,14 +103,6 @@ def test_an_offset_that_it_has_deleted_is_not_out_of_range_before_it_is_known_to
     assert [response.error_code for response, _ in answered] == [ErrorCode.NOT_LEADER_OR_FOLLOWER]
 
 
-@pytest.mark.parametrize("sequence", [HAS, HAD + 1])
-def test_it_refuses_no_sequence_of_a_producer_that_has_written_elsewhere_since(sequence: int) -> None:
-    """OUT_OF_ORDER_SEQUENCE_NUMBER would end a producer whose batch its successor takes."""
-    answered = Deposed().ask_old(produce(1), [numbered(batch(b"x"), 9, 0, sequence)])
-    results = [result for response, _ in answered for result in response.results]
-    assert [result.error_code for result in results] == [ErrorCode.NOT_LEADER_OR_FOLLOWER]
-
-
 def test_it_hands_out_committed_records_at_once() -> None:
     deposed = Deposed()
     deposed.old.replica.on_request("c", fetch(2), [])
