@@ -186,7 +186,7 @@ class World:
             case ListOffsetsRequest():
                 end = self.produced[TopicPartition(*_place(request))]
                 offset = end if request.timestamp_ms == LATEST_TIMESTAMP else 0
-                response = ListOffsetsResponse(correlation_id=request.correlation_id, offset=offset)
+                response = ListOffsetsResponse(correlation_id=request.correlation_id, offset=offset, leader_epoch=1)
             case FetchRequest():
                 self._fetch(member, request, self.now_s + request.max_wait_ms / 1000)
                 return
@@ -213,7 +213,11 @@ class World:
             for offset in range(request.offset, min(end, request.offset + 50))
         ]
         response = FetchResponse(
-            correlation_id=request.correlation_id, error_code=0, high_watermark=end, log_start_offset=0
+            correlation_id=request.correlation_id,
+            error_code=0,
+            high_watermark=end,
+            log_start_offset=0,
+            leader_epoch=1,
         )
         member.answer(WORKER_A, response, b"".join(found))
 
