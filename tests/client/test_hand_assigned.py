@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raftlog import AsyncConsumer, Consumer, Producer, TopicPartition
+from raftlog import AsyncConsumer, Consumer, OffsetAndMetadata, Producer, TopicPartition
 from raftlog.client import group_reader
 from raftlog.errors import ClosedError
 from tests.client.fake_node import FakeNode, fake_node
@@ -67,7 +67,7 @@ def test_an_interval_of_zero_commits_with_every_poll_and_hands_everything_out(no
             for place, records in found.items():
                 polled[place] = polled.get(place, 0) + len(records)
         assert reader.poll(100) == {}, "this one commits what the one before has handed out"
-        assert reader.committed([T0])[T0] == (10, "")
+        assert reader.committed([T0])[T0] == OffsetAndMetadata(10, "", 1)
         assert polled == {T0: 10, T1: 10, T2: 10}
 
 
@@ -100,7 +100,7 @@ def test_closing_waits_for_the_commits_under_way_and_runs_their_callbacks(node: 
     with consumer(node, enable_auto_commit=False) as reader:
         read(reader, 10)
         reader.commit_async(callback=lambda offsets, error: told.append((offsets, error)))
-    assert told == [({T0: (10, "")}, None)]
+    assert told == [({T0: OffsetAndMetadata(10, "", 1)}, None)]
     assert offsets(node) == {T0: 10}
 
 
