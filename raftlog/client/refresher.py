@@ -1,9 +1,10 @@
 """Keeps the metadata fresh: whom to ask, and when. No sockets.
 
 `want` says that something seems to be wrong; the back-off between answers is small while an election
-may be under way and grows when the cluster stays as it is. Every question goes to another node than the
-one before, since a node that is cut off goes on answering from what it last heard: such an answer is followed by the
-next question.
+may be under way and grows when the cluster stays as it is. Such a question goes to another node than the one before,
+since a node that is cut off goes on answering from what it last heard. While nothing seems to be wrong, the node that
+answered last is asked again, so that a client holds one such connection. It stays as long as its answers count and are
+confirmed: once it is cut off from a majority of the voters, or knows that its image is old, it says so.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Refresher:
         self._streak_s = float("-inf")  # since when it has been wanted again and again
         self._backoff_s = METADATA_BACKOFF_MIN_S
         self._connecting_s: float | None = None
+        self._node: Endpoint | None = None  # asked last
+        self._stays = False  # with that node: its answer counted
         self.answered_s = float("-inf")
         self.max_age_s = METADATA_MAX_AGE_S
         self.all_answered = False  # an answer has named every topic there is, as `want_all` asks for
@@ -110,7 +113,7 @@ class Refresher:
             due_s = self._asked_s + self._backoff_s if self._wanted else self.answered_s + self.max_age_s
             if now_s < due_s:
                 return due_s
-        endpoint = self.connected_node(now_s)
+        endpoint = self._node if self._is_steady() else self.connected_node(now_s)
         if endpoint is None:
             return now_s + CONNECT_PATIENCE_S
         topics = None if self._all or self._topics is None else sorted(self._topics)
@@ -119,6 +122,7 @@ class Refresher:
         if not self._exchange.ask(endpoint, request, self._answered, now_s=now_s, deadline_s=deadline_s):
             return now_s + METADATA_BACKOFF_MIN_S
         self._asking = True
+        self._node, self._stays = endpoint, False
         self._asked_all = topics is None
         self._wanted = self._urgent = False
         self._set_backoff(now_s)
@@ -133,6 +137,12 @@ class Refresher:
             limit = METADATA_EAGER_BACKOFF_S if eager else METADATA_BACKOFF_MAX_S
             self._backoff_s = min(self._backoff_s * _BACKOFF_GROWTH, limit)
         self._asked_s = now_s
+
+    def _is_steady(self) -> bool:
+        """Whether the node that was asked last is asked again."""
+        if self._wanted or not self._stays or self._node not in self.endpoints():
+            return False
+        return self._exchange.connect(self._node)
 
     def connected_node(self, now_s: float) -> Endpoint | None:
         """Some connected node, another one each time; begins to connect to the next few."""
@@ -160,6 +170,7 @@ class Refresher:
             self.all_answered = self.all_answered or (believed and self._asked_all)
             if believed and answer.confirmed:
                 self.answered_s = self._asked_s  # AFTER the update: who sees it finds there what was answered
+                self._stays = True
                 return
         # Nobody there, or a node that does not know the cluster (yet, or as it is now): the next one is asked.
         self._wanted = True

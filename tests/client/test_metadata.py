@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from raftlog.client.refresher import Refresher
+from raftlog.errors import ErrorCode
 from raftlog.limits import (
     CONNECT_PATIENCE_S,
     FOREIGN_CLUSTER_S,
@@ -364,3 +365,84 @@ def test_an_answer_that_does_not_count_is_followed_by_the_next_question() -> Non
     (second,) = asked(cluster)
     answer(cluster, second, metadata(WORKER_A, 1, image_offset=6))
     assert cluster.refresher.step(due_s) == due_s + METADATA_MAX_AGE_S
+
+
+# --- whom the periodic refresh asks ----------------------------------------------------------------
+NODES = [Endpoint("node", port) for port in (1, 2, 3)]
+
+
+def of_three(image_offset: int = 7, *, confirmed: bool = True) -> MetadataResponse:
+    nodes = [NodeMetadata(node_id=each.port, endpoint=each, alive=True, voter=True) for each in NODES]
+    named = metadata(WORKER_A, 1, image_offset=image_offset, confirmed=confirmed)
+    return msgspec.structs.replace(named, nodes=nodes)
+
+
+class Steady:
+    """A client of three nodes that has been answered a few times, with nothing wrong."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(*NODES)
+        self.refresher = Refresher(
+            self.cluster.exchange, self.cluster.cache, NODES, frozenset({"t"}), random.Random(3)
+        )
+        self.now_s = self.cluster.now_s
+        self.node = self.ask()
+        for _ in range(5):
+            self.answer()
+            assert self.ask() == self.node
+
+    def ask(self) -> Endpoint:
+        """Whom the next question goes to."""
+        while True:
+            due_s = self.refresher.step(self.now_s)
+            if self.cluster.wire.sent:
+                (self.sent,) = asked(self.cluster)
+                return self.sent.endpoint
+            assert due_s <= self.now_s + METADATA_MAX_AGE_S
+            self.now_s = max(due_s, self.now_s + 0.001)
+
+    def answer(self, response: MetadataResponse | None = None) -> None:
+        answer(self.cluster, self.sent, response or of_three())
+
+
+def test_while_nothing_is_wrong_the_same_node_is_asked_and_no_other_connected_to() -> None:
+    steady = Steady()
+    steady.cluster.wire.wanted.clear()
+    for _ in range(20):
+        steady.answer()
+        assert steady.ask() == steady.node
+    assert steady.cluster.wire.wanted == {steady.node}
+
+
+def test_a_wish_a_bad_answer_or_silence_turns_to_another_node() -> None:
+    steady = Steady()
+    for trouble in ("wish", "unconfirmed", "old", "refused", "silent", "lost", "removed"):
+        before = steady.sent.endpoint
+        if trouble == "wish":
+            steady.answer()
+            steady.refresher.want()
+        elif trouble == "unconfirmed":
+            steady.answer(of_three(confirmed=False))
+        elif trouble == "old":
+            steady.answer(of_three(6))
+        elif trouble == "refused":
+            steady.cluster.answer_error(steady.sent, ErrorCode.INVALID_REQUEST)
+        elif trouble == "silent":
+            steady.now_s += METADATA_ANSWER_S
+            steady.cluster.exchange.expire(steady.now_s)
+        elif trouble == "lost":
+            steady.answer()
+            steady.cluster.wire.connected.discard(before)
+        else:
+            steady.answer(msgspec.structs.replace(of_three(), nodes=[]))
+            steady.refresher._bootstrap = [each for each in NODES if each != before]
+        assert steady.ask() != before, trouble
+        steady.cluster.wire.connected |= set(NODES)
+        node = steady.sent.endpoint
+        steady.answer()
+        assert steady.ask() == node, f"the next one is stayed with after {trouble}"
+
+
+def test_calls_to_any_node_go_to_another_one_each_time() -> None:
+    steady = Steady()
+    assert {steady.refresher.connected_node(steady.now_s) for _ in range(3)} == set(NODES)
