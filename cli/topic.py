@@ -38,7 +38,7 @@ def topic() -> None:
     type=COUNT,
     metavar="N",
     help="On how many nodes each partition is kept; where there are more, some vote without keeping it.  "
-    "[default: 3, or the number of living nodes if that is less]",
+    "[default: 3, or the number of nodes if that is less]",
 )
 @click.option(
     "--config", "configs", multiple=True, metavar="NAME=VALUE", help="A setting of the topic; may be repeated."

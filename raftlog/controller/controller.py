@@ -127,9 +127,7 @@ class Controller:
             return [_error(client, proposed.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
         return [_error(client, proposed.correlation_id, code, f"the metadata log refused it: {code.name}")]
 
-    def step(
-        self, image: Image, *, leads: bool, live: Collection[int], listened: bool, now_s: float
-    ) -> list[Action]:
+    def step(self, image: Image, *, leads: bool, live: Collection[int], listened: bool, now_s: float) -> list[Action]:
         """`leads`: this replica leads, its own epoch start is committed and `image` holds all of the log.
 
         `live`: the nodes heard from of late. `listened`: for so long that a node which is not among them is not alive.

@@ -17,7 +17,7 @@ from raftlog.controller.mutations import MutationRequest, earlier_answer, record
 from raftlog.controller.offsets_topic import offsets_topic
 from raftlog.controller.placement import (
     check_replication_factor,
-    living,
+    largest_factor,
     place,
     place_witnesses,
     warning,
@@ -58,7 +58,7 @@ from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is
 from raftlog.types import OFFSETS_TOPIC, Endpoint
 
 DEFAULT_PARTITIONS = 1
-DEFAULT_REPLICATION_FACTOR = 3  # or as many nodes as are alive
+DEFAULT_REPLICATION_FACTOR = 3  # or less, where there are fewer nodes or most of them are not alive
 
 DecidedRequest = TopicIdsRequest | MutationRequest | RegisterNodeRequest | FindCoordinatorRequest
 ControllerRequest = DecidedRequest | InitProducerIdRequest
@@ -114,9 +114,7 @@ def _find_topics(image: Image, request: TopicIdsRequest) -> Decision:
     found = [image.topics.get(name) for name in request.names]
     topic_ids = [topic.topic_id if topic else b"" for topic in found]
     return Decision(
-        TopicIdsResponse(
-            correlation_id=request.correlation_id, end_offset=image.end_offset, topic_ids=topic_ids
-        ),
+        TopicIdsResponse(correlation_id=request.correlation_id, end_offset=image.end_offset, topic_ids=topic_ids),
         [],
     )
 
@@ -190,7 +188,7 @@ def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Call
         )
     factor = new.replication_factor
     if factor == -1:
-        factor = min(DEFAULT_REPLICATION_FACTOR, len(living(image, live)))
+        factor = largest_factor(image, live, DEFAULT_REPLICATION_FACTOR)
     check_replication_factor(image, live, factor)
     config = parse_topic_config(new.config)
     check_in_sync(config, factor)
@@ -208,9 +206,7 @@ def _witnesses(record: TopicRecord) -> int:
     return len(record.witnesses[0]) if record.witnesses else 0
 
 
-def _delete_topics(
-    image: Image, request: DeleteTopicsRequest
-) -> tuple[list[TopicResult], list[MetadataRecord]]:
+def _delete_topics(image: Image, request: DeleteTopicsRequest) -> tuple[list[TopicResult], list[MetadataRecord]]:
     results: list[TopicResult] = []
     records: list[MetadataRecord] = []
     gone: set[str] = set()

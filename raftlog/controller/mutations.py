@@ -24,9 +24,7 @@ from raftlog.protocol.messages import (
     TopicsResponse,
 )
 
-MutationRequest = (
-    CreateTopicsRequest | DeleteTopicsRequest | IncrementalAlterConfigsRequest | CreatePartitionsRequest
-)
+MutationRequest = CreateTopicsRequest | DeleteTopicsRequest | IncrementalAlterConfigsRequest | CreatePartitionsRequest
 
 
 def earlier_answer(image: Image, request: MutationRequest) -> TopicsResponse | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from raftlog.controller.image import Image
-from raftlog.controller.placement import living, place
+from raftlog.controller.placement import largest_factor, living, place
 from raftlog.controller.records import TopicRecord
 from raftlog.limits import COORDINATOR_PARTITIONS_MAX, COORDINATOR_RECORD_BYTES_MAX, COORDINATOR_SEGMENT_BYTES
 from raftlog.types import OFFSETS_TOPIC, CleanupPolicy, TopicConfig
@@ -16,14 +16,10 @@ _REPLICAS_MAX = 3
 def offsets_topic(image: Image, *, live: Collection[int], mint_id: Callable[[], bytes]) -> TopicRecord:
     """As many partitions and replicas as the nodes allow, without witnesses. `live`: nodes heard from of late.
 
-    It keeps its replicas. So where one of three nodes is away at the first use, it gets a replica all the same: the
-    two others are a majority now, and it is a third copy once it is back. More nodes that are away than that would
-    leave the group coordinator without a majority, so they get none.
+    It keeps its replicas, so a node that is away at the first use gets one as well where a majority is alive.
     """
     alive = len(living(image, live))
-    replicas = next(
-        count for count in range(min(len(image.nodes), _REPLICAS_MAX), 0, -1) if alive >= count // 2 + 1 or count == 1
-    )
+    replicas = largest_factor(image, live, _REPLICAS_MAX)
     return TopicRecord(
         name=OFFSETS_TOPIC,
         topic_id=mint_id(),

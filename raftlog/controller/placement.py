@@ -11,8 +11,10 @@ Witnesses last: R replicas get up to R - 1 of them, so that R - 1 nodes may fail
 and where the voters are then of an odd number (one more would not help a majority). They weigh next to nothing, so
 they are spread by their own count, over the nodes that hold no records of the partition.
 
-Only living nodes are counted and taken. A node that joined once and is gone would be a voter that never votes: with two
-of them as witnesses of three replicas the first node that stops takes the majority along.
+Living nodes come first. A node that joined once and is gone would be a voter that never votes: with two of them as
+witnesses of three replicas the first node that stops takes the majority along. So no witness is placed on a node that
+is away, and a replica only where too few others are alive and a majority of the replicas is: it works at once, survives
+no less than with one replica fewer, and has its copy when the node is back.
 """
 
 from __future__ import annotations
@@ -30,8 +32,14 @@ def living(image: Image, live: Collection[int]) -> list[int]:
     return sorted(node for node in image.nodes if node in live)
 
 
+def largest_factor(image: Image, live: Collection[int], most: int) -> int:
+    """Of the replication factors up to `most` the largest of which a majority of the replicas is alive; 1 or more."""
+    alive = len(living(image, live))
+    return next(count for count in range(min(len(image.nodes), most), 0, -1) if alive >= count // 2 + 1 or count == 1)
+
+
 def check_replication_factor(image: Image, live: Collection[int], factor: int) -> None:
-    """Raises InvalidReplicationFactorError where fewer nodes are alive, as Kafka does for brokers that are not."""
+    """Raises InvalidReplicationFactorError where no majority of the replicas would be alive."""
     alive = living(image, live)
     if factor < 1:
         raise InvalidReplicationFactorError(f"a replication factor is 1 or more, not {factor}")
@@ -39,16 +47,17 @@ def check_replication_factor(image: Image, live: Collection[int], factor: int) -
         raise InvalidReplicationFactorError(
             f"replication factor {factor} needs as many nodes; the cluster has {len(image.nodes)}"
         )
-    if factor > len(alive):
+    if factor // 2 + 1 > len(alive):
         raise InvalidReplicationFactorError(
-            f"replication factor {factor} needs as many living nodes; {len(alive)} of {len(image.nodes)} are alive, "
-            f"{_nodes_text(image, live)} not"
+            f"replication factor {factor} needs {factor // 2 + 1} living nodes; {len(alive)} of {len(image.nodes)} "
+            f"are alive, {_nodes_text(image, live)} not"
         )
 
 
-def survives(replicas: int, witnesses: int) -> int:
-    """How many of a partition's nodes may fail while all of them are alive and in sync."""
-    return min((replicas + witnesses - 1) // 2, replicas - 1)
+def survives(replicas: int, witnesses: int, away: int = 0) -> int:
+    """How many of a partition's nodes may fail, where `away` replicas are not alive and all others are in sync."""
+    majority = (replicas + witnesses) // 2 + 1
+    return min(replicas + witnesses - away - majority, replicas - away - 1)
 
 
 def warning(image: Image, live: Collection[int], replicas: int, witnesses: int, wanted: int) -> str:
@@ -57,11 +66,13 @@ def warning(image: Image, live: Collection[int], replicas: int, witnesses: int, 
     `wanted`: the replication factor that it would have were all registered nodes alive.
     """
     best = survives(wanted, witness_count(wanted, len(image.nodes)))
-    now = survives(replicas, witnesses)
+    now = survives(replicas, witnesses, max(0, replicas - len(living(image, live))))
+    later = survives(replicas, witnesses)
     if now < best:
+        until = f"{later or 'none'} when they are back" if later > now else "this stays so when they are back"
         return (
             f"a partition survives {_failures_text(now)} instead of {best}, since {_nodes_text(image, live)} not "
-            "alive; this stays so when they are back"
+            f"alive; {until}"
         )
     if replicas == 2 and not witnesses:
         return (
@@ -85,8 +96,7 @@ def place(
 ) -> Assignment:
     """One tuple of node ids per new partition, the preferred leader first. `beside`: those that the topic has.
 
-    Nodes that are not alive are taken only where there are too few others, and lead nothing. Whoever does not want
-    them checks the replication factor before.
+    Nodes that are not alive are taken only where there are too few others, and lead nothing.
     """
     registered = sorted(image.nodes)
     leader_candidates = living(image, live)

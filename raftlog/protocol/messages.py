@@ -137,7 +137,7 @@ class RecoverPartitionResponse(_Response, tag="RecoverPartitionR"):
 
 # --- controller (the worker that leads __cluster_metadata-0) --------------------------------
 class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
-    """partitions and replication_factor -1 ask for the defaults: 1, and min(3, living nodes)."""
+    """partitions and replication_factor -1 ask for the defaults: 1, and 3 or what the nodes allow."""
 
     name: str
     partitions: int = -1

@@ -75,9 +75,7 @@ def altered(name: str, config: dict[str, str], reset: Sequence[str] = ()) -> Inc
 
 
 def enlarged(name: str, partitions: int) -> CreatePartitionsRequest:
-    return CreatePartitionsRequest(
-        correlation_id=1, **mutation(), name=name, topic_id=TOPIC_ID, partitions=partitions
-    )
+    return CreatePartitionsRequest(correlation_id=1, **mutation(), name=name, topic_id=TOPIC_ID, partitions=partitions)
 
 
 def mutation() -> dict[str, Any]:

@@ -110,9 +110,7 @@ def delete(log: Log, *names: str) -> DeleteTopicsRequest:
 def add_partitions(log: Log, name: str, partitions: int) -> CreatePartitionsRequest:
     topic = log.image.topics.get(name)
     topic_id = topic.topic_id if topic else b""
-    return CreatePartitionsRequest(
-        correlation_id=1, **mutation(), name=name, topic_id=topic_id, partitions=partitions
-    )
+    return CreatePartitionsRequest(correlation_id=1, **mutation(), name=name, topic_id=topic_id, partitions=partitions)
 
 
 def alter(log: Log, name: str, **config: str) -> IncrementalAlterConfigsRequest:
@@ -304,13 +302,22 @@ def test_what_is_placed_counts_living_nodes_and_says_what_it_lacks(log: Log) -> 
     assert "nodes 4 and 5 are not alive" in result.warning
 
 
-def test_a_default_that_shrank_is_said(log: Log) -> None:
+@pytest.mark.parametrize("factor", [-1, 3])
+def test_a_node_that_is_away_gets_a_copy_where_a_majority_is_alive(log: Log, factor: int) -> None:
     log.live = {1, 3}
-    (result,) = log.ask(create("t"))
-    assert (result.error_code, result.replication_factor) == (0, 2)
+    (result,) = log.ask(create("t", factor=factor))
+    assert (result.error_code, result.replication_factor) == (0, 3)
+    assert log.image.topics["t"].replicas[0][0] in log.live
     assert result.warning == (
-        "a partition survives no failure instead of 1, since node 2 is not alive; this stays so when they are back"
+        "a partition survives no failure instead of 1, since node 2 is not alive; 1 when they are back"
     )
+
+
+def test_a_default_that_shrank_is_said(log: Log) -> None:
+    log.live = {1}
+    (result,) = log.ask(create("t"))
+    assert (result.error_code, result.replication_factor) == (0, 1)
+    assert "survives no failure instead of 1, since nodes 2 and 3 are not alive; this stays so" in result.warning
 
 
 def test_a_whole_cluster_is_not_warned_of(log: Log) -> None:
@@ -318,16 +325,16 @@ def test_a_whole_cluster_is_not_warned_of(log: Log) -> None:
     assert result.warning == ""
 
 
-def test_more_copies_than_living_nodes_are_refused_by_name(log: Log) -> None:
+def test_copies_without_a_living_majority_are_refused_by_name(log: Log) -> None:
     with_five_nodes(log, {2, 4})
-    (result,) = log.ask(create("t", factor=3))
+    (result,) = log.ask(create("t", factor=4))
     assert result.error_code == ErrorCode.INVALID_REPLICATION_FACTOR
     assert result.error_text == (
-        "replication factor 3 needs as many living nodes; 2 of 5 are alive, nodes 1, 3 and 5 are not"
+        "replication factor 4 needs 3 living nodes; 2 of 5 are alive, nodes 1, 3 and 5 are not"
     )
     log.live = {1, 2, 3, 4, 5}
     log.ask(create("t", factor=3))
-    log.live = {1, 2}
+    log.live = {1}
     (result,) = log.ask(add_partitions(log, "t", 2))
     assert result.error_code == ErrorCode.INVALID_REPLICATION_FACTOR
 

@@ -50,9 +50,7 @@ def test_it_has_as_many_partitions_and_replicas_as_the_cluster_allows(nodes: int
     [(3, {1, 3}, 3), (3, {2}, 1), (2, {2}, 1), (5, {1, 2, 3}, 3), (5, {1, 5}, 3), (5, {4}, 1)],
 )
 def test_a_majority_of_each_of_its_partitions_is_alive_when_it_is_made(nodes: int, live: set[int], factor: int) -> None:
-    decision = decide(
-        _cluster(nodes), FindCoordinatorRequest(correlation_id=1), live=live, mint_id=lambda: b"i" * 16
-    )
+    decision = decide(_cluster(nodes), FindCoordinatorRequest(correlation_id=1), live=live, mint_id=lambda: b"i" * 16)
     (record,) = decision.records
     assert isinstance(record, TopicRecord)
     for replicas in record.replicas:

@@ -295,22 +295,18 @@ def test_a_topic_made_anew_again_and_again_never_meets_its_old_logs(fresh_cluste
     try:
         with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap, linger_ms=0) as producer:
             for turn in range(rounds):
-                # Away, and not known to be: with two living nodes nobody makes a topic of three replicas.
-                described = admin.describe_cluster()
-                down = [node_id for node_id in (1, 2, 3) if node_id != described.controller_id][turn % 2]
-                at = cluster.endpoints[described.controller_id]
+                down = turn % 3 + 1
                 sent = [producer.send(name, b"%d:%d:" % (turn, n) + bytes(500)) for n in range(200)]
                 producer.flush(60)
                 assert [future.result(0).offset for future in sent] == list(range(200)), "each life begins at 0"
                 asking.until(lambda turn=turn: sum(v.startswith(b"%d:" % turn) for v in got) >= 200, 30.0)
+                cluster.kill(down)
                 (topic,) = admin.describe_topics([name])
                 ids.add(topic.topic_id)
-                cluster.pause(down)
-                gone = asking.delete_topic(at, name)
+                (gone,) = admin.delete_topics([name])
                 assert not gone.error_code, gone.error_text
-                made = asking.create_topic(at, name, factor=3)
+                (made,) = admin.create_topics([NewTopic(name=name, replication_factor=3)])
                 assert not made.error_code, made.error_text
-                cluster.kill(down)
                 assert bytes_of(cluster, down, place) > 100_000, "it was not there to delete it"
                 cluster.start(down)
                 asking.until(lambda made=made: _hosts_only(cluster, place, made.topic_id), 30.0)
