@@ -65,11 +65,15 @@ class Engine:
     """`topics`: those whose metadata is kept fresh (None: all). Start it once the parts are in."""
 
     def __init__(self, bootstrap_servers: str | Sequence[str], client_id: str, topics: frozenset[str] | None) -> None:
-        """Raises TypeError, ValueError."""
+        """Raises TypeError, ValueError; OSError when the process may not open enough descriptors."""
         self.bootstrap = parse_bootstrap(bootstrap_servers)
         given.text(client_id)
         self._wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._links = Links(self._wakeup_fd)
+        try:
+            self._links = Links(self._wakeup_fd)
+        except OSError:
+            os.close(self._wakeup_fd)
+            raise
         self.cache = MetadataCache()
         self.exchange = Exchange(self._links, client_id)
         self.refresher = Refresher(self.exchange, self.cache, self.bootstrap, topics, random.Random())
@@ -207,7 +211,8 @@ class Engine:
         """Until some node has answered. Raises NoBrokersAvailableError."""
         if not self.wait_for(lambda: self.cache.version > 0, timeout_s):
             addresses = ", ".join(map(str, self.bootstrap))
-            raise NoBrokersAvailableError(f"no node of a cluster answered at {addresses} within {timeout_s:g} s")
+            why = f": {self._links.trouble}" if self._links.trouble else ""
+            raise NoBrokersAvailableError(f"no node of a cluster answered at {addresses} within {timeout_s:g} s{why}")
 
     def now_s(self) -> float:
         return monotonic_s()

@@ -38,6 +38,7 @@ class Links:
         self._backoff_s: dict[Endpoint, float] = {}
         self._now_s = 0.0
         self._sweep_s = 0.0
+        self.trouble = ""  # why the process itself cannot open connections; empty: it can
 
     def connect(self, endpoint: Endpoint) -> bool:
         link = self._links.get(endpoint)
@@ -50,10 +51,26 @@ class Links:
                 LOGGER.warning("an address that a node gave cannot be used: %s", error)
                 self._failed(endpoint)
                 return False
+            except OSError as error:
+                self._cannot_open(endpoint, error)
+                self._failed(endpoint)
+                return False
             self._links[endpoint] = link
             self._poller.register(link)
         self._used_s[endpoint] = self._now_s
         return link.connected
+
+    def _cannot_open(self, endpoint: Endpoint, error: OSError) -> None:
+        known, self.trouble = self.trouble, f"no connection to {endpoint} can be opened: {error.strerror}"
+        if not known:
+            LOGGER.warning("%s; it is tried again", self.trouble)  # once, not with every attempt
+
+    def _look_for_descriptors(self, endpoint: Endpoint) -> None:
+        """ZeroMQ does not say why it could not connect."""
+        try:
+            os.close(os.dup(self._wakeup_fd))
+        except OSError as error:
+            self._cannot_open(endpoint, error)
 
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
         link = self._links.get(endpoint)
@@ -89,7 +106,9 @@ class Links:
             return
         if link.connected:
             self._backoff_s.pop(link.endpoint, None)
+            self.trouble = ""
         if link.over:
+            self._look_for_descriptors(link.endpoint)
             self._failed(link.endpoint)
             self._close(link.endpoint)
             lost(link.endpoint)

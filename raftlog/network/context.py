@@ -43,14 +43,20 @@ GREETING_MS = 5_000
 # a living machine is noticed at once by TCP, so this may be slow and cheap.
 HEARTBEAT_MS = 3_000
 SILENCE_MS = 9_000
+# What libzmq opens for its threads and its first socket, five, and some for what other threads open meanwhile.
+_SPARE_DESCRIPTORS = 16
 
 
 class Context:
     """Owns the I/O threads. Sockets are used by the one thread that made them."""
 
     def __init__(self, io_threads: int = 1, sockets_max: int = SOCKETS_MAX) -> None:
+        """Raises OSError when the process may not open enough descriptors."""
+        # BEFORE the threads begin, which is with the first socket: libzmq ends the process if it has none for them.
+        _check_descriptors()
         self._zmq = zmq.Context(io_threads)
         self._zmq.set(zmq.MAX_SOCKETS, sockets_max)
+        self._zmq.socket(zmq.PAIR).close()
 
     def socket(self, kind: int) -> zmq.Socket[bytes]:
         """A socket with the options that servers and links share."""
@@ -70,6 +76,18 @@ class Context:
         self._zmq.destroy(linger=0)
 
 
+def _check_descriptors() -> None:
+    opened: list[int] = []
+    try:
+        for _ in range(_SPARE_DESCRIPTORS):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {_SPARE_DESCRIPTORS} are needed to begin with") from None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
 class SharedContext:
     """One Context for all clients of a process: its threads are two in all, instead of two for each client.
 
@@ -87,6 +105,7 @@ class SharedContext:
         self._leases = 0
 
     def lease(self) -> Context:
+        """Raises OSError as Context does."""
         with self._lock:
             if self._context is None:
                 self._context = Context(sockets_max=SHARED_SOCKETS_MAX)

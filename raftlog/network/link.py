@@ -35,7 +35,8 @@ class Link:
     once      likewise, and it is not made again: `over` says that it broke or was never made. What had arrived before
               is still received; send only while `connected`, since what is sent before is kept for it
 
-    A host name is looked up in the background; what cannot even be one raises ConfigError.
+    A host name is looked up in the background; what cannot even be one raises ConfigError. Without descriptors for it,
+    of which it takes four, OSError is raised.
     """
 
     def __init__(self, context: Context, endpoint: Endpoint, *, watched: bool = False, once: bool = False) -> None:
@@ -44,16 +45,23 @@ class Link:
         self.over = False
         self.losses = 0
         self._once = once
-        self.socket = context.socket(zmq.DEALER)
+        self.monitor: zmq.Socket[bytes] | None = None
+        try:
+            self.socket = context.socket(zmq.DEALER)
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, error.strerror) from None
         self.socket.set(zmq.RCVHWM, SOCKET_HWM_MESSAGES)
         # IMMEDIATE also throws away what has arrived when the connection breaks, hence not for `once`.
         self.socket.set(zmq.IMMEDIATE, int(not once))
         self.socket.set(zmq.RECONNECT_IVL, _NEVER_MS if once else RECONNECT_MIN_MS)
         self.socket.set(zmq.RECONNECT_IVL_MAX, 0 if once else RECONNECT_MAX_MS)
         self.socket.set(zmq.CONNECT_TIMEOUT, CONNECT_MS)
-        self.monitor: zmq.Socket[bytes] | None = None
         if watched or once:
-            self.monitor = self.socket.get_monitor_socket(_UP | _DOWN | (_RETRIED if once else 0))
+            try:
+                self.monitor = self.socket.get_monitor_socket(_UP | _DOWN | (_RETRIED if once else 0))
+            except zmq.ZMQError as error:
+                self.close()
+                raise OSError(error.errno, error.strerror) from None
         try:
             self.socket.set(zmq.IPV6, int(":" in endpoint.host))
             self.socket.connect(f"tcp://{endpoint}")
@@ -110,7 +118,7 @@ class Link:
 
     def close(self, linger_s: float = 0) -> None:
         """Unregister it from its poller BEFORE. What is not sent within `linger_s` is dropped; Context.close waits."""
+        self.socket.disable_monitor()
         if self.monitor is not None:
-            self.socket.disable_monitor()
             self.monitor.close(linger=0)
         self.socket.close(linger=int(linger_s * 1000))

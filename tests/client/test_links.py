@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -174,3 +176,21 @@ def test_the_last_lease_of_the_shared_context_closes_it() -> None:
     later = shared.lease()
     assert later is not first
     shared.give_back()
+
+
+def test_without_descriptors_a_client_waits_for_some_and_says_so() -> None:
+    """It neither ends the thread of a client nor the process."""
+    with fake_node() as node:
+        script = [sys.executable, "-m", "tests.client.without_descriptors", node.bootstrap]
+        ended = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    told = ended.stdout.splitlines()
+    assert ended.returncode == 0, ended.stderr
+    assert len(told) == 19
+    for line in told[:8]:  # all that ZeroMQ needs to begin has to be there, or it would end the process
+        assert "OSError: [Errno 24] Too many open files" in line
+    for line in told[8:16]:
+        assert "Too many open files" in line or line.endswith("made"), line
+    assert any(f"no connection to {node.bootstrap} can be opened: Too many open files" in line for line in told[8:16])
+    assert told[15:] == ["second 7 made", "waits True", "later made", "other works"]
+    assert ended.stderr.count("it is tried again") <= 9, "once for each client"
+    assert "Traceback" not in ended.stderr
