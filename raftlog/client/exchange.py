@@ -51,7 +51,8 @@ from raftlog.types import Endpoint
 LOGGER = logging.getLogger(__name__)
 
 Request = (
-    MetadataRequest
+    HandshakeRequest
+    | MetadataRequest
     | DescribeReplicasRequest
     | RecoverPartitionRequest
     | TopicIdsRequest
@@ -69,6 +70,7 @@ Request = (
 )
 Answer = (
     ErrorResponse
+    | HandshakeResponse
     | MetadataResponse
     | DescribeReplicasResponse
     | RecoverPartitionResponse
@@ -160,16 +162,22 @@ class Exchange:
             self._scan_s = min(self._scan_s, deadline_s, overdue_s)
         return True
 
-    def _greet(self, endpoint: Endpoint) -> bool:
-        # The answer is not waited for: with one version there is nothing to choose, and a refusal
-        # comes before the answers to what follows.
-        greeting = HandshakeRequest(
+    def ask_whether_received(self, endpoint: Endpoint, done: Done, *, now_s: float, deadline_s: float) -> bool:
+        """As `ask`: what was sent before over the same connection has been received once this is answered."""
+        return self.ask(endpoint, self._greeting(), done, now_s=now_s, deadline_s=deadline_s)
+
+    def _greeting(self) -> HandshakeRequest:
+        return HandshakeRequest(
             correlation_id=self.next_id(),
             min_version=PROTOCOL_VERSION,
             max_version=PROTOCOL_VERSION,
             client_id=self._client_id,
         )
-        if not self._wire.send(endpoint, [codec.encode(greeting)]):
+
+    def _greet(self, endpoint: Endpoint) -> bool:
+        # The answer is not waited for: with one version there is nothing to choose, and a refusal
+        # comes before the answers to what follows.
+        if not self._wire.send(endpoint, [codec.encode(self._greeting())]):
             return False
         self._greeted.add(endpoint)
         return True
@@ -188,6 +196,8 @@ class Exchange:
         elif isinstance(response, HandshakeResponse):
             if response.error_code:
                 self._refuse(asked, response)
+            elif response.correlation_id in asked:
+                self._tell(asked, response.correlation_id, response, b"")
         elif isinstance(response, Answer):
             payload = frames[1] if len(frames) > 1 else b""
             self._tell(asked, response.correlation_id, response, payload)

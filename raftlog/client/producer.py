@@ -23,7 +23,7 @@ from raftlog.errors import (
     MessageTooLargeError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import CLOSE_GRACE_S, PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S
+from raftlog.limits import CLOSE_GRACE_S, CLOSE_LINGER_S, PRODUCER_BATCHES_MAX, RECORD_BYTES_MAX, TOPIC_CONFIRM_S
 from raftlog.record.batch import Headers, single_batch_bytes
 from raftlog.record.compression import COMPRESSIONS
 
@@ -138,7 +138,7 @@ class Producer(Client):
             thread=engine,
         )
         self._lock = self._accumulator.lock
-        sender = Sender(
+        self._sender = Sender(
             engine.exchange,
             engine.cache,
             engine.refresher,
@@ -151,7 +151,7 @@ class Producer(Client):
             delivery_timeout_s=delivery_timeout_ms / 1000,
         )
         super().__init__()
-        engine.start(sender)
+        engine.start(self._sender)
         self.wait_for_cluster(bootstrap_timeout_ms / 1000)
 
     def wait_for_cluster(self, timeout_s: float) -> None:
@@ -334,13 +334,15 @@ class Producer(Client):
     def close(self, timeout: float | None = None) -> None:
         """Takes no more records, waits for those it has (at most `timeout` seconds), and ends.
 
-        What has no outcome by then fails with ClosedError. Safe to call twice, and from a callback.
+        What has no outcome by then fails with ClosedError. Safe to call twice, and from a callback. With acks=0 it
+        waits until the leaders have received what was sent, at most CLOSE_LINGER_S.
         """
         until_s = float("inf") if timeout is None else monotonic_s() + timeout
         self._closed = True
         self._accumulator.close()
         try:
             self.flush(timeout)
+            self._wait_until_received(min(CLOSE_LINGER_S, until_s - monotonic_s()))
         except (TimeoutError, ClosedError):
             pass  # their futures say so
         finally:
@@ -350,6 +352,16 @@ class Producer(Client):
                 error.outcome_unknown = True
                 for batch in self._accumulator.incomplete():
                     batch.abandon(error)
+
+    def _wait_until_received(self, timeout_s: float) -> None:
+        """What nobody acknowledges."""
+        received = self._sender.all_received
+        self._sender.end()
+        self._engine.wake()
+        if self._engine.is_current():
+            self._engine.work_until(received.is_set, timeout_s)
+        else:
+            received.wait(max(0.0, timeout_s))
 
     def __enter__(self) -> Producer:
         return self

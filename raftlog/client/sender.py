@@ -13,6 +13,7 @@ then be in the log twice.
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 from raftlog.client.accumulator import Accumulator, Lane
@@ -31,6 +32,7 @@ from raftlog.errors import (
     error_for,
 )
 from raftlog.limits import (
+    CLOSE_LINGER_S,
     CONNECT_PATIENCE_S,
     EXPIRY_SCAN_S,
     LEADER_MOVED_S,
@@ -43,6 +45,7 @@ from raftlog.limits import (
     UNACKNOWLEDGED_METADATA_S,
 )
 from raftlog.protocol.messages import ProduceRequest, ProduceResult
+from raftlog.types import Endpoint
 
 # What a partition answers to a batch of an idempotent producer that it does not take with these numbers.
 _NOT_TAKEN = frozenset(
@@ -114,6 +117,20 @@ class Sender:
         self._busy: dict[Lane, Flow] = {}  # those with batches in flight or returned
         self._now_s = 0.0
         self._scan_s = 0.0
+        self._unanswered: set[Endpoint] = set()  # with acks=0: to whom batches were sent
+        self._asked: set[Endpoint] = set()  # those of them that were asked whether they have received them
+        self._ends = False
+        self.all_received = threading.Event()  # after `end`; with acknowledgements nobody waits for it
+        if acks:
+            self.all_received.set()
+
+    def end(self) -> None:
+        """Nothing more will be sent: `all_received` is set once all that nobody acknowledges was received, or lost.
+
+        Without acknowledgements a batch has its outcome when ZeroMQ has taken it, and its bytes may still be here.
+        From any thread; wake the client AFTER it.
+        """
+        self._ends = True
 
     def step(self, now_s: float) -> float:
         """Sends what can be sent; returns when to be called again at the latest."""
@@ -133,7 +150,28 @@ class Sender:
             if filled is None:
                 filled = self._flows[lane] = Flow()
             next_s = min(next_s, self._pump(lane, filled, now_s), self._scan_s)
-        return next_s
+        return min(next_s, self._ask_whether_received(now_s)) if self._ends else next_s
+
+    def _ask_whether_received(self, now_s: float) -> float:
+        next_s = float("inf")
+        for endpoint in self._unanswered - self._asked:
+            done = partial(self._received, endpoint)
+            deadline_s = now_s + CLOSE_LINGER_S
+            if not self._exchange.connect(endpoint):
+                self._unanswered.discard(endpoint)  # the connection broke, and what was not sent is lost
+            elif self._exchange.ask_whether_received(endpoint, done, now_s=now_s, deadline_s=deadline_s):
+                self._asked.add(endpoint)
+            else:
+                next_s = now_s + METADATA_BACKOFF_MIN_S / 4
+        if self._unanswered or self.all_received.is_set():
+            return next_s
+        self.all_received.set()
+        return now_s  # a callback that waits for it looks at once
+
+    def _received(self, endpoint: Endpoint, _answer: Answer | None, _payload: bytes) -> None:
+        self._unanswered.discard(endpoint)
+        if not self._unanswered:
+            self.all_received.set()
 
     def _pump(self, lane: Lane, flow: Flow, now_s: float) -> float:
         """Sends of one lane. An answer, a new leader or a connection calls again before the time returned."""
@@ -222,6 +260,7 @@ class Sender:
             # A leader that is none any more would not say so: look now and then.
             if now_s - self._refresher.answered_s >= UNACKNOWLEDGED_METADATA_S:
                 self._refresher.want()
+            self._unanswered.add(leader.endpoint)
             self._accumulator.completed(batch)
             batch.complete(-1)
         return True
@@ -339,6 +378,7 @@ class Sender:
     def abort(self) -> None:
         """Fails everything with ClosedError; nothing is sent any more."""
         self._accumulator.close()
+        self.all_received.set()
         for batch in self._accumulator.incomplete():
             sent = any(batch in flow.in_flight.values() for flow in self._busy.values())
             error = ClosedError("the producer was closed before it was acknowledged")

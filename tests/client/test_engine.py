@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import subprocess
+import sys
 import threading
 import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -218,6 +223,77 @@ def test_without_acks_records_arrive_and_futures_have_no_offset(node: FakeNode) 
         producer.flush(5)
         assert {future.result(0).offset for future in futures} == {-1}
         assert len(read_all(node, 100)) == 100
+
+
+@contextmanager
+def slow_network(node: FakeNode) -> Iterator[None]:
+    """What clients send to the node takes 100 ms for each MB."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    behind, node.endpoint = node.endpoint, Endpoint("127.0.0.1", listener.getsockname()[1])
+    node.bootstrap = str(node.endpoint)
+
+    def pump(source: socket.socket, sink: socket.socket, seconds_per_byte: float) -> None:
+        with contextlib.suppress(OSError):
+            while found := source.recv(200_000):
+                time.sleep(len(found) * seconds_per_byte)
+                sink.sendall(found)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(behind)
+                for pair in ((client, server, 1e-7), (server, client, 0.0)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        accepting.join(5)
+
+
+def test_without_acks_close_covers_what_was_sent_though_the_process_ends_at_once(node: FakeNode) -> None:
+    """Also while another client of the process is open."""
+    script = """
+import os, sys
+from raftlog import Producer
+other = Producer(sys.argv[1])
+producer = Producer(sys.argv[1], acks=0, linger_ms=0)
+for number in range(20):
+    producer.send("t", bytes(1_000_000), partition=0)
+producer.close()
+os._exit(0)
+"""
+    with slow_network(node):
+        subprocess.run([sys.executable, "-c", script, node.bootstrap], timeout=60, check=True)
+        assert node.end(0) == 20
+
+
+def test_without_acks_closing_in_a_callback_waits_as_well(node: FakeNode) -> None:
+    producer = Producer(node.bootstrap, acks=0)
+    closed = threading.Event()
+
+    def close(_: object) -> None:
+        producer.close()
+        closed.set()
+
+    producer.send("t", b"x", partition=0).add_done_callback(close)
+    assert closed.wait(10)
+    assert node.end(0) == 1
+
+
+def test_without_acks_a_silent_node_keeps_close_for_a_bounded_time(node: FakeNode) -> None:
+    producer = Producer(node.bootstrap, acks=0)
+    producer.send("t", b"x", partition=0).result(10)
+    node.silent = True
+    started_s = time.monotonic()
+    producer.close(timeout=0.3)
+    assert 0.2 < time.monotonic() - started_s < 3
 
 
 def test_records_go_where_the_partitioner_says(node: FakeNode) -> None:

@@ -21,10 +21,11 @@ from raftlog.errors import (
     RequestTimedOutError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import CONNECT_PATIENCE_S, LEADER_MOVED_S, TOPIC_UNKNOWN_S
-from raftlog.protocol.messages import InitProducerIdRequest, MetadataRequest, ProduceRequest
+from raftlog.limits import CLOSE_LINGER_S, CONNECT_PATIENCE_S, LEADER_MOVED_S, TOPIC_UNKNOWN_S
+from raftlog.protocol import codec
+from raftlog.protocol.messages import HandshakeResponse, InitProducerIdRequest, MetadataRequest, ProduceRequest
 from raftlog.record.batch import decode
-from tests.client.fake_wire import WORKER_A, WORKER_B, Cluster, Sent
+from tests.client.fake_wire import WORKER_A, WORKER_B, Cluster, Sent, metadata
 
 
 class Producing(Cluster):
@@ -310,6 +311,52 @@ def test_without_acks_a_record_is_done_when_it_is_sent() -> None:
     assert len(sent) == 10
     assert [future.result(0).offset for future in futures] == [-1] * 10
     producing.answer_produce(sent[0], ErrorCode.NOT_LEADER_OR_FOLLOWER)  # nobody waits for it
+
+
+def test_at_its_end_the_leaders_are_asked_whether_they_received_what_nobody_acknowledges() -> None:
+    producing = Producing(acks=0)
+    producing.send(b"1")
+    producing.produced()
+    producing.cache.update(metadata(WORKER_B, 2, partitions=2), producing.now_s)
+    producing.send(b"2", partition=1)
+    producing.produced()
+    producing.wire.full.add(WORKER_B)
+    producing.wire.greeted.clear()
+    producing.sender.end()
+    producing.step()
+    assert producing.wire.greeted == [WORKER_A]
+    for number in range(producing.exchange.next_id()):
+        received = HandshakeResponse(correlation_id=number, version=1)
+        producing.exchange.answered(WORKER_A, [codec.encode(received)])
+    producing.step()
+    assert not producing.sender.all_received.is_set(), "the other's connection takes nothing now"
+    producing.wire.full.clear()
+    producing.step(0.01)
+    producing.step(0.01)
+    assert producing.wire.greeted == [WORKER_A, WORKER_B]
+    assert not producing.sender.all_received.is_set()
+    producing.lose(WORKER_B)
+    producing.step()
+    assert producing.sender.all_received.is_set()
+
+
+def test_whether_all_was_received_is_not_waited_for_without_an_end() -> None:
+    for end in ("nothing was sent", "its connection is gone", "no answer in time", "closed"):
+        producing = Producing(acks=0)
+        if end != "nothing was sent":
+            producing.send(b"1")
+            producing.produced()
+        if end == "its connection is gone":
+            producing.wire.connected.clear()
+        producing.sender.end()
+        producing.step()
+        if end == "no answer in time":
+            producing.step(CLOSE_LINGER_S)
+            producing.step()
+        if end == "closed":
+            assert not producing.sender.all_received.is_set()
+            producing.sender.abort()
+        assert producing.sender.all_received.is_set(), end
 
 
 def test_a_topic_that_was_made_anew_gets_what_was_not_acknowledged() -> None:
