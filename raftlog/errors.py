@@ -90,6 +90,21 @@ class CorruptMessageError(RaftlogError):
     code = ErrorCode.CORRUPT_MESSAGE
 
 
+class UnreadableRecordsError(CorruptMessageError):
+    """A batch that is as it was written, and that no consumer reads: too large unpacked, or no records inside.
+
+    `offset` is its first, and `next_offset` where reading goes on behind it: `seek` there.
+    """
+
+    code = ErrorCode.INVALID_RECORD
+
+    def __init__(self, reason: str, offset: int, next_offset: int) -> None:
+        super().__init__(f"the records at offsets {offset} to {next_offset - 1} cannot be read: {reason}")
+        self.reason = reason
+        self.offset = offset
+        self.next_offset = next_offset
+
+
 class UnknownTopicOrPartitionError(RaftlogError):
     code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     retriable = invalid_metadata = True

@@ -28,6 +28,7 @@ from raftlog.errors import (
     OffsetOutOfRangeError,
     RaftlogError,
     UnknownTopicOrPartitionError,
+    UnreadableRecordsError,
     error_for,
 )
 from raftlog.limits import (
@@ -380,6 +381,13 @@ class Fetcher:
         if again >= CORRUPT_FETCHES_MAX:
             state.corrupt_fetches = 0
             self.fail(state, CorruptMessageError(f"{state.place} at offset {position}: {error}"))
+
+    def unreadable(self, state: PartitionState, error: UnreadableRecordsError) -> None:
+        """What was fetched is what was written, so it is not fetched again before the user was told."""
+        state.move(state.position, epoch=state.position_epoch)
+        offset = error.offset if state.position is None else max(error.offset, state.position)
+        reason = f"{error.reason} ({state.place}; to go on behind them, seek to {error.next_offset})"
+        self.fail(state, UnreadableRecordsError(reason, offset, error.next_offset))
 
     def _give_up_on_silent_leader(self, state: PartitionState, asked: tuple[Leader, int], now_s: float) -> None:
         leader = self._cache.leader(*state.place)

@@ -10,7 +10,7 @@ from raftlog.client.fetched import ConsumerRecord, PartitionState
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.group_reader import GroupReader
 from raftlog.clock import monotonic_s
-from raftlog.errors import ClosedError, CorruptMessageError
+from raftlog.errors import ClosedError, CorruptMessageError, UnreadableRecordsError
 
 
 class Turns:
@@ -101,6 +101,9 @@ class Turns:
         held_bytes = state.buffered_bytes
         try:
             found = state.decode_next()
+        except UnreadableRecordsError as error:
+            self._fetcher.unreadable(state, error)
+            return False
         except CorruptMessageError as error:
             self._fetcher.corrupt(state, error)
             return False

@@ -28,6 +28,7 @@ from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
 from raftlog.partition.deleting import Deleting
 from raftlog.partition.housekeeping import Housekeeping
+from raftlog.partition.inspecting import Inspecting
 from raftlog.partition.moving import Moving
 from raftlog.partition.reads import Reads
 from raftlog.partition.repeats import Taken, WaitingForAcks, admit
@@ -37,7 +38,6 @@ from raftlog.protocol import messages as m
 from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.record.batch import BatchHeader, check_batch
-from raftlog.record.compacted import check_keyed
 from raftlog.storage.log import PartitionLog
 from raftlog.types import CleanupPolicy, ReplicaSpec, ReplicaStatus
 
@@ -91,8 +91,8 @@ class Replica:
             now_s=clock.monotonic_s(),
         )
         log.can_refetch = self._group.is_held_elsewhere  # BEFORE anything is read
-        self.unpacked_bytes = 0  # to look into batches, since the last turn: work as that of bytes received
         self._to_append: list[Taken] = []
+        self._inspecting = Inspecting(self._to_append.append, self._refuse_for)
         self._waiting = WaitingForAcks()
         self._reads = Reads(log, self._group, clock, outbox)
         self._deleting = Deleting(log, self._group, self._reads, outbox)
@@ -104,6 +104,11 @@ class Replica:
         self._moving = Moving(self._group, spec.replicas[0])
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """To look into batches, since the last turn began: work as that of bytes received."""
+        return self._inspecting.spent_bytes
 
     # --- what the worker and the controller ask -----------------------------------------------
     @property
@@ -171,7 +176,7 @@ class Replica:
         now_s = self._clock.monotonic_s()
         client_s = min(self._reads.next_deadline_s, self._deleting.next_deadline_s)
         due_s = min(self._group.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.ends_s)
-        if self._to_append and not self._moving.under_way:
+        if self._inspecting.count or (self._to_append and not self._moving.under_way):
             return now_s
         if self._waiting.count:
             due_s = min(due_s, now_s + 0.05)
@@ -241,8 +246,8 @@ class Replica:
             text = f"a batch of {len(frame)} bytes; max_record_bytes is {self.spec.config.max_record_bytes}"
             self._refuse(produce, ErrorCode.MESSAGE_TOO_LARGE, text)
         elif (
-            self._waiting.count + len(self._to_append) >= limits.UNANSWERED_PRODUCES_MAX
-            or self._waiting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
+            self._waiting.count + self._inspecting.count + len(self._to_append) >= limits.UNANSWERED_PRODUCES_MAX
+            or self._waiting.size_bytes + self._inspecting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
         ):
             self._refuse(produce, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
         elif produce.acks < 0 and (text := self._too_few()):
@@ -254,12 +259,14 @@ class Replica:
                 header = check_batch(frame)
                 if produce.client is not None:  # raftlog's own batches are stamped here
                     self._check_time(header)
-                if CleanupPolicy.COMPACT in self.spec.config.cleanup_policy:
-                    self.unpacked_bytes += check_keyed(frame, header)
             except RaftlogError as error:
-                self._refuse(produce, error.code, str(error))
+                self._refuse_for(produce, error)
                 return
-            self._to_append.append((produce, frame, header))
+            if produce.client is None:
+                self._to_append.append((produce, frame, header))
+            else:
+                keyed = CleanupPolicy.COMPACT in self.spec.config.cleanup_policy
+                self._inspecting.take((produce, frame, header), keyed=keyed)
 
     def _check_time(self, header: BatchHeader) -> None:
         """A record of the far future, whose sender took another unit or clock, would keep its segment from retention.
@@ -278,6 +285,9 @@ class Replica:
         members, needed = self._group.in_sync, self.spec.config.min_insync_replicas
         return "" if len(members) >= needed else f"{len(members)} in sync, min_insync_replicas is {needed}"
 
+    def _refuse_for(self, produce: Produce, error: RaftlogError) -> None:
+        self._refuse(produce, error.code, str(error))
+
     def _refuse(self, produce: Produce, code: ErrorCode, text: str = "") -> None:
         self._answers.put(produce, code, -1, text, self.leader_id, self.leader_epoch)
 
@@ -285,7 +295,7 @@ class Replica:
     def turn(self) -> None:
         """Steps 2 to 9 for everything that was received. Raises StorageError when this worker must end."""
         now_s = self._clock.monotonic_s()
-        self.unpacked_bytes = 0
+        self._inspecting.step()
         if self._nothing_to_do(now_s):
             return
         self._fail_point("turn: received")
@@ -331,6 +341,7 @@ class Replica:
         return (
             self._group.is_settled(now_s)
             and not self._to_append
+            and not self._inspecting.count
             and not self._waiting.count
             and not self._answers.by_client
             and not self._moving.under_way
@@ -351,6 +362,8 @@ class Replica:
             for produce, _, _ in self._to_append:
                 self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._to_append.clear()
+            for produce in self._inspecting.end_all():
+                self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._moving.end()
             self._reads.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._deleting.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
@@ -359,7 +372,8 @@ class Replica:
 
     def _append(self) -> None:
         """Step 3. One write for all; a full disk refuses all of them and leaves the log as it was."""
-        taken, self._to_append = self._to_append, []
+        taken = self._to_append.copy()
+        self._to_append.clear()  # the list that `_inspecting` adds to
         end_index = self._log.last_index
         taken, repeats = admit(taken, self._log, self._clock, self._refuse)
         appended = not taken or self._append_new(taken)

@@ -28,6 +28,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import google_crc32c
@@ -38,6 +39,8 @@ from raftlog.errors import (
     CorruptMessageError,
     InvalidRecordError,
     InvalidTimestampError,
+    MessageTooLargeError,
+    UnreadableRecordsError,
     UnsupportedForMessageFormatError,
 )
 from raftlog.limits import DECOMPRESSED_BYTES_MAX, RECORD_BYTES_MAX
@@ -289,7 +292,8 @@ def decode_batch(
 ) -> list[T]:
     """make(offset, timestamp_ms, key, value, headers) of each record of the batch at `position`.
 
-    For those who want records of a type of their own without paying for ours. Raises CorruptMessageError.
+    For those who want records of a type of their own without paying for ours. Raises CorruptMessageError;
+    UnreadableRecordsError where the checksum is right.
     """
     try:
         records = _records(payload, position, header)
@@ -300,7 +304,7 @@ def decode_batch(
                 raise
             return [make(*record) for record in _plain(payload, position, header)]
     except _BAD_RECORD as error:
-        raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
+        raise _unreadable(header, f"a record does not decode: {error}") from None
 
 
 def decode_pairs(payload: Buffer, position: int, header: BatchHeader) -> list[tuple[int, bytes | None, bytes | None]]:
@@ -310,7 +314,30 @@ def decode_pairs(payload: Buffer, position: int, header: BatchHeader) -> list[tu
     except _BAD_RECORD as error:
         if _is_of_a_name(error):
             return decode_batch(payload, position, header, lambda *fields: (fields[0], *fields[2:4]))
-        raise CorruptMessageError(f"a record at position {position} does not decode: {error}") from None
+        raise _unreadable(header, f"a record does not decode: {error}") from None
+
+
+def each_record(payload: Buffer, position: int, header: BatchHeader) -> Iterator[Any]:
+    """The codec's record (offset, timestamp, key, value, headers) of each, decoded one by one, for who stops early.
+
+    Raises as `decode_batch`.
+    """
+    seen = 0
+    try:
+        try:
+            for record in _records(payload, position, header):
+                yield record
+                seen += 1
+        except _BAD_RECORD as error:
+            if not _is_of_a_name(error):
+                raise
+            yield from islice(_plain(payload, position, header), seen, None)
+    except _BAD_RECORD as error:
+        raise _unreadable(header, f"a record does not decode: {error}") from None
+
+
+def _unreadable(header: BatchHeader, reason: str) -> UnreadableRecordsError:
+    return UnreadableRecordsError(reason, header.base_offset, max(header.base_offset, header.next_offset))
 
 
 def _is_of_a_name(error: BaseException) -> bool:
@@ -345,4 +372,9 @@ def _body(payload: Buffer, position: int, header: BatchHeader) -> bytes:
     """The records of a batch, uncompressed."""
     body = bytes(payload[position + HEADER_BYTES : position + header.batch_bytes])
     compression = header.compression
-    return body if compression == "none" else decompress(body, compression, DECOMPRESSED_BYTES_MAX)
+    if compression == "none":
+        return body
+    try:
+        return decompress(body, compression, DECOMPRESSED_BYTES_MAX)
+    except (CorruptMessageError, MessageTooLargeError) as error:
+        raise _unreadable(header, str(error)) from None

@@ -1,7 +1,7 @@
 """Compress and decompress the records of one batch, as Kafka's clients do. Bytes in, bytes out.
 
 A compressed batch is a few kilobytes that may claim to be gigabytes, so no function here produces
-more than the bound that it is given: what is larger raises CorruptMessageError.
+more than the bound that it is given: what is larger raises MessageTooLargeError.
 
 Formats: gzip members, snappy in xerial's blocks (Kafka's Java clients) or raw, LZ4 frames with independent
 blocks (KIP-57), zstd frames (KIP-110).
@@ -15,7 +15,7 @@ import zlib
 
 import cramjam
 
-from raftlog.errors import CorruptMessageError
+from raftlog.errors import CorruptMessageError, MessageTooLargeError
 
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 """Position in this tuple = the three compression bits of a batch's attributes."""
@@ -23,9 +23,10 @@ COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
 _LZ4_LEVEL = 1  # the higher levels cost five times the CPU for a few percent
-_XERIAL_HEADER = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"
+XERIAL_HEADER = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"
 _XERIAL_BLOCK_BYTES = 32 * 1024
 _BLOCK_LENGTH = struct.Struct(">i")
+_NO_ROOM = "failed to write whole buffer"  # the codec's error where the output is full
 _FIRST_GUESS = 8  # most batches shrink by less than this
 
 
@@ -34,7 +35,7 @@ def compress(data: bytes, compression: str) -> bytes:
     if compression == "gzip":
         return gzip.compress(data, _GZIP_LEVEL, mtime=0)
     if compression == "snappy":
-        parts = [_XERIAL_HEADER]
+        parts = [XERIAL_HEADER]
         for start in range(0, len(data), _XERIAL_BLOCK_BYTES):
             block = bytes(cramjam.snappy.compress_raw(data[start : start + _XERIAL_BLOCK_BYTES]))
             parts += (_BLOCK_LENGTH.pack(len(block)), block)
@@ -48,7 +49,7 @@ def compress(data: bytes, compression: str) -> bytes:
 
 
 def decompress(data: bytes, compression: str, max_bytes: int) -> bytes:
-    """The opposite. Raises CorruptMessageError for what does not decompress or exceeds `max_bytes`."""
+    """The opposite. Raises CorruptMessageError; MessageTooLargeError above `max_bytes`."""
     try:
         if compression == "gzip":
             return _gunzip(data, max_bytes)
@@ -61,8 +62,8 @@ def decompress(data: bytes, compression: str, max_bytes: int) -> bytes:
     raise CorruptMessageError(f"unknown compression {compression!r}")
 
 
-def _too_large(max_bytes: int) -> CorruptMessageError:
-    return CorruptMessageError(f"a compressed batch holds more than {max_bytes} bytes")
+def _too_large(max_bytes: int) -> MessageTooLargeError:
+    return MessageTooLargeError(f"a compressed batch unpacks to more than {max_bytes} bytes, the most that is read")
 
 
 def _gunzip(data: bytes, max_bytes: int) -> bytes:
@@ -82,26 +83,26 @@ def _gunzip(data: bytes, max_bytes: int) -> bytes:
 
 
 def _unsnappy(data: bytes, max_bytes: int) -> bytes:
-    if not data.startswith(_XERIAL_HEADER[:8]):
-        return _unsnappy_block(data, max_bytes)
+    if not data.startswith(XERIAL_HEADER[:8]):
+        return _unsnappy_block(data, max_bytes, max_bytes)
     parts: list[bytes] = []
     room = max_bytes
-    position = len(_XERIAL_HEADER)
+    position = len(XERIAL_HEADER)
     while position < len(data):
         (size,) = _BLOCK_LENGTH.unpack_from(data, position)
         position += _BLOCK_LENGTH.size
         if not 0 < size <= len(data) - position:
             raise CorruptMessageError("a snappy block that leaves its batch")
-        part = _unsnappy_block(data[position : position + size], room)
+        part = _unsnappy_block(data[position : position + size], room, max_bytes)
         room -= len(part)
         parts.append(part)
         position += size
     return b"".join(parts)
 
 
-def _unsnappy_block(data: bytes, max_bytes: int) -> bytes:
+def _unsnappy_block(data: bytes, room: int, max_bytes: int) -> bytes:
     # The block begins with its size, which snappy would allocate unasked.
-    if cramjam.snappy.decompress_raw_len(data) > max_bytes:
+    if cramjam.snappy.decompress_raw_len(data) > room:
         raise _too_large(max_bytes)
     return bytes(cramjam.snappy.decompress_raw(data))
 
@@ -113,7 +114,7 @@ def _into_bounded(data: bytes, compression: str, max_bytes: int) -> bytes:
         output = bytearray(min(size, max_bytes))
         try:
             return bytes(memoryview(output)[: codec.decompress_into(data, output)])
-        except cramjam.DecompressionError:
-            if len(output) == max_bytes:
+        except cramjam.DecompressionError as error:
+            if len(output) == max_bytes and _NO_ROOM not in str(error):
                 raise
     raise _too_large(max_bytes)

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from raftlog.client.fetched import ConsumerRecord, PartitionState, Payload
 from raftlog.client.fetcher import Fetcher
+from raftlog.client.turns import Turns
+from raftlog.clock import monotonic_s
 from raftlog.errors import (
     CorruptMessageError,
     ErrorCode,
     MessageTooLargeError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
+    UnreadableRecordsError,
 )
-from raftlog.limits import CORRUPT_FETCHES_MAX, LEADER_EPOCH_MEMORY_S, LEADER_MOVED_S, TOPIC_UNKNOWN_S
+from raftlog.limits import (
+    CORRUPT_FETCHES_MAX,
+    DECOMPRESSED_BYTES_MAX,
+    LEADER_EPOCH_MEMORY_S,
+    LEADER_MOVED_S,
+    TOPIC_UNKNOWN_S,
+)
 from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest
-from raftlog.record.batch import encode, stamp
+from raftlog.record.batch import BatchBuilder, encode, read_header, stamp
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent
+from tests.record.foreign import signed
 
 T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
 
@@ -273,6 +284,36 @@ def test_an_answer_that_is_no_batches_is_fetched_again_before_it_is_an_error() -
         consuming.answer_fetch(sent, b"garbage" * 20)
     assert isinstance(consuming.state().error, CorruptMessageError)
     assert "t-0 at offset 5" in str(consuming.state().error)
+
+
+@pytest.mark.parametrize("kind", ["too large", "fewer records", "garbage"])
+def test_a_batch_that_nobody_can_read_is_named_and_the_user_goes_on_behind_it(kind: str) -> None:
+    consuming = at(5)
+    sent, _ = consuming.fetch()
+    builder = BatchBuilder("zstd", max_bytes=1 << 30)
+    for _ in range(130 if kind == "too large" else 3):
+        builder.append(1, None, bytes(1 << 20), [])
+    bad = stamp(builder.build(), 5, 1)
+    if kind == "fewer records":
+        bad = signed(bad[:57] + (7).to_bytes(4, "big") + bad[61:])
+    elif kind == "garbage":
+        bad = signed(bad[:61] + bytes(len(bad) - 61))
+    after = read_header(bad).next_offset
+    consuming.answer_fetch(sent, bad + batch(after, b"behind"))
+    turns = Turns(mock.Mock(), consuming.fetcher, None)
+    for _ in range(2):  # also when it is asked again
+        with consuming.fetcher.lock, pytest.raises(UnreadableRecordsError, match=f"seek to {after}") as raised:
+            turns.next_state(monotonic_s() + 0.01)
+            turns.next_state(monotonic_s() + 0.01)
+        assert (raised.value.offset, raised.value.next_offset) == (5, after)
+        assert kind != "too large" or str(DECOMPRESSED_BYTES_MAX) in str(raised.value)
+        consuming.answer_fetch(consuming.fetch(0.1)[0], bad + batch(after, b"behind"))
+    state = consuming.state()
+    state.move(after)
+    consuming.answer_fetch(consuming.fetch(0.1)[0], batch(after, b"behind"))
+    with consuming.fetcher.lock:
+        assert turns.next_state(monotonic_s() + 0.01) is state
+    assert [record.value for record in state.take(9)] == [b"behind"]
 
 
 def test_a_wrong_checksum_is_found_when_the_batch_is_decoded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Hashable
 from typing import Any
 from unittest import mock
@@ -424,3 +425,64 @@ def test_a_timestamp_that_cannot_be_right_does_not_stop_retention_nor_hasten_it(
     assert {node.log.log_start_offset for node in cluster.nodes.values()} == {0}
     cluster.settle(30)
     assert min(node.log.log_start_offset for node in cluster.nodes.values()) > 20
+
+
+def compressed(compression: str, mebibytes: int, key: bytes | None = None) -> bytes:
+    builder = BatchBuilder(compression, max_bytes=1 << 30)
+    for _ in range(mebibytes):
+        builder.append(1_700_000_000_000, key, bytes(1 << 20), [])
+    return builder.build()
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_batch_that_no_consumer_could_read_is_refused_and_what_follows_is_taken_in_order(compression: str) -> None:
+    cluster = Cluster(max_record_bytes=64 << 20)
+    leader = cluster.leader()
+    frames = [compressed(compression, size) for size in (130, 100, 1)] + [batch(b"behind")]
+    for number, frame in enumerate(frames):
+        leader.replica.on_request("c", produce(number, timeout_ms=300_000), [frame])
+    leader.replica.on_request("other", produce(9), [batch(b"other")])
+    cluster.settle()
+    assert leader.replica.unpacked_bytes <= limits.INSPECTED_BYTES_PER_TURN * 2
+    for _ in range(400):
+        cluster.settle()
+    results = leader.results()
+    assert [(r.correlation_id, r.error_code) for r in results if r.error_code] == [(0, ErrorCode.MESSAGE_TOO_LARGE)]
+    (text,) = (r.error_text for r in results if r.error_code)
+    assert str(limits.DECOMPRESSED_BYTES_MAX) in text
+    offsets = [r.base_offset for r in results if r.correlation_id in (1, 2, 3)]
+    assert len(offsets) == 3 and offsets == sorted(offsets)
+    assert {r.correlation_id for r in results} == {0, 1, 2, 3, 9}
+
+
+def test_what_is_looked_into_when_leadership_is_lost_is_refused_and_never_written() -> None:
+    cluster = Cluster(3, cleanup_policy=CleanupPolicy.COMPACT)
+    leader = cluster.leader()
+    leader.replica.on_request("c", produce(1, timeout_ms=300_000), [compressed("zstd", 3, b"key")])
+    leader.replica.turn()
+    assert not leader.results()
+    cluster.away = {node for node in cluster.nodes if node != leader.node_id}
+    with mock.patch("raftlog.partition.inspecting.INSPECTED_BYTES_PER_TURN", 0):
+        cluster.settle(5)
+    assert [r.error_code for r in leader.results()] == [ErrorCode.NOT_LEADER_OR_FOLLOWER]
+    assert leader.log.log_end_offset == 0
+
+
+def test_of_many_batches_that_are_looked_into_a_few_are_unpacked_at_a_time() -> None:
+    cluster = Cluster(cleanup_policy=CleanupPolicy.COMPACT)
+    leader = cluster.leader()
+    frame = compressed("zstd", 32, b"key")
+    clients = range(20)
+    tracemalloc.start()
+    for client in clients:
+        leader.replica.on_request(client, produce(client, timeout_ms=300_000), [frame])
+    with mock.patch("raftlog.partition.inspecting.INSPECTED_BYTES_PER_TURN", 100_000):
+        for _ in clients:
+            leader.replica.turn()
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not leader.results()
+    assert peak_bytes < limits.INSPECTED_BYTES_MAX * 2
+    for _ in clients:
+        cluster.settle()
+    assert sorted(r.correlation_id for r in leader.results() if not r.error_code) == list(clients)

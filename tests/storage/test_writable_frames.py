@@ -59,4 +59,4 @@ def test_what_a_leader_looks_into_may_be_such_a_frame(compression: str) -> None:
     writable = memoryview(bytearray(frame))
     header = check_batch(writable)
     assert (header, header.compression) == (check_batch(frame), compression)
-    assert check_keyed(writable, header) == check_keyed(frame, header) > 0
+    assert sum(check_keyed(writable, header)) == sum(check_keyed(frame, header)) > 0
