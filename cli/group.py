@@ -134,10 +134,11 @@ def reset_offsets(
     bootstrap: str,
     as_json: bool,
 ) -> None:
-    """Show what a group's committed offsets would become, and set them with --execute.
+    """Move a group's committed offsets, once --execute is given.
 
-    Not while the group has members. One of the --to options or --shift-by says where; what lies outside
-    of the records that there are becomes the first or the end.
+    Without it, it only shows what would be done. Not while the group has members. One of the --to
+    options or --shift-by says where; what lies outside of the records that there are becomes the first
+    or the end.
 
     \b
     Examples:

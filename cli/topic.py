@@ -279,7 +279,7 @@ def delete_records(name: str, partition: int, before: str, bootstrap: str, as_js
         raftlog topic delete-records orders --partition 0 --before end
     """
     if before != "end" and not (before.isdecimal() and int(before) <= OFFSET_MAX):
-        raise click.BadParameter(f"{before!r} is no offset, and not the word end", param_hint="--before")
+        raise click.BadParameter(f"{before!r} is neither an offset nor end", param_hint="--before")
     from raftlog.protocol.altering import HIGH_WATERMARK
 
     place = TopicPartition(name, partition)

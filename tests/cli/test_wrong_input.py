@@ -17,10 +17,10 @@ _HUGE = "9" * 30
         (
             ["topic", "delete-records", "wrong", "--partition", "0", "--before", _HUGE],
             2,
-            "is no offset",
+            "neither an offset nor end",
         ),
         (["topic", "delete-records", "wrong", "--partition", "0", "--before", "5"], 1, "are deleted up to 0 at most"),
-        (["topic", "delete-records", "wrong", "--partition", "0", "--before", "-1"], 2, "is no offset"),
+        (["topic", "delete-records", "wrong", "--partition", "0", "--before", "-1"], 2, "neither an offset nor end"),
         (["topic", "delete-records", "wrong", "--partition", "7", "--before", "0"], 1, "numbered from 0"),
         (["topic", "create", ""], 1, "letters, digits, '.', '_' and '-'"),
         (["topic", "create", "many", "--partitions", _HUGE], 2, "1<=x<=2147483647"),
