@@ -20,8 +20,9 @@ from typing import Protocol
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
-from raftlog.errors import CorruptLogError, CorruptMessageError, ErrorCode, OffsetOutOfRangeError
+from raftlog.errors import CorruptLogError, ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.fetches import WaitingFetch, WaitingFetches
+from raftlog.partition.time_searches import TimeSearches
 from raftlog.protocol import messages as m
 from raftlog.record.batch import split
 from raftlog.storage.log import PartitionLog
@@ -46,6 +47,7 @@ class Reads:
         self._clock = clock
         self._outbox = outbox
         self._fetches = WaitingFetches()
+        self._searches = TimeSearches(log)
         self._confirming: list[tuple[int, Callable[[ErrorCode], None]]] = []
         self._unserved = False
 
@@ -120,20 +122,22 @@ class Reads:
             done(code)
 
     def _answer_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
-        offset, timestamp_ms = -1, -1
-        if code is ErrorCode.NONE:
-            if request.timestamp_ms == LATEST_TIMESTAMP:
-                offset = self.high_watermark
-            elif request.timestamp_ms == EARLIEST_TIMESTAMP:
-                offset = self._log.log_start_offset
-            elif request.timestamp_ms < 0:
-                code = ErrorCode.INVALID_REQUEST
-            else:
-                try:
-                    found = self._log.offset_for_time(request.timestamp_ms, self.high_watermark)
-                    offset, timestamp_ms = found or (-1, -1)
-                except (CorruptLogError, CorruptMessageError):
-                    code = self._damaged()  # on the way there; the scrub finds where
+        answer = partial(self._send_offsets, client, request)
+        if code is not ErrorCode.NONE:
+            answer(code, None)
+        elif request.timestamp_ms == LATEST_TIMESTAMP:
+            answer(code, (self.high_watermark, -1))
+        elif request.timestamp_ms == EARLIEST_TIMESTAMP:
+            answer(code, (self._log.log_start_offset, -1))
+        elif request.timestamp_ms < 0:
+            answer(ErrorCode.INVALID_REQUEST, None)
+        else:
+            self._searches.add(request.timestamp_ms, answer, self._clock.monotonic_s())
+
+    def _send_offsets(
+        self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode, found: tuple[int, int] | None
+    ) -> None:
+        offset, timestamp_ms = found or (-1, -1)
         response = m.ListOffsetsResponse(
             correlation_id=request.correlation_id,
             error_code=int(code),
@@ -165,6 +169,8 @@ class Reads:
         self._unserved = False
         if self._confirming:
             self._answer_confirmed()
+        if self._searches.count:
+            self._search(now_s)
         if not len(self._fetches):
             return
         code = self.why_not()
@@ -199,6 +205,14 @@ class Reads:
                 continue
             self._answer_fetch(waiting, ErrorCode.NONE, data)
 
+    def _search(self, now_s: float) -> None:
+        code = self.why_not()
+        if code is ErrorCode.NONE:
+            self._searches.step(self.high_watermark, now_s)
+        else:
+            self._searches.refuse_all(code)
+        self._unserved = self._unserved or self._searches.count > 0
+
     def _may_grow(self, waiting: WaitingFetch, data: Payload, now_s: float) -> bool:
         """A closed segment's records are all that a fetch is given of it, as in Kafka.
 
@@ -222,6 +236,7 @@ class Reads:
         confirming, self._confirming = self._confirming, []
         for _, done in confirming:
             done(code)
+        self._searches.refuse_all(code)
         for waiting in self._fetches.take_all():
             self._answer_fetch(waiting, code)
 

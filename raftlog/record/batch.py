@@ -45,7 +45,7 @@ from raftlog.errors import (
 )
 from raftlog.limits import DECOMPRESSED_BYTES_MAX, RECORD_BYTES_MAX
 from raftlog.record.compression import COMPRESSIONS, compress, decompress
-from raftlog.record.plain import PlainBatch, PlainRecord, read_plain
+from raftlog.record.plain import PlainBatch, PlainRecord, read_plain, read_times
 
 Buffer = bytes | bytearray | memoryview
 Headers = list[tuple[str, bytes | None]]
@@ -336,6 +336,26 @@ def each_record(payload: Buffer, position: int, header: BatchHeader) -> Iterator
         raise _unreadable(header, f"a record does not decode: {error}") from None
 
 
+def each_time(batch: Buffer, header: BatchHeader) -> tuple[int, Iterator[tuple[int, int]]]:
+    """What the batch unpacks to, in bytes, and (offset, timestamp_ms) of each record, found out one by one.
+
+    Raises as `decode_batch`; so does the iterator.
+    """
+    if not check_crc(batch, 0, header):
+        raise CorruptMessageError("the checksum of a batch does not match")
+    if header.attributes & _CONTROL:
+        return 0, iter(())
+    body = _body(batch, 0, header)
+    return len(body), _times(body, header)
+
+
+def _times(body: bytes, header: BatchHeader) -> Iterator[tuple[int, int]]:
+    try:
+        yield from read_times(body, _as_plain(header))
+    except _BAD_RECORD as error:
+        raise _unreadable(header, f"a record does not decode: {error}") from None
+
+
 def _unreadable(header: BatchHeader, reason: str) -> UnreadableRecordsError:
     return UnreadableRecordsError(reason, header.base_offset, max(header.base_offset, header.next_offset))
 
@@ -362,10 +382,13 @@ def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterable[An
 
 def _plain(payload: Buffer, position: int, header: BatchHeader) -> Iterator[PlainRecord]:
     """The records of a batch that `_records` has looked at."""
-    batch = PlainBatch(
+    return read_plain(_body(payload, position, header), _as_plain(header))
+
+
+def _as_plain(header: BatchHeader) -> PlainBatch:
+    return PlainBatch(
         header.base_offset, header.attributes, header.base_timestamp_ms, header.max_timestamp_ms, header.record_count
     )
-    return read_plain(_body(payload, position, header), batch)
 
 
 def _body(payload: Buffer, position: int, header: BatchHeader) -> bytes:

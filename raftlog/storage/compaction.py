@@ -24,12 +24,18 @@ takes, then rewrites everything up to there. It works in slices of some bytes, e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
 
 from raftlog.errors import CorruptMessageError
-from raftlog.limits import BATCH_BYTES_MAX, COMPACTION_BATCH_BYTES, COMPACTION_SYNC_BYTES, INDEX_INTERVAL_BYTES
-from raftlog.record.batch import HEADER_BYTES, MAGIC, BatchHeader, Record, check_crc, decode_batch, read_header
+from raftlog.limits import (
+    BATCH_BYTES_MAX,
+    COMPACTION_BATCH_BYTES,
+    COMPACTION_RECORD_BYTES,
+    COMPACTION_SYNC_BYTES,
+    INDEX_INTERVAL_BYTES,
+)
+from raftlog.record.batch import HEADER_BYTES, MAGIC, BatchHeader, Record, check_crc, each_record, read_header
 from raftlog.record.compacted import FILLER_ENTRIES_MAX, entries_of, filler, is_filler, shrunk
 from raftlog.storage.disk import Disk, File
 from raftlog.storage.epochs import Epochs
@@ -111,9 +117,14 @@ class Compaction:
         for group in self._groups():
             yield from self._rewrite(group)
 
-    def _spend(self, size: int) -> bool:
-        """Whether the slice is used up."""
-        self._budget -= size + COMPACTION_BATCH_BYTES
+    def _spend(self, batch_bytes: int, paid_bytes: int) -> bool:
+        """For a batch, of which so much was paid for record by record. Whether the slice is used up."""
+        self._budget -= max(0, batch_bytes - paid_bytes) + COMPACTION_BATCH_BYTES
+        return self._budget <= 0
+
+    def _spend_record(self) -> bool:
+        """Few bytes may unpack to millions of records, and they are no part of one slice."""
+        self._budget -= COMPACTION_RECORD_BYTES
         return self._budget <= 0
 
     # --- which record of a key is the newest ----------------------------------------------------
@@ -123,15 +134,31 @@ class Compaction:
             if self._end_of(number) <= plan.clean_offset:
                 continue
             for header, _, batch in self._batches(segment):
+                paid_bytes = 0
                 if header.next_offset > plan.clean_offset and header.record_count:
-                    for offset, digest in _keys(batch, header):
-                        self._newest[digest] = offset
+                    paid_bytes = yield from self._note_keys(batch, header)
                 self.clean_offset = max(self.clean_offset, header.next_offset)
                 full = len(self._newest) >= plan.keys_max
-                if self._spend(len(batch)):
+                if self._spend(len(batch), paid_bytes):
                     yield None
                 if full:
                     return
+
+    def _note_keys(self, batch: bytes, header: BatchHeader) -> Generator[None, None, int]:
+        """Returns what was paid. None of a batch that does not decode, which is not known before its end."""
+        newest: dict[bytes, int] = {}
+        seen = 0
+        try:
+            for record in each_record(batch, 0, header):
+                seen += 1
+                if record.key is not None:
+                    newest[_digest(record.key)] = record.offset
+                if self._spend_record():
+                    yield None
+            self._newest.update(newest)
+        except CorruptMessageError:
+            pass
+        return seen * COMPACTION_RECORD_BYTES
 
     # --- rewriting -------------------------------------------------------------------------------
     def _groups(self) -> Iterator[list[Segment]]:
@@ -156,8 +183,9 @@ class Compaction:
         for segment in group:
             for header, index, batch in self._batches(segment):
                 records: list[Record] | None = None
+                paid_bytes = 0
                 if header.record_count:
-                    records, purged = self._kept(batch, header, index)
+                    records, purged, paid_bytes = yield from self._kept(batch, header, index)
                     purged_index = index if purged else purged_index
                 empty = not (header.record_count if records is None else records)
                 if empty and index not in self.plan.kept_indexes:
@@ -169,7 +197,7 @@ class Compaction:
                     changed = True
                     less = shrunk(header, records)
                     output.add(read_header(less), index, less)
-                if self._spend(header.batch_bytes):
+                if self._spend(header.batch_bytes, paid_bytes):
                     output.write()
                     yield None
         output.end()
@@ -183,30 +211,42 @@ class Compaction:
         else:
             output.discard()
 
-    def _kept(self, batch: bytes, header: BatchHeader, index: int) -> tuple[list[Record] | None, bool]:
-        """The records that stay, None: all of them; and whether a tombstone goes that no newer record stands for."""
+    def _kept(
+        self, batch: bytes, header: BatchHeader, index: int
+    ) -> Generator[None, None, tuple[list[Record] | None, bool, int]]:
+        """The records that stay, None: all of them; whether a tombstone goes that no newer record stands for; what was
+        paid.
+        """
         kept: list[Record] = []
         purged = False
-        plan = self.plan
+        seen = 0
         try:
-            records = decode_batch(batch, 0, header, Record)
+            for each in each_record(batch, 0, header):
+                seen += 1
+                stays, ripe = self._judge(each, index)
+                purged = purged or ripe
+                if stays:
+                    kept.append(Record(each.offset, each.timestamp, each.key, each.value, each.headers))
+                if self._spend_record():
+                    yield None
         except CorruptMessageError:
-            return None, False  # as its producer sent it, before the topic was compacted
-        for record in records:
-            if record.key is None:
-                kept.append(record)
-                continue
-            if record.offset < self._newest.get(_digest(record.key), -1):
-                continue
-            if record.value is None and record.offset < self.clean_offset:
-                ripe = record.offset < plan.purge_offset
-                if ripe and index <= plan.held_index:
-                    purged = True
-                    continue
-                self.kept_tombstones = True
-                self.kept_ripe_tombstones = self.kept_ripe_tombstones or ripe
-            kept.append(record)
-        return (None if len(kept) == len(records) else kept), purged
+            return None, False, seen * COMPACTION_RECORD_BYTES  # as its producer sent it: the topic was not compacted
+        return None if len(kept) == seen else kept, purged, seen * COMPACTION_RECORD_BYTES
+
+    def _judge(self, record: Any, index: int) -> tuple[bool, bool]:
+        """(it stays, it is a tombstone that goes without a newer record)."""
+        plan = self.plan
+        if record.key is None:
+            return True, False
+        if record.offset < self._newest.get(_digest(record.key), -1):
+            return False, False
+        if record.value is None and record.offset < self.clean_offset:
+            ripe = record.offset < plan.purge_offset
+            if ripe and index <= plan.held_index:
+                return False, True
+            self.kept_tombstones = True
+            self.kept_ripe_tombstones = self.kept_ripe_tombstones or ripe
+        return True, False
 
     # --- reading ---------------------------------------------------------------------------------
     def _end_of(self, number: int) -> int:
@@ -318,15 +358,6 @@ def _read_batches(segment: Segment, at_once: int) -> Iterator[tuple[BatchHeader,
         yield header, data[at:end]
         position += header.batch_bytes
         at = end
-
-
-def _keys(batch: bytes, header: BatchHeader) -> list[tuple[int, bytes]]:
-    """(offset, digest) of each record with a key; none of a batch that does not decode."""
-    try:
-        found = decode_batch(batch, 0, header, lambda offset, timestamp_ms, key, value, headers: (offset, key))
-    except CorruptMessageError:
-        return []
-    return [(offset, _digest(key)) for offset, key in found if key is not None]
 
 
 def _digest(key: bytes) -> bytes:

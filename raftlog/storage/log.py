@@ -41,6 +41,7 @@ from raftlog.storage.opening import (
 from raftlog.storage.producers import Producers
 from raftlog.storage.segment import Segment
 from raftlog.storage.state import EpochStart, StateFile
+from raftlog.storage.time_search import TimeSearch
 from raftlog.types import CleanupPolicy, Doubt, Flush, TopicConfig
 
 
@@ -169,11 +170,9 @@ class PartitionLog(CleaningLog):
             return self._epochs.start_at(index).base_offset
         return self._batch_end(index)
 
-    def offset_for_time(self, timestamp_ms: int, end_offset: int) -> tuple[int, int] | None:
-        """(offset, timestamp_ms) of the first record that is not older than timestamp_ms, below end_offset."""
-        if not self._segments:
-            return None
-        return self._lookup.of_time(timestamp_ms, self._state.log_start_offset, end_offset)
+    def search_time(self, timestamp_ms: int) -> TimeSearch:
+        """For the first record that is not older than timestamp_ms."""
+        return TimeSearch(self._lookup, timestamp_ms)
 
     # --- cutting ---------------------------------------------------------------------------
 

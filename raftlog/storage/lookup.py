@@ -8,11 +8,12 @@ its beginning. A sequential reader asks nothing here: the end of each answer is 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from raftlog.errors import CorruptLogError
 from raftlog.limits import OPEN_SEGMENTS_MAX, READER_PLACES_MAX
-from raftlog.record.batch import BatchHeader, decode
+from raftlog.record.batch import BatchHeader
 from raftlog.record.compacted import entries_of
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import IndexEntry, OffsetIndex
@@ -101,20 +102,20 @@ class Lookup:
             return None
         return entry
 
-    def of_time(self, timestamp_ms: int, start_offset: int, end_offset: int) -> tuple[int, int] | None:
-        """(offset, timestamp_ms) of the first record in [start_offset, end_offset) that is not older."""
+    def from_time(self, timestamp_ms: int, start_offset: int) -> Iterator[tuple[Segment, int, BatchHeader]]:
+        """(segment, position, header) of batches in order, from one in front of the first that holds `start_offset` or
+        an offset behind it and a record that is not older. Segments without such a record are left out.
+        """
         for number in range(self._segment_number(start_offset), len(self._segments)):
             segment = self._segments[number]
             if self.max_timestamp_ms(number) < timestamp_ms:
                 continue
-            for position, header in segment.walk(self._time_floor(number, timestamp_ms)):
-                if header.base_offset >= end_offset:
-                    return None
-                if header.max_timestamp_ms >= timestamp_ms and header.next_offset > start_offset:
-                    found = _first_not_older(segment, position, header, timestamp_ms, start_offset)
-                    if found is not None:
-                        return found if found[0] < end_offset else None
-        return None
+            position = self._time_floor(number, timestamp_ms)
+            if start_offset > segment.base_offset:
+                entry = self.verified(self._index.floor_offset(start_offset), segment)
+                position = max(position, entry.position if entry else 0)
+            for place, header in segment.walk(position):
+                yield segment, place, header
 
     def _time_floor(self, number: int, timestamp_ms: int) -> int:
         """A position in front of the first batch that is not older. Entries' maxima only grow, hence halving."""
@@ -170,12 +171,3 @@ def _remember(memory: dict[int, Place], key: int, place: Place | None) -> None:
     if len(memory) >= READER_PLACES_MAX:
         del memory[next(iter(memory))]
     memory[key] = place
-
-
-def _first_not_older(
-    segment: Segment, position: int, header: BatchHeader, timestamp_ms: int, start_offset: int
-) -> tuple[int, int] | None:
-    for record in decode(segment.file.read(position, header.batch_bytes)):
-        if record.timestamp_ms >= timestamp_ms and record.offset >= start_offset:
-            return record.offset, record.timestamp_ms
-    return None

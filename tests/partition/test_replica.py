@@ -259,17 +259,23 @@ def test_a_fetch_outside_the_log_is_out_of_range() -> None:
     assert [r.error_code for _, r, _ in leader.answers] == [ErrorCode.OFFSET_OUT_OF_RANGE] * 2
 
 
+def by_time(timestamp_ms: int, correlation_id: int) -> m.ListOffsetsRequest:
+    return m.ListOffsetsRequest(
+        correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms
+    )
+
+
 def test_offsets_by_time_and_at_both_ends() -> None:
     cluster = Cluster()
     leader = cluster.leader()
     leader.replica.on_request("c", produce(1), [batch(b"a", b"b")])
     cluster.settle()
     leader.answers.clear()
-    for timestamp_ms in (LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 0, 1_800_000_000_000, -7):
-        request = m.ListOffsetsRequest(correlation_id=1, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms)
-        leader.replica.on_request("c", request, [])
+    for number, timestamp_ms in enumerate((LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 0, 1_800_000_000_000, -7)):
+        leader.replica.on_request("c", by_time(timestamp_ms, number), [])
     cluster.settle()
-    found = [(r.error_code, r.offset) for _, r, _ in leader.answers]
+    answers = sorted((r for _, r, _ in leader.answers), key=lambda answer: answer.correlation_id)
+    found = [(r.error_code, r.offset) for r in answers]
     assert found == [(0, 2), (0, 0), (0, 0), (0, -1), (ErrorCode.INVALID_REQUEST, -1)]
 
 

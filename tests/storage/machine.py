@@ -36,6 +36,14 @@ def numbered_batch(
     return frame, check_batch(frame)
 
 
+def first_not_older(log: PartitionLog, timestamp_ms: int, end_offset: int, step: int = 2) -> tuple[int, int] | None:
+    """(offset, timestamp_ms), found in steps of so many records."""
+    search = log.search_time(timestamp_ms)
+    while not search.done:
+        search.step(log.log_start_offset, end_offset, step)
+    return search.found
+
+
 def known(producers: Producers) -> list[tuple[int, int, tuple[KnownBatch, ...]]]:
     """What is known of each, in the order that decides who is forgotten first."""
     return [(number, state.epoch, state.batches) for number, state in producers.states.items()]

@@ -14,7 +14,7 @@ from raftlog.storage import compaction
 from raftlog.storage.log import PartitionLog
 from raftlog.types import CleanupPolicy, Doubt
 from tests.storage.compacting import KeyedRecords, check_compacted, keyed_batch
-from tests.storage.machine import Machine, contents, known, lead
+from tests.storage.machine import Machine, contents, first_not_older, known, lead
 
 _END = 10**9
 
@@ -211,7 +211,7 @@ def test_lookups_by_time_and_offset_find_the_next_record_that_stays() -> None:
     _roll(log)
     _compact(machine, log)
     assert next(iter(decode(log.read(3, 10_000, 12)))).offset == 9
-    assert log.offset_for_time(1000, 12) == (9, 1000)
+    assert first_not_older(log, 1000, 12) == (9, 1000)
 
 
 def test_damage_is_found_and_gets_no_good_checksum() -> None:
@@ -329,3 +329,30 @@ def test_a_follower_takes_any_part_of_a_compacted_log(seed: int) -> None:
         for each in range(max(entries.first_index, index), entries.first_index + entries.count):
             assert log.term_at(each) == before[each][0]
         index = entries.first_index + entries.count
+
+
+def test_a_slice_decodes_a_bounded_count_of_records_however_little_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = _machine(1 << 20)
+    log = machine.open()
+    lead(log, 1)
+    frame, header = keyed_batch([(b"k%d" % (number % 7), b"") for number in range(30_000)], compression="zstd")
+    assert len(frame) < 30_000 * 4
+    for _ in range(3):
+        log.append_as_leader([frame], [header], 1)
+    log.persist()
+    _roll(log)
+    digests = []
+    digest = compaction._digest
+
+    def counting(key: bytes) -> bytes:
+        digests[-1] += 1
+        return digest(key)
+
+    monkeypatch.setattr(compaction, "_digest", counting)
+    log.begin_compaction(_END, machine.clock.wall_ms())
+    while log.is_compacting:
+        digests.append(0)
+        log.compact(limits.COMPACTION_SLICE_BYTES, machine.clock.wall_ms())
+    assert sum(digests) == 180_000
+    assert max(digests) <= limits.COMPACTION_SLICE_BYTES // limits.COMPACTION_RECORD_BYTES + 1
+    assert len(_records(log)) == 8

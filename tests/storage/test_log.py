@@ -12,7 +12,7 @@ from raftlog.record.batch import decode, split
 from raftlog.storage.producers import Producers
 from raftlog.storage.simulated_disk import SimulatedFile
 from raftlog.types import Flush, TopicConfig
-from tests.storage.machine import Machine, append, batch_of, contents, lead, mixed
+from tests.storage.machine import Machine, append, batch_of, contents, first_not_older, lead, mixed
 
 
 def test_a_new_log_has_the_sentinel_only() -> None:
@@ -22,7 +22,7 @@ def test_a_new_log_has_the_sentinel_only() -> None:
     assert log.term_at(1) == 0 and log.term_at(0) is None and log.term_at(2) is None
     assert log.offset_after(1) == 0
     assert log.read(0, 100, 10) == b""
-    assert log.offset_for_time(0, 10) is None
+    assert first_not_older(log, 0, 10) is None
 
 
 def test_the_no_ops_have_an_index_and_no_offset() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 
+import google_crc32c
 import pytest
 
 from raftlog.errors import OffsetOutOfRangeError
-from raftlog.record.batch import encode, split
-from tests.storage.machine import Machine, append, batch_of, contents, lead, mixed
+from raftlog.record.batch import check_batch, encode, split
+from raftlog.storage.log import PartitionLog
+from raftlog.storage.time_search import TimeSearch
+from tests.storage.machine import Machine, append, batch_of, contents, first_not_older, lead, mixed
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -142,6 +145,68 @@ def test_the_offset_of_a_time_is_that_of_the_first_record_that_is_not_older(reop
         expected = next(
             ((offset, stamp) for offset, stamp in enumerate(records) if offset >= 50 and stamp >= timestamp_ms), None
         )
-        assert log.offset_for_time(timestamp_ms, log.log_end_offset) == expected
+        assert first_not_older(log, timestamp_ms, log.log_end_offset) == expected
         if expected is not None:
-            assert log.offset_for_time(timestamp_ms, expected[0]) is None
+            assert first_not_older(log, timestamp_ms, expected[0]) is None
+
+
+def _searched(log: PartitionLog, timestamp_ms: int, records: int) -> tuple[TimeSearch, list[int]]:
+    search = log.search_time(timestamp_ms)
+    works = []
+    while not search.done:
+        works.append(search.step(log.log_start_offset, log.log_end_offset, records))
+    return search, works
+
+
+def test_the_search_of_a_time_does_a_bounded_piece_of_work_in_each_step() -> None:
+    """Also where a record is unpacked from little, and where a header promises a time that no record has."""
+    log = Machine(segment_bytes=10_000_000).open()
+    lead(log, 1)
+    frames = [encode([(n, None, b"") for n in range(20_000)], "zstd")]
+    for _ in range(3_000):
+        lying = bytearray(encode([(1, None, b"x")]))
+        lying[35:43] = (50_000).to_bytes(8, "big")
+        lying[17:21] = google_crc32c.value(bytes(lying[21:])).to_bytes(4, "big")
+        frames.append(bytes(lying))
+    frames += [encode([(1, None, b"x")]) for _ in range(3_000)] + [encode([(50_000, None, b"y")])]
+    log.append_as_leader(frames, [check_batch(frame) for frame in frames], 1)
+    log.persist()
+    for timestamp_ms, expected in ((19_999, (19_999, 19_999)), (50_000, (26_000, 50_000)), (50_001, None)):
+        search, works = _searched(log, timestamp_ms, 1000)
+        assert search.found == expected
+        assert max(works) < 2_500
+        assert timestamp_ms > 50_000 or len(works) > 15
+
+
+def test_the_log_may_change_while_a_time_is_searched_for() -> None:
+    machine = Machine(segment_bytes=3000)
+    log = machine.open()
+    lead(log, 1)
+    for number in range(60):
+        frame = encode([(number * 10 + n, None, bytes(60)) for n in range(10)])
+        log.append_as_leader([frame], [check_batch(frame)], 1)
+    log.persist()
+    before = log.segment_count
+    search = log.search_time(255)
+    search.step(0, log.log_end_offset, 203)
+    assert not search.done
+    log.delete_head(300)
+    assert log.segment_count < before
+    while not search.done:
+        search.step(log.log_start_offset, log.log_end_offset, 3)
+    assert search.found == (300, 300)
+
+
+def test_a_batch_whose_records_cannot_be_read_is_where_a_search_by_time_ends() -> None:
+    """Everybody would be told of damage without an end, or what is in it would be skipped without a word."""
+    log = Machine().open()
+    lead(log, 1)
+    bad = bytearray(encode([(1_000, None, bytes(500))], "zstd"))
+    bad[61:65] = b"\0\0\0\0"
+    bad[17:21] = google_crc32c.value(bytes(bad[21:])).to_bytes(4, "big")
+    frames = [encode([(500, None, b"x")]), bytes(bad), encode([(2_000, None, b"x")])]
+    log.append_as_leader(frames, [check_batch(frame) for frame in frames], 1)
+    log.persist()
+    assert first_not_older(log, 500, 3) == (0, 500)
+    assert first_not_older(log, 900, 3) == (1, 900)
+    assert first_not_older(log, 1_500, 3) == (2, 2_000)
