@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 
 from raftlog.errors import InvalidRequestError
 from raftlog.network import Context, Link, Poller
 from raftlog.protocol.codec import Request, Response, decode_response, encode
 from raftlog.types import Endpoint
+
+log = logging.getLogger(__name__)
 
 _PER_ROUND = 100  # one talkative node must not hold up the others
 
@@ -19,6 +22,8 @@ class NodeLinks:
         self._poller = poller
         self._links: dict[int, Link] = {}
         self._losses: dict[int, int] = {}
+        self._addresses: dict[int, Endpoint] = {}
+        self._lacks_descriptors = False
 
     def __contains__(self, node_id: int) -> bool:
         return node_id in self._links
@@ -34,17 +39,34 @@ class NodeLinks:
                 self._poller.unregister(link)
                 link.close()
                 del self._links[node_id]
-        for node_id, endpoint in addresses.items():
-            if node_id not in self._links:
-                self._links[node_id] = Link(self._context, endpoint, watched=True)
-                self._losses[node_id] = 0
-                self._poller.register(self._links[node_id])
+        self._addresses = dict(addresses)
+        self._open()
+
+    def _open(self) -> None:
+        """Without descriptors for all it is tried again with the next `send_all`."""
+        lacked, self._lacks_descriptors = self._lacks_descriptors, False
+        for node_id, endpoint in self._addresses.items():
+            if node_id in self._links:
+                continue
+            try:
+                link = Link(self._context, endpoint, watched=True)
+            except OSError as error:
+                self._lacks_descriptors = True
+                if not lacked:
+                    text = "no connection to node %d can be opened: %s; it is tried again"
+                    log.warning(text, node_id, error.strerror)
+                return
+            self._links[node_id] = link
+            self._losses[node_id] = 0
+            self._poller.register(link)
 
     def send(self, node_id: int, message: Request) -> bool:
         link = self._links.get(node_id)
         return link is not None and link.send([encode(message)])
 
     def send_all(self, message: Request) -> None:
+        if self._lacks_descriptors:
+            self._open()
         header = encode(message)
         for link in self._links.values():
             link.send([header])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -52,3 +54,25 @@ def test_a_node_that_is_gone_is_not_spoken_to(context: Context) -> None:
     links.set_addresses({})
     assert 2 not in links
     assert not links.send(2, HELLO)
+
+
+def test_without_descriptors_a_node_is_connected_to_later(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(context, "127.0.0.1")
+    links = NodeLinks(context, Poller())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))  # what is open stays open
+    try:
+        links.set_addresses({2: Endpoint("127.0.0.1", server.port)})
+        links.send_all(HELLO)
+        assert 2 not in links
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(lowest)
+    assert [record.getMessage() for record in caplog.records] == [
+        "no connection to node 2 can be opened: Too many open files; it is tried again"
+    ]
+    links.send_all(HELLO)
+    assert 2 in links
+    until(lambda: links.send(2, HELLO))
+    assert until(server.receive)[1] == encode(HELLO)
