@@ -84,6 +84,10 @@ class OffsetOutOfRangeError(RaftlogError):
     code = ErrorCode.OFFSET_OUT_OF_RANGE
 
 
+class LogTruncationError(OffsetOutOfRangeError):
+    """The leader epoch that a position was read in is lost: what was read there may be gone from the log (KIP-320)."""
+
+
 class CorruptMessageError(RaftlogError):
     """A record batch whose checksum, magic, length or counts are wrong."""
 

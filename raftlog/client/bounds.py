@@ -34,27 +34,32 @@ def list_offsets_call(
 
 
 class _Question:
-    """Of a leader that is of no older epoch than this client has read from."""
+    """Of a leader that is of no older epoch than this client has read from, unless a majority knows nothing of that."""
 
     def __init__(self, cache: MetadataCache, place: TopicPartition, timestamp_ms: int) -> None:
         self.place = place
         self._cache = cache
         self._timestamp_ms = timestamp_ms
         self._topic_id = b""  # of the topic that was asked last
+        self._doubted = -1  # the epoch that was in doubt then
 
     def request(self, correlation_id: int, topic_id: bytes) -> Request:
         self._topic_id = topic_id
+        partition = self.place.partition
+        self._doubted = self._cache.doubted_epoch(topic_id, partition)
         return ListOffsetsRequest(
             correlation_id=correlation_id,
             topic_id=topic_id,
-            partition=self.place.partition,
+            partition=partition,
             timestamp_ms=self._timestamp_ms,
-            leader_epoch=self._cache.read_epoch(topic_id, self.place.partition),
+            leader_epoch=self._cache.read_epoch(topic_id, partition) if self._doubted < 0 else -1,
         )
 
     def read(self, answer: Answer, _payload: bytes, _maybe_done: bool) -> ListOffsetsResponse:
         if not isinstance(answer, ListOffsetsResponse):
             raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
-        if not self._cache.note_read(self._topic_id, self.place.partition, answer.leader_epoch):
+        asked = (self._topic_id, self.place.partition)
+        self._cache.judge_doubted(*asked, self._doubted, answer.leader_epoch)
+        if not self._cache.note_read(*asked, answer.leader_epoch):
             raise UnknownLeaderEpochError(f"{self.place}: an answer of epoch {answer.leader_epoch}, which is over")
         return answer

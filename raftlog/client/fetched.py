@@ -61,6 +61,7 @@ class PartitionState:
     fetch_offset  the next offset to ask for; runs ahead of the position
     position_epoch  the leader epoch of the batch in front of the position, or of the leader who gave it (KIP-320); -1:
                   not known
+    read_epoch    the newest leader epoch that has answered for this position, or that it was committed with; -1: none
     reset         where to start when the position is None: EARLIEST or LATEST
     begins        it has no position yet because it was assigned; nobody asked for `reset`
     """
@@ -70,6 +71,7 @@ class PartitionState:
         self.version = 0
         self.position: int | None = None
         self.fetch_offset: int | None = None
+        self.read_epoch = -1
         self.reset: str | None = None
         self.begins = False
         self.topic_id: bytes | None = None
@@ -109,7 +111,7 @@ class PartitionState:
         self.buffered_bytes = 0
         self.records = []
         self.index = 0
-        self._epoch_before = epoch
+        self._epoch_before = self.read_epoch = epoch
         self.asked = None
         self.moved_s = None
         self.retry_s = 0.0
@@ -119,7 +121,7 @@ class PartitionState:
     def found(self, offset: int, epoch: int) -> None:
         """Where the reset leads, as the leader of `epoch` has said."""
         self.position = self.fetch_offset = offset
-        self._epoch_before = epoch
+        self._epoch_before = self.read_epoch = epoch
         self.reset = None
 
     @property

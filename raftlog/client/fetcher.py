@@ -5,13 +5,15 @@ the partition's share of `buffer_bytes` has room. So every partition is served a
 is held is bounded: shares, plus one answer each that a single large batch makes larger than asked.
 
 Only a leader moves a position, one of no older epoch than the partition was read in (`MetadataCache.read_epoch`). What
-a leader of an older one says is dropped, records and refusals alike: it was deposed, and its successor is asked.
+a leader of an older one says is dropped, records and refusals alike: it was deposed, and its successor is asked. Where
+a majority turns out to know nothing of that epoch, the position counts as out of range (LogTruncationError).
 
 `lock` is shared with the user's thread. Answers to what was asked before a seek are dropped.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +27,7 @@ from raftlog.errors import (
     CorruptMessageError,
     ErrorCode,
     InconsistentClusterIdError,
+    LogTruncationError,
     OffsetOutOfRangeError,
     RaftlogError,
     UnknownTopicOrPartitionError,
@@ -46,6 +49,8 @@ from raftlog.protocol.messages import FetchRequest, FetchResponse, ListOffsetsRe
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
 _TIMESTAMPS = {EARLIEST: EARLIEST_TIMESTAMP, LATEST: LATEST_TIMESTAMP}
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Fetcher:
@@ -241,6 +246,11 @@ class Fetcher:
                 return now_s + CONNECT_PATIENCE_S
             if self.beginnings.came_later(state.place, leader.topic_id):
                 state.reset = EARLIEST
+        epoch = self._cache.read_epoch(leader.topic_id, partition)
+        if state.read_epoch > epoch and state.fetch_offset is not None:
+            self._truncated(state, epoch)
+            if state.fetch_offset is not None:
+                return state.retry_s if state.error is None else float("inf")
         if not self._send(state, leader, most, now_s):
             state.retry_s = now_s + RETRY_BACKOFF_MIN_S
             return state.retry_s
@@ -249,15 +259,15 @@ class Fetcher:
     def _send(self, state: PartitionState, leader: Leader, most: int, now_s: float) -> bool:
         correlation_id = self._exchange.next_id()
         wait_s = 0.0
-        epoch = self._cache.read_epoch(leader.topic_id, state.place.partition)
+        doubted = self._cache.doubted_epoch(leader.topic_id, state.place.partition)
+        epoch = self._cache.read_epoch(leader.topic_id, state.place.partition) if doubted < 0 else -1
         request: FetchRequest | ListOffsetsRequest
-        if state.fetch_offset is None:
-            assert state.reset is not None
+        if state.fetch_offset is None or doubted >= 0:
             request = ListOffsetsRequest(
                 correlation_id=correlation_id,
                 topic_id=leader.topic_id,
                 partition=state.place.partition,
-                timestamp_ms=_TIMESTAMPS[state.reset],
+                timestamp_ms=_TIMESTAMPS[state.reset or LATEST],
                 leader_epoch=epoch,
             )
         else:
@@ -276,7 +286,7 @@ class Fetcher:
         sent = self._exchange.ask(
             leader.endpoint,
             request,
-            partial(self._answered, state, state.version, leader, state.fetch_offset),
+            partial(self._answered, state, state.version, leader, state.fetch_offset, doubted),
             now_s=now_s,
             deadline_s=now_s + wait_s + self._request_timeout_s,
             overdue_s=now_s + wait_s + LEADER_SILENT_S,
@@ -292,6 +302,7 @@ class Fetcher:
         version: int,
         leader: Leader,
         offset: int | None,
+        doubted: int,
         answer: Answer | None,
         payload: bytes,
     ) -> None:
@@ -300,6 +311,8 @@ class Fetcher:
                 return
             state.asked = None
             state.moved_s = None
+            if isinstance(answer, ListOffsetsResponse) and answer.error_code == ErrorCode.NONE:
+                self._cache.judge_doubted(leader.topic_id, state.place.partition, doubted, answer.leader_epoch)
             if answer is None:
                 # The leader fell silent or its connection broke. Nothing is lost by asking again.
                 self._retry(state, leader, -1, stale=True)
@@ -308,6 +321,8 @@ class Fetcher:
             elif answer.error_code:
                 hint = answer.leader_epoch if isinstance(answer, FetchResponse | ListOffsetsResponse) else -1
                 self._refused(state, leader, error_for(answer.error_code, answer.error_text), hint)
+            elif isinstance(answer, ListOffsetsResponse) and offset is not None:
+                self._succeeded(state)  # asked because of the doubt alone
             elif isinstance(answer, ListOffsetsResponse):
                 if state.begins and state.reset == LATEST:
                     self.on_begun_at_end(state.place, answer.offset, answer.leader_epoch)
@@ -327,6 +342,7 @@ class Fetcher:
         return self._cache.note_read(leader.topic_id, state.place.partition, answer.leader_epoch)
 
     def _fetched(self, state: PartitionState, answer: FetchResponse, offset: int, payload: bytes) -> None:
+        state.read_epoch = max(state.read_epoch, answer.leader_epoch)
         # A hint: a leader of the same epoch that was deposed since says what it was.
         state.high_watermark = max(state.high_watermark, answer.high_watermark)
         if not payload:
@@ -346,17 +362,29 @@ class Fetcher:
 
     def _refused(self, state: PartitionState, leader: Leader, error: RaftlogError, hint: int) -> None:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-            if self._reset_policy == "none" or state.fetch_offset is None:
-                self.fail(state, OffsetOutOfRangeError(f"{state.place}: offset {state.fetch_offset}: {error}"))
-            elif state.has_records():
-                # What was fetched before is handed out first; the reset would throw it away.
-                state.retry_s = self._now_s + RETRY_BACKOFF_MAX_S
-            else:
-                state.move(None, self._reset_policy)
+            self._out_of_range(state, OffsetOutOfRangeError(f"{state.place}: offset {state.fetch_offset}: {error}"))
         elif error.retriable:
             self._retry(state, leader, hint, stale=error.invalid_metadata)
         else:
             self.fail(state, error)
+
+    def _out_of_range(self, state: PartitionState, error: OffsetOutOfRangeError) -> None:
+        if self._reset_policy == "none" or state.fetch_offset is None:
+            self.fail(state, error)
+        elif state.has_records():
+            # What was fetched before is handed out first; the reset would throw it away.
+            state.retry_s = self._now_s + RETRY_BACKOFF_MAX_S
+        else:
+            state.move(None, self._reset_policy)
+
+    def _truncated(self, state: PartitionState, epoch: int) -> None:
+        text = (
+            f"{state.place}: offset {state.fetch_offset} was read in leader epoch {state.read_epoch}, which is lost: a "
+            f"majority follows epoch {epoch}, and what was read may be gone from the log"
+        )
+        if self._reset_policy != "none" and not state.has_records():
+            LOGGER.warning("%s; it goes on at the %s offset", text, self._reset_policy)
+        self._out_of_range(state, LogTruncationError(f"{text}: seek to where to go on"))
 
     def _retry(self, state: PartitionState, leader: Leader, hint: int, *, stale: bool) -> None:
         state.retry_s = self._now_s + state.backoff_s

@@ -10,11 +10,16 @@ nothing of the old one's epochs.
 A node that does not hear a majority of the metadata's voters is no witness of what does not exist. What it names counts
 only while no other node answers, since the metadata may have lost its majority, and clients have to find their leaders.
 
-The epoch in which a partition was read is no hearsay: somebody led in it. No leader of an older one is named any more.
+The epoch in which a partition was read is no hearsay: somebody led in it. No leader of an older one is named any more,
+unless that epoch is lost: after `raftlog doctor --recover` a majority may know nothing of it, or a client has committed
+one that never was. Where only older ones are named for LEADER_EPOCH_MEMORY_S the epoch is in doubt, and their leader is
+asked for the bounds of its log. That answer leaves once a majority has said that it leads still; so nobody can lead in
+the newer epoch, since it would need one of that majority, and the epoch is given up.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection
 from typing import NamedTuple
@@ -23,6 +28,8 @@ from raftlog.errors import ErrorCode, InconsistentClusterIdError
 from raftlog.limits import FOREIGN_CLUSTER_S, IMAGE_MEMORY_S, LEADER_EPOCH_MEMORY_S, UNCONFIRMED_S
 from raftlog.protocol.messages import MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import METADATA_TOPIC_ID, Endpoint, TopicConfig
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Leader(NamedTuple):
@@ -100,6 +107,8 @@ class MetadataCache:
         self._foreign: tuple[str, float] | None = None  # another cluster's id, and since when only it answers
         self._epochs: dict[tuple[bytes, int], tuple[int, float]] = {}  # the highest one and when it was heard
         self._read_epochs: dict[tuple[bytes, int], int] = {}
+        self._missed_since_s: dict[tuple[bytes, int], float] = {}  # only leaders of older epochs than that are named
+        self._doubted: set[tuple[bytes, int]] = set()  # those for so long that the read epoch may be lost
 
     def update(self, response: MetadataResponse, now_s: float, expected: Collection[str] = ()) -> bool:
         """Whether the answer counted, and not only for its leaders.
@@ -198,7 +207,9 @@ class MetadataCache:
         if found.endpoint is None or found.leader_id < 0:
             return None
         place = (topic_id, found.partition)
-        if found.leader_epoch < self.read_epoch(*place):
+        if found.leader_epoch >= self.read_epoch(*place):
+            self._settle(place)
+        elif not self._comes_in_doubt(place, now_s, believed):
             return None
         if not self._is_newest(place, found.leader_epoch, now_s, believed):
             return None
@@ -212,12 +223,23 @@ class MetadataCache:
             self._epochs[place] = (epoch, now_s)
         return True
 
+    def _comes_in_doubt(self, place: tuple[bytes, int], now_s: float, believed: bool) -> bool:
+        if believed and now_s - self._missed_since_s.setdefault(place, now_s) >= LEADER_EPOCH_MEMORY_S:
+            self._doubted.add(place)
+        return place in self._doubted
+
+    def _settle(self, place: tuple[bytes, int]) -> None:
+        if self._missed_since_s:
+            self._missed_since_s.pop(place, None)
+            self._doubted.discard(place)
+
     def leader(self, topic: str, partition: int) -> Leader | None:
         known = self.topics.get(topic)
         if known is None or partition >= len(known.leaders):
             return None
         leader = known.leaders[partition]
-        if leader is not None and leader.epoch < self.read_epoch(known.topic_id, partition):
+        place = (known.topic_id, partition)
+        if leader is not None and leader.epoch < self.read_epoch(*place) and place not in self._doubted:
             return None
         return leader
 
@@ -228,9 +250,25 @@ class MetadataCache:
     def note_read(self, topic_id: bytes, partition: int, epoch: int) -> bool:
         """Its leader has answered. False: an older one than has been read, whose answer says nothing any more."""
         before = self.read_epoch(topic_id, partition)
+        if epoch < before:
+            return False
         if epoch > before:
             self._read_epochs[topic_id, partition] = epoch
-        return epoch >= before
+        self._settle((topic_id, partition))
+        return True
+
+    def doubted_epoch(self, topic_id: bytes, partition: int) -> int:
+        """The read epoch, where it may be lost: ListOffsets without an epoch finds out. -1: there is no doubt."""
+        return self.read_epoch(topic_id, partition) if (topic_id, partition) in self._doubted else -1
+
+    def judge_doubted(self, topic_id: bytes, partition: int, doubted: int, epoch: int) -> None:
+        """The leader of `epoch` has answered ListOffsets, which it was asked AFTER `doubted` had been read."""
+        place = (topic_id, partition)
+        if epoch < doubted == self.read_epoch(*place):
+            text = "partition %d: leader epoch %d is lost, a majority follows epoch %d"
+            LOGGER.warning(text, partition, doubted, epoch)
+            self._read_epochs[place] = epoch
+            self._settle(place)
 
     def refused(self, topic: str, partition: int, leader: Leader, newer_epoch: int, now_s: float) -> None:
         """`leader` said that it is not, or went away: it is not asked again before it is named again.

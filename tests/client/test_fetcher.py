@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from raftlog.client.bounds import list_offsets_call
 from raftlog.client.fetched import ConsumerRecord, PartitionState, Payload
 from raftlog.client.fetcher import Fetcher
 from raftlog.client.turns import Turns
@@ -15,6 +16,7 @@ from raftlog.clock import monotonic_s
 from raftlog.errors import (
     CorruptMessageError,
     ErrorCode,
+    LogTruncationError,
     MessageTooLargeError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
@@ -27,7 +29,7 @@ from raftlog.limits import (
     LEADER_MOVED_S,
     TOPIC_UNKNOWN_S,
 )
-from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest
+from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import BatchBuilder, encode, read_header, stamp
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent
@@ -528,13 +530,19 @@ def test_a_reset_is_not_answered_by_an_older_epoch() -> None:
     assert (consuming.state().position, consuming.state().position_epoch) == (9, 3)
 
 
-def test_a_leader_of_an_older_epoch_is_not_asked_whatever_metadata_says() -> None:
+def test_a_leader_of_an_older_epoch_is_not_asked_for_records_whatever_metadata_says() -> None:
     consuming = read_in(3)
     consuming.fetch()
     consuming.lose(WORKER_B)
-    for _ in range(4):
+    for seconds in (0.0, 1.0, LEADER_EPOCH_MEMORY_S - 2.0):
         consuming.know(WORKER_A, 2, partitions=3)
-        assert consuming.asked(LEADER_EPOCH_MEMORY_S) == []
+        assert consuming.asked(seconds) == []
+    for _ in range(3):
+        consuming.now_s += LEADER_EPOCH_MEMORY_S
+        consuming.know(WORKER_A, 2, partitions=3)
+        (sent,) = consuming.asked()
+        assert isinstance(sent.request, ListOffsetsRequest)
+        consuming.answer_error(sent, ErrorCode.NOT_LEADER_OR_FOLLOWER)
     consuming.know(WORKER_A, 4, partitions=3)
     assert consuming.fetch(1.0)[0].endpoint == WORKER_A
 
@@ -559,7 +567,8 @@ def test_a_refusal_says_nothing_of_the_epoch_in_which_was_read() -> None:
 def test_the_epoch_of_a_position_is_that_of_the_batch_in_front_of_it() -> None:
     consuming = at(5)
     state = consuming.state()
-    state.move(5, epoch=2)
+    consuming.know(WORKER_A, 2, partitions=3)
+    consuming.fetcher.begin_at(state, TOPIC_ID, 5, 2)
     sent, _ = consuming.fetch()
     data = batch(4, b"4", b"5", b"6", epoch=2) + batch(7, b"7", epoch=3) + batch(8, b"8", epoch=4)
     consuming.answer_fetch(sent, data, epoch=4)
@@ -572,3 +581,107 @@ def test_the_epoch_of_a_position_is_that_of_the_batch_in_front_of_it() -> None:
     assert found == [(5, 2), (5, 2), (6, 2), (7, 2), (7, 2), (8, 3), (8, 3), (9, 4)]
     state.move(3)
     assert state.position_epoch == -1
+
+
+# --- epochs that are lost with their leaders ----------------------------------------------------
+def named_for_long(consuming: Consuming, epoch: int) -> list[Sent]:
+    """What is sent once metadata has named nobody but WORKER_A, in that epoch, for as long as it may be old news."""
+    consuming.lose(WORKER_B)
+    sent: list[Sent] = []
+    deadline_s = consuming.now_s + 2 * LEADER_EPOCH_MEMORY_S + 3
+    while not sent and consuming.now_s < deadline_s:
+        consuming.know(WORKER_A, epoch, partitions=3)
+        sent = [each for each in consuming.asked(1.0) if each.endpoint == WORKER_A]
+    return sent
+
+
+@pytest.mark.parametrize(("policy", "timestamp"), [("earliest", EARLIEST_TIMESTAMP), ("latest", LATEST_TIMESTAMP)])
+def test_an_epoch_that_a_majority_does_not_know_is_given_up_and_the_position_reset(policy: str, timestamp: int) -> None:
+    consuming = read_in(9, reset_policy=policy)
+    consuming.asked()
+    (sent,) = named_for_long(consuming, 2)
+    assert isinstance(sent.request, ListOffsetsRequest), "its answers have been confirmed by a majority"
+    assert sent.request.leader_epoch == -1
+    consuming.answer_offsets(sent, 6, epoch=2)
+    (sent,) = consuming.asked()
+    assert isinstance(sent.request, ListOffsetsRequest)
+    assert (sent.request.timestamp_ms, sent.request.leader_epoch) == (timestamp, 2)
+    consuming.answer_offsets(sent, 4, epoch=2)
+    assert consuming.state().position == 4
+    sent, request = consuming.fetch()
+    assert (sent.endpoint, request.offset, request.leader_epoch) == (WORKER_A, 4, 2)
+
+
+def test_with_policy_none_a_lost_epoch_is_an_error_until_the_user_seeks() -> None:
+    consuming = read_in(9, reset_policy="none")
+    consuming.asked()
+    (sent,) = named_for_long(consuming, 2)
+    consuming.answer_offsets(sent, 6, epoch=2)
+    for _ in range(2):
+        consuming.state().error = None  # raised by a poll, which the user tries again
+        assert consuming.asked(1.0) == []
+        error = consuming.state().error
+        assert isinstance(error, LogTruncationError)
+        assert "t-0: offset 6 was read in leader epoch 9" in str(error)
+        assert "epoch 2" in str(error)
+    consuming.state().move(3)
+    assert consuming.fetch()[1].offset == 3
+
+
+def test_a_committed_epoch_that_nobody_led_in_does_not_block() -> None:
+    """Any client may commit it: the coordinator does not know the epochs of other partitions."""
+    consuming = at(0)
+    consuming.fetcher.begin_at(consuming.state(), TOPIC_ID, 7, 2**31 - 1)
+    (sent,) = named_for_long(consuming, 1)
+    consuming.answer_offsets(sent, 6)
+    (sent,) = consuming.asked()
+    assert isinstance(sent.request, ListOffsetsRequest)
+    assert sent.request.timestamp_ms == EARLIEST_TIMESTAMP
+
+
+def test_an_epoch_is_not_given_up_on_the_word_of_a_leader_that_no_majority_confirms() -> None:
+    consuming = read_in(9)
+    consuming.asked()
+    for code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.OFFSET_NOT_AVAILABLE):
+        (sent,) = named_for_long(consuming, 2)
+        consuming.answer_error(sent, code)
+        assert consuming.cache.read_epoch(TOPIC_ID, 0) == 9
+    consuming.know(WORKER_B, 10, partitions=3)
+    consuming.wire.connected.add(WORKER_B)
+    sent, request = consuming.fetch(3.0)
+    assert (sent.endpoint, request.offset, request.leader_epoch) == (WORKER_B, 6, 9)
+
+
+def test_an_answer_that_was_asked_for_before_the_epoch_was_read_gives_nothing_up() -> None:
+    consuming = read_in(9)
+    consuming.asked()
+    (sent,) = named_for_long(consuming, 2)
+    consuming.cache.note_read(TOPIC_ID, 0, 10)  # by another question of this client, meanwhile
+    consuming.answer_offsets(sent, 6, epoch=2)
+    assert consuming.cache.read_epoch(TOPIC_ID, 0) == 10
+    assert consuming.state().position == 6
+
+
+def test_a_doubted_epoch_that_has_a_leader_again_is_kept() -> None:
+    consuming = read_in(9)
+    consuming.asked()
+    (sent,) = named_for_long(consuming, 2)
+    consuming.answer_offsets(sent, 6, epoch=9)
+    consuming.know(WORKER_A, 9, partitions=3)
+    sent, request = consuming.fetch()
+    assert (request.offset, request.leader_epoch) == (6, 9)
+
+
+def test_bounds_give_up_a_lost_epoch_as_well_and_the_position_is_reset_all_the_same() -> None:
+    consuming = read_in(9, reset_policy="none")
+    consuming.asked()
+    assert named_for_long(consuming, 2)
+    call = list_offsets_call(consuming.cache, T0, LATEST_TIMESTAMP, deadline_s=consuming.now_s + 60)
+    request = call.request(1, TOPIC_ID)
+    assert isinstance(request, ListOffsetsRequest)
+    assert request.leader_epoch == -1
+    assert call.read(ListOffsetsResponse(correlation_id=1, offset=4, leader_epoch=2), b"", False).offset == 4
+    consuming.lose(WORKER_A)
+    consuming.know(WORKER_A, 2, partitions=3)
+    consuming.asked(1.0)
+    assert isinstance(consuming.state().error, LogTruncationError)
