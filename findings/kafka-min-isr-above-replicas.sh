@@ -1,11 +1,11 @@
 #!/bin/sh
 # Software: Apache Kafka 4.4.0 (broker), confluent-kafka 2.16.1 (librdkafka 2.16.0)
 # Behaviour: min.insync.replicas is cut down to the number of replicas. A topic with one replica and
-#     min.insync.replicas=2 is created without a word and acknowledges acks=all, where older brokers answered
-#     NOT_ENOUGH_REPLICAS. DescribeConfigs still shows 2.
-# Why it matters: this setting used to turn a topic that was made with too few replicas into one that cannot be written to.
-#     Now acks=all is answered with a single copy and the configuration says that there are two. Whoever relies on it has
-#     to compare min.insync.replicas with the number of replicas.
+#     min.insync.replicas=2 is created without a word and acknowledges acks=all. DescribeConfigs still shows 2. The same
+#     was seen with the brokers 3.9.1 and 4.1.1; 3.4.1 acknowledged nothing.
+# Why it matters: with older brokers a topic that was made with too few replicas could not be written to, which somebody noticed.
+#     Now acks=all is answered with a single copy while the configuration says that there are two. An audit has to compare
+#     min.insync.replicas with the number of replicas.
 # Seen:
 #     topic has 1 replica, min.insync.replicas=2
 #     acks=all: stored at offset 0
