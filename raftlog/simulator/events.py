@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+_WALL_MS = 1_700_000_000_000  # the wall clock of nodes and clients when a run begins
+
 
 class Events:
     """Runs callables in order of virtual time; ties in the order in which they were added."""
@@ -36,7 +38,7 @@ class DriftingClock:
         self._events = events
         self._rate = rate
         self._start_s = start_s
-        self._wall_ms = 1_700_000_000_000
+        self._wall_ms = _WALL_MS
 
     def monotonic_s(self) -> float:
         return self._start_s + self._events.now_s * self._rate
@@ -45,7 +47,8 @@ class DriftingClock:
         return self._wall_ms + int(self._events.now_s * 1000)
 
     def jump_wall(self, milliseconds: int) -> None:
-        self._wall_ms += milliseconds
+        # Further behind its clients a leader refuses every record as one of the future.
+        self._wall_ms = max(self._wall_ms + milliseconds, _WALL_MS - 3_600_000)
 
     def virtual_s(self, monotonic_s: float) -> float:
         """When, in virtual time, this clock will show `monotonic_s`."""

@@ -34,6 +34,7 @@ REGRESSIONS = {
     5825: "retention took the epoch start of a leader that was none any more for committed, and its replica was stuck",
     4580: "a leader took the refusal of what it had sent in its last term for one of this, and asked for a new start",
     4339: "a reader took a batch with a latent flipped bit for good, where clients ask again (of the simulator)",
+    30: "a wall clock that jumped back twice was hours behind, and refused all records (of the simulator)",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
 
