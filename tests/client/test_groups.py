@@ -123,7 +123,8 @@ def test_what_was_handed_out_is_committed_by_later_polls_and_what_an_exception_l
     fill(cluster.bootstrap, topic, 1, 10)
     with pytest.raises(ZeroDivisionError), Consumer(topic, max_poll_records=4, **options) as consumer:
         assert len(until_read(consumer)) == 4
-        assert consumer.committed([place]) == {place: None}, "it is under way"
+        # What was handed out is under way; that nothing was may have been committed by a poll before.
+        assert consumer.committed([place])[place] in (None, OffsetAndMetadata(0, leader_epoch=1))
         time.sleep(0.1)
         assert len(until_read(consumer)) == 4
         deadline_s = time.monotonic() + 10

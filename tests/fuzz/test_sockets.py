@@ -234,6 +234,7 @@ def test_any_batch_is_stored_or_refused_by_name(worker: tuple[Talker, bytes], ba
         ErrorCode.NONE,
         ErrorCode.CORRUPT_MESSAGE,
         ErrorCode.INVALID_RECORD,
+        ErrorCode.INVALID_TIMESTAMP,
         ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT,
     )
 

@@ -154,7 +154,7 @@ def test_all_clients_together_are_bounded_and_go_on_when_some_have_read(
             end.server.send(identity, [payload])
     assert end.server.connections._waiting_bytes <= 30_000_000
     _, identity = end.met()
-    assert not end.server.send(identity, [payload])
+    end.until(lambda: not end.server.send(identity, [payload]))  # the kernel holds some of each, unread
     assert end.server.send(identity, [b"a refusal is small"])
     assert end.server.connections.ended == 0
 
