@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from raftlog.errors import OffsetOutOfRangeError, RaftlogError
 from raftlog.types import TopicPartition
 
+from .ending import as_a_whole
 from .record_format import Formatter
 
 if TYPE_CHECKING:
     from raftlog import Consumer
+    from raftlog.client import ConsumerRecord
 
 _POLL_MS = 200  # how soon a reader that has gone is noticed
 _POLL_RECORDS = 5_000  # bounds what is held before it is written
@@ -76,18 +78,14 @@ def copy_records(reading: Reading, formatter: Formatter, max_records: int | None
     progress_s = time.monotonic()
     while left != 0 and (ends is None or reading.behind()):
         polled = reading.consumer.poll(timeout_ms=_POLL_MS, max_records=min(left or _POLL_RECORDS, _POLL_RECORDS))
-        positions = {}
-        for partition, records in polled.items():
-            # The last batch may reach past what was the end when the command started.
-            end = records[-1].offset + 1 if ends is None else ends.get(partition, 0)
-            wanted = [record for record in records if record.offset < end]
-            out.write(b"".join(map(formatter, wanted)))
-            if left is not None:
-                left -= len(wanted)
-            if wanted:
-                positions[partition] = wanted[-1].offset + 1
-        out.flush()
-        reading.written(positions)
+        wanted = {partition: _in_front_of(ends, partition, records) for partition, records in polled.items()}
+        with as_a_whole():  # or lines are cut, and what was written is not known to be
+            for records in wanted.values():
+                out.write(b"".join(map(formatter, records)))
+            out.flush()
+            reading.written({partition: records[-1].offset + 1 for partition, records in wanted.items() if records})
+        if left is not None:
+            left -= sum(map(len, wanted.values()))
         now_s = time.monotonic()
         if polled:
             progress_s = now_s
@@ -95,6 +93,14 @@ def copy_records(reading: Reading, formatter: Formatter, max_records: int | None
             behind = ", ".join(map(str, reading.behind()))
             raise RaftlogError(f"no records of {behind} for {_STALLED_S:.0f} s; `raftlog cluster status` may say why")
         reader.check()
+
+
+def _in_front_of(
+    ends: Offsets | None, partition: TopicPartition, records: Sequence[ConsumerRecord]
+) -> Sequence[ConsumerRecord]:
+    """The last batch may reach past what was the end when the command started."""
+    end = records[-1].offset + 1 if ends is None else ends.get(partition, 0)
+    return [record for record in records if record.offset < end]
 
 
 class _Reader:

@@ -8,6 +8,34 @@ from collections.abc import Iterator
 from types import FrameType
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_WHOLE_S = 2.0  # a reader that takes nothing for this long does not keep a command from ending
+
+
+class _Unwinding:
+    """The first signal ends the command: at once, or at the end of what is done as a whole."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.is_held = False
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        ignore_signals()
+        self.number = number
+        if self.is_held:
+            signal.signal(signal.SIGALRM, lambda *_: self.end())
+            signal.setitimer(signal.ITIMER_REAL, _WHOLE_S)
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Raises what unwinds the command."""
+        assert self.number is not None
+        if self.number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.number)
+
+
+_unwinding: _Unwinding | None = None
 
 
 @contextlib.contextmanager
@@ -17,26 +45,36 @@ def ended_by_signals() -> Iterator[None]:
     The first signal is the last one that counts: another must not end the cleaning up, which has its own bounds. What
     was ignored before stays so (`nohup`). Where no signal came, all of them do in the end what they did before.
     """
+    global _unwinding
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    came = False
-
-    def unwind(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        ignore_signals()
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
-
+    unwinding = _unwinding = _Unwinding()
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, unwind)
+            signal.signal(number, unwinding.on_signal)
     try:
         yield
     finally:
-        if not came:
+        _unwinding = None
+        if unwinding.number is None:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def as_a_whole() -> Iterator[None]:
+    """A signal that comes meanwhile ends the command after what is done here, or after 2 s."""
+    unwinding = _unwinding
+    if unwinding is None:
+        yield
+        return
+    unwinding.is_held = True
+    try:
+        yield
+    finally:
+        unwinding.is_held = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    if unwinding.number is not None:
+        unwinding.end()
 
 
 def ignore_signals() -> None:

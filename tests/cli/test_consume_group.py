@@ -134,6 +134,25 @@ def test_whatever_ends_a_member_it_commits_what_was_written_and_leaves_the_group
             member.communicate()
 
 
+def test_a_signal_in_the_middle_of_the_output_cuts_no_line_and_forgets_none(cluster: LocalCluster, topic: str) -> None:
+    """What the reader has is committed, to the record: whoever goes on neither misses nor repeats one."""
+    produce(cluster, topic, 0, 20_000)
+    group = unique("cut")
+    member = start(cluster, "consume", topic, "--from", "beginning", "--group", group)
+    try:
+        assert member.stdout is not None
+        read = [member.stdout.readline() for _ in range(300)]  # the pipe is full: it is within a write
+        member.send_signal(signal.SIGTERM)
+        read += member.stdout.readlines()
+        assert member.wait(60) == 128 + signal.SIGTERM
+        assert all(line.endswith(b"\n") for line in read)
+        with raftlog.Admin(cluster.bootstrap) as admin:
+            assert sum(admin.group_offsets(group).values()) == len(read)
+    finally:
+        member.kill()
+        member.communicate()
+
+
 @pytest.mark.parametrize("written_before", [0, 8], ids=["at-first", "at-last"])
 def test_a_member_that_could_not_write_for_too_long_writes_once_more_and_goes_on(
     cluster: LocalCluster,
