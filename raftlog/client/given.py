@@ -18,7 +18,10 @@ def text(value: str) -> str:
 
 def number(what: str, value: int, least: int = 0, most: int = OFFSET_MAX) -> int:
     """Raises TypeError for what is no whole number, and ValueError outside of [least, most]."""
-    found = operator.index(value)
+    try:
+        found = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {value!r}") from None
     if not least <= found <= most:
         raise ValueError(f"{what} is between {least} and {most}, not {found}")
     return found

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from time import time_ns
 from types import TracebackType
 
+from raftlog.client import given
 from raftlog.client.accumulator import Accumulator, Lane, record_size_bytes
 from raftlog.client.engine import DEFAULT_BOOTSTRAP, Engine
 from raftlog.client.forking import Client
@@ -187,6 +188,8 @@ class Producer(Client):
             target = self._target(topic, max_block_ms)
         if timestamp_ms is None:
             timestamp_ms = time_ns() // 1_000_000
+        else:
+            timestamp_ms = given.number("timestamp_ms", timestamp_ms, -(2**63), 2**63 - 1)
         if partition is not None:
             if not 0 <= partition < len(target.lanes):
                 target = self._target_with(topic, partition, max_block_ms)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raftlog import Admin, Consumer, OffsetAndMetadata, TopicPartition
+from raftlog import Admin, Consumer, OffsetAndMetadata, Producer, TopicPartition
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import OFFSET_METADATA_CHARS_MAX
 from tests.client.fake_node import FakeNode, fake_node
@@ -99,3 +99,11 @@ def test_a_request_that_no_bytes_say_fails_alone(node: FakeNode) -> None:
             with pytest.raises(InvalidRequestError, match="cannot be encoded"):
                 admin.describe_topics([wrong])  # type: ignore[list-item]
         assert admin.describe_topics(["t"])[0].name == "t"
+
+
+@pytest.mark.parametrize("wrong", [2**63, -(2**63) - 1, 1.7, "1"])
+def test_a_producer_refuses_a_timestamp_that_no_record_holds(node: FakeNode, wrong: Any) -> None:
+    with Producer(bootstrap_servers=node.bootstrap) as producer:
+        with pytest.raises((TypeError, ValueError), match="timestamp_ms is "):
+            producer.send("t", b"v", timestamp_ms=wrong)
+        assert not producer.send("t", b"v", timestamp_ms=-1).done()
