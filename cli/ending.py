@@ -78,5 +78,11 @@ def as_a_whole() -> Iterator[None]:
 
 
 def ignore_signals() -> None:
+    """By a function that does nothing: Python raises OSError for a pending signal that SIG_IGN takes over (3.11)."""
     for number in ENDING_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass

@@ -114,7 +114,7 @@ def test_whatever_ends_a_member_it_commits_what_was_written_and_leaves_the_group
         (signal.SIGTERM,): 128 + signal.SIGTERM,
         (signal.SIGHUP,): 128 + signal.SIGHUP,
         (signal.SIGINT, signal.SIGINT): 0,
-        (signal.SIGTERM, signal.SIGTERM, signal.SIGINT): 128 + signal.SIGTERM,
+        (signal.SIGTERM, signal.SIGTERM): 128 + signal.SIGTERM,
         (): 0,
     }
     groups = [unique("ended") for _ in ends]
