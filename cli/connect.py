@@ -39,7 +39,7 @@ def reach(bootstrap: str) -> None:
 
     Returns as soon as one takes a connection, or as soon as it is open whether one would.
     """
-    from raftlog.client.engine import parse_bootstrap
+    from raftlog.client.core.engine import parse_bootstrap
 
     endpoints = parse_bootstrap(bootstrap)
     deadline_s = time.monotonic() + _REFUSED_S

@@ -14,13 +14,13 @@ from raftlog.types import TopicPartition
 
 from .connect import open_admin
 from .consume_group import consume_in_group
-from .copying import Offsets, Reading, Start, copy_records
 from .ending import ended_by_signals
 from .explain import unknown_partition, unknown_topic
 from .options import COUNT, PARTITION, bootstrap_option, check_group
 from .output import note
 from .record_format import Formatter, compile_format, format_json
-from .when import parse_when
+from .record_output import Offsets, Reading, Start, copy_records
+from .time_argument import parse_when
 
 if TYPE_CHECKING:
     from raftlog import Consumer

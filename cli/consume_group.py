@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from raftlog.errors import CommitFailedError, RaftlogError
 from raftlog.types import TopicPartition
 
-from .copying import Offsets, Reading, Start, copy_records
 from .record_format import Formatter
+from .record_output import Offsets, Reading, Start, copy_records
 
 if TYPE_CHECKING:
     from raftlog import Consumer

@@ -24,7 +24,7 @@ from .own_cluster import own_cluster, temporary_directory
 from .stages import Stages
 
 if TYPE_CHECKING:
-    from raftlog.client.pending import RecordFuture
+    from raftlog.client.producer.batch import RecordFuture
     from raftlog.node.local import LocalCluster
 
 NODES = 3

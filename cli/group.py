@@ -17,7 +17,7 @@ from .explain import did_you_mean, unknown_topic
 from .group_view import GroupView, new_offsets, view_group
 from .options import DISTANCE, OFFSET, bootstrap_option, check_group, json_option
 from .output import note, print_json, print_table
-from .when import parse_when
+from .time_argument import parse_when
 
 if TYPE_CHECKING:
     from raftlog import Admin

@@ -10,7 +10,7 @@ import msgspec
 from raftlog.types import TopicPartition
 
 if TYPE_CHECKING:
-    from raftlog.client.group_admin import GroupDescription
+    from raftlog.client.admin.groups import GroupDescription
 
 
 class MemberView(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,7 +63,7 @@ def start(node_id: str | None, config: str | None, **flags: str | None) -> None:
         raftlog node start --config node.ini --data /var/lib/raftlog/1
     """
     from raftlog.errors import ConfigError
-    from raftlog.node.running import run_node
+    from raftlog.node.main import run_node
     from raftlog.node.settings import parse_settings, read_settings_file
 
     given = {name.replace("_", "-"): value for name, value in flags.items()}

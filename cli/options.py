@@ -32,7 +32,7 @@ def bootstrap_option(command: _Command) -> _Command:
 
 
 def check_bootstrap(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    from raftlog.client.engine import parse_bootstrap
+    from raftlog.client.core.engine import parse_bootstrap
 
     if value is not None:
         try:

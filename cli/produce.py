@@ -36,7 +36,7 @@ from .output import note, print_json, size_text
 from .record_format import unescape
 
 if TYPE_CHECKING:
-    from raftlog.client.pending import RecordFuture
+    from raftlog.client.producer.batch import RecordFuture
 
 PARTITIONERS = ("sticky", "round-robin", "murmur2", "crc32")
 _AFTER_END_S = 5.0  # how long records that are under way are waited for after Ctrl-C or a malformed record

@@ -4,17 +4,17 @@ Each is a thin face of a core that does no I/O (sender, fetcher, calls) and one 
 that owns the connections.
 """
 
-from raftlog.client.admin import Admin
-from raftlog.client.async_consumer import AsyncConsumer
-from raftlog.client.async_producer import AsyncProducer
-from raftlog.client.consumer import Consumer
-from raftlog.client.fetched import ConsumerRecord
-from raftlog.client.group_offsets import OffsetAndMetadata
-from raftlog.client.group_reader import ConsumerGroupMetadata
-from raftlog.client.offset_queries import OffsetAndTimestamp
-from raftlog.client.partitioners import PARTITIONERS
-from raftlog.client.pending import RecordFuture, RecordMetadata
-from raftlog.client.producer import Producer
+from raftlog.client.admin.admin import Admin
+from raftlog.client.consumer.async_consumer import AsyncConsumer
+from raftlog.client.consumer.consumer import Consumer
+from raftlog.client.consumer.offset_lookup import OffsetAndTimestamp
+from raftlog.client.consumer.partition_state import ConsumerRecord
+from raftlog.client.group.offsets import OffsetAndMetadata
+from raftlog.client.group.session import ConsumerGroupMetadata
+from raftlog.client.producer.async_producer import AsyncProducer
+from raftlog.client.producer.batch import RecordFuture, RecordMetadata
+from raftlog.client.producer.partitioners import PARTITIONERS
+from raftlog.client.producer.producer import Producer
 from raftlog.protocol.messages import NewTopic
 from raftlog.types import TopicPartition
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from raftlog.config import check_in_sync, check_topic_name, parse_topic_config
-from raftlog.controller.changing import AlteringRequest, change_topic, named_topic
 from raftlog.controller.image import Image, apply
 from raftlog.controller.mutations import MutationRequest, earlier_answer, record_of, topic_result
 from raftlog.controller.offsets_topic import offsets_topic
@@ -30,6 +29,7 @@ from raftlog.controller.records import (
     TopicDeletedRecord,
     TopicRecord,
 )
+from raftlog.controller.topic_changes import AlteringRequest, change_topic, named_topic
 from raftlog.errors import (
     ErrorCode,
     InconsistentClusterIdError,

@@ -117,9 +117,7 @@ class CoordinatorHost:
 
     def _confirmed(self, client: Hashable, response: GroupResponse, code: ErrorCode) -> None:
         if code is not ErrorCode.NONE:
-            response = type(response)(
-                correlation_id=response.correlation_id, error_code=int(ErrorCode.NOT_COORDINATOR)
-            )
+            response = type(response)(correlation_id=response.correlation_id, error_code=int(ErrorCode.NOT_COORDINATOR))
         self._answer(client, response)
 
     def _apply(self) -> None:

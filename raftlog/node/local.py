@@ -28,7 +28,7 @@ import psutil
 
 from raftlog.clock import monotonic_s
 from raftlog.errors import ConfigError, RequestTimedOutError
-from raftlog.node.running import LEASH_VARIABLE
+from raftlog.node.main import LEASH_VARIABLE
 from raftlog.types import Endpoint, Flush
 
 _HOST = "127.0.0.1"

@@ -25,9 +25,9 @@ from raftlog.errors import (
     StorageError,
 )
 from raftlog.network import Context, Link
-from raftlog.node.forming import Form, Join, Wait, check_peers, decide_forming
+from raftlog.node.formation import Form, Join, Wait, check_peers, decide_forming
 from raftlog.node.gossip import Gossip
-from raftlog.node.hosting import METADATA_KEY, metadata_replica
+from raftlog.node.hosting_plan import METADATA_KEY, metadata_replica
 from raftlog.node.identity import Identity, is_superseded, newest
 from raftlog.node.links import NodeLinks
 from raftlog.node.meta import DataDirectory

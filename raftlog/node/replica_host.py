@@ -14,7 +14,7 @@ from raftlog.controller.image import Image
 from raftlog.errors import DiskFullError
 from raftlog.node import channel as ch
 from raftlog.node.gossip import Gossip, ReplicaKey
-from raftlog.node.hosting import METADATA_KEY, key_of, plan_hosting, with_settings
+from raftlog.node.hosting_plan import METADATA_KEY, key_of, plan_hosting, with_settings
 from raftlog.node.meta import DataDirectory, HostedReplica
 from raftlog.node.processes import Child, start_worker
 from raftlog.node.settings import NodeSettings

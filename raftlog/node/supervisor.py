@@ -16,12 +16,12 @@ from raftlog.controller.image import decode_image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
 from raftlog.node import channel as ch
-from raftlog.node.answers import describe_replicas_response, metadata_response
 from raftlog.node.gossip import ReplicaKey
 from raftlog.node.incoming import FrontDoor
 from raftlog.node.links import NodeLinks
 from raftlog.node.membership import Membership
 from raftlog.node.meta import DataDirectory
+from raftlog.node.metadata_answers import describe_replicas_response, metadata_response
 from raftlog.node.replica_host import ReplicaHost
 from raftlog.node.settings import NodeSettings
 from raftlog.protocol import messages as m

@@ -26,14 +26,14 @@ from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
-from raftlog.partition.deleting import Deleting
+from raftlog.partition.batch_inspection import BatchInspection
+from raftlog.partition.delete_records import RecordDeletion
+from raftlog.partition.duplicates import Taken, WaitingForAcks, admit
 from raftlog.partition.housekeeping import Housekeeping
-from raftlog.partition.inspecting import Inspecting
-from raftlog.partition.moving import Moving
+from raftlog.partition.leadership_transfer import LeadershipTransfer
+from raftlog.partition.pending_produces import Answers, Done, Produce
 from raftlog.partition.reads import Reads
-from raftlog.partition.repeats import Taken, WaitingForAcks, admit
-from raftlog.partition.reporting import status_of
-from raftlog.partition.waiting import Answers, Done, Produce
+from raftlog.partition.status import status_of
 from raftlog.protocol import messages as m
 from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
@@ -92,16 +92,16 @@ class Replica:
         )
         log.can_refetch = self._group.is_held_elsewhere  # BEFORE anything is read
         self._to_append: list[Taken] = []
-        self._inspecting = Inspecting(self._to_append.append, self._refuse_for)
+        self._inspecting = BatchInspection(self._to_append.append, self._refuse_for)
         self._waiting = WaitingForAcks()
         self._reads = Reads(log, self._group, clock, outbox)
-        self._deleting = Deleting(log, self._group, self._reads, outbox)
+        self._deleting = RecordDeletion(log, self._group, self._reads, outbox)
         self._house = Housekeeping(log, self._group, clock)
         self._answers = Answers()
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
         self._watermark_index = self._group.commit_index
         self._batch_bytes_max = spec.config.max_record_bytes
-        self._moving = Moving(self._group, spec.replicas[0])
+        self._moving = LeadershipTransfer(self._group, spec.replicas[0])
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
 

@@ -114,7 +114,7 @@ class Witness:
             fsyncs=log.syncs,
             truncations=log.truncations,
             corruptions=log.corruptions,
-        cuts=log.cuts,
+            cuts=log.cuts,
             last_index=log.last_index,
             last_term=log.last_term,
             commit_bound=log.commit_bound,

@@ -11,7 +11,7 @@ from raftlog.protocol import messages as m
 from raftlog.record.batch import CRC_START, BatchBuilder
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken, Invariants
-from raftlog.simulator.keyed import Keyed, keyed
+from raftlog.simulator.keyed_records import Keyed, keyed
 from raftlog.types import LATEST_TIMESTAMP, ReplicaSpec
 
 _TIMEOUT_S = 2.0

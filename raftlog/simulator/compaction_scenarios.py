@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftlog.simulator.producing import add_producers
+from raftlog.simulator.producer import add_producers
 from raftlog.simulator.stories import begin, cut_off, under
 from raftlog.simulator.world import MAX_RECORD_BYTES, World
 from raftlog.storage.log import PartitionLog

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftlog import limits
-from raftlog.simulator.consuming import ConsumingClient
+from raftlog.simulator.consumer import ConsumingClient
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.judgement import judge_records
 from raftlog.simulator.machine import Machine

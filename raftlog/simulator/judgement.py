@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from raftlog.partition.replica import Replica
 from raftlog.record.batch import decode, split
 from raftlog.simulator.invariants import Broken
-from raftlog.simulator.keyed import Held, held, last_values, may_be_gone, newest_offsets
+from raftlog.simulator.keyed_records import Held, held, last_values, may_be_gone, newest_offsets
 
 if TYPE_CHECKING:
     from raftlog.simulator.machine import Machine

@@ -20,7 +20,7 @@ from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.sabotage import GUARDS, without
 from raftlog.simulator.scenarios import COMPACTED, NODES, SCENARIOS, WITH_WITNESSES
-from raftlog.simulator.tight import tight_bounds
+from raftlog.simulator.tight_bounds import tight_bounds
 from raftlog.simulator.world import World
 
 _STEPS = 2500

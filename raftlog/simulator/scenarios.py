@@ -9,7 +9,7 @@ from raftlog.simulator.clients import Client
 from raftlog.simulator.compaction_scenarios import compaction, lost_tombstones
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
-from raftlog.simulator.producing import add_producers
+from raftlog.simulator.producer import add_producers
 from raftlog.simulator.stories import begin, cut_off, leader_of, leads, under, wait_for_writes
 from raftlog.simulator.witness_scenarios import alone_in_sync, any_minority
 from raftlog.simulator.world import MAX_RECORD_BYTES, World

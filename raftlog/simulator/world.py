@@ -14,15 +14,15 @@ from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.protocol.messages import ListOffsetsResponse, ProduceResponse
 from raftlog.protocol.raft import RaftMessage
 from raftlog.simulator.clients import Client
-from raftlog.simulator.consuming import ConsumingClient, GroupOfOne
+from raftlog.simulator.consumer import ConsumingClient, GroupOfOne
 from raftlog.simulator.events import DriftingClock, Events
 from raftlog.simulator.invariants import Broken, Invariants
-from raftlog.simulator.keyed import settings_of
+from raftlog.simulator.keyed_records import settings_of
 from raftlog.simulator.machine import Machine, SimulatedCrash
 from raftlog.simulator.network import Network
-from raftlog.simulator.probing import Prober
-from raftlog.simulator.producing import ProducingClient
-from raftlog.simulator.trimming import Trimmer
+from raftlog.simulator.prober import Prober
+from raftlog.simulator.producer import ProducingClient
+from raftlog.simulator.trimmer import Trimmer
 from raftlog.types import Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"simulated-topic!"

@@ -14,8 +14,8 @@ import raftlog
 from raftlog import TopicPartition
 from raftlog.node.local import LocalCluster
 from raftlog_cli.consume_group import consume_in_group
-from raftlog_cli.copying import Start
 from raftlog_cli.record_format import Consumed
+from raftlog_cli.record_output import Start
 from tests.cli.command import run, start, unique
 
 

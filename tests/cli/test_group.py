@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from raftlog import Admin, Producer, TopicPartition
-from raftlog.client.consumer_protocol import PROTOCOL_TYPE, Subscription, encode_assignment, encode_subscription
-from raftlog.client.group_admin import GroupDescription, MemberDescription
+from raftlog.client.admin.groups import GroupDescription, MemberDescription
+from raftlog.client.group.wire import PROTOCOL_TYPE, Subscription, encode_assignment, encode_subscription
 from raftlog.errors import GroupIdNotFoundError, NonEmptyGroupError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import groups as g

@@ -8,7 +8,7 @@ import click
 import pytest
 
 import raftlog
-from raftlog.client.pending import PendingBatch, RecordFuture
+from raftlog.client.producer.batch import PendingBatch, RecordFuture
 from raftlog.errors import ConfigError, DeliveryTimeoutError, MessageTooLargeError, RaftlogError
 from raftlog_cli import produce
 

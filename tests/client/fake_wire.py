@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from raftlog.client.exchange import Exchange, Request
-from raftlog.client.metadata import MetadataCache
-from raftlog.client.refresher import Refresher
+from raftlog.client.core.exchange import Exchange, Request
+from raftlog.client.core.metadata import MetadataCache
+from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.errors import ErrorCode
 from raftlog.protocol import codec
 from raftlog.protocol.messages import (
@@ -118,9 +118,7 @@ class Cluster:
         self.exchange.answered(sent.endpoint, [codec.encode(response), *([payload] if payload else [])])
 
     def answer_offsets(self, sent: Sent, offset: int, *, epoch: int = 1) -> None:
-        response = ListOffsetsResponse(
-            correlation_id=sent.request.correlation_id, offset=offset, leader_epoch=epoch
-        )
+        response = ListOffsetsResponse(correlation_id=sent.request.correlation_id, offset=offset, leader_epoch=epoch)
         self.exchange.answered(sent.endpoint, [codec.encode(response)])
 
     def answer_producer_id(self, sent: Sent, producer_id: int) -> None:

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from raftlog.client.assignors import ASSIGNORS
-from raftlog.client.calls import Calls
-from raftlog.client.exchange import Exchange
-from raftlog.client.fetcher import Fetcher
-from raftlog.client.group import Group
-from raftlog.client.group_reader import GroupReader
-from raftlog.client.membership import Membership
-from raftlog.client.metadata import MetadataCache
-from raftlog.client.refresher import Refresher
+from raftlog.client.consumer.fetcher import Fetcher
+from raftlog.client.core.call import Calls
+from raftlog.client.core.exchange import Exchange
+from raftlog.client.core.metadata import MetadataCache
+from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.client.group.assignors import ASSIGNORS
+from raftlog.client.group.group import GroupClient
+from raftlog.client.group.member import GroupMember
+from raftlog.client.group.session import GroupSession
 from raftlog.errors import CommitFailedError
 from raftlog.protocol import codec
 from raftlog.types import Endpoint, TopicPartition
@@ -74,7 +74,7 @@ class Member:
             request_timeout_s=5.0,
             on_data=lambda: None,
         )
-        self.membership = Membership(
+        self.membership = GroupMember(
             "group",
             [ASSIGNORS[name] for name in strategy.split()],
             session_timeout_s=SESSION_S,
@@ -84,11 +84,11 @@ class Member:
             client_id=name,
             now_s=world.now_s,
         )
-        self.group = Group(
+        self.group = GroupClient(
             self._calls, self.cache, self._refresher, self.fetcher, self.membership, request_timeout_s=30.0
         )
         self.fetcher.on_begun_at_end = self.group.offsets.commit_begun_at_end
-        self.reader = GroupReader(self, self.fetcher, self.group, auto_commit_interval_s=5.0, timeout_s=30.0)  # type: ignore[arg-type]
+        self.reader = GroupSession(self, self.fetcher, self.group, auto_commit_interval_s=5.0, timeout_s=30.0)  # type: ignore[arg-type]
         self.reader.subscribe(
             topics,
             None,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.accumulator import Accumulator, Lane, record_size_bytes
-from raftlog.client.pending import RecordFuture
+from raftlog.client.producer.accumulator import Accumulator, Lane, record_size_bytes
+from raftlog.client.producer.batch import RecordFuture
 from raftlog.clock import ManualClock, SystemClock
 from raftlog.errors import BufferExhaustedError, ClosedError
 from raftlog.record.batch import BatchBuilder, check_batch, decode

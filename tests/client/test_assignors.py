@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftlog.client.assignors import ASSIGNORS, Assignment, Assignor, GroupSubscriber
-from raftlog.client.consumer_protocol import Subscription
+from raftlog.client.group.assignors import ASSIGNORS, Assignment, Assignor, GroupSubscriber
+from raftlog.client.group.wire import Subscription
 from raftlog.types import TopicPartition
 
 TOPICS = ("a", "b", "c", "d")

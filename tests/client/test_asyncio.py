@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from raftlog import AsyncConsumer, AsyncProducer, Producer, TopicPartition
-from raftlog.client.pending import RecordMetadata
+from raftlog.client.producer.batch import RecordMetadata
 from raftlog.errors import BufferExhaustedError, ClosedError, NoBrokersAvailableError, UnknownTopicOrPartitionError
 from tests.client.fake_node import FakeNode, fake_node
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.client.callbacks import run_all
+from raftlog.client.core.callbacks import run_all
 
 
 def test_every_step_is_taken_and_the_first_error_raised_the_others_logged(caplog: pytest.LogCaptureFixture) -> None:

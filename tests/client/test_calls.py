@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.calls import Call, Calls
-from raftlog.client.exchange import Answer, Request
+from raftlog.client.core.call import Call, Calls
+from raftlog.client.core.exchange import Answer, Request
 from raftlog.errors import (
     ClosedError,
     ErrorCode,

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 import pytest
 
 from raftlog import Admin, Consumer, Producer, TopicPartition
-from raftlog.client.engine import Engine, parse_bootstrap
-from raftlog.client.pending import RecordFuture
+from raftlog.client.core.engine import Engine, parse_bootstrap
+from raftlog.client.producer.batch import RecordFuture
 from raftlog.errors import (
     BufferExhaustedError,
     ClosedError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raftlog.client.exchange import Answer
+from raftlog.client.core.exchange import Answer
 from raftlog.errors import ErrorCode
 from raftlog.protocol import codec
 from raftlog.protocol.messages import (

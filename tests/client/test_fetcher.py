@@ -8,10 +8,10 @@ from unittest import mock
 
 import pytest
 
-from raftlog.client.bounds import list_offsets_call
-from raftlog.client.fetched import ConsumerRecord, PartitionState, Payload
-from raftlog.client.fetcher import Fetcher
-from raftlog.client.turns import Turns
+from raftlog.client.consumer.fair_queue import FairQueue
+from raftlog.client.consumer.fetcher import Fetcher
+from raftlog.client.consumer.partition_state import ConsumerRecord, PartitionState, Payload
+from raftlog.client.core.list_offsets import list_offsets_call
 from raftlog.clock import monotonic_s
 from raftlog.errors import (
     CorruptMessageError,
@@ -302,7 +302,7 @@ def test_a_batch_that_nobody_can_read_is_named_and_the_user_goes_on_behind_it(ki
         bad = signed(bad[:61] + bytes(len(bad) - 61))
     after = read_header(bad).next_offset
     consuming.answer_fetch(sent, bad + batch(after, b"behind"))
-    turns = Turns(mock.Mock(), consuming.fetcher, None)
+    turns = FairQueue(mock.Mock(), consuming.fetcher, None)
     for _ in range(2):  # also when it is asked again
         with consuming.fetcher.lock, pytest.raises(UnreadableRecordsError, match=f"seek to {after}") as raised:
             turns.next_state(monotonic_s() + 0.01)

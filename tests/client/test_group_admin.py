@@ -65,7 +65,7 @@ def node() -> Iterator[Coordinator]:
 
 @pytest.fixture
 def admin(node: Coordinator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
-    monkeypatch.setattr("raftlog.client.asking.ADMIN_ATTEMPT_S", 0.3)
+    monkeypatch.setattr("raftlog.client.admin.requester.ADMIN_ATTEMPT_S", 0.3)
     with Admin(node.bootstrap) as admin:
         yield admin
 

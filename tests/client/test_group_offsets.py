@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.asks import Identity
-from raftlog.client.calls import Calls
-from raftlog.client.coordinator import Coordinator
-from raftlog.client.fetcher import Fetcher
-from raftlog.client.group_offsets import GroupOffsets, OffsetAndMetadata
+from raftlog.client.consumer.fetcher import Fetcher
+from raftlog.client.core.call import Calls
+from raftlog.client.group.coordinator_finder import CoordinatorFinder
+from raftlog.client.group.member_tasks import Identity
+from raftlog.client.group.offsets import GroupOffsets, OffsetAndMetadata
 from raftlog.errors import CommitFailedError, ErrorCode, InvalidGroupIdError, RequestTimedOutError
 from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import codec
@@ -41,7 +41,7 @@ class Committing(Cluster):
             on_data=lambda: None,
         )
         self.fetcher.begins_committed = True
-        self.coordinator = Coordinator(self.calls, "group", lambda: None)
+        self.coordinator = CoordinatorFinder(self.calls, "group", lambda: None)
         self.offsets = GroupOffsets(
             "group",
             self.coordinator,

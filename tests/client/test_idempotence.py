@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftlog.client.numbering import Numbering
-from raftlog.client.pending import PendingBatch, RecordFuture
-from raftlog.client.producer import Producer
+from raftlog.client.producer.batch import PendingBatch, RecordFuture
+from raftlog.client.producer.producer import Producer
+from raftlog.client.producer.sequences import SequenceNumbers
 from raftlog.errors import (
     DeliveryTimeoutError,
     DuplicateSequenceNumberError,
@@ -192,7 +192,7 @@ def test_epochs_that_are_used_up_need_another_id() -> None:
 
 
 def test_sequences_go_on_at_zero_behind_the_last_one() -> None:
-    numbering = Numbering()
+    numbering = SequenceNumbers()
     numbering.begin(3)
     numbering._next_sequence = 2**31 - 2
     for expected in (2**31 - 2, 1):

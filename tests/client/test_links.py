@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from raftlog import Producer
-from raftlog.client.links import Links
+from raftlog.client.core.links import Links
 from raftlog.limits import LINK_IDLE_S
 from raftlog.network import Context, Server, SharedContext
 from raftlog.types import Endpoint

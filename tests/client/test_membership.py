@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.asks import Ask, Lost, Revoke, Take
-from raftlog.client.assignors import ASSIGNORS
-from raftlog.client.consumer_protocol import Subscription, decode_subscription, encode_assignment, encode_subscription
-from raftlog.client.membership import Membership, Phase
+from raftlog.client.group.assignors import ASSIGNORS
+from raftlog.client.group.member import GroupMember, Phase
+from raftlog.client.group.member_tasks import Ask, Lost, Revoke, Take
+from raftlog.client.group.wire import Subscription, decode_subscription, encode_assignment, encode_subscription
 from raftlog.errors import (
     ErrorCode,
     FencedInstanceIdError,
@@ -32,7 +32,7 @@ class Alone:
     def __init__(self, strategy: str = "cooperative-sticky", **options: Any) -> None:
         self.now_s = 100.0
         self.counts: Mapping[str, int] | None = {"t": 3}
-        self.member = Membership(
+        self.member = GroupMember(
             "group",
             [ASSIGNORS[strategy]],
             session_timeout_s=SESSION_S,

@@ -8,7 +8,7 @@ import random
 import msgspec
 import pytest
 
-from raftlog.client.refresher import Refresher
+from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.errors import ErrorCode
 from raftlog.limits import (
     CONNECT_PATIENCE_S,
@@ -382,9 +382,7 @@ class Steady:
 
     def __init__(self) -> None:
         self.cluster = Cluster(*NODES)
-        self.refresher = Refresher(
-            self.cluster.exchange, self.cluster.cache, NODES, frozenset({"t"}), random.Random(3)
-        )
+        self.refresher = Refresher(self.cluster.exchange, self.cluster.cache, NODES, frozenset({"t"}), random.Random(3))
         self.now_s = self.cluster.now_s
         self.node = self.ask()
         for _ in range(5):

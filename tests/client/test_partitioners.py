@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from raftlog.client.partitioners import PARTITIONERS, Hashed, RoundRobin, Sticky, murmur2, partitioner_named
+from raftlog.client.producer.partitioners import PARTITIONERS, Hashed, RoundRobin, Sticky, murmur2, partitioner_named
 
 FIVE = [0, 1, 2, 3, 4]
 

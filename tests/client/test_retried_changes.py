@@ -13,7 +13,7 @@ import pytest
 from raftlog import Admin, Consumer, Producer
 from raftlog.client import admin as admin_module
 from raftlog.client import asking
-from raftlog.client.exchange import Exchange
+from raftlog.client.core.exchange import Exchange
 from raftlog.errors import RequestTimedOutError, UnknownTopicOrPartitionError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import codec
@@ -69,9 +69,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], Lossy]:
 
     def lose(kind: type) -> Lossy:
         lossy = Lossy(kind)
-        monkeypatch.setattr(
-            Exchange, "answered", lambda self, endpoint, frames: lossy.answered(self, endpoint, frames)
-        )
+        monkeypatch.setattr(Exchange, "answered", lambda self, endpoint, frames: lossy.answered(self, endpoint, frames))
         return lossy
 
     return lose

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.accumulator import Accumulator, Lane
-from raftlog.client.calls import Calls
-from raftlog.client.numbering import ProducerIds
-from raftlog.client.pending import RecordFuture
-from raftlog.client.sender import Sender
+from raftlog.client.core.call import Calls
+from raftlog.client.producer.accumulator import Accumulator, Lane
+from raftlog.client.producer.batch import RecordFuture
+from raftlog.client.producer.sender import Sender
+from raftlog.client.producer.sequences import ProducerIds
 from raftlog.clock import ManualClock
 from raftlog.errors import (
     ClosedError,

@@ -11,7 +11,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftlog.client.pending import RecordFuture
+from raftlog.client.producer.batch import RecordFuture
 from raftlog.errors import ErrorCode
 from raftlog.types import Endpoint
 from tests.client.fake_wire import Sent

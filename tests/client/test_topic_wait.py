@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from raftlog import Admin, Consumer, Producer, TopicPartition
-from raftlog.client.group_offsets import OffsetAndMetadata
+from raftlog.client.group.offsets import OffsetAndMetadata
 from raftlog.errors import (
     DeliveryTimeoutError,
     ErrorCode,

@@ -54,15 +54,11 @@ class Driver:
 
     def version(self, group_id: str = "readers") -> bytes:
         """As a tool looks it up before it changes the group."""
-        version: bytes = self.ask(
-            g.OffsetFetchRequest, group_id=group_id, partitions=[], with_version=True
-        ).version
+        version: bytes = self.ask(g.OffsetFetchRequest, group_id=group_id, partitions=[], with_version=True).version
         return version
 
     def delete(self, group_id: str = "readers") -> ErrorCode:
-        return ErrorCode(
-            self.ask(g.DeleteGroupRequest, group_id=group_id, version=self.version(group_id)).error_code
-        )
+        return ErrorCode(self.ask(g.DeleteGroupRequest, group_id=group_id, version=self.version(group_id)).error_code)
 
     def _take(self) -> None:
         out = self.coordinator.outbox

@@ -80,18 +80,14 @@ def create_topic(
     endpoint: Endpoint, name: str, partitions: int = 1, factor: int = -1, config: dict[str, str] | None = None
 ) -> TopicResult:
     new = NewTopic(name=name, partitions=partitions, replication_factor=factor, config=config or {})
-    return _change(
-        endpoint, name, lambda found: CreateTopicsRequest(correlation_id=1, **mutation(found), topics=[new])
-    )
+    return _change(endpoint, name, lambda found: CreateTopicsRequest(correlation_id=1, **mutation(found), topics=[new]))
 
 
 def delete_topic(endpoint: Endpoint, name: str) -> TopicResult:
     return _change(
         endpoint,
         name,
-        lambda found: DeleteTopicsRequest(
-            correlation_id=1, **mutation(found), topics=[(name, found.topic_ids[0])]
-        ),
+        lambda found: DeleteTopicsRequest(correlation_id=1, **mutation(found), topics=[(name, found.topic_ids[0])]),
     )
 
 

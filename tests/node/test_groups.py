@@ -7,7 +7,7 @@ import signal
 import psutil
 import pytest
 
-from raftlog.client.admin import Admin
+from raftlog.client.admin.admin import Admin
 from raftlog.errors import ErrorCode, InvalidTopicError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import groups as g

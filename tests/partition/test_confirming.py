@@ -52,9 +52,7 @@ def test_a_replica_that_lost_its_disk_cannot_confirm_a_leader_that_it_helped_to_
     cluster.queue.clear()
     old.replica.set_peer(forgetful.node_id, forgetful.boot_id)
     forgetful.replica.set_peer(old.node_id, old.boot_id)
-    question = ListOffsetsRequest(
-        correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP
-    )
+    question = ListOffsetsRequest(correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP)
     old.replica.on_request("c", question, [])
     for _ in range(100):
         _settle_apart(cluster, {old.node_id, forgetful.node_id}, {new.node_id})

@@ -7,7 +7,7 @@ import msgspec
 from raftlog.errors import ErrorCode
 from raftlog.protocol.messages import FetchResponse
 from tests.partition.harness import Cluster, Node, batch, fetch, produce
-from tests.partition.test_deleting import answers, ask
+from tests.partition.test_delete_records import answers, ask
 
 
 def _filled() -> tuple[Cluster, Node]:

@@ -468,7 +468,7 @@ def test_what_is_looked_into_when_leadership_is_lost_is_refused_and_never_writte
     leader.replica.turn()
     assert not leader.results()
     cluster.away = {node for node in cluster.nodes if node != leader.node_id}
-    with mock.patch("raftlog.partition.inspecting.INSPECTED_BYTES_PER_TURN", 0):
+    with mock.patch("raftlog.partition.batch_inspection.INSPECTED_BYTES_PER_TURN", 0):
         cluster.settle(5)
     assert [r.error_code for r in leader.results()] == [ErrorCode.NOT_LEADER_OR_FOLLOWER]
     assert leader.log.log_end_offset == 0
@@ -482,7 +482,7 @@ def test_of_many_batches_that_are_looked_into_a_few_are_unpacked_at_a_time() -> 
     tracemalloc.start()
     for client in clients:
         leader.replica.on_request(client, produce(client, timeout_ms=300_000), [frame])
-    with mock.patch("raftlog.partition.inspecting.INSPECTED_BYTES_PER_TURN", 100_000):
+    with mock.patch("raftlog.partition.batch_inspection.INSPECTED_BYTES_PER_TURN", 100_000):
         for _ in clients:
             leader.replica.turn()
         _, peak_bytes = tracemalloc.get_traced_memory()

@@ -1,0 +1,283 @@
+"""Admin: topics, nodes and replicas, one blocking request each. Bounded by `request_timeout_ms`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from raftlog.client import arguments
+from raftlog.client.admin.groups import GroupAdmin
+from raftlog.client.admin.requester import expect, result_of
+from raftlog.client.core.call import CONTROLLER, Call
+from raftlog.client.core.exchange import Answer, Request
+from raftlog.clock import monotonic_s
+from raftlog.errors import (
+    ErrorCode,
+    InvalidRequestError,
+    RaftlogError,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+    error_for,
+)
+from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_SETTLE_S
+from raftlog.protocol.altering import (
+    HIGH_WATERMARK,
+    CreatePartitionsRequest,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    IncrementalAlterConfigsRequest,
+)
+from raftlog.protocol.messages import (
+    MUTATION_ID_BYTES,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    DescribeReplicasRequest,
+    DescribeReplicasResponse,
+    MetadataResponse,
+    NewTopic,
+    RecoverPartitionRequest,
+    RecoverPartitionResponse,
+    TopicIdsRequest,
+    TopicIdsResponse,
+    TopicMetadata,
+    TopicResult,
+    TopicsResponse,
+)
+from raftlog.types import LATEST_TIMESTAMP, METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus, TopicPartition
+
+_SETTLE_AGAIN_S = 0.02
+
+
+class Mutation(NamedTuple):
+    """What the attempts of one change have in common, but for the correlation id. `topic_ids`: as looked up."""
+
+    correlation_id: int
+    mutation_id: bytes
+    since_offset: int
+    topic_ids: list[bytes]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {
+            "correlation_id": self.correlation_id,
+            "mutation_id": self.mutation_id,
+            "since_offset": self.since_offset,
+        }
+
+
+class Admin(GroupAdmin):
+    """Each method raises NoBrokersAvailableError or RequestTimedOutError when its time is up, or ClosedError."""
+
+    def create_topics(self, topics: Sequence[NewTopic]) -> list[TopicResult]:
+        """One result per topic, in order; each stands or falls alone (`error_code`, `error_text`).
+
+        When it returns, every node that is reachable knows of them, so that whoever asks next finds them.
+        """
+        wanted = list(topics)
+
+        def request(mutation: Mutation) -> Request:
+            return CreateTopicsRequest(**mutation.fields, topics=wanted, timeout_ms=self._attempt_ms())
+
+        results = self._change("create topics", [topic.name for topic in wanted], request)
+        made = {result.name: result.topic_id for result in results if not result.error_code}
+        self._settle(list(made), lambda topic: topic.topic_id == made[topic.name])
+        return results
+
+    def delete_topics(self, names: Sequence[str]) -> list[TopicResult]:
+        """One result per topic, in order."""
+        wanted = list(names)
+
+        def request(mutation: Mutation) -> Request:
+            topics = list(zip(wanted, mutation.topic_ids, strict=True))
+            return DeleteTopicsRequest(**mutation.fields, topics=topics, timeout_ms=self._attempt_ms())
+
+        results = self._change("delete topics", wanted, request)
+        gone = {result.name: result.topic_id for result in results if not result.error_code}
+        self._settle(list(gone), lambda topic: topic.topic_id != gone[topic.name])
+        return results
+
+    def alter_topic(self, name: str, config: Mapping[str, str], *, reset: Iterable[str] = ()) -> None:
+        """Sets these settings of a topic, puts those of `reset` back to their defaults, and leaves the others.
+
+        Raises UnknownTopicOrPartitionError, InvalidConfigError, InvalidTopicError for raftlog's own topics.
+        """
+        wanted, put_back = dict(config), list(reset)
+
+        def request(mutation: Mutation) -> Request:
+            return IncrementalAlterConfigsRequest(
+                **mutation.fields, name=name, topic_id=mutation.topic_ids[0], config=wanted, reset=put_back
+            )
+
+        (result,) = self._change("alter a topic", [name], request)
+        if result.error_code:
+            raise error_for(result.error_code, result.error_text)
+
+    def create_partitions(self, name: str, partitions: int) -> TopicResult:
+        """`partitions`: how many the topic shall have in all; there can only be more. Records stay where they are.
+
+        Keys go to other partitions from then on. When it returns, every node that is reachable knows of them. Raises
+        UnknownTopicOrPartitionError, InvalidPartitionsError, InvalidTopicError for raftlog's own topics.
+        """
+
+        def request(mutation: Mutation) -> Request:
+            return CreatePartitionsRequest(
+                **mutation.fields, name=name, topic_id=mutation.topic_ids[0], partitions=partitions
+            )
+
+        (result,) = self._change("create partitions", [name], request)
+        if result.error_code:
+            raise error_for(result.error_code, result.error_text)
+        topic_id = result.topic_id
+        self._settle([name], lambda topic: topic.topic_id == topic_id and len(topic.partitions) >= partitions)
+        return result
+
+    def _settle(self, names: list[str], knows: Callable[[TopicMetadata], bool]) -> None:
+        """Waits until every living node `knows` what became of these topics, at most TOPIC_SETTLE_S."""
+        if not names:
+            return
+        deadline_s = monotonic_s() + TOPIC_SETTLE_S
+        behind = [Endpoint(*node.endpoint) for node in self.describe_cluster().nodes if node.alive]
+        while behind and monotonic_s() < deadline_s:
+            behind = [node for node in behind if not self._node_knows(node, names, knows, deadline_s)]
+            if behind:
+                time.sleep(_SETTLE_AGAIN_S)
+
+    def _node_knows(
+        self, node: Endpoint, names: list[str], knows: Callable[[TopicMetadata], bool], deadline_s: float
+    ) -> bool:
+        try:
+            return all(knows(topic) for topic in self._metadata(names, node, deadline_s).topics)
+        except RaftlogError:
+            return False  # it is not reachable now
+
+    def delete_records(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Deletes what lies below these offsets, for ever; HIGH_WATERMARK (-1): all that can be read now.
+
+        Returns where each log starts now, once that is durable on every in-sync replica. Raises the first error, when
+        others may be done: OffsetOutOfRangeError beyond the end, PolicyViolationError for a topic that is only
+        compacted, InvalidTopicError for raftlog's own, UnknownTopicOrPartitionError.
+        """
+        deadline_s = monotonic_s() + self._timeout_s
+        # Looked up once: a second attempt must not delete what came after the first, nor what a topic holds that was
+        # made anew since.
+        offsets = {arguments.place(place): offset for place, offset in offsets.items()}
+        names = sorted({place.topic for place in offsets})
+        topic_ids = dict(zip(names, self._look_up("delete records", names, deadline_s).topic_ids, strict=True))
+        for name, topic_id in topic_ids.items():
+            if not topic_id:
+                raise UnknownTopicOrPartitionError(f"there is no topic {name}")
+        ends = [place for place, offset in offsets.items() if offset == HIGH_WATERMARK]
+        offsets = {**offsets, **self._offsets(dict.fromkeys(ends, LATEST_TIMESTAMP), deadline_s, topic_ids)}
+        calls = {
+            place: _delete_call(place, topic_ids[place.topic], offset, deadline_s) for place, offset in offsets.items()
+        }
+        for call in calls.values():
+            self._engine.submit(call)
+        return {place: result_of(call) for place, call in calls.items()}
+
+    def list_topics(self) -> list[str]:
+        """Names of the users' topics, sorted."""
+        return sorted(topic.name for topic in self.describe_topics())
+
+    def describe_topics(self, names: Iterable[str] | None = None, *, internal: bool = False) -> list[TopicMetadata]:
+        """All of the users' topics, with `internal` raftlog's own too, or those named.
+
+        Of a named one that does not exist `error_code` says so; NoBrokersAvailableError: no node knows for certain. All
+        topics are those that the newest node knows; whether that one is cut off, `describe_cluster` says.
+        """
+        if names is not None:
+            return self._topics_named(list(names))
+        found = self._newest(lambda: self._metadata(None)).topics
+        return [topic for topic in found if internal or topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
+
+    def describe_cluster(self) -> MetadataResponse:
+        """Cluster id, controller, nodes, flush mode. `topics` is empty.
+
+        `confirmed` False: of the nodes that answer none hears a majority of the metadata's voters. What `node_id` says
+        then may be old.
+        """
+        return self._newest(lambda: self._metadata([]))
+
+    def describe_replicas(self, topics: Iterable[str] | None = None) -> list[ReplicaStatus]:
+        """What every replica last said of itself; None: of all topics, internal ones included."""
+        wanted = None if topics is None else list(topics)
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return DescribeReplicasRequest(correlation_id=correlation_id, topics=wanted)
+
+        def ask() -> DescribeReplicasResponse:
+            return self._ask("describe replicas", None, request, expect(DescribeReplicasResponse))
+
+        return self._newest(ask).replicas
+
+    def recover_partition(self, topic_id: bytes, partition: int, node: Endpoint) -> None:
+        """Tells a node that its replica is the truth of a partition that lost a majority's records.
+
+        What others held beyond it is gone then. Whether it is elected shows in the metadata, within RECOVERY_S: every
+        other replica has to run, with an empty disk or not, and none may hold more. InvalidRequestError: it runs none.
+        """
+
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return RecoverPartitionRequest(correlation_id=correlation_id, topic_id=topic_id, partition=partition)
+
+        self._ask("recover a partition", node, request, expect(RecoverPartitionResponse))
+
+    def _change(self, what: str, names: list[str], build: Callable[[Mutation], Request]) -> list[TopicResult]:
+        """Carried out once: ids are looked up BEFORE the first attempt, and all attempts have one mutation id."""
+        deadline_s = monotonic_s() + self._timeout_s
+        while True:
+            found = self._look_up(what, names, deadline_s)
+            mutation_id = os.urandom(MUTATION_ID_BYTES)
+
+            def request(
+                correlation_id: int, _topic_id: bytes, found: TopicIdsResponse = found, mutation_id: bytes = mutation_id
+            ) -> Request:
+                return build(Mutation(correlation_id, mutation_id, found.end_offset, found.topic_ids))
+
+            answer, maybe_done = self._ask(what, CONTROLLER, request, _answer, deadline_s, reads_refusals=True)
+            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION:
+                return expect(TopicsResponse)(_refused(answer), b"", maybe_done).results
+            if maybe_done:
+                raise RequestTimedOutError(f"{what}: whether an attempt without an answer did it is not known")
+
+    def _look_up(self, what: str, names: list[str], deadline_s: float) -> TopicIdsResponse:
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return TopicIdsRequest(correlation_id=correlation_id, names=names)
+
+        found = self._ask(what, CONTROLLER, request, expect(TopicIdsResponse), deadline_s)
+        if len(found.topic_ids) != len(names):
+            raise InvalidRequestError(f"{what}: {len(found.topic_ids)} topic ids for {len(names)} names")
+        return found
+
+    def _attempt_ms(self) -> int:
+        return int(min(self._timeout_s, ADMIN_ATTEMPT_S) * 1000)
+
+
+def _answer(answer: Answer, _payload: bytes, maybe_done: bool) -> tuple[Answer, bool]:
+    return answer, maybe_done
+
+
+def _refused(answer: Answer) -> Answer:
+    """Raises the error of an answer that is one."""
+    if answer.error_code:
+        raise error_for(answer.error_code, answer.error_text)
+    return answer
+
+
+def _delete_call(place: TopicPartition, topic_id: bytes, offset: int, deadline_s: float) -> Call:
+    def request(correlation_id: int, topic_id: bytes) -> Request:
+        return DeleteRecordsRequest(
+            correlation_id=correlation_id,
+            topic_id=topic_id,
+            partition=place.partition,
+            offset=offset,
+            timeout_ms=int(ADMIN_ATTEMPT_S * 1000),
+        )
+
+    def read(answer: Answer, payload: bytes, maybe_done: bool) -> int:
+        return expect(DeleteRecordsResponse)(answer, payload, maybe_done).log_start_offset
+
+    what = f"delete records of {place}"
+    return Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S, topic_id=topic_id)

@@ -1,0 +1,184 @@
+"""What every part of Admin asks with: one blocking request, bounded by `request_timeout_ms`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from raftlog.client import arguments
+from raftlog.client.core.call import Call
+from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.core.exchange import Answer, Request
+from raftlog.client.core.fork_check import Client
+from raftlog.client.core.list_offsets import list_offsets_call
+from raftlog.clock import monotonic_s
+from raftlog.errors import ErrorCode, ForkedClientError, InvalidRequestError, NoBrokersAvailableError, RaftlogError
+from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
+from raftlog.protocol.messages import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
+from raftlog.types import Endpoint, TopicPartition
+
+T = TypeVar("T")
+S = TypeVar("S", MetadataResponse, DescribeReplicasResponse)
+
+
+class Requester(Client):
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
+        *,
+        request_timeout_ms: float = ADMIN_TIMEOUT_MS,
+        bootstrap_timeout_ms: float = 10_000,
+        client_id: str = "raftlog-admin",
+    ) -> None:
+        """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
+        self._timeout_s = arguments.seconds("request_timeout_ms", request_timeout_ms)
+        bootstrap_timeout_s = arguments.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
+        self._engine = Engine(bootstrap_servers, client_id, frozenset())
+        self._confirms = True  # some node has confirmed the last answer; otherwise the next is not waited for as long
+        super().__init__()
+        self._engine.start()
+        try:
+            self._engine.wait_for_cluster(bootstrap_timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def list_offsets(self, timestamps_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The first offset at or after each time, -1 where there is none; LATEST_TIMESTAMP, EARLIEST_TIMESTAMP.
+
+        Each leader first makes sure that it leads. Raises UnknownTopicOrPartitionError.
+        """
+        return self._offsets(timestamps_ms, monotonic_s() + self._timeout_s, {})
+
+    def _offsets(
+        self, timestamps_ms: Mapping[TopicPartition, int], deadline_s: float, topic_ids: Mapping[str, bytes]
+    ) -> dict[TopicPartition, int]:
+        """Of the topics with these ids, where one is named."""
+        calls = {
+            place: list_offsets_call(
+                self._engine.cache, place, timestamp_ms, deadline_s=deadline_s, topic_id=topic_ids.get(place[0], b"")
+            )
+            for place, timestamp_ms in timestamps_ms.items()
+        }
+        for call in calls.values():
+            self._engine.submit(call)
+        return {place: result_of(call).offset for place, call in calls.items()}
+
+    def _ask(
+        self,
+        what: str,
+        place: TopicPartition | Endpoint | str | None,
+        request: Callable[[int, bytes], Request],
+        read: Callable[[Answer, bytes, bool], T],
+        deadline_s: float | None = None,
+        *,
+        reads_refusals: bool = False,
+    ) -> T:
+        """As Call says."""
+        if deadline_s is None:
+            deadline_s = monotonic_s() + self._timeout_s
+        call = Call(
+            what,
+            place,
+            request,
+            read,
+            deadline_s=deadline_s,
+            attempt_s=ADMIN_ATTEMPT_S,
+            reads_refusals=reads_refusals,
+        )
+        self._engine.submit(call)
+        result: T = result_of(call)
+        return result
+
+    def _metadata(
+        self, topics: list[str] | None, node: Endpoint | None = None, deadline_s: float | None = None
+    ) -> MetadataResponse:
+        def request(correlation_id: int, _topic_id: bytes) -> Request:
+            return MetadataRequest(correlation_id=correlation_id, topics=topics)
+
+        return self._ask("metadata", node, request, expect(MetadataResponse), deadline_s)
+
+    def _newest(self, ask: Callable[[], S], is_enough: Callable[[S], bool] = lambda _: True) -> S:
+        """What a confirmed node answers from the newest image that is known; each question goes to another node.
+
+        What `is_enough` refuses is believed once no node has said otherwise for TOPIC_CONFIRM_S. Without a confirmed
+        node the newest answer is returned after UNCONFIRMED_S, and is not `confirmed`.
+        """
+        cache = self._engine.cache
+        began_s = monotonic_s()
+        best: S | None = None
+        while True:
+            found = ask()
+            now_s = monotonic_s()
+            if found.cluster_id == cache.cluster_id:
+                settled = isinstance(found, MetadataResponse) and found.confirmed and found.controller is not None
+                if cache.order.is_old(found.image_offset, settled=settled, now_s=now_s):
+                    found.confirmed = False
+                if best is None or _rank(found) >= _rank(best):
+                    best = found
+                if best is found and found.confirmed and is_enough(found):
+                    self._confirms = True
+                    return found
+            else:
+                self._engine.refresher.want()  # if all nodes are another cluster's, the next question ends with that
+            confirmed = best is not None and best.confirmed
+            patience_s = UNCONFIRMED_S if self._confirms and not confirmed else TOPIC_CONFIRM_S
+            if best is not None and now_s - began_s > min(patience_s, self._timeout_s):
+                self._confirms = confirmed
+                return best
+            time.sleep(TOPIC_CONFIRM_S / 4)
+
+    def _topics_named(
+        self, names: list[str], is_enough: Callable[[MetadataResponse], bool] = lambda _: True, *, strict: bool = False
+    ) -> list[TopicMetadata]:
+        """These topics; of one that does not exist `error_code` says so.
+
+        A node may not have heard yet of a topic made a moment ago. Raises NoBrokersAvailableError where a topic seems
+        not to exist and no node confirms that; with `strict` also where a topic's id is not confirmed.
+        """
+
+        def all_there(found: MetadataResponse) -> bool:
+            return all(topic.error_code == ErrorCode.NONE for topic in found.topics) and is_enough(found)
+
+        found = self._newest(lambda: self._metadata(names), all_there)
+        if not found.confirmed and (strict or not all_there(found)):
+            raise NoBrokersAvailableError(
+                f"what there is of {', '.join(names)} cannot be told: node {found.node_id} hears no majority of the "
+                "voters, and no other node answers"
+            )
+        return found.topics
+
+    def close(self) -> None:
+        """Ends what is under way with ClosedError. Safe to call twice."""
+        self._engine.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except ForkedClientError:
+            if kind is None:
+                raise  # else what ends a child, such as SystemExit, goes on
+
+
+def _rank(found: MetadataResponse | DescribeReplicasResponse) -> tuple[int, bool]:
+    return found.image_offset, found.confirmed
+
+
+def result_of(call: Call) -> Any:
+    try:
+        return call.future.result()
+    except RaftlogError as error:
+        raise error.with_traceback(None) from None
+
+
+def expect(kind: type[T]) -> Callable[[Answer, bytes, bool], T]:
+    def read(answer: Answer, _payload: bytes, _maybe_done: bool) -> T:
+        if not isinstance(answer, kind):
+            raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
+        return answer
+
+    return read

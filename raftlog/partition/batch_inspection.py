@@ -1,0 +1,105 @@
+"""Batches that have to be looked into before they are appended, a bounded piece of them in each turn.
+
+A compressed one must not unpack to more than a consumer takes, and in a compacted topic each record has a key. Batches
+of one client stay in the order in which they came: those behind one that is looked into wait for it. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Hashable
+from typing import NamedTuple
+
+from raftlog.errors import RaftlogError
+from raftlog.limits import DECOMPRESSED_BYTES_MAX, INSPECTED_BYTES_MAX, INSPECTED_BYTES_PER_TURN
+from raftlog.partition.duplicates import Taken
+from raftlog.partition.pending_produces import Produce
+from raftlog.record.batch import BatchHeader, Buffer
+from raftlog.record.compacted import check_keyed
+from raftlog.record.unpacking import measure
+
+
+class _Waiting(NamedTuple):
+    taken: Taken
+    work: Generator[int | None, None, None]  # None: not now
+
+
+class BatchInspection:
+    """`take` each batch that came, `step` once a turn; `accept` or `refuse` is called for each, in a client's order."""
+
+    def __init__(self, accept: Callable[[Taken], None], refuse: Callable[[Produce, RaftlogError], None]) -> None:
+        self._accept = accept
+        self._refuse = refuse
+        self._clients: dict[Hashable, deque[_Waiting]] = {}
+        self.count = 0
+        self.size_bytes = 0
+        self.spent_bytes = 0  # of work, in this turn
+        self._unpacked_bytes = 0  # held at most by those that are looked into
+
+    def take(self, taken: Taken, *, keyed: bool) -> None:
+        produce, frame, header = taken
+        waiting = self._clients.get(produce.client) if self._clients else None
+        if waiting is None and not keyed and header.compression == "none":
+            self._accept(taken)
+            return
+        each = _Waiting(taken, self._look_into(frame, header, keyed))
+        if waiting is None:
+            if self._go_on(each):
+                return
+            waiting = self._clients[produce.client] = deque()
+        waiting.append(each)
+        self.count += 1
+        self.size_bytes += len(frame)
+
+    def step(self) -> None:
+        """Begins a turn."""
+        self.spent_bytes = 0
+        for client in list(self._clients):
+            waiting = self._clients.pop(client)
+            while waiting and self._go_on(waiting[0]):
+                self._forget(waiting.popleft())
+            if waiting:
+                self._clients[client] = waiting  # behind the others, which come first in the next turn
+            if self.spent_bytes >= INSPECTED_BYTES_PER_TURN:
+                return
+
+    def end_all(self) -> list[Produce]:
+        """Forgets what waits, and says what that is."""
+        ended = [each.taken[0] for waiting in self._clients.values() for each in waiting]
+        for waiting in self._clients.values():
+            for each in waiting:
+                each.work.close()
+        self._clients.clear()
+        self.count = self.size_bytes = 0
+        return ended
+
+    def _forget(self, each: _Waiting) -> None:
+        self.count -= 1
+        self.size_bytes -= len(each.taken[1])
+
+    def _go_on(self, each: _Waiting) -> bool:
+        """False: the turn's work is done, the batch is not."""
+        try:
+            while self.spent_bytes < INSPECTED_BYTES_PER_TURN:
+                work_bytes = next(each.work)
+                if work_bytes is None:
+                    return False
+                self.spent_bytes += work_bytes
+            return False
+        except StopIteration:
+            self._accept(each.taken)
+        except RaftlogError as error:
+            self._refuse(each.taken[0], error)
+        return True
+
+    def _look_into(self, frame: Buffer, header: BatchHeader, keyed: bool) -> Generator[int | None, None, None]:
+        unpacked_bytes = yield from measure(frame, header, DECOMPRESSED_BYTES_MAX)
+        if not keyed:
+            return
+        while self._unpacked_bytes and self._unpacked_bytes + unpacked_bytes > INSPECTED_BYTES_MAX:
+            yield None  # BEFORE anything is unpacked: each of many clients may have begun a large one
+        self._unpacked_bytes += unpacked_bytes
+        try:
+            yield from check_keyed(frame, header)
+        finally:
+            self._unpacked_bytes -= unpacked_bytes

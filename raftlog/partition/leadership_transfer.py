@@ -1,0 +1,67 @@
+"""Moving the leadership on purpose: before a clean stop, and back to the preferred replica.
+
+Appends pause, the target catches up, and is asked to stand at once. What clients send meanwhile is kept, so that a move
+costs them one round trip; after a bounded time without an election appends go on as before. No I/O.
+"""
+
+from __future__ import annotations
+
+from raftlog import limits
+from raftlog.consensus.group import RaftGroup
+
+_NOBODY = -1
+
+
+class LeadershipTransfer:
+    """Of one replica; asked while it leads. `preferred` is the node that should lead when it can."""
+
+    def __init__(self, group: RaftGroup, preferred: int) -> None:
+        self._group = group
+        self._preferred = preferred
+        self._wanted: tuple[int, ...] = ()  # whom to ask, best first; empty when nothing moves
+        self._asked = False
+        self._until_s = 0.0
+        self._preferred_since_s = float("inf")
+        self._again_s = 0.0
+
+    @property
+    def under_way(self) -> bool:
+        """Nothing may be appended."""
+        return bool(self._wanted)
+
+    @property
+    def ends_s(self) -> float:
+        """When appends go on, whatever came of it."""
+        return self._until_s if self._wanted else float("inf")
+
+    def begin(self, now_s: float) -> None:
+        """Hand over to any in-sync follower, the preferred one first."""
+        followers = [node_id for node_id in self._group.in_sync if node_id != self._group.node_id]
+        self._start(tuple(sorted(followers, key=lambda node_id: node_id != self._preferred)), now_s)
+
+    def look(self, now_s: float) -> None:
+        """Once in a while, as leader: has the preferred replica been back and in sync for long enough?"""
+        if self._preferred == self._group.node_id or self._preferred not in self._group.in_sync:
+            self._preferred_since_s = float("inf")
+            return
+        self._preferred_since_s = min(self._preferred_since_s, now_s)
+        if now_s >= max(self._preferred_since_s + limits.PREFERRED_LEADER_S, self._again_s) and not self._wanted:
+            self._again_s = now_s + limits.PREFERRED_LEADER_AGAIN_S
+            self._start((self._preferred,), now_s)
+
+    def step(self, now_s: float) -> None:
+        """Each turn, appends being paused: ask as soon as one holds the whole log."""
+        if now_s >= self._until_s:
+            self._wanted = ()
+        elif not self._asked:
+            self._asked = any(self._group.transfer_to(node_id) for node_id in self._wanted)
+
+    def end(self) -> None:
+        """Leadership ended, by this move or otherwise."""
+        self._wanted = ()
+        self._preferred_since_s = float("inf")
+
+    def _start(self, wanted: tuple[int, ...], now_s: float) -> None:
+        self._wanted = wanted
+        self._asked = False
+        self._until_s = now_s + limits.MOVE_S

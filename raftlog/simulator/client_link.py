@@ -1,0 +1,143 @@
+"""A client of the simulator that is the product's code: its parts are stepped as the client's thread steps them.
+
+Its links break when machines die. Metadata comes from any node, and a node says what its supervisor has heard: of the
+own worker the truth as that believes it, hung and deposed or not, of the others what reached it over the network.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from raftlog.client.core.exchange import Exchange, Request
+from raftlog.client.core.metadata import MetadataCache
+from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.partition.replica import ClientRequest
+from raftlog.protocol import codec
+from raftlog.protocol import messages as m
+from raftlog.types import Endpoint
+
+if TYPE_CHECKING:
+    from raftlog.simulator.world import World
+
+_LOST_S = 0.05  # so often it looks whether a machine that it is connected to has died
+
+
+class Part(Protocol):
+    def step(self, now_s: float) -> float: ...
+
+
+class LinkedClient:
+    """Is its own Wire: `Endpoint("node", n)` is node n, supervisor and worker in one."""
+
+    def __init__(self, name: str, world: World, rng: random.Random) -> None:
+        self.name = name
+        self.stopped = False
+        self._world = world
+        self._events = world.events
+        self._rng = rng
+        self._boots: dict[Endpoint, int] = {}
+        self._asked: dict[int, Endpoint] = {}
+        self._due_s = float("inf")
+        self._cache = MetadataCache()
+        self._exchange = Exchange(self, name)
+        nodes = [Endpoint("node", node_id) for node_id in world.node_ids]
+        self._refresher = Refresher(self._exchange, self._cache, nodes, frozenset({world.spec.topic}), rng)
+        self._parts: tuple[Part, ...] = ()
+        self._events.after(_LOST_S, self._look)
+
+    @property
+    def closed(self) -> bool:
+        return not self._parts
+
+    def close(self) -> None:
+        """As when its process ends: whatever is under way is answered to nobody."""
+        self.stopped = True
+        self._parts = ()
+
+    def _stepped(self) -> None:
+        """After each step and each loss: what the user's thread finds then."""
+
+    # --- time ------------------------------------------------------------------------------------
+    def _wake(self, delay_s: float = 0.0) -> None:
+        due_s = self._events.now_s + delay_s
+        if due_s < self._due_s and not self.closed:
+            self._due_s = due_s
+            self._events.at(due_s, partial(self._step, due_s))
+
+    def _step(self, due_s: float) -> None:
+        if due_s != self._due_s or self.closed:
+            return
+        self._due_s = float("inf")
+        now_s = self._events.now_s
+        if self._exchange.expire(now_s):
+            self._refresher.want()
+        next_s = min([part.step(now_s) for part in self._parts] + [self._exchange.next_wakeup_s()])
+        self._stepped()
+        self._wake(min(max(next_s - now_s, 0.001), 1.0))
+
+    def _look(self) -> None:
+        if self.closed:
+            return
+        for endpoint, boot_id in list(self._boots.items()):
+            if self._world.machines[endpoint.port].boot_id != boot_id:
+                del self._boots[endpoint]
+                self._exchange.lost(endpoint)
+                self._stepped()
+                self._wake()
+        self._events.after(_LOST_S, self._look)
+
+    # --- Wire ------------------------------------------------------------------------------------
+    def connect(self, endpoint: Endpoint) -> bool:
+        machine = self._world.machines[endpoint.port]
+        if not machine.running:
+            return False
+        return self._boots.setdefault(endpoint, machine.boot_id) == machine.boot_id
+
+    def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
+        if not self.connect(endpoint):
+            return False
+        request = codec.decode_request(frames[0])
+        if isinstance(request, m.MetadataRequest):
+            self._later(endpoint, self._metadata(endpoint.port, request.correlation_id))
+        elif isinstance(request, m.HandshakeRequest):
+            pass  # nobody waits for its answer
+        else:
+            assert isinstance(request, Request)
+            self._ask(endpoint, request, frames[1:])
+        return True
+
+    def _ask(self, endpoint: Endpoint, request: Request, payload: list[bytes]) -> None:
+        assert isinstance(request, ClientRequest)
+        self._asked[request.correlation_id] = endpoint
+        self._world.send_request(endpoint.port, self.name, request, payload)
+
+    def _take(self, correlation_id: int, response: codec.Response, payload: bytes | None = None) -> None:
+        """Hands an answer of whoever was asked to the exchange."""
+        frames = [codec.encode(response)] if payload is None else [codec.encode(response), payload]
+        self._exchange.answered(self._asked[correlation_id], frames)
+
+    def _later(self, endpoint: Endpoint, response: codec.Response) -> None:
+        def arrive() -> None:
+            if not self.closed:
+                self._exchange.answered(endpoint, [codec.encode(response)])
+                self._wake()
+
+        self._events.after(self._rng.uniform(0.0005, 0.005), arrive)
+
+    def _metadata(self, node_id: int, correlation_id: int) -> m.MetadataResponse:
+        epoch, leader_id = self._world.believed_leader(node_id)
+        leader = Endpoint("node", leader_id) if leader_id > 0 else None
+        replicas = list(self._world.node_ids)
+        partition = m.PartitionMetadata(
+            partition=0, leader_id=leader_id, leader_epoch=epoch, endpoint=leader, replicas=replicas, in_sync=replicas
+        )
+        spec = self._world.spec
+        topic = m.TopicMetadata(
+            name=spec.topic, topic_id=spec.topic_id, error_code=0, partitions=[partition], config={}
+        )
+        nodes = [m.NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
+        return m.MetadataResponse(
+            correlation_id=correlation_id, nodes=nodes, topics=[topic], controller=nodes[0].endpoint, confirmed=True
+        )
