@@ -28,7 +28,7 @@ from raftlog.clock import SystemClock
 from raftlog.errors import ErrorCode, RaftlogError, RequestTimedOutError, error_for
 from raftlog.network import Context, Link, Poller, keep_freed_memory
 from raftlog.protocol.codec import decode_response, encode
-from raftlog.protocol.messages import (
+from raftlog.protocol.records import (
     FetchRequest,
     FetchResponse,
     ListOffsetsRequest,

@@ -16,7 +16,8 @@ import psutil
 from raftlog import Admin, Consumer
 from raftlog.errors import ConfigError, RaftlogError, error_for
 from raftlog.limits import GOSSIP_S, RECORD_BYTES_MAX
-from raftlog.protocol.messages import NewTopic, TopicMetadata
+from raftlog.protocol.cluster import TopicMetadata
+from raftlog.protocol.topics import NewTopic
 from raftlog.types import TopicConfig, TopicPartition
 
 from .bench_load import Leader, Plan, Result

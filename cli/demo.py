@@ -142,7 +142,7 @@ class _Run:
 
     def _create_topic(self) -> None:
         from raftlog import Admin
-        from raftlog.protocol.messages import NewTopic
+        from raftlog.protocol.topics import NewTopic
 
         with Admin(bootstrap_servers=self._cluster.bootstrap) as admin:
             admin.create_topics([NewTopic(name=TOPIC, partitions=PARTITIONS, replication_factor=NODES)])

@@ -188,7 +188,7 @@ class _Run:
         self._rebalances = 0
 
     def __enter__(self) -> None:
-        from raftlog.protocol.messages import NewTopic
+        from raftlog.protocol.topics import NewTopic
 
         self._admin.create_topics([NewTopic(name=TOPIC, partitions=PARTITIONS, replication_factor=NODES)])
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from raftlog.config import config_for_people
-from raftlog.protocol.messages import MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.protocol.cluster import MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import Doubt, ReplicaStatus, TopicPartition
 
 _DOUBT_TEXTS = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from raftlog import Consumer
 from raftlog.errors import RaftlogError
-from raftlog.protocol.messages import TopicMetadata
+from raftlog.protocol.cluster import TopicMetadata
 from raftlog.types import TopicPartition
 
 _PATIENCE_MS = 3_000  # a leader that does not answer must not keep the others from being shown

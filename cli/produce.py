@@ -236,7 +236,7 @@ def _open_input(path: str | None) -> Iterator[BufferedReader]:
 
 def _check_topic(bootstrap: str, topic: str, partition: int | None, create: bool) -> None:
     """Before the first record is read: a topic that is not there is the user's to create, not ours."""
-    from raftlog.protocol.messages import NewTopic
+    from raftlog.protocol.topics import NewTopic
 
     with open_admin(bootstrap) as admin:
         (found,) = admin.describe_topics([topic])

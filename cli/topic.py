@@ -66,7 +66,7 @@ def create(
         raftlog topic create orders --partitions 3
         raftlog topic create clicks --config retention.ms=3600000 --config retention.bytes=1000000000
     """
-    from raftlog.protocol.messages import NewTopic
+    from raftlog.protocol.topics import NewTopic
 
     settings = dict(parse_pairs(configs, "--config"))
     if len(settings) < len(configs):
@@ -280,7 +280,7 @@ def delete_records(name: str, partition: int, before: str, bootstrap: str, as_js
     """
     if before != "end" and not (before.isdecimal() and int(before) <= OFFSET_MAX):
         raise click.BadParameter(f"{before!r} is neither an offset nor end", param_hint="--before")
-    from raftlog.protocol.altering import HIGH_WATERMARK
+    from raftlog.protocol.records import HIGH_WATERMARK
 
     place = TopicPartition(name, partition)
     with open_admin(bootstrap) as admin:

@@ -27,8 +27,8 @@ import msgspec
 
 from raftlog.network.stream import LENGTHS
 from raftlog.protocol import codec
-from raftlog.protocol import messages as m
 from raftlog.protocol.raft import AppendResponse
+from raftlog.protocol.records import ProduceResponse
 from raftlog.record.batch import split
 
 CALLS = "write,writev,pwrite64,pwritev,pwritev2,fdatasync,fsync,sendto,sendmsg"
@@ -158,7 +158,7 @@ def _bytes_in(arguments: str) -> bytes:
 def _judge_send(data: bytes, synced: _Log, started: bool, verdict: Verdict) -> None:
     for frame in _frames_with(data, b"\xa8ProduceR"):
         response = codec.decode_response(frame)
-        assert isinstance(response, m.ProduceResponse)
+        assert isinstance(response, ProduceResponse)
         for result in response.results:
             if result.error_code == 0:
                 verdict.produce_answers += 1

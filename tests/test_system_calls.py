@@ -15,8 +15,9 @@ import pytest
 from raftlog import Admin, Producer
 from raftlog.network.stream import LENGTHS
 from raftlog.protocol import codec
-from raftlog.protocol import messages as m
 from raftlog.protocol.raft import AppendResponse
+from raftlog.protocol.records import ProduceResponse, ProduceResult
+from raftlog.protocol.topics import NewTopic
 from raftlog.record.batch import encode, stamp
 from raftlog.types import Doubt, ReplicaStatus, Role
 from tests.conftest import ClusterFactory
@@ -35,8 +36,8 @@ def _write(offset: int) -> str:
 
 
 def _answer(*offsets: int) -> str:
-    results = [m.ProduceResult(number, 0, offset) for number, offset in enumerate(offsets)]
-    body = codec.encode(m.ProduceResponse(results=results))
+    results = [ProduceResult(number, 0, offset) for number, offset in enumerate(offsets)]
+    body = codec.encode(ProduceResponse(results=results))
     return _send(body)
 
 
@@ -117,7 +118,7 @@ def can_watch() -> None:
 def _create(bootstrap: str, replicas: int) -> list[ReplicaStatus]:
     """The topic's replicas, the leader first."""
     with Admin(bootstrap_servers=bootstrap) as admin:
-        admin.create_topics([m.NewTopic(name=TOPIC)])
+        admin.create_topics([NewTopic(name=TOPIC)])
         for _ in range(400):
             found = sorted(admin.describe_replicas([TOPIC]), key=lambda status: status.role is not Role.LEADER)
             if len(found) == replicas and found[0].role is Role.LEADER and all(s.worker_pid for s in found):

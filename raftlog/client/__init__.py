@@ -15,7 +15,7 @@ from raftlog.client.producer.async_producer import AsyncProducer
 from raftlog.client.producer.batch import RecordFuture, RecordMetadata
 from raftlog.client.producer.partitioners import PARTITIONERS
 from raftlog.client.producer.producer import Producer
-from raftlog.protocol.messages import NewTopic
+from raftlog.protocol.topics import NewTopic
 from raftlog.types import TopicPartition
 
 __all__ = [

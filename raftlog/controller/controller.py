@@ -35,12 +35,9 @@ from raftlog.limits import (
     PRODUCER_ID_BLOCK,
     WAITING_ADMIN_REQUESTS_MAX,
 )
-from raftlog.protocol.messages import (
-    CreateTopicsRequest,
-    ErrorResponse,
-    InitProducerIdRequest,
-    InitProducerIdResponse,
-)
+from raftlog.protocol.cluster import ErrorResponse
+from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
+from raftlog.protocol.topics import CreateTopicsRequest
 
 
 class Answer(NamedTuple):

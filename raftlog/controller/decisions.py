@@ -41,20 +41,19 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import NODE_ID_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
-from raftlog.protocol.altering import CreatePartitionsRequest
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
-from raftlog.protocol.messages import (
+from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is_endpoint
+from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
+from raftlog.protocol.topics import (
+    CreatePartitionsRequest,
     CreateTopicsRequest,
     DeleteTopicsRequest,
-    InitProducerIdRequest,
-    InitProducerIdResponse,
     NewTopic,
     TopicIdsRequest,
     TopicIdsResponse,
     TopicResult,
     TopicsResponse,
 )
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is_endpoint
 from raftlog.types import OFFSETS_TOPIC, Endpoint
 
 DEFAULT_PARTITIONS = 1

@@ -15,11 +15,12 @@ from raftlog.controller.image import Image, Mutation, TopicInfo
 from raftlog.controller.records import MutationRecord
 from raftlog.errors import ErrorCode
 from raftlog.limits import MUTATIONS_REMEMBERED_MAX, TOPICS_PER_REQUEST_MAX
-from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
-from raftlog.protocol.messages import (
+from raftlog.protocol.topics import (
     MUTATION_ID_BYTES,
+    CreatePartitionsRequest,
     CreateTopicsRequest,
     DeleteTopicsRequest,
+    IncrementalAlterConfigsRequest,
     TopicResult,
     TopicsResponse,
 )

@@ -15,7 +15,7 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import PARTITIONS_PER_TOPIC_MAX
-from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
+from raftlog.protocol.topics import CreatePartitionsRequest, IncrementalAlterConfigsRequest
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
 
 AlteringRequest = IncrementalAlterConfigsRequest | CreatePartitionsRequest

@@ -19,7 +19,7 @@ from raftlog.controller.records import SnapshotRecord, decode_record, encode_rec
 from raftlog.errors import ErrorCode, OffsetOutOfRangeError
 from raftlog.limits import NODE_SILENT_S
 from raftlog.partition.replica import Replica
-from raftlog.protocol.messages import ErrorResponse
+from raftlog.protocol.cluster import ErrorResponse
 from raftlog.record.batch import decode, encode
 
 _REPLAY_BYTES = 1024 * 1024

@@ -10,8 +10,8 @@ import logging
 from raftlog.errors import ErrorCode, InvalidRequestError
 from raftlog.limits import PROTOCOL_VERSION
 from raftlog.network import Server
+from raftlog.protocol.cluster import ErrorResponse, HandshakeRequest, HandshakeResponse
 from raftlog.protocol.codec import Request, decode_raft, decode_request, encode
-from raftlog.protocol.messages import ErrorResponse, HandshakeRequest, HandshakeResponse
 from raftlog.protocol.raft import RaftMessage
 
 log = logging.getLogger(__name__)

@@ -33,8 +33,8 @@ from raftlog.node.links import NodeLinks
 from raftlog.node.meta import DataDirectory
 from raftlog.node.settings import NodeSettings
 from raftlog.protocol import nodes as n
+from raftlog.protocol.cluster import ErrorResponse
 from raftlog.protocol.codec import Response, encode
-from raftlog.protocol.messages import ErrorResponse
 from raftlog.protocol.nodes import WorkerState
 
 log = logging.getLogger(__name__)

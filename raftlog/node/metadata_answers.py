@@ -11,7 +11,7 @@ import msgspec
 from raftlog.controller.image import Image, TopicInfo
 from raftlog.errors import ErrorCode
 from raftlog.node.gossip import Gossip
-from raftlog.protocol.messages import (
+from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
     DescribeReplicasResponse,
     MetadataRequest,

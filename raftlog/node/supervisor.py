@@ -24,8 +24,16 @@ from raftlog.node.meta import DataDirectory
 from raftlog.node.metadata_answers import describe_replicas_response, metadata_response
 from raftlog.node.replica_host import ReplicaHost
 from raftlog.node.settings import NodeSettings
-from raftlog.protocol import messages as m
 from raftlog.protocol import nodes as n
+from raftlog.protocol.cluster import (
+    DescribeReplicasRequest,
+    ErrorResponse,
+    HandshakeRequest,
+    MetadataRequest,
+    MetadataResponse,
+    RecoverPartitionRequest,
+    RecoverPartitionResponse,
+)
 from raftlog.protocol.codec import Request, Response, encode
 
 _REQUESTS_PER_ROUND = 200
@@ -161,11 +169,11 @@ class Supervisor:
                 answer = self._membership.on_state(message, now_s)
                 if answer is True:
                     self._send(client, self._membership.own_state(self._workers.states()))
-                elif isinstance(answer, m.ErrorResponse):
+                elif isinstance(answer, ErrorResponse):
                     self._send(client, answer)
-            case m.MetadataRequest():
+            case MetadataRequest():
                 self._send(client, self._metadata(message, now_s))
-            case m.DescribeReplicasRequest():
+            case DescribeReplicasRequest():
                 membership = self._membership
                 described = describe_replicas_response(
                     message,
@@ -175,9 +183,9 @@ class Supervisor:
                     now_s=now_s,
                 )
                 self._send(client, described)
-            case m.RecoverPartitionRequest():
+            case RecoverPartitionRequest():
                 self._recover(client, message)
-            case m.HandshakeRequest():
+            case HandshakeRequest():
                 self._door.handshake(client, message, self._membership.cluster_id)
             case n.ImageRequest():
                 image = self._membership.image
@@ -187,10 +195,10 @@ class Supervisor:
             case _:
                 self._door.refuse_message(client, message, "a node's address, but by a worker's")
 
-    def _recover(self, client: bytes, request: m.RecoverPartitionRequest) -> None:
+    def _recover(self, client: bytes, request: RecoverPartitionRequest) -> None:
         key = (request.topic_id, request.partition)
         if self._workers.tell(key, ch.AcceptLoss()):
-            self._send(client, m.RecoverPartitionResponse(correlation_id=request.correlation_id))
+            self._send(client, RecoverPartitionResponse(correlation_id=request.correlation_id))
         else:
             text = f"node {self._settings.node_id} runs no replica of this partition"
             self._door.refuse(client, request.correlation_id, text)
@@ -198,10 +206,10 @@ class Supervisor:
     def _send(self, client: bytes, response: Response) -> None:
         self._server.send(client, [encode(response)])
 
-    def _metadata(self, request: m.MetadataRequest, now_s: float) -> m.MetadataResponse:
+    def _metadata(self, request: MetadataRequest, now_s: float) -> MetadataResponse:
         membership = self._membership
         if not membership.image.cluster_id:
-            return m.MetadataResponse(
+            return MetadataResponse(
                 correlation_id=request.correlation_id,
                 error_code=ErrorCode.LEADER_NOT_AVAILABLE,
                 error_text=membership.waiting_for or "the cluster is being formed",

@@ -35,12 +35,19 @@ from raftlog.node.log_lines import configure_log_lines
 from raftlog.node.processes import die_with_parent
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.partition.witness import Witness
-from raftlog.protocol import messages as m
-from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
+from raftlog.protocol.cluster import ErrorResponse, HandshakeRequest
 from raftlog.protocol.codec import Request, encode
 from raftlog.protocol.groups import FindCoordinatorRequest, GroupRequest, GroupResponse
 from raftlog.protocol.nodes import RegisterNodeRequest
 from raftlog.protocol.raft import RaftMessage
+from raftlog.protocol.records import FetchResponse, InitProducerIdRequest, ProduceRequest
+from raftlog.protocol.topics import (
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    IncrementalAlterConfigsRequest,
+    TopicIdsRequest,
+)
 from raftlog.storage.disk import OsDisk
 from raftlog.storage.lmdb_index import LmdbIndex
 from raftlog.storage.log import PartitionLog
@@ -152,15 +159,15 @@ class Worker:
         header = encode(response)
         if self._server.send(client, [header] if payload is None else [header, payload]) or payload is None:
             return
-        assert isinstance(response, m.FetchResponse), "only records are a payload"
+        assert isinstance(response, FetchResponse), "only records are a payload"
         # Gone, or too many bytes wait for all clients together: a client that is there asks again in a moment.
         text = "too many bytes wait for the clients of this partition"
-        refusal = m.FetchResponse(
+        refusal = FetchResponse(
             correlation_id=response.correlation_id, error_code=ErrorCode.THROTTLING_QUOTA_EXCEEDED, error_text=text
         )
         self._server.send(client, [encode(refusal)])
 
-    def _answer_admin(self, client: Hashable, response: ControllerResponse | GroupResponse | m.ErrorResponse) -> None:
+    def _answer_admin(self, client: Hashable, response: ControllerResponse | GroupResponse | ErrorResponse) -> None:
         assert isinstance(client, bytes)
         self._server.send(client, [encode(response)])
 
@@ -231,7 +238,7 @@ class Worker:
             message = decode(frames)
             if message is None:
                 continue
-            if isinstance(message, m.ProduceRequest) and self._is_internal:
+            if isinstance(message, ProduceRequest) and self._is_internal:
                 self._on_other(frames[0], message)
             elif isinstance(message, ClientRequest):
                 replica.on_request(frames[0], message, frames[2:])
@@ -244,13 +251,13 @@ class Worker:
 
     def _on_other(self, client: bytes, message: Request) -> None:
         match message:
-            case m.HandshakeRequest():
+            case HandshakeRequest():
                 self._door.handshake(client, message, self._config.cluster_id)
             case (
-                m.TopicIdsRequest()
-                | m.CreateTopicsRequest()
-                | m.DeleteTopicsRequest()
-                | m.InitProducerIdRequest()
+                TopicIdsRequest()
+                | CreateTopicsRequest()
+                | DeleteTopicsRequest()
+                | InitProducerIdRequest()
                 | IncrementalAlterConfigsRequest()
                 | CreatePartitionsRequest()
                 | RegisterNodeRequest()
@@ -259,7 +266,7 @@ class Worker:
                 self._host.on_request(client, message)
             case _ if self._coordinator and isinstance(message, GroupRequest):
                 self._coordinator.on_request(client, message)
-            case m.ProduceRequest(correlation_id=correlation_id):
+            case ProduceRequest(correlation_id=correlation_id):
                 # Only controller and group coordinator write here: what they did not write, they could not replay.
                 text = f"{self._config.spec.topic} belongs to raftlog itself"
                 self._door.refuse(client, correlation_id, text, ErrorCode.INVALID_TOPIC_EXCEPTION)

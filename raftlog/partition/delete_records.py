@@ -19,7 +19,7 @@ from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.consensus.votes import majority
 from raftlog.errors import ErrorCode
 from raftlog.partition.reads import Reads
-from raftlog.protocol.altering import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
+from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.storage.log import PartitionLog
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, ReplicaSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from raftlog.protocol.messages import FetchRequest
+from raftlog.protocol.records import FetchRequest
 
 
 class WaitingFetch(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from raftlog.errors import ErrorCode
-from raftlog.protocol.messages import ProduceResult
+from raftlog.protocol.records import ProduceResult
 
 Done = Callable[[ErrorCode, int], None]
 

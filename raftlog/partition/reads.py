@@ -23,7 +23,7 @@ from raftlog.consensus.group import Payload, RaftGroup
 from raftlog.errors import CorruptLogError, ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.fetches import WaitingFetch, WaitingFetches
 from raftlog.partition.time_searches import TimeSearches
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import split
 from raftlog.storage.log import PartitionLog
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
@@ -33,7 +33,7 @@ class Answering(Protocol):
     """Where answers go."""
 
     def answer(
-        self, client: Hashable, response: m.FetchResponse | m.ListOffsetsResponse, payload: Payload | None
+        self, client: Hashable, response: FetchResponse | ListOffsetsResponse, payload: Payload | None
     ) -> None: ...
 
 
@@ -71,7 +71,7 @@ class Reads:
             self._log.verify_offset(offset)
             raise
 
-    def on_fetch(self, client: Hashable, request: m.FetchRequest, code: ErrorCode) -> None:
+    def on_fetch(self, client: Hashable, request: FetchRequest, code: ErrorCode) -> None:
         code = code or self._why_not_to(request.leader_epoch)
         wait_ms = min(max(request.max_wait_ms, 0), limits.FETCH_WAIT_MAX_MS)
         waiting = WaitingFetch(client, request, self._clock.monotonic_s() + wait_ms / 1000)
@@ -98,7 +98,7 @@ class Reads:
             self._fetches.add(waiting)
             self._unserved = True
 
-    def on_list_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
+    def on_list_offsets(self, client: Hashable, request: ListOffsetsRequest, code: ErrorCode) -> None:
         answer = partial(self._answer_offsets, client, request)
         code = code or self._why_not_to(request.leader_epoch)
         if code is ErrorCode.NONE:
@@ -121,7 +121,7 @@ class Reads:
         else:
             done(code)
 
-    def _answer_offsets(self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode) -> None:
+    def _answer_offsets(self, client: Hashable, request: ListOffsetsRequest, code: ErrorCode) -> None:
         answer = partial(self._send_offsets, client, request)
         if code is not ErrorCode.NONE:
             answer(code, None)
@@ -135,10 +135,10 @@ class Reads:
             self._searches.add(request.timestamp_ms, answer, self._clock.monotonic_s())
 
     def _send_offsets(
-        self, client: Hashable, request: m.ListOffsetsRequest, code: ErrorCode, found: tuple[int, int] | None
+        self, client: Hashable, request: ListOffsetsRequest, code: ErrorCode, found: tuple[int, int] | None
     ) -> None:
         offset, timestamp_ms = found or (-1, -1)
-        response = m.ListOffsetsResponse(
+        response = ListOffsetsResponse(
             correlation_id=request.correlation_id,
             error_code=int(code),
             offset=offset,
@@ -243,7 +243,7 @@ class Reads:
     def _answer_fetch(
         self, waiting: WaitingFetch, code: ErrorCode, data: Payload | None = None, *, text: str = ""
     ) -> None:
-        response = m.FetchResponse(
+        response = FetchResponse(
             correlation_id=waiting.request.correlation_id,
             error_code=int(code),
             error_text=text,

@@ -34,9 +34,17 @@ from raftlog.partition.leadership_transfer import LeadershipTransfer
 from raftlog.partition.pending_produces import Answers, Done, Produce
 from raftlog.partition.reads import Reads
 from raftlog.partition.status import status_of
-from raftlog.protocol import messages as m
-from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
+from raftlog.protocol.records import (
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    FetchRequest,
+    FetchResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ProduceRequest,
+    ProduceResponse,
+)
 from raftlog.record.batch import BatchHeader, check_batch
 from raftlog.storage.log import PartitionLog
 from raftlog.types import CleanupPolicy, ReplicaSpec, ReplicaStatus
@@ -46,8 +54,8 @@ FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
 
 _ACKS = (-1, 0, 1)
 
-ClientRequest = m.ProduceRequest | m.FetchRequest | m.ListOffsetsRequest | DeleteRecordsRequest
-ClientResponse = m.ProduceResponse | m.FetchResponse | m.ListOffsetsResponse | DeleteRecordsResponse
+ClientRequest = ProduceRequest | FetchRequest | ListOffsetsRequest | DeleteRecordsRequest
+ClientResponse = ProduceResponse | FetchResponse | ListOffsetsResponse | DeleteRecordsResponse
 
 
 class Outbox(Protocol):
@@ -207,9 +215,9 @@ class Replica:
         elif request.partition != self._partition:
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         kind = type(request)
-        if kind is m.ProduceRequest:
+        if kind is ProduceRequest:
             self._on_produce(client, request, payload, code)  # type: ignore[arg-type]
-        elif kind is m.FetchRequest:
+        elif kind is FetchRequest:
             self._reads.on_fetch(client, request, code)  # type: ignore[arg-type]
         elif isinstance(request, DeleteRecordsRequest):
             self._deleting.on_request(client, request, code, self.spec, self._clock.monotonic_s())
@@ -222,7 +230,7 @@ class Replica:
         produce = Produce(None, 0, -1, now_s + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
         self._take_produce(produce, batch, now_s)
 
-    def _on_produce(self, client: Hashable, request: m.ProduceRequest, payload: list[Payload], code: ErrorCode) -> None:
+    def _on_produce(self, client: Hashable, request: ProduceRequest, payload: list[Payload], code: ErrorCode) -> None:
         now_s = self._clock.monotonic_s()
         timeout_ms = min(max(request.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
         size_bytes = len(payload[0]) if payload else 0
@@ -424,4 +432,4 @@ class Replica:
 
     def _send_answers(self) -> None:
         for client, results in self._answers.take().items():
-            self._outbox.answer(client, m.ProduceResponse(results=results), None)
+            self._outbox.answer(client, ProduceResponse(results=results), None)

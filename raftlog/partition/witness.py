@@ -19,9 +19,18 @@ from raftlog.consensus.group import Payload
 from raftlog.consensus.witness import WitnessGroup
 from raftlog.errors import DiskFullError, ErrorCode
 from raftlog.partition.replica import ClientRequest, ClientResponse, Outbox
-from raftlog.protocol import messages as m
-from raftlog.protocol.altering import DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.raft import RaftMessage
+from raftlog.protocol.records import (
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    FetchRequest,
+    FetchResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ProduceRequest,
+    ProduceResponse,
+    ProduceResult,
+)
 from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import ReplicaSpec, ReplicaStatus, Role
 
@@ -136,20 +145,20 @@ class Witness:
         leader_id, leader_epoch = self.leader_id, self.leader_epoch
         response: ClientResponse
         match request:
-            case m.ProduceRequest(acks=0):
+            case ProduceRequest(acks=0):
                 return
-            case m.ProduceRequest(correlation_id=asked):
-                response = m.ProduceResponse(results=[m.ProduceResult(asked, int(code), -1, leader_id, leader_epoch)])
-            case m.FetchRequest(correlation_id=asked):
-                response = m.FetchResponse(
+            case ProduceRequest(correlation_id=asked):
+                response = ProduceResponse(results=[ProduceResult(asked, int(code), -1, leader_id, leader_epoch)])
+            case FetchRequest(correlation_id=asked):
+                response = FetchResponse(
                     correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
                 )
             case DeleteRecordsRequest(correlation_id=asked):
                 response = DeleteRecordsResponse(
                     correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
                 )
-            case m.ListOffsetsRequest(correlation_id=asked):
-                response = m.ListOffsetsResponse(
+            case ListOffsetsRequest(correlation_id=asked):
+                response = ListOffsetsResponse(
                     correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
                 )
         self._outbox.answer(client, response, None)

@@ -6,27 +6,57 @@ import msgspec
 
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import HEADER_BYTES_MAX
-from raftlog.protocol import altering as a
 from raftlog.protocol import groups as g
-from raftlog.protocol import messages as m
 from raftlog.protocol import nodes as n
+from raftlog.protocol.cluster import (
+    DescribeReplicasRequest,
+    DescribeReplicasResponse,
+    ErrorResponse,
+    HandshakeRequest,
+    HandshakeResponse,
+    MetadataRequest,
+    MetadataResponse,
+    RecoverPartitionRequest,
+    RecoverPartitionResponse,
+)
 from raftlog.protocol.raft import RaftMessage
+from raftlog.protocol.records import (
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    FetchRequest,
+    FetchResponse,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ProduceRequest,
+    ProduceResponse,
+)
+from raftlog.protocol.topics import (
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    IncrementalAlterConfigsRequest,
+    TopicIdsRequest,
+    TopicIdsResponse,
+    TopicsResponse,
+)
 
 Request = (
-    m.HandshakeRequest
-    | m.MetadataRequest
-    | m.DescribeReplicasRequest
-    | m.RecoverPartitionRequest
-    | m.TopicIdsRequest
-    | m.CreateTopicsRequest
-    | m.DeleteTopicsRequest
-    | m.InitProducerIdRequest
-    | a.IncrementalAlterConfigsRequest
-    | a.CreatePartitionsRequest
-    | a.DeleteRecordsRequest
-    | m.ProduceRequest
-    | m.FetchRequest
-    | m.ListOffsetsRequest
+    HandshakeRequest
+    | MetadataRequest
+    | DescribeReplicasRequest
+    | RecoverPartitionRequest
+    | TopicIdsRequest
+    | CreateTopicsRequest
+    | DeleteTopicsRequest
+    | InitProducerIdRequest
+    | IncrementalAlterConfigsRequest
+    | CreatePartitionsRequest
+    | DeleteRecordsRequest
+    | ProduceRequest
+    | FetchRequest
+    | ListOffsetsRequest
     | g.FindCoordinatorRequest
     | g.GroupRequest
     | n.NodeState
@@ -34,18 +64,18 @@ Request = (
     | n.RegisterNodeRequest
 )
 Response = (
-    m.HandshakeResponse
-    | m.ErrorResponse
-    | m.MetadataResponse
-    | m.DescribeReplicasResponse
-    | m.RecoverPartitionResponse
-    | m.TopicIdsResponse
-    | m.TopicsResponse
-    | m.InitProducerIdResponse
-    | m.ProduceResponse
-    | m.FetchResponse
-    | m.ListOffsetsResponse
-    | a.DeleteRecordsResponse
+    HandshakeResponse
+    | ErrorResponse
+    | MetadataResponse
+    | DescribeReplicasResponse
+    | RecoverPartitionResponse
+    | TopicIdsResponse
+    | TopicsResponse
+    | InitProducerIdResponse
+    | ProduceResponse
+    | FetchResponse
+    | ListOffsetsResponse
+    | DeleteRecordsResponse
     | g.FindCoordinatorResponse
     | g.GroupResponse
     | n.NodeState

@@ -13,7 +13,7 @@ import zlib
 
 import msgspec
 
-from raftlog.protocol.messages import _Request, _Response
+from raftlog.protocol.message import _Request, _Response
 
 
 def coordinator_partition(group_id: str, partitions: int) -> int:

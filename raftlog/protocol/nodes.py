@@ -1,4 +1,4 @@
-"""What nodes say to each other and clients never send. Same style as messages.py; no sockets.
+"""What nodes say to each other and clients never send. No sockets.
 
     supervisor -> supervisor    NodeState, every GOSSIP_S and when something changed; to one who is
                                 not linked back it comes as the answer to its own NodeState
@@ -15,7 +15,7 @@ import re
 
 import msgspec
 
-from raftlog.protocol.messages import _Message, _Request, _Response
+from raftlog.protocol.message import _Message, _Request, _Response
 from raftlog.types import Endpoint, ReplicaStatus, parse_ipv6
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # what ZeroMQ takes without an error

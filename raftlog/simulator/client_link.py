@@ -15,7 +15,14 @@ from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.partition.replica import ClientRequest
 from raftlog.protocol import codec
-from raftlog.protocol import messages as m
+from raftlog.protocol.cluster import (
+    HandshakeRequest,
+    MetadataRequest,
+    MetadataResponse,
+    NodeMetadata,
+    PartitionMetadata,
+    TopicMetadata,
+)
 from raftlog.types import Endpoint
 
 if TYPE_CHECKING:
@@ -99,9 +106,9 @@ class LinkedClient:
         if not self.connect(endpoint):
             return False
         request = codec.decode_request(frames[0])
-        if isinstance(request, m.MetadataRequest):
+        if isinstance(request, MetadataRequest):
             self._later(endpoint, self._metadata(endpoint.port, request.correlation_id))
-        elif isinstance(request, m.HandshakeRequest):
+        elif isinstance(request, HandshakeRequest):
             pass  # nobody waits for its answer
         else:
             assert isinstance(request, Request)
@@ -126,18 +133,16 @@ class LinkedClient:
 
         self._events.after(self._rng.uniform(0.0005, 0.005), arrive)
 
-    def _metadata(self, node_id: int, correlation_id: int) -> m.MetadataResponse:
+    def _metadata(self, node_id: int, correlation_id: int) -> MetadataResponse:
         epoch, leader_id = self._world.believed_leader(node_id)
         leader = Endpoint("node", leader_id) if leader_id > 0 else None
         replicas = list(self._world.node_ids)
-        partition = m.PartitionMetadata(
+        partition = PartitionMetadata(
             partition=0, leader_id=leader_id, leader_epoch=epoch, endpoint=leader, replicas=replicas, in_sync=replicas
         )
         spec = self._world.spec
-        topic = m.TopicMetadata(
-            name=spec.topic, topic_id=spec.topic_id, error_code=0, partitions=[partition], config={}
-        )
-        nodes = [m.NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
-        return m.MetadataResponse(
+        topic = TopicMetadata(name=spec.topic, topic_id=spec.topic_id, error_code=0, partitions=[partition], config={})
+        nodes = [NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
+        return MetadataResponse(
             correlation_id=correlation_id, nodes=nodes, topics=[topic], controller=nodes[0].endpoint, confirmed=True
         )

@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 from raftlog.errors import ErrorCode
 from raftlog.partition.replica import ClientRequest, ClientResponse
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import (
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ProduceRequest,
+    ProduceResponse,
+    ProduceResult,
+)
 from raftlog.record.batch import CRC_START, BatchBuilder
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken, Invariants
@@ -65,7 +71,7 @@ class Client:
             self._send(
                 self._leader,
                 self.name,
-                m.ListOffsetsRequest(
+                ListOffsetsRequest(
                     correlation_id=correlation_id,
                     topic_id=self._spec.topic_id,
                     partition=self._spec.partition,
@@ -103,8 +109,8 @@ class Client:
             self._in_flight[correlation_id] = (acks, value, records)
         self._send(self._leader, self.name, request, [builder.build()])
 
-    def _produce(self, correlation_id: int, acks: int) -> m.ProduceRequest:
-        return m.ProduceRequest(
+    def _produce(self, correlation_id: int, acks: int) -> ProduceRequest:
+        return ProduceRequest(
             correlation_id=correlation_id,
             topic_id=self._spec.topic_id,
             partition=self._spec.partition,
@@ -148,15 +154,15 @@ class Client:
 
     def on_response(self, response: ClientResponse) -> None:
         match response:
-            case m.ProduceResponse():
+            case ProduceResponse():
                 for result in response.results:
                     self._on_result(result)
-            case m.ListOffsetsResponse():
+            case ListOffsetsResponse():
                 if self._in_flight.pop(response.correlation_id, None) is None:
                     return
                 self._after(response.error_code, response.leader_id)
 
-    def _on_result(self, result: m.ProduceResult) -> None:
+    def _on_result(self, result: ProduceResult) -> None:
         sent = self._in_flight.pop(result.correlation_id, None)
         if sent is None:
             return

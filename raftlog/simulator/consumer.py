@@ -13,7 +13,7 @@ from raftlog.client.consumer.fetcher import Fetcher
 from raftlog.client.consumer.partition_state import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.errors import CorruptMessageError
 from raftlog.partition.replica import ClientResponse
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import FetchResponse, ListOffsetsResponse
 from raftlog.record.batch import Record
 from raftlog.simulator.client_link import LinkedClient
 from raftlog.simulator.invariants import Broken
@@ -104,7 +104,7 @@ class ConsumingClient(LinkedClient):
 
     def on_response(self, response: ClientResponse, payload: bytes | None) -> None:
         if not self.closed:
-            assert isinstance(response, (m.FetchResponse, m.ListOffsetsResponse))
+            assert isinstance(response, (FetchResponse, ListOffsetsResponse))
             self._take(response.correlation_id, response, payload)
             self._wake()
 

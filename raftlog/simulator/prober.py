@@ -9,7 +9,7 @@ import random
 
 from raftlog.errors import CorruptMessageError, ErrorCode
 from raftlog.partition.replica import ClientResponse
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import decode, split
 from raftlog.simulator.asker import Asker, SendRequest
 from raftlog.simulator.events import Events
@@ -21,7 +21,7 @@ _FAR = 1_000_000  # an offset that no run reaches
 _UNKNOWN_KIND = -7  # a timestamp that means nothing
 
 
-class Prober(Asker[m.FetchRequest | m.ListOffsetsRequest]):
+class Prober(Asker[FetchRequest | ListOffsetsRequest]):
     """`read` is shared with all consumers of a run: offset -> the value's beginning."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Prober(Asker[m.FetchRequest | m.ListOffsetsRequest]):
         self._acked_before = 0
         self._verify = False  # the last answer did not match its checksum: the leader is to look at its disk
 
-    def _choose(self) -> m.FetchRequest | m.ListOffsetsRequest:
+    def _choose(self) -> FetchRequest | ListOffsetsRequest:
         draw = self._rng.random
         odd = draw() < 0.1
         topic_id, partition = self._spec.topic_id, self._spec.partition
@@ -53,13 +53,13 @@ class Prober(Asker[m.FetchRequest | m.ListOffsetsRequest]):
         if draw() < 0.2:
             known = (LATEST_TIMESTAMP, LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 1_700_000_000_000 + int(draw() * 3000))
             self._acked_before = max(self._acked, default=-1)
-            return m.ListOffsetsRequest(
+            return ListOffsetsRequest(
                 correlation_id=self._next_id,
                 topic_id=topic_id,
                 partition=partition,
                 timestamp_ms=_UNKNOWN_KIND if odd else self._rng.choice(known),
             )
-        return m.FetchRequest(
+        return FetchRequest(
             correlation_id=self._next_id,
             topic_id=topic_id,
             partition=partition,
@@ -71,22 +71,22 @@ class Prober(Asker[m.FetchRequest | m.ListOffsetsRequest]):
         )
 
     def on_response(self, response: ClientResponse, payload: bytes | None) -> None:
-        assert isinstance(response, (m.FetchResponse, m.ListOffsetsResponse))
+        assert isinstance(response, (FetchResponse, ListOffsetsResponse))
         asked = self._take(response.correlation_id)
         if asked is None:
             return
         pause_s = self._rng.expovariate(1 / 0.05)
         if response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
             self._turn_to(response.leader_id)
-        elif isinstance(response, m.FetchResponse):
-            assert isinstance(asked, m.FetchRequest)
+        elif isinstance(response, FetchResponse):
+            assert isinstance(asked, FetchRequest)
             self._on_fetched(asked, response, payload or b"")
         else:
-            assert isinstance(asked, m.ListOffsetsRequest)
+            assert isinstance(asked, ListOffsetsRequest)
             self._on_offset(asked, response)
         self._events.after(pause_s, self._next)
 
-    def _on_fetched(self, asked: m.FetchRequest, response: m.FetchResponse, payload: bytes) -> None:
+    def _on_fetched(self, asked: FetchRequest, response: FetchResponse, payload: bytes) -> None:
         if response.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
             if response.high_watermark < asked.offset < _FAR:
                 raise Broken(
@@ -121,7 +121,7 @@ class Prober(Asker[m.FetchRequest | m.ListOffsetsRequest]):
             raise Broken("lost", f"a fetch from {asked.offset} ends at {following[-1]}, {due} is due")
         self._offset = max(self._offset, *following, due)
 
-    def _on_offset(self, asked: m.ListOffsetsRequest, response: m.ListOffsetsResponse) -> None:
+    def _on_offset(self, asked: ListOffsetsRequest, response: ListOffsetsResponse) -> None:
         if response.error_code != ErrorCode.NONE:
             return
         if asked.timestamp_ms == _UNKNOWN_KIND:

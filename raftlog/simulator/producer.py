@@ -20,7 +20,7 @@ from raftlog.client.producer.sender import Sender
 from raftlog.client.producer.sequences import ProducerIds
 from raftlog.errors import error_for
 from raftlog.partition.replica import ClientResponse
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse, ProduceResponse
 from raftlog.simulator.client_link import LinkedClient
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.keyed_records import Keyed, keyed
@@ -127,8 +127,8 @@ class ProducingClient(LinkedClient):
         self._take_outcomes()
 
     def _ask(self, endpoint: Endpoint, request: Request, payload: list[bytes]) -> None:
-        if isinstance(request, m.InitProducerIdRequest):
-            response = m.InitProducerIdResponse(correlation_id=request.correlation_id, producer_id=self._producer_id)
+        if isinstance(request, InitProducerIdRequest):
+            response = InitProducerIdResponse(correlation_id=request.correlation_id, producer_id=self._producer_id)
             self._later(endpoint, response)
             return
         super()._ask(endpoint, request, payload)
@@ -141,11 +141,11 @@ class ProducingClient(LinkedClient):
             send()
 
     def on_response(self, response: ClientResponse) -> None:
-        assert isinstance(response, m.ProduceResponse), "it asks for nothing else"
+        assert isinstance(response, ProduceResponse), "it asks for nothing else"
         for result in response.results:
             if result.error_code and not error_for(result.error_code, "").outcome_unknown:
                 self._refused.add(result.correlation_id)
-            self._take(result.correlation_id, m.ProduceResponse(results=[result]))
+            self._take(result.correlation_id, ProduceResponse(results=[result]))
         self._take_outcomes()
         self._wake()
 

@@ -9,8 +9,13 @@ import random
 
 from raftlog.errors import ErrorCode
 from raftlog.partition.replica import ClientResponse
-from raftlog.protocol.altering import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
-from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
+from raftlog.protocol.records import (
+    HIGH_WATERMARK,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+)
 from raftlog.simulator.asker import TIMEOUT_S, Asker, SendRequest
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken

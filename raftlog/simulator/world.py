@@ -11,8 +11,8 @@ import msgspec
 
 from raftlog.errors import DiskFullError, ErrorCode, StorageError
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
-from raftlog.protocol.messages import ListOffsetsResponse, ProduceResponse
 from raftlog.protocol.raft import RaftMessage
+from raftlog.protocol.records import ListOffsetsResponse, ProduceResponse
 from raftlog.simulator.clients import Client
 from raftlog.simulator.consumer import ConsumingClient, GroupOfOne
 from raftlog.simulator.events import DriftingClock, Events

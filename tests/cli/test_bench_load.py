@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from raftlog.errors import NotLeaderOrFollowerError, RaftlogError
+from raftlog.protocol.cluster import ErrorResponse
 from raftlog.protocol.codec import decode_request, encode
-from raftlog.protocol.messages import (
-    ErrorResponse,
+from raftlog.protocol.records import (
     FetchRequest,
     FetchResponse,
     ListOffsetsRequest,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftlog.protocol.messages import NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.protocol.cluster import NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import Doubt, Endpoint, ReplicaStatus, Role, TopicPartition
 from raftlog_cli.diagnosis import diagnose
 from raftlog_cli.health import PartitionView, view_nodes, view_topic

@@ -15,23 +15,25 @@ from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import (
-    FetchRequest,
-    FetchResponse,
+from raftlog.protocol.cluster import (
     HandshakeRequest,
     HandshakeResponse,
-    InitProducerIdRequest,
-    InitProducerIdResponse,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
     MetadataRequest,
     MetadataResponse,
     NodeMetadata,
     PartitionMetadata,
+    TopicMetadata,
+)
+from raftlog.protocol.records import (
+    FetchRequest,
+    FetchResponse,
+    InitProducerIdRequest,
+    InitProducerIdResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
     ProduceRequest,
     ProduceResponse,
     ProduceResult,
-    TopicMetadata,
 )
 from raftlog.record.batch import check_batch, stamp
 from raftlog.types import LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition

@@ -9,18 +9,20 @@ from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.errors import ErrorCode
 from raftlog.protocol import codec
-from raftlog.protocol.messages import (
+from raftlog.protocol.cluster import (
     ErrorResponse,
-    FetchResponse,
     HandshakeRequest,
-    InitProducerIdResponse,
-    ListOffsetsResponse,
     MetadataResponse,
     NodeMetadata,
     PartitionMetadata,
+    TopicMetadata,
+)
+from raftlog.protocol.records import (
+    FetchResponse,
+    InitProducerIdResponse,
+    ListOffsetsResponse,
     ProduceResponse,
     ProduceResult,
-    TopicMetadata,
 )
 from raftlog.types import Endpoint
 

@@ -17,17 +17,8 @@ from raftlog.coordinator.coordinator import Coordinator
 from raftlog.coordinator.outbox import Proposal
 from raftlog.errors import ErrorCode
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import (
-    FetchRequest,
-    FetchResponse,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
-    MetadataRequest,
-    MetadataResponse,
-    NodeMetadata,
-    PartitionMetadata,
-    TopicMetadata,
-)
+from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import encode, stamp
 from raftlog.types import LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
 from tests.client.fake_wire import NODE, WORKER_A, WORKER_B

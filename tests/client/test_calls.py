@@ -19,7 +19,8 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import TOPIC_UNKNOWN_S
-from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse, MetadataRequest
+from raftlog.protocol.cluster import MetadataRequest
+from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import TopicPartition
 from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, Cluster
 

@@ -7,9 +7,8 @@ import msgspec
 from raftlog.client.core.exchange import Answer
 from raftlog.errors import ErrorCode
 from raftlog.protocol import codec
-from raftlog.protocol.messages import (
-    ErrorResponse,
-    HandshakeResponse,
+from raftlog.protocol.cluster import ErrorResponse, HandshakeResponse
+from raftlog.protocol.records import (
     ListOffsetsRequest,
     ListOffsetsResponse,
     ProduceRequest,

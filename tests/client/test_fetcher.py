@@ -29,7 +29,7 @@ from raftlog.limits import (
     LEADER_MOVED_S,
     TOPIC_UNKNOWN_S,
 )
-from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest, ListOffsetsResponse
+from raftlog.protocol.records import FetchRequest, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import BatchBuilder, encode, read_header, stamp
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent

@@ -11,7 +11,8 @@ from raftlog import Admin, TopicPartition
 from raftlog.errors import ErrorCode, GroupIdNotFoundError, NoBrokersAvailableError
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import MetadataRequest, MetadataResponse, ProduceResult
+from raftlog.protocol.cluster import MetadataRequest, MetadataResponse
+from raftlog.protocol.records import ProduceResult
 from tests.client.fake_node import FakeNode
 
 

@@ -16,7 +16,8 @@ from raftlog.errors import CommitFailedError, ErrorCode, InvalidGroupIdError, Re
 from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import FetchRequest, ListOffsetsRequest, MetadataResponse, TopicMetadata
+from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
+from raftlog.protocol.records import FetchRequest, ListOffsetsRequest
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
 

@@ -19,7 +19,7 @@ from raftlog.errors import (
     RaftlogError,
     UnknownProducerIdError,
 )
-from raftlog.protocol.messages import InitProducerIdRequest
+from raftlog.protocol.records import InitProducerIdRequest
 from raftlog.record.batch import BatchBuilder, check_batch, decode
 from raftlog.storage.producers import KnownBatch, Producers, judge
 from raftlog.types import Endpoint

@@ -21,7 +21,7 @@ from raftlog.limits import (
     UNCONFIRMED_S,
 )
 from raftlog.protocol import codec
-from raftlog.protocol.messages import MetadataRequest, MetadataResponse, NodeMetadata, TopicMetadata
+from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, NodeMetadata, TopicMetadata
 from raftlog.types import Endpoint
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
 

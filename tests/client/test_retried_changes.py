@@ -18,8 +18,8 @@ from raftlog.errors import RequestTimedOutError, UnknownTopicOrPartitionError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import codec
 from raftlog.protocol import groups as g
-from raftlog.protocol.altering import HIGH_WATERMARK, DeleteRecordsResponse
-from raftlog.protocol.messages import NewTopic, TopicsResponse
+from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsResponse
+from raftlog.protocol.topics import NewTopic, TopicsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, Endpoint, TopicPartition
 
 WAIT_S = 30.0

@@ -23,7 +23,8 @@ from raftlog.errors import (
 )
 from raftlog.limits import CLOSE_LINGER_S, CONNECT_PATIENCE_S, LEADER_MOVED_S, TOPIC_UNKNOWN_S
 from raftlog.protocol import codec
-from raftlog.protocol.messages import HandshakeResponse, InitProducerIdRequest, MetadataRequest, ProduceRequest
+from raftlog.protocol.cluster import HandshakeResponse, MetadataRequest
+from raftlog.protocol.records import InitProducerIdRequest, ProduceRequest
 from raftlog.record.batch import decode
 from tests.client.fake_wire import WORKER_A, WORKER_B, Cluster, Sent, metadata
 

@@ -7,7 +7,7 @@ import pytest
 from raftlog.client.consumer.beginnings import Beginnings
 from raftlog.client.group.subscription import TopicSubscription
 from raftlog.limits import TOPIC_UNKNOWN_S
-from raftlog.protocol.messages import MetadataRequest, MetadataResponse, TopicMetadata
+from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.types import OFFSETS_TOPIC
 from tests.client.fake_wire import NODE, WORKER_A, Cluster, metadata
 

@@ -27,8 +27,7 @@ from raftlog.controller.records import (
 )
 from raftlog.errors import CorruptLogError, ErrorCode
 from raftlog.limits import PARTITIONS_PER_TOPIC_MAX
-from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
-from raftlog.protocol.messages import TopicResult, TopicsResponse
+from raftlog.protocol.topics import CreatePartitionsRequest, IncrementalAlterConfigsRequest, TopicResult, TopicsResponse
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, Endpoint, TopicConfig
 
 TOPIC_ID = b"o" * 16

@@ -14,19 +14,19 @@ from raftlog.controller.image import Image, apply
 from raftlog.controller.records import ProducerIdsRecord
 from raftlog.errors import ErrorCode
 from raftlog.limits import PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, WAITING_ADMIN_REQUESTS_MAX
-from raftlog.protocol.altering import CreatePartitionsRequest, IncrementalAlterConfigsRequest
+from raftlog.protocol.cluster import ErrorResponse
 from raftlog.protocol.groups import FindCoordinatorRequest
-from raftlog.protocol.messages import (
+from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
+from raftlog.protocol.topics import (
+    CreatePartitionsRequest,
     CreateTopicsRequest,
     DeleteTopicsRequest,
-    ErrorResponse,
-    InitProducerIdRequest,
-    InitProducerIdResponse,
+    IncrementalAlterConfigsRequest,
     NewTopic,
     TopicResult,
     TopicsResponse,
 )
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
 from raftlog.types import Endpoint
 
 FOUNDERS = [Founder(i, f"directory-{i}", Endpoint("127.0.0.1", 7070 + i)) for i in (3, 1, 2)]

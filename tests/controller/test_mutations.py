@@ -14,7 +14,7 @@ from raftlog.controller.decisions import ControllerRequest
 from raftlog.controller.image import decode_image, encode_image
 from raftlog.controller.mutations import MutationRequest
 from raftlog.errors import ErrorCode
-from raftlog.protocol.messages import TopicIdsRequest, TopicIdsResponse, TopicsResponse
+from raftlog.protocol.topics import TopicIdsRequest, TopicIdsResponse, TopicsResponse
 from tests.controller.test_controller import FOUNDERS, Log, add_partitions, alter, create, delete
 
 

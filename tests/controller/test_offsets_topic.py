@@ -11,7 +11,7 @@ from raftlog.controller.image import Image, apply
 from raftlog.controller.records import NodeRecord, TopicRecord
 from raftlog.errors import ErrorCode
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
-from raftlog.protocol.messages import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicsResponse
+from raftlog.protocol.topics import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicsResponse
 from raftlog.types import OFFSETS_TOPIC, CleanupPolicy, Endpoint
 
 

@@ -10,9 +10,11 @@ import msgspec
 from hypothesis import strategies as st
 
 from raftlog.protocol import codec
-from raftlog.protocol import messages as m
 from raftlog.protocol import nodes as n
+from raftlog.protocol.cluster import DescribeReplicasRequest, HandshakeRequest, MetadataRequest
 from raftlog.protocol.raft import RaftMessage
+from raftlog.protocol.records import FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest
+from raftlog.protocol.topics import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicIdsRequest
 from raftlog.record.batch import encode
 from raftlog.types import Endpoint, ReplicaStatus, Role
 
@@ -22,25 +24,21 @@ ANY_INT = st.one_of(st.integers(-2, 5), INT64, st.just(2**64 - 1))
 TOPIC_IDS = st.binary(min_size=0, max_size=20)
 
 REQUESTS = st.one_of(
+    st.builds(HandshakeRequest, correlation_id=ANY_INT, min_version=ANY_INT, max_version=ANY_INT, client_id=st.text()),
+    st.builds(MetadataRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(max_size=300), max_size=3)),
+    st.builds(DescribeReplicasRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(), max_size=3)),
+    st.builds(TopicIdsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3)),
     st.builds(
-        m.HandshakeRequest, correlation_id=ANY_INT, min_version=ANY_INT, max_version=ANY_INT, client_id=st.text()
-    ),
-    st.builds(
-        m.MetadataRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(max_size=300), max_size=3)
-    ),
-    st.builds(m.DescribeReplicasRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(), max_size=3)),
-    st.builds(m.TopicIdsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3)),
-    st.builds(
-        m.DeleteTopicsRequest,
+        DeleteTopicsRequest,
         correlation_id=ANY_INT,
         mutation_id=TOPIC_IDS,
         since_offset=ANY_INT,
         topics=st.lists(st.tuples(st.text(), TOPIC_IDS), max_size=3),
         timeout_ms=ANY_INT,
     ),
-    st.builds(m.InitProducerIdRequest, correlation_id=ANY_INT),
+    st.builds(InitProducerIdRequest, correlation_id=ANY_INT),
     st.builds(
-        m.ProduceRequest,
+        ProduceRequest,
         correlation_id=ANY_INT,
         topic_id=TOPIC_IDS,
         partition=ANY_INT,
@@ -48,7 +46,7 @@ REQUESTS = st.one_of(
         timeout_ms=ANY_INT,
     ),
     st.builds(
-        m.FetchRequest,
+        FetchRequest,
         correlation_id=ANY_INT,
         topic_id=TOPIC_IDS,
         partition=ANY_INT,
@@ -57,9 +55,7 @@ REQUESTS = st.one_of(
         min_bytes=ANY_INT,
         max_wait_ms=ANY_INT,
     ),
-    st.builds(
-        m.ListOffsetsRequest, correlation_id=ANY_INT, topic_id=TOPIC_IDS, partition=ANY_INT, timestamp_ms=ANY_INT
-    ),
+    st.builds(ListOffsetsRequest, correlation_id=ANY_INT, topic_id=TOPIC_IDS, partition=ANY_INT, timestamp_ms=ANY_INT),
 )
 REQUEST_TAGS = [
     "Handshake",
@@ -138,7 +134,7 @@ BATCHES = st.one_of(
 )
 
 ILLEGAL_TOPICS = st.builds(
-    m.NewTopic,
+    NewTopic,
     name=st.text(max_size=300).map(lambda name: name + "/"),  # never legal, so that nothing is created
     partitions=ANY_INT,
     replication_factor=ANY_INT,
@@ -147,7 +143,7 @@ ILLEGAL_TOPICS = st.builds(
 CONTROLLER_REQUESTS = st.one_of(
     REQUESTS,
     st.builds(
-        m.CreateTopicsRequest,
+        CreateTopicsRequest,
         correlation_id=ANY_INT,
         mutation_id=TOPIC_IDS,
         since_offset=ANY_INT,

@@ -13,7 +13,8 @@ import msgspec
 
 from raftlog.network import Context, Link, Poller
 from raftlog.protocol import codec
-from raftlog.protocol import messages as m
+from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
+from raftlog.protocol.records import ProduceResponse
 from raftlog.types import Endpoint
 
 ANSWER_WAIT_S = 20.0
@@ -57,7 +58,7 @@ class Talker:
             self._poller.poll(0.1)
             while (frames := self._link.receive()) is not None:
                 response = codec.decode_response(frames[0])
-                if isinstance(response, m.ProduceResponse):
+                if isinstance(response, ProduceResponse):
                     for result in response.results:
                         if result.correlation_id == number:
                             return result
@@ -76,9 +77,9 @@ class Talker:
                     return response
         raise AssertionError(f"{self.endpoint} sent no {kind.__name__} within {ANSWER_WAIT_S} s")
 
-    def shake_hands(self) -> m.HandshakeResponse:
-        response = self.ask(m.HandshakeRequest(correlation_id=0, min_version=1, max_version=1))
-        assert isinstance(response, m.HandshakeResponse)
+    def shake_hands(self) -> HandshakeResponse:
+        response = self.ask(HandshakeRequest(correlation_id=0, min_version=1, max_version=1))
+        assert isinstance(response, HandshakeResponse)
         return response
 
 

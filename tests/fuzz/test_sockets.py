@@ -24,8 +24,10 @@ from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX, HEADER_BYTES
 from raftlog.network import stream
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import codec
-from raftlog.protocol import messages as m
 from raftlog.protocol import nodes as n
+from raftlog.protocol.cluster import DescribeReplicasRequest, MetadataRequest
+from raftlog.protocol.records import FetchRequest, ListOffsetsRequest, ProduceRequest
+from raftlog.protocol.topics import CreateTopicsRequest, NewTopic
 from raftlog.record.batch import encode
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, METADATA_TOPIC, METADATA_TOPIC_ID, Endpoint
 from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, NODE_REQUESTS, RAFT_MESSAGES
@@ -68,12 +70,12 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
         host, _, port = node.bootstrap.rpartition(":")
         supervisor = Endpoint(host, int(port))
         with contextlib.closing(Talker(supervisor)) as talker:
-            metadata = talker.ask(m.MetadataRequest(correlation_id=0))
+            metadata = talker.ask(MetadataRequest(correlation_id=0))
             controller, cluster_id = metadata.controller, metadata.cluster_id
             with contextlib.closing(Talker(controller)) as creator:
                 created = creator.ask(
-                    m.CreateTopicsRequest(
-                        correlation_id=0, mutation_id=bytes(16), since_offset=0, topics=[m.NewTopic(name=TOPIC)]
+                    CreateTopicsRequest(
+                        correlation_id=0, mutation_id=bytes(16), since_offset=0, topics=[NewTopic(name=TOPIC)]
                     )
                 )
             assert created.results[0].error_code == 0, created
@@ -97,7 +99,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
 
 def _leader_of(talker: Talker) -> Endpoint:
     for _ in range(400):
-        (topic,) = talker.ask(m.MetadataRequest(correlation_id=0, topics=[TOPIC])).topics
+        (topic,) = talker.ask(MetadataRequest(correlation_id=0, topics=[TOPIC])).topics
         if topic.partitions and topic.partitions[0].endpoint is not None:
             return topic.partitions[0].endpoint
         time.sleep(0.05)
@@ -124,7 +126,7 @@ def _boot_ids(talker: Talker, cluster_id: str) -> dict[int, int]:
 
 def _process_of(talker: Talker, topic: str) -> int:
     for _ in range(400):
-        replicas = talker.ask(m.DescribeReplicasRequest(correlation_id=0)).replicas
+        replicas = talker.ask(DescribeReplicasRequest(correlation_id=0)).replicas
         for replica in replicas:
             if replica.topic == topic and replica.worker_pid:
                 return replica.worker_pid
@@ -132,18 +134,18 @@ def _process_of(talker: Talker, topic: str) -> int:
     raise AssertionError(f"nobody hosts {topic}")
 
 
-def _produce(topic_id: bytes, *, partition: int = 0, acks: int = -1) -> m.ProduceRequest:
-    return m.ProduceRequest(correlation_id=0, topic_id=topic_id, partition=partition, acks=acks, timeout_ms=10_000)
+def _produce(topic_id: bytes, *, partition: int = 0, acks: int = -1) -> ProduceRequest:
+    return ProduceRequest(correlation_id=0, topic_id=topic_id, partition=partition, acks=acks, timeout_ms=10_000)
 
 
-def _fetch(topic_id: bytes, *, partition: int = 0, offset: int = 0) -> m.FetchRequest:
-    return m.FetchRequest(
+def _fetch(topic_id: bytes, *, partition: int = 0, offset: int = 0) -> FetchRequest:
+    return FetchRequest(
         correlation_id=0, topic_id=topic_id, partition=partition, offset=offset, max_bytes=1 << 20, max_wait_ms=0
     )
 
 
-def _list_offsets(topic_id: bytes, timestamp_ms: int) -> m.ListOffsetsRequest:
-    return m.ListOffsetsRequest(correlation_id=0, topic_id=topic_id, partition=0, timestamp_ms=timestamp_ms)
+def _list_offsets(topic_id: bytes, timestamp_ms: int) -> ListOffsetsRequest:
+    return ListOffsetsRequest(correlation_id=0, topic_id=topic_id, partition=0, timestamp_ms=timestamp_ms)
 
 
 @pytest.fixture(params=TARGETS)
@@ -183,7 +185,7 @@ def test_no_request_ends_a_process(
 ) -> None:
     if ours and hasattr(request, "topic_id"):
         request = msgspec.structs.replace(request, topic_id=target.topic_id, partition=0)
-    if ours and isinstance(request, m.ProduceRequest) and target.topic_id == METADATA_TOPIC_ID:
+    if ours and isinstance(request, ProduceRequest) and target.topic_id == METADATA_TOPIC_ID:
         payload = []  # a client that writes to the metadata itself is the subject of another test
     talker.say([codec.encode(request), *payload])
     talker.shake_hands()

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from raftlog.network import Context, Link, Poller
-from raftlog.protocol.codec import Request, Response, decode_response, encode
-from raftlog.protocol.messages import (
-    MUTATION_ID_BYTES,
-    CreateTopicsRequest,
-    DeleteTopicsRequest,
+from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
     DescribeReplicasResponse,
     MetadataRequest,
     MetadataResponse,
+)
+from raftlog.protocol.codec import Request, Response, decode_response, encode
+from raftlog.protocol.topics import (
+    MUTATION_ID_BYTES,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
     NewTopic,
     TopicIdsRequest,
     TopicIdsResponse,

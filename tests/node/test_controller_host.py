@@ -13,9 +13,14 @@ from raftlog.controller.image import Image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.limits import NODE_SILENT_S
 from raftlog.node.controller_host import ControllerHost
-from raftlog.protocol.altering import CreatePartitionsRequest
-from raftlog.protocol.messages import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicIdsRequest
 from raftlog.protocol.nodes import RegisterNodeRequest
+from raftlog.protocol.topics import (
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    NewTopic,
+    TopicIdsRequest,
+)
 from raftlog.types import Endpoint
 from tests.node.hosts import Hosts
 from tests.partition.harness import Cluster

@@ -11,8 +11,9 @@ from raftlog.client.admin.admin import Admin
 from raftlog.errors import ErrorCode, InvalidTopicError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import groups as g
+from raftlog.protocol.cluster import ErrorResponse
 from raftlog.protocol.codec import decode_response, encode
-from raftlog.protocol.messages import ErrorResponse, FetchRequest, FetchResponse, ProduceRequest
+from raftlog.protocol.records import FetchRequest, FetchResponse, ProduceRequest
 from raftlog.record.batch import encode as encode_batch
 from raftlog.types import OFFSETS_TOPIC, CleanupPolicy
 from tests.conftest import ClusterFactory

@@ -10,7 +10,7 @@ import pytest
 
 from raftlog.client import Admin, Consumer, Producer
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.messages import NewTopic
+from raftlog.protocol.topics import NewTopic
 from raftlog.types import METADATA_TOPIC, Doubt, ReplicaStatus, TopicPartition
 from tests.conftest import ClusterFactory
 from tests.node import asking, damage

@@ -9,7 +9,8 @@ import pytest
 
 from raftlog.client import Admin, Consumer, Producer
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.messages import NewTopic, PartitionMetadata
+from raftlog.protocol.cluster import PartitionMetadata
+from raftlog.protocol.topics import NewTopic
 from raftlog.types import TopicPartition
 from tests.conftest import ClusterFactory
 from tests.node import asking

@@ -10,8 +10,8 @@ import pytest
 
 from raftlog.network import Context, Poller, Server
 from raftlog.node.links import NodeLinks
+from raftlog.protocol.cluster import ErrorResponse, HandshakeRequest
 from raftlog.protocol.codec import encode
-from raftlog.protocol.messages import ErrorResponse, HandshakeRequest
 from raftlog.types import Endpoint
 from tests.node.asking import until
 

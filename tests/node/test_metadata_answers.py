@@ -10,7 +10,7 @@ from raftlog.errors import ErrorCode
 from raftlog.limits import NODE_SILENT_S, VOTERS_HEARD_S
 from raftlog.node.gossip import Gossip
 from raftlog.node.metadata_answers import describe_replicas_response, metadata_response
-from raftlog.protocol.messages import DescribeReplicasRequest, MetadataRequest, MetadataResponse
+from raftlog.protocol.cluster import DescribeReplicasRequest, MetadataRequest, MetadataResponse
 from raftlog.protocol.nodes import NodeState, WorkerState
 from raftlog.types import METADATA_TOPIC_ID, Endpoint, ReplicaStatus, Role, TopicConfig
 

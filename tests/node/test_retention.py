@@ -14,7 +14,7 @@ from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, TopicPa
 from raftlog.errors import OffsetOutOfRangeError, RaftlogError
 from raftlog.limits import STATUS_S
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.altering import HIGH_WATERMARK
+from raftlog.protocol.records import HIGH_WATERMARK
 from raftlog.record.batch import decode
 from raftlog.types import ReplicaStatus, TopicConfig
 from tests.cli.command import unique

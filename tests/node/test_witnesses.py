@@ -14,7 +14,7 @@ import pytest
 from raftlog.client import Consumer, Producer
 from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.messages import PartitionMetadata
+from raftlog.protocol.cluster import PartitionMetadata
 from raftlog.types import Role
 from raftlog_cli.health import view_topic
 from tests.conftest import ClusterFactory

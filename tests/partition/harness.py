@@ -9,7 +9,7 @@ from typing import Any
 from raftlog.clock import ManualClock
 from raftlog.partition.replica import Replica
 from raftlog.partition.witness import Witness
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import FetchRequest, ProduceRequest, ProduceResponse, ProduceResult
 from raftlog.record.batch import BatchBuilder
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import MemoryIndex
@@ -84,9 +84,9 @@ class Node:
     def answer(self, client: Hashable, response: Any, payload: Any) -> None:
         self.answers.append((client, response, payload))
 
-    def results(self) -> list[m.ProduceResult]:
+    def results(self) -> list[ProduceResult]:
         """All produce results so far, in order."""
-        responses = [response for _, response, _ in self.answers if isinstance(response, m.ProduceResponse)]
+        responses = [response for _, response, _ in self.answers if isinstance(response, ProduceResponse)]
         return [result for response in responses for result in response.results]
 
 
@@ -160,11 +160,11 @@ class Cluster:
         raise AssertionError("no leader")
 
 
-def produce(correlation_id: int, acks: int = -1, **changes: Any) -> m.ProduceRequest:
+def produce(correlation_id: int, acks: int = -1, **changes: Any) -> ProduceRequest:
     fields = {"topic_id": TOPIC_ID, "partition": 0, "timeout_ms": 1000, **changes}
-    return m.ProduceRequest(correlation_id=correlation_id, acks=acks, **fields)
+    return ProduceRequest(correlation_id=correlation_id, acks=acks, **fields)
 
 
-def fetch(offset: int, **changes: Any) -> m.FetchRequest:
+def fetch(offset: int, **changes: Any) -> FetchRequest:
     fields = {"topic_id": TOPIC_ID, "partition": 0, "max_bytes": 1 << 20, "max_wait_ms": 0, **changes}
-    return m.FetchRequest(correlation_id=9, offset=offset, **fields)
+    return FetchRequest(correlation_id=9, offset=offset, **fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftlog.errors import ErrorCode
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import LATEST_TIMESTAMP
 from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, produce
 
@@ -147,12 +147,12 @@ def test_what_is_sent_during_a_move_is_not_refused_until_the_leader_has_changed(
 
 
 def latest(leader: Node) -> None:
-    request = m.ListOffsetsRequest(correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP)
+    request = ListOffsetsRequest(correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP)
     leader.replica.on_request("c", request, [])
 
 
-def offsets_answers(leader: Node) -> list[m.ListOffsetsResponse]:
-    return [response for _, response, _ in leader.answers if isinstance(response, m.ListOffsetsResponse)]
+def offsets_answers(leader: Node) -> list[ListOffsetsResponse]:
+    return [response for _, response, _ in leader.answers if isinstance(response, ListOffsetsResponse)]
 
 
 def test_the_end_of_the_log_waits_for_a_majority_to_answer() -> None:

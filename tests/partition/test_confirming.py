@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
+from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.types import LATEST_TIMESTAMP, Doubt
 from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, produce

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raftlog.errors import ErrorCode
-from raftlog.protocol.altering import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
+from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.record.batch import decode
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, ReplicaSpec, TopicConfig
 from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from raftlog.errors import ErrorCode
-from raftlog.protocol import messages as m
-from raftlog.protocol.altering import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
+from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest
 from raftlog.record.batch import numbered
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
 from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
@@ -60,8 +59,8 @@ class Deposed:
         return [(response, payload) for client, response, payload in self.old.answers if client == "c"]
 
 
-def offsets(timestamp_ms: int, leader_epoch: int = -1) -> m.ListOffsetsRequest:
-    return m.ListOffsetsRequest(
+def offsets(timestamp_ms: int, leader_epoch: int = -1) -> ListOffsetsRequest:
+    return ListOffsetsRequest(
         correlation_id=1, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms, leader_epoch=leader_epoch
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from raftlog.errors import CorruptLogError, ErrorCode
 from raftlog.partition.replica import Replica
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import FetchResponse, ListOffsetsRequest
 from raftlog.record.batch import decode, split
 from raftlog.types import Doubt, ReplicaSpec
 from tests.partition.harness import Cluster, Node, batch, fetch, produce
@@ -58,8 +58,8 @@ def _assert_whole(cluster: Cluster) -> None:
         assert values == [b"%03d" % number for number in range(_RECORDS)]
 
 
-def _last_fetch(node: Node) -> m.FetchResponse:
-    return next(answer for _, answer, _ in reversed(node.answers) if isinstance(answer, m.FetchResponse))
+def _last_fetch(node: Node) -> FetchResponse:
+    return next(answer for _, answer, _ in reversed(node.answers) if isinstance(answer, FetchResponse))
 
 
 @pytest.mark.parametrize("segment", [0, 2, -1])
@@ -130,7 +130,7 @@ def test_the_only_replica_keeps_what_is_whole_and_says_what_is_not() -> None:
 def test_a_time_that_leads_through_damage_is_an_error_and_ends_no_worker() -> None:
     _, leader = _filled(1)
     _flip(leader, 0, 9)
-    request = m.ListOffsetsRequest(correlation_id=1, topic_id=leader.log.topic_id, partition=0, timestamp_ms=5)
+    request = ListOffsetsRequest(correlation_id=1, topic_id=leader.log.topic_id, partition=0, timestamp_ms=5)
     leader.answers.clear()
     leader.replica.on_request("c", request, [])
     leader.replica.turn()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from raftlog.errors import ErrorCode
-from raftlog.protocol.messages import FetchResponse
+from raftlog.protocol.records import FetchResponse
 from tests.partition.harness import Cluster, Node, batch, fetch, produce
 from tests.partition.test_delete_records import answers, ask
 

@@ -12,7 +12,7 @@ import pytest
 
 from raftlog import limits
 from raftlog.errors import ErrorCode
-from raftlog.protocol import messages as m
+from raftlog.protocol.records import FetchResponse, ListOffsetsRequest
 from raftlog.record.batch import HEADER_BYTES, BatchBuilder, decode
 from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
@@ -20,8 +20,8 @@ from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, CleanupPolicy, F
 from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
 
 
-def last_fetch(node: Any) -> tuple[m.FetchResponse, bytes | None]:
-    return next((r, p) for _, r, p in reversed(node.answers) if isinstance(r, m.FetchResponse))
+def last_fetch(node: Any) -> tuple[FetchResponse, bytes | None]:
+    return next((r, p) for _, r, p in reversed(node.answers) if isinstance(r, FetchResponse))
 
 
 def test_a_single_replica_leads_in_its_first_turn() -> None:
@@ -168,11 +168,11 @@ def test_a_fetch_waits_for_records_and_for_no_longer_than_it_said() -> None:
     assert [client for client, _, _ in leader.answers] == ["c"]
     leader.replica.on_request("p", produce(1), [batch(b"a")])
     cluster.settle()
-    assert [client for client, response, _ in leader.answers if isinstance(response, m.FetchResponse)] == ["c", "d"]
+    assert [client for client, response, _ in leader.answers if isinstance(response, FetchResponse)] == ["c", "d"]
 
 
 def _fetched(node: Node) -> list[tuple[Hashable, int]]:
-    return [(client, len(data or b"")) for client, answer, data in node.answers if isinstance(answer, m.FetchResponse)]
+    return [(client, len(data or b"")) for client, answer, data in node.answers if isinstance(answer, FetchResponse)]
 
 
 def test_one_turn_serves_no_more_than_its_bytes_and_the_next_ones_the_rest_in_order(
@@ -259,10 +259,8 @@ def test_a_fetch_outside_the_log_is_out_of_range() -> None:
     assert [r.error_code for _, r, _ in leader.answers] == [ErrorCode.OFFSET_OUT_OF_RANGE] * 2
 
 
-def by_time(timestamp_ms: int, correlation_id: int) -> m.ListOffsetsRequest:
-    return m.ListOffsetsRequest(
-        correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms
-    )
+def by_time(timestamp_ms: int, correlation_id: int) -> ListOffsetsRequest:
+    return ListOffsetsRequest(correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms)
 
 
 def test_offsets_by_time_and_at_both_ends() -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from raftlog import limits
 from raftlog.errors import ErrorCode
-from raftlog.protocol import messages as m
-from raftlog.protocol.altering import DeleteRecordsRequest
+from raftlog.protocol.records import DeleteRecordsRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import encode
 from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
 
@@ -28,7 +27,7 @@ def _cluster(nodes: int = 1, **config: int) -> tuple[Cluster, Node]:
 
 
 def _ask(node: Node, timestamp_ms: int, correlation_id: int = 1, client: str = "c") -> None:
-    request = m.ListOffsetsRequest(
+    request = ListOffsetsRequest(
         correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms
     )
     node.replica.on_request(client, request, [])
@@ -38,7 +37,7 @@ def _answers(node: Node) -> list[tuple[int, int, int]]:
     return [
         (each.correlation_id, each.error_code, each.offset)
         for _, each, _ in node.answers
-        if isinstance(each, m.ListOffsetsResponse)
+        if isinstance(each, ListOffsetsResponse)
     ]
 
 
@@ -60,7 +59,7 @@ def test_others_are_served_while_a_time_is_searched_for() -> None:
     _ask(leader, 1_500, 2)
     leader.replica.turn()
     assert [result.base_offset for result in leader.results()] == [RECORDS]
-    assert any(isinstance(answer, m.FetchResponse) for _, answer, _ in leader.answers)
+    assert any(isinstance(answer, FetchResponse) for _, answer, _ in leader.answers)
     assert _turns_until_answered(leader, 1) <= 2
     assert _answers(leader) == [(2, 0, 500)], "a short one does not wait for a long one"
     turns = _turns_until_answered(leader, 2)

@@ -22,26 +22,24 @@ from raftlog.errors import (
     error_for,
 )
 from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_SETTLE_S
-from raftlog.protocol.altering import (
-    HIGH_WATERMARK,
-    CreatePartitionsRequest,
-    DeleteRecordsRequest,
-    DeleteRecordsResponse,
-    IncrementalAlterConfigsRequest,
-)
-from raftlog.protocol.messages import (
-    MUTATION_ID_BYTES,
-    CreateTopicsRequest,
-    DeleteTopicsRequest,
+from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
     DescribeReplicasResponse,
     MetadataResponse,
-    NewTopic,
     RecoverPartitionRequest,
     RecoverPartitionResponse,
+    TopicMetadata,
+)
+from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
+from raftlog.protocol.topics import (
+    MUTATION_ID_BYTES,
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    IncrementalAlterConfigsRequest,
+    NewTopic,
     TopicIdsRequest,
     TopicIdsResponse,
-    TopicMetadata,
     TopicResult,
     TopicsResponse,
 )

@@ -27,7 +27,7 @@ from raftlog.errors import (
 )
 from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import groups as g
-from raftlog.protocol.messages import MetadataResponse, TopicMetadata
+from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
 from raftlog.types import OFFSETS_TOPIC, TopicPartition
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from raftlog.client.core.list_offsets import list_offsets_call
 from raftlog.clock import monotonic_s
 from raftlog.errors import ErrorCode, ForkedClientError, InvalidRequestError, NoBrokersAvailableError, RaftlogError
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
-from raftlog.protocol.messages import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
+from raftlog.protocol.cluster import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.types import Endpoint, TopicPartition
 
 T = TypeVar("T")

@@ -45,7 +45,7 @@ from raftlog.limits import (
     SUBSCRIBED_METADATA_MAX_AGE_S,
     TOPIC_UNKNOWN_S,
 )
-from raftlog.protocol.messages import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
+from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
 _TIMESTAMPS = {EARLIEST: EARLIEST_TIMESTAMP, LATEST: LATEST_TIMESTAMP}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from raftlog.client.core.engine import Engine
 from raftlog.client.core.list_offsets import list_offsets_call
 from raftlog.clock import monotonic_s
-from raftlog.protocol.messages import ListOffsetsResponse
+from raftlog.protocol.records import ListOffsetsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
 

@@ -14,34 +14,36 @@ from typing import Protocol
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import EXPIRY_SCAN_S, PROTOCOL_VERSION
 from raftlog.protocol import codec
-from raftlog.protocol.altering import (
-    CreatePartitionsRequest,
-    DeleteRecordsRequest,
-    DeleteRecordsResponse,
-    IncrementalAlterConfigsRequest,
-)
-from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse, GroupRequest, GroupResponse
-from raftlog.protocol.messages import (
-    CreateTopicsRequest,
-    DeleteTopicsRequest,
+from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
     DescribeReplicasResponse,
     ErrorResponse,
-    FetchRequest,
-    FetchResponse,
     HandshakeRequest,
     HandshakeResponse,
+    MetadataRequest,
+    MetadataResponse,
+    RecoverPartitionRequest,
+    RecoverPartitionResponse,
+)
+from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse, GroupRequest, GroupResponse
+from raftlog.protocol.records import (
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    FetchRequest,
+    FetchResponse,
     InitProducerIdRequest,
     InitProducerIdResponse,
     ListOffsetsRequest,
     ListOffsetsResponse,
-    MetadataRequest,
-    MetadataResponse,
     ProduceRequest,
     ProduceResponse,
     ProduceResult,
-    RecoverPartitionRequest,
-    RecoverPartitionResponse,
+)
+from raftlog.protocol.topics import (
+    CreatePartitionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
+    IncrementalAlterConfigsRequest,
     TopicIdsRequest,
     TopicIdsResponse,
     TopicsResponse,

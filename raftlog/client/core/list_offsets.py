@@ -10,7 +10,7 @@ from raftlog.client.core.exchange import Answer, Request
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.errors import InvalidRequestError, UnknownLeaderEpochError
 from raftlog.limits import OFFSETS_ATTEMPT_S
-from raftlog.protocol.messages import ListOffsetsRequest, ListOffsetsResponse
+from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import TopicPartition
 
 

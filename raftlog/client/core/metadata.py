@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from raftlog.errors import ErrorCode, InconsistentClusterIdError
 from raftlog.limits import FOREIGN_CLUSTER_S, IMAGE_MEMORY_S, LEADER_EPOCH_MEMORY_S, UNCONFIRMED_S
-from raftlog.protocol.messages import MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.protocol.cluster import MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import METADATA_TOPIC_ID, Endpoint, TopicConfig
 
 LOGGER = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from raftlog.limits import (
     METADATA_NODES_TRIED,
     METADATA_STREAK_ENDS_S,
 )
-from raftlog.protocol.messages import MetadataRequest, MetadataResponse
+from raftlog.protocol.cluster import MetadataRequest, MetadataResponse
 from raftlog.types import Endpoint
 
 _BACKOFF_GROWTH = 1.6

@@ -18,8 +18,8 @@ from raftlog.client.group.offsets import GroupOffsets
 from raftlog.client.group.subscription import TopicSubscription
 from raftlog.errors import ClosedError, InvalidRequestError, RaftlogError
 from raftlog.limits import SUBSCRIBED_METADATA_MAX_AGE_S
+from raftlog.protocol.cluster import ErrorResponse
 from raftlog.protocol.groups import GroupResponse
-from raftlog.protocol.messages import ErrorResponse
 
 LOGGER = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from raftlog.limits import (
     TOPIC_UNKNOWN_S,
     UNACKNOWLEDGED_METADATA_S,
 )
-from raftlog.protocol.messages import ProduceRequest, ProduceResult
+from raftlog.protocol.records import ProduceRequest, ProduceResult
 from raftlog.types import Endpoint
 
 # What a partition answers to a batch of an idempotent producer that it does not take with these numbers.

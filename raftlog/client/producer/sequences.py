@@ -14,7 +14,7 @@ from raftlog.client.core.exchange import Answer, Request
 from raftlog.client.producer.batch import PendingBatch
 from raftlog.errors import InvalidRequestError, RaftlogError
 from raftlog.limits import ADMIN_TIMEOUT_MS, PRODUCER_ID_ATTEMPT_S, RETRY_BACKOFF_MAX_S
-from raftlog.protocol.messages import InitProducerIdRequest, InitProducerIdResponse
+from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 
 _SEQUENCES = 2**31  # behind the last one comes 0
 _EPOCH_MAX = 2**15 - 1

@@ -28,7 +28,7 @@ import msgspec
 from raftlog import Admin, Consumer, ConsumerRecord
 from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.messages import TopicMetadata
+from raftlog.protocol.cluster import TopicMetadata
 from raftlog.record.batch import decode_batch, split
 from raftlog.types import TopicPartition
 from raftlog_cli.bench_load import Plan, encode_batches

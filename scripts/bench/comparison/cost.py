@@ -23,7 +23,7 @@ import psutil
 from raftlog import Admin
 from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.messages import TopicMetadata
+from raftlog.protocol.cluster import TopicMetadata
 from raftlog.types import Flush
 from raftlog_cli.bench_load import Plan, Result, encode_batches
 from raftlog_cli.bench_run import LoadProcess, own_topic, plan_for

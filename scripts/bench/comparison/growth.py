@@ -22,7 +22,7 @@ import psutil
 from raftlog import Admin
 from raftlog.errors import ConfigError, RaftlogError
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.messages import TopicMetadata
+from raftlog.protocol.cluster import TopicMetadata
 from raftlog_cli.bench_load import Plan, Result
 from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for, with_leaders
 from raftlog_cli.ending import ended_by_signals

@@ -9,7 +9,7 @@ from pathlib import Path
 from raftlog import Admin, Consumer
 from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.messages import TopicMetadata
+from raftlog.protocol.cluster import TopicMetadata
 from raftlog.types import Flush, TopicPartition
 from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for
 

@@ -1,0 +1,110 @@
+"""What is said of the cluster as a whole: versions, nodes, leaders, replicas. Asked of any node."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.protocol.message import _Request, _Response
+from raftlog.types import Endpoint, ReplicaStatus
+
+
+class HandshakeRequest(_Request, tag="Handshake"):
+    """First message of a link. The answer names the version both will speak."""
+
+    min_version: int
+    max_version: int
+    client_id: str = ""
+
+
+class HandshakeResponse(_Response, tag="HandshakeR"):
+    version: int = 0
+    node_id: int = -1
+    cluster_id: str = ""
+
+
+class ErrorResponse(_Response, tag="ErrorR"):
+    """The answer to what could not be decoded or is not known here. correlation_id is -1 if unreadable."""
+
+
+class MetadataRequest(_Request, tag="Metadata"):
+    """topics None asks for all."""
+
+    topics: list[str] | None = None
+
+
+class PartitionMetadata(msgspec.Struct, array_like=True, kw_only=True):
+    """leader_id -1 and endpoint None while no leader is known."""
+
+    partition: int
+    leader_id: int
+    leader_epoch: int
+    endpoint: Endpoint | None
+    replicas: list[int]
+    in_sync: list[int]
+    witnesses: list[int] = []  # voters without records
+
+
+class TopicMetadata(msgspec.Struct, array_like=True, kw_only=True):
+    """error_code is UNKNOWN_TOPIC_OR_PARTITION (then all else is empty) or 0."""
+
+    name: str
+    topic_id: bytes
+    error_code: int
+    partitions: list[PartitionMetadata]
+    config: dict[str, int]
+
+
+class NodeMetadata(msgspec.Struct, array_like=True, kw_only=True):
+    """alive: heard from within NODE_SILENT_S by the node that answers."""
+
+    node_id: int
+    endpoint: Endpoint
+    alive: bool
+    voter: bool
+
+
+class MetadataResponse(_Response, tag="MetadataR"):
+    """Made from one metadata image and from gossip.
+
+    `image_offset`: the end offset of that image; topics of an answer with a higher one are newer.
+    `confirmed`: node `node_id`, which answers, hears a majority of the metadata's voters, and no node that it hears
+    has a newer image. Otherwise it may be cut off from the others, and what it does not know of may exist.
+    """
+
+    cluster_id: str = ""
+    controller_id: int = -1
+    controller: Endpoint | None = None  # the worker that takes CreateTopics, DeleteTopics, InitProducerId
+    nodes: list[NodeMetadata] = []
+    topics: list[TopicMetadata] = []
+    flush: str = ""
+    controller_epoch: int = -1
+    node_id: int = -1
+    image_offset: int = 0
+    confirmed: bool = False
+
+
+class DescribeReplicasRequest(_Request, tag="DescribeReplicas"):
+    """What every replica last said of itself; topics None asks for all, internal ones included."""
+
+    topics: list[str] | None = None
+
+
+class DescribeReplicasResponse(_Response, tag="DescribeReplicasR"):
+    """`node_id`, `image_offset`, `confirmed`: as in MetadataResponse."""
+
+    replicas: list[ReplicaStatus] = []
+    cluster_id: str = ""
+    node_id: int = -1
+    image_offset: int = 0
+    confirmed: bool = False
+
+
+class RecoverPartitionRequest(_Request, tag="RecoverPartition"):
+    """To the node whose replica shall be the truth of a partition that lost a majority's records."""
+
+    topic_id: bytes
+    partition: int
+
+
+class RecoverPartitionResponse(_Response, tag="RecoverPartitionR"):
+    """The replica was told. Whether it is elected shows in the metadata."""

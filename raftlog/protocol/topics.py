@@ -1,0 +1,91 @@
+"""Topics made, deleted and changed: asked of the controller, the worker that leads `__cluster_metadata-0`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftlog.protocol.message import _Request, _Response
+
+
+class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
+    """partitions and replication_factor -1 ask for the defaults: 1, and 3 or what the nodes allow."""
+
+    name: str
+    partitions: int = -1
+    replication_factor: int = -1
+    config: dict[str, str] = {}
+
+
+MUTATION_ID_BYTES = 16
+
+
+class _MutationRequest(_Request, tag=True):
+    """A change of topics, which is carried out once, however often it is asked for.
+
+    `mutation_id`: random bytes of the client, the same at each attempt. `since_offset`: where the metadata ended
+    before the first attempt, as TopicIdsResponse said.
+    """
+
+    mutation_id: bytes
+    since_offset: int
+
+
+class TopicIdsRequest(_Request, tag="TopicIds"):
+    """Which topics have these names now: asked once before a change, so that each attempt means the same topics."""
+
+    names: list[str]
+
+
+class TopicIdsResponse(_Response, tag="TopicIdsR"):
+    """`topic_ids`: one of each name, b"" where there is no such topic. `end_offset`: where the metadata ends."""
+
+    end_offset: int = 0
+    topic_ids: list[bytes] = []
+
+
+class CreateTopicsRequest(_MutationRequest, tag="CreateTopics"):
+    topics: list[NewTopic]
+    timeout_ms: int = 30_000
+
+
+class DeleteTopicsRequest(_MutationRequest, tag="DeleteTopics"):
+    """`topics`: (name, topic id), so that one made anew under the name is not meant (KIP-516)."""
+
+    topics: list[tuple[str, bytes]]
+    timeout_ms: int = 30_000
+
+
+class IncrementalAlterConfigsRequest(_MutationRequest, tag="IncrementalAlterConfigs", kw_only=True):
+    """`config` sets these settings, `reset` puts those back to their defaults; all others stay (KIP-339)."""
+
+    name: str
+    topic_id: bytes
+    config: dict[str, str] = {}
+    reset: list[str] = []
+
+
+class CreatePartitionsRequest(_MutationRequest, tag="CreatePartitions", kw_only=True):
+    """`partitions`: how many there shall be in all (KIP-195)."""
+
+    name: str
+    topic_id: bytes
+    partitions: int
+
+
+class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
+    """`warning`: why a partition survives fewer failures than asked for; "" where it does not."""
+
+    name: str
+    error_code: int
+    error_text: str
+    topic_id: bytes = b""
+    partitions: int = 0
+    replication_factor: int = 0
+    witnesses: int = 0  # of each partition
+    warning: str = ""
+
+
+class TopicsResponse(_Response, tag="TopicsR"):
+    """One result per topic asked for; each stands or falls alone."""
+
+    results: list[TopicResult] = []
