@@ -101,18 +101,21 @@ class Connections:
 
     def has_room(self, identity: bytes, client: Client, size: int) -> bool:
         """Counts an answer of `size` bytes. False: too much waits for a large one, or the client has been ended."""
-        if client.waiting_bytes + size > _LOOK_BYTES:
-            if not self._look(identity, client):
-                return False
-            if size > _LOOK_BYTES:
-                if client.waiting_bytes + size > CLIENT_WAITING_BYTES_MAX or self._is_full(size):
-                    return False
-            elif client.waiting_bytes + size > CLIENT_WAITING_BYTES_MAX + _LOOK_BYTES:
-                # Not even what is refused is taken off.
-                self._end_client(identity, client)
-                return False
+        if client.handed - client.acknowledged + size > _LOOK_BYTES and not self._makes_room(identity, client, size):
+            return False
         client.handed += size
         self._waiting_bytes += size
+        return True
+
+    def _makes_room(self, identity: bytes, client: Client, size: int) -> bool:
+        if not self._look(identity, client):
+            return False
+        if size > _LOOK_BYTES:
+            return client.waiting_bytes + size <= CLIENT_WAITING_BYTES_MAX and not self._is_full(size)
+        if client.waiting_bytes + size > CLIENT_WAITING_BYTES_MAX + _LOOK_BYTES:
+            # Not even what is refused is taken off.
+            self._end_client(identity, client)
+            return False
         return True
 
     def forget(self, identity: bytes) -> None:

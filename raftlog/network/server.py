@@ -55,6 +55,7 @@ class Server:
             self.socket.close(linger=0)
             raise
         self.connections = Connections(self.port)
+        self._clients = self.connections.clients
         self.due_s = monotonic_s() + TICK_S
 
     def tick(self) -> None:
@@ -101,15 +102,16 @@ class Server:
             except zmq.Again:
                 self.connections.drained = True
                 return None
-            more, taken = True, 0
-            while more:
+            taken = 0
+            while True:
                 frame = raw_recv(socket, NOBLOCK, False)
                 size = len(frame)
                 taken += size + (2 if size <= _SHORT_BYTES else 9)
                 if len(frames) <= FRAMES_PER_MESSAGE_MAX + 1:
                     frames.append(frame.bytes if size < KEPT_FROM_BYTES else frame.buffer)
-                more = frame.more
-            client = self.connections.clients.get(frames[0]) or self.connections.meet(frames[0], frame.get(_SRCFD))
+                if not frame.more:
+                    break
+            client = self._clients.get(frames[0]) or self.connections.meet(frames[0], frame.get(_SRCFD))
             if client is not None:
                 client.taken += taken
             if len(frames) <= FRAMES_PER_MESSAGE_MAX + 1:
@@ -119,7 +121,7 @@ class Server:
     def send(self, identity: bytes, frames: Sequence[Buffer]) -> bool:
         """False when the peer is gone or does not take its answers, or too much waits; the frames are dropped then."""
         socket = self.socket
-        client = self.connections.clients.get(identity)
+        client = self._clients.get(identity)
         if client is not None:
             size = 0
             for frame in frames:

@@ -38,10 +38,7 @@ class BatchInspection:
 
     def take(self, taken: Taken, *, keyed: bool) -> None:
         produce, frame, header = taken
-        waiting = self._clients.get(produce.client) if self._clients else None
-        if waiting is None and not keyed and header.compression == "none":
-            self._accept(taken)
-            return
+        waiting = self._clients.get(produce.client)
         each = _Waiting(taken, self._look_into(frame, header, keyed))
         if waiting is None:
             if self._go_on(each):

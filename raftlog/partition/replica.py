@@ -45,7 +45,7 @@ from raftlog.protocol.records import (
     ProduceRequest,
     ProduceResponse,
 )
-from raftlog.record.batch import BatchHeader, check_batch
+from raftlog.record.batch import COMPRESSION_MASK, BatchHeader, check_batch
 from raftlog.storage.log import PartitionLog
 from raftlog.types import CleanupPolicy, ReplicaSpec, ReplicaStatus
 
@@ -108,7 +108,7 @@ class Replica:
         self._answers = Answers()
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
         self._watermark_index = self._group.commit_index
-        self._batch_bytes_max = spec.config.max_record_bytes
+        self._take_config(spec)
         self._moving = LeadershipTransfer(self._group, spec.replicas[0])
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
@@ -163,8 +163,15 @@ class Replica:
     def set_config(self, spec: ReplicaSpec) -> None:
         """Settings of the topic that changed at run time."""
         self.spec = spec
-        self._batch_bytes_max = spec.config.max_record_bytes
+        self._take_config(spec)
         self._log.set_config(spec.config)
+
+    def _take_config(self, spec: ReplicaSpec) -> None:
+        """What each batch is held against."""
+        self._batch_bytes_max = spec.config.max_record_bytes
+        self._in_sync_min = spec.config.min_insync_replicas
+        self._keyed = CleanupPolicy.COMPACT in spec.config.cleanup_policy
+        self._future_ms = 0  # up to here a timestamp was right when the clock was read last; it is read for a later one
 
     def hand_over(self) -> None:
         """Pause appends and ask an in-sync follower to lead. Call before a clean stop, again when it did not work."""
@@ -258,23 +265,23 @@ class Replica:
             or self._waiting.size_bytes + self._inspecting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
         ):
             self._refuse(produce, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
-        elif produce.acks < 0 and (text := self._too_few()):
-            self._refuse(produce, ErrorCode.NOT_ENOUGH_REPLICAS, text)
+        elif produce.acks < 0 and len(self._group.in_sync) < self._in_sync_min:
+            self._refuse(produce, ErrorCode.NOT_ENOUGH_REPLICAS, self._too_few())
         elif self._refusal and now_s < self._retry_disk_s:
             self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
         else:
             try:
                 header = check_batch(frame)
-                if produce.client is not None:  # raftlog's own batches are stamped here
+                own = produce.client is None  # raftlog's own batches are stamped here, and known
+                if header.max_timestamp_ms > self._future_ms and not own:
                     self._check_time(header)
             except RaftlogError as error:
                 self._refuse_for(produce, error)
                 return
-            if produce.client is None:
+            if own or not (self._keyed or self._inspecting.count or header.attributes & COMPRESSION_MASK):
                 self._to_append.append((produce, frame, header))
             else:
-                keyed = CleanupPolicy.COMPACT in self.spec.config.cleanup_policy
-                self._inspecting.take((produce, frame, header), keyed=keyed)
+                self._inspecting.take((produce, frame, header), keyed=self._keyed)
 
     def _check_time(self, header: BatchHeader) -> None:
         """A record of the far future, whose sender took another unit or clock, would keep its segment from retention.
@@ -282,7 +289,8 @@ class Replica:
         Raises InvalidTimestampError.
         """
         limit_ms, now_ms = self.spec.config.message_timestamp_after_max_ms, self._clock.wall_ms()
-        if header.max_timestamp_ms - now_ms > limit_ms:
+        self._future_ms = now_ms + limit_ms
+        if header.max_timestamp_ms > self._future_ms:
             raise InvalidTimestampError(
                 f"a record's timestamp {header.max_timestamp_ms} ms is more than message_timestamp_after_max_ms, "
                 f"{limit_ms} ms, ahead of this leader's clock, {now_ms} ms; are timestamps in milliseconds?"
@@ -290,8 +298,8 @@ class Replica:
 
     def _too_few(self) -> str:
         """Why acks=all is not to be had now; empty while enough replicas are in sync."""
-        members, needed = self._group.in_sync, self.spec.config.min_insync_replicas
-        return "" if len(members) >= needed else f"{len(members)} in sync, min_insync_replicas is {needed}"
+        count, needed = len(self._group.in_sync), self._in_sync_min
+        return "" if count >= needed else f"{count} in sync, min_insync_replicas is {needed}"
 
     def _refuse_for(self, produce: Produce, error: RaftlogError) -> None:
         self._refuse(produce, error.code, str(error))

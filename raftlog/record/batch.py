@@ -78,7 +78,7 @@ _CRC = struct.Struct(">I")
 _ATTRIBUTES = struct.Struct(">h")
 _NUMBERS = struct.Struct(">qhi")  # producer id, producer epoch, base sequence
 _NUMBERS_START = 43
-_COMPRESSION_MASK = 0x07
+COMPRESSION_MASK = 0x07
 _LOG_APPEND_TIME = 0x08
 _TRANSACTIONAL_OR_CONTROL = 0x30
 _CONTROL = 0x20
@@ -115,7 +115,7 @@ class BatchHeader(NamedTuple):
     @property
     def compression(self) -> str:
         """One of COMPRESSIONS. Raises CorruptMessageError for bits that mean none of them."""
-        code = self.attributes & _COMPRESSION_MASK
+        code = self.attributes & COMPRESSION_MASK
         if code >= len(COMPRESSIONS):
             raise CorruptMessageError(f"unknown compression {code}")
         return COMPRESSIONS[code]
@@ -176,8 +176,8 @@ def check_batch(buffer: Buffer) -> BatchHeader:
         raise InvalidRecordError("transactional and control batches are not taken")
     if header[5] & _LOG_APPEND_TIME:
         raise InvalidTimestampError("a producer gives the time of creation; the type of time is LogAppendTime")
-    if header[5] & _COMPRESSION_MASK >= len(COMPRESSIONS):
-        raise InvalidRecordError(f"unknown compression {header[5] & _COMPRESSION_MASK}")
+    if header[5] & COMPRESSION_MASK >= len(COMPRESSIONS):
+        raise InvalidRecordError(f"unknown compression {header[5] & COMPRESSION_MASK}")
     return header
 
 
@@ -374,7 +374,7 @@ def _records(payload: Buffer, position: int, header: BatchHeader) -> Iterable[An
     batch = bytes(payload[position : position + header.batch_bytes])
     if header.compression != "none":
         # The codec reads plain records, so the header that it gets says "none".
-        attributes = _ATTRIBUTES.pack(header.attributes & ~_COMPRESSION_MASK)
+        attributes = _ATTRIBUTES.pack(header.attributes & ~COMPRESSION_MASK)
         body = _body(batch, 0, header)
         batch = b"".join((batch[:CRC_START], attributes, batch[CRC_START + 2 : HEADER_BYTES], body))
     return DefaultRecordBatch(batch)  # type: ignore[no-any-return]

@@ -43,7 +43,7 @@ FILLER_ENTRIES_MAX = 2**30  # both numbers of a filler are int32
 
 _FRONT = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, CRC
 _COVERED = struct.Struct(">hiqqqhii")  # attributes, last offset delta, times, the producer's numbers, record count
-_COMPRESSION_MASK = 0x07
+COMPRESSION_MASK = 0x07
 _BYTES_MAX = 2**31 - 1
 _RECORD_WORK_BYTES = 200  # what it costs to look at a record, as bytes unpacked
 _SLICE_WORK_BYTES = 128 * 1024  # between two looks at the clock of who asks
@@ -68,7 +68,7 @@ def filler(base_offset: int, next_offset: int, entries: int, leader_epoch: int) 
 def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
     """The batch of `header` with only these of its records, in their order; none: emptied."""
     assert records or header.producer_id >= 0, "that would be taken for a filler"
-    attributes, first_ms, body = header.attributes & ~_COMPRESSION_MASK, header.base_timestamp_ms, b""
+    attributes, first_ms, body = header.attributes & ~COMPRESSION_MASK, header.base_timestamp_ms, b""
     if records:
         first_ms, body = records[0].timestamp_ms, _encoded(header.base_offset, records)
         if header.compression != "none":
