@@ -21,8 +21,10 @@ class LeadershipTransfer:
         self._wanted: tuple[int, ...] = ()  # whom to ask, best first; empty when nothing moves
         self._asked = False
         self._until_s = 0.0
+        self._due_s = float("inf")
         self._preferred_since_s = float("inf")
         self._again_s = 0.0
+        self._again_wait_s = limits.PREFERRED_LEADER_AGAIN_S
 
     @property
     def under_way(self) -> bool:
@@ -30,9 +32,9 @@ class LeadershipTransfer:
         return bool(self._wanted)
 
     @property
-    def ends_s(self) -> float:
-        """When appends go on, whatever came of it."""
-        return self._until_s if self._wanted else float("inf")
+    def due_s(self) -> float:
+        """When `step` is due even without input: at once, and when appends go on, whatever came of the move."""
+        return self._due_s
 
     def begin(self, now_s: float) -> None:
         """Hand over to any in-sync follower, the preferred one first."""
@@ -45,23 +47,33 @@ class LeadershipTransfer:
             self._preferred_since_s = float("inf")
             return
         self._preferred_since_s = min(self._preferred_since_s, now_s)
-        if now_s >= max(self._preferred_since_s + limits.PREFERRED_LEADER_S, self._again_s) and not self._wanted:
-            self._again_s = now_s + limits.PREFERRED_LEADER_AGAIN_S
-            self._start((self._preferred,), now_s)
+        if now_s < max(self._preferred_since_s + limits.PREFERRED_LEADER_S, self._again_s) or self._wanted:
+            return
+        if now_s >= self._again_s + limits.PREFERRED_LEADER_AGAIN_MAX_S:
+            self._again_wait_s = limits.PREFERRED_LEADER_AGAIN_S  # the last move back is long ago: it did work
+        self._again_s = now_s + self._again_wait_s
+        self._again_wait_s = min(2 * self._again_wait_s, limits.PREFERRED_LEADER_AGAIN_MAX_S)
+        self._start((self._preferred,), now_s)
 
     def step(self, now_s: float) -> None:
         """Each turn, appends being paused: ask as soon as one holds the whole log."""
+        self._due_s = self._until_s
         if now_s >= self._until_s:
-            self._wanted = ()
+            self._go_on()
         elif not self._asked:
             self._asked = any(self._group.transfer_to(node_id) for node_id in self._wanted)
 
     def end(self) -> None:
         """Leadership ended, by this move or otherwise."""
-        self._wanted = ()
+        self._go_on()
         self._preferred_since_s = float("inf")
+
+    def _go_on(self) -> None:
+        self._wanted = ()
+        self._due_s = float("inf")
 
     def _start(self, wanted: tuple[int, ...], now_s: float) -> None:
         self._wanted = wanted
         self._asked = False
+        self._due_s = now_s
         self._until_s = now_s + limits.MOVE_S

@@ -190,7 +190,7 @@ class Replica:
         """Monotonic time at which a turn is due even without input."""
         now_s = self._clock.monotonic_s()
         client_s = min(self._reads.next_deadline_s, self._deleting.next_deadline_s)
-        due_s = min(self._group.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.ends_s)
+        due_s = min(self._group.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.due_s)
         if self._inspecting.count or (self._to_append and not self._moving.under_way):
             return now_s
         if self._waiting.count:
@@ -318,6 +318,8 @@ class Replica:
         self._group.tick(now_s)
         self._notice_role()
         self._fail_point("turn: ticked")
+        if self.leader_ready:
+            self._moving.look(now_s)
         if self._moving.under_way:
             self._moving.step(now_s)
         if self._to_append and not self._moving.under_way:
@@ -343,8 +345,6 @@ class Replica:
         self._fail_point("turn: answered")
         self._answer_others(now_s)
         self._fail_point("turn: served")
-        if self.leader_ready:
-            self._moving.look(now_s)
         try:
             self._house.keep(now_s, leading=self.leader_ready)
         except DiskFullError as error:

@@ -57,14 +57,14 @@ def ask(endpoint: Endpoint, request: Request, timeout_s: float = 5.0) -> Respons
     return decode_response(answer[0]) if answer else None
 
 
-def until(find: Callable[[], T | None], timeout_s: float = WAIT_S) -> T:
-    """The first thing found that is true."""
+def until(find: Callable[[], T | None], timeout_s: float = WAIT_S, *, instead: Callable[[], str] = str) -> T:
+    """The first thing found that is true. `instead`: what there is where it does not come."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         found = find()
         if found:
             return found
-        assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain for {find}"
+        assert time.monotonic() < deadline_s, f"waited {timeout_s} s in vain for {find} {instead()}"
         time.sleep(0.02)
 
 
