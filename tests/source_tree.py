@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+_FRONTS = ("raftlog", "raftlog_cli", "raftlog.client")  # what is imported from them is mostly a module
 
 
 class Module(NamedTuple):
@@ -65,4 +66,4 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
             base = base if node.level else node.module or ""
             for alias in node.names:
                 # `from raftlog import types` imports raftlog.types, not raftlog.
-                yield node.lineno, f"{base}.{alias.name}" if base in ("raftlog", "raftlog_cli") else base
+                yield node.lineno, f"{base}.{alias.name}" if base in _FRONTS else base

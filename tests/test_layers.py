@@ -1,4 +1,4 @@
-"""A module imports its own package and lower layers only; packages of one layer never meet.
+"""A module imports its own package and lower layers only; packages of one layer never meet. So do the client's wings.
 
 The table is the one of docs/architecture.md, section 6. Read it there before you change it here.
 """
@@ -20,6 +20,9 @@ LAYERS = (
     ("node", "simulator"),
     ("cli", "faultlab"),
 )
+# The client's packages, which only look down as well.
+WINGS = (("arguments",), ("core",), ("producer", "fetcher"), ("group",), ("consumer", "admin"))
+WING_OF = {wing: number for number, wings in enumerate(WINGS) for wing in wings}
 LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 # The one home of each library: a change of library is then a change of one package.
 HOMES = {"pysyncobj": "consensus", "zmq": "network", "lmdb": "storage", "click": "cli", "rich": "cli"}
@@ -64,6 +67,19 @@ def test_a_module_imports_its_own_package_and_lower_layers_only(module: Module) 
     assert not wrong
 
 
+@pytest.mark.parametrize("module", [module for module in SOURCES if module.package == "client"], ids=_ids)
+def test_a_wing_of_the_client_imports_itself_and_lower_wings_only(module: Module) -> None:
+    wing = _wing_of(module.name)
+    if wing is None:
+        return  # raftlog.client itself: what users import
+    wrong = []
+    for line, name in imports(module):
+        target = _wing_of(name)
+        if target is not None and target != wing and WING_OF.get(target, len(WINGS)) >= WING_OF[wing]:
+            wrong.append(f"{module.shown}:{line} ({wing}) imports {name}")
+    assert not wrong
+
+
 def test_the_front_door_imports_the_client_and_the_vocabulary_only() -> None:
     (front,) = (module for module in SOURCES if module.name == "raftlog")
     targets = {_package_of(name) for _, name in imports(front)} - {None}
@@ -97,11 +113,17 @@ def test_the_table_is_the_one_of_the_architecture_page() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and line.split("|")[1].strip().isdigit()]
     written = {(int(row.split("|")[1]), package) for row in rows for package in _packages_in(row.split("|")[2])}
     assert written == {(number, package) for package, number in LAYER_OF.items()}
+    assert "\n    " + " ← ".join(", ".join(wings) for wings in WINGS) + "\n" in page
 
 
 def _packages_in(cell: str) -> list[str]:
     words = cell.replace("`", " ").replace("raftlog/", " ").split()
     return [word.strip("/").removesuffix(".py") for word in words]
+
+
+def _wing_of(name: str) -> str | None:
+    parts = name.split(".")
+    return parts[2] if parts[:2] == ["raftlog", "client"] and len(parts) > 2 else None
 
 
 def _package_of(name: str) -> str | None:

@@ -8,7 +8,7 @@ from raftlog.client.admin.admin import Admin
 from raftlog.client.consumer.async_consumer import AsyncConsumer
 from raftlog.client.consumer.consumer import Consumer
 from raftlog.client.consumer.offset_lookup import OffsetAndTimestamp
-from raftlog.client.consumer.partition_state import ConsumerRecord
+from raftlog.client.fetcher.partition_state import ConsumerRecord
 from raftlog.client.group.offsets import OffsetAndMetadata
 from raftlog.client.group.session import ConsumerGroupMetadata
 from raftlog.client.producer.async_producer import AsyncProducer

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raftlog.client import Admin, Consumer, Producer
-from raftlog.client.consumer.partition_state import ConsumerRecord
+from raftlog.client.fetcher.partition_state import ConsumerRecord
 from raftlog.client.producer.batch import RecordFuture
 from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError
 from raftlog.faultlab.history import Recorder

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from raftlog.client.consumer.fetcher import Fetcher
-from raftlog.client.consumer.partition_state import EARLIEST, LATEST, ConsumerRecord, PartitionState
+from raftlog.client.fetcher.fetcher import Fetcher
+from raftlog.client.fetcher.partition_state import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.errors import CorruptMessageError
 from raftlog.partition.replica import ClientResponse
 from raftlog.protocol.records import FetchResponse, ListOffsetsResponse

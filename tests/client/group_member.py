@@ -10,11 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from raftlog.client.consumer.fetcher import Fetcher
 from raftlog.client.core.call import Calls
 from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.group.assignors import ASSIGNORS
 from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import GroupMember

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftlog.client.consumer.beginnings import Beginnings
+from raftlog.client.fetcher.beginnings import Beginnings
 from raftlog.protocol.cluster import MetadataResponse
 from raftlog.types import TopicPartition
 from tests.client.fake_wire import TOPIC_ID, Cluster

@@ -9,9 +9,9 @@ from unittest import mock
 import pytest
 
 from raftlog.client.consumer.fair_queue import FairQueue
-from raftlog.client.consumer.fetcher import Fetcher
-from raftlog.client.consumer.partition_state import ConsumerRecord, PartitionState, Payload
 from raftlog.client.core.list_offsets import list_offsets_call
+from raftlog.client.fetcher.fetcher import Fetcher
+from raftlog.client.fetcher.partition_state import ConsumerRecord, PartitionState, Payload
 from raftlog.clock import monotonic_s
 from raftlog.errors import (
     CorruptMessageError,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from raftlog.client.consumer.fetcher import Fetcher
 from raftlog.client.core.call import Calls
+from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.group.coordinator_finder import CoordinatorFinder
 from raftlog.client.group.member_tasks import Identity
 from raftlog.client.group.offsets import GroupOffsets, OffsetAndMetadata

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.client.consumer.beginnings import Beginnings
+from raftlog.client.fetcher.beginnings import Beginnings
 from raftlog.client.group.subscription import TopicSubscription
 from raftlog.limits import TOPIC_UNKNOWN_S
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, TopicMetadata

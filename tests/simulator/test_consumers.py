@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from raftlog.client.consumer.partition_state import PartitionState
 from raftlog.client.core.metadata import MetadataCache
+from raftlog.client.fetcher.partition_state import PartitionState
 from raftlog.errors import ErrorCode
 from raftlog.partition.reads import Reads
 from raftlog.simulator.run import run_seed

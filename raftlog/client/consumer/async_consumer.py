@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from raftlog.client.consumer.consumer import Consumer
-from raftlog.client.consumer.partition_state import ConsumerRecord
 from raftlog.client.core.async_work import Doorbell, finished, in_thread, tell
+from raftlog.client.fetcher.partition_state import ConsumerRecord
 from raftlog.client.group.offsets import OffsetAndMetadata
 from raftlog.errors import ClosedError
 from raftlog.types import TopicPartition

@@ -13,13 +13,13 @@ from types import TracebackType
 
 from raftlog.client import arguments
 from raftlog.client.consumer.fair_queue import FairQueue
-from raftlog.client.consumer.fetcher import Fetcher
 from raftlog.client.consumer.offset_lookup import OffsetAndTimestamp, OffsetLookup
-from raftlog.client.consumer.partition_state import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.core.callbacks import run_all
 from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, Engine, Part
 from raftlog.client.core.fork_check import Client
 from raftlog.client.core.topic_wait import wait_for_partitions
+from raftlog.client.fetcher.fetcher import Fetcher
+from raftlog.client.fetcher.partition_state import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.group.offsets import OffsetAndMetadata
 from raftlog.client.group.options import GroupOptions
 from raftlog.client.group.session import ConsumerGroupMetadata, GroupSession, OnCommit, OnPartitions

@@ -5,9 +5,9 @@ Used by the user's thread with the fetcher's lock held, which it gives up while 
 
 from __future__ import annotations
 
-from raftlog.client.consumer.fetcher import Fetcher
-from raftlog.client.consumer.partition_state import ConsumerRecord, PartitionState
 from raftlog.client.core.engine import Engine
+from raftlog.client.fetcher.fetcher import Fetcher
+from raftlog.client.fetcher.partition_state import ConsumerRecord, PartitionState
 from raftlog.client.group.session import GroupSession
 from raftlog.clock import monotonic_s
 from raftlog.errors import ClosedError, CorruptMessageError, UnreadableRecordsError

@@ -6,11 +6,11 @@ import logging
 from concurrent.futures import Future
 from functools import partial
 
-from raftlog.client.consumer.fetcher import Fetcher
 from raftlog.client.core.call import Calls
 from raftlog.client.core.exchange import Answer
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.group.coordinator_finder import CoordinatorFinder
 from raftlog.client.group.member import GroupMember
 from raftlog.client.group.member_tasks import Ask

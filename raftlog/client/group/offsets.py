@@ -14,11 +14,11 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from raftlog.client.consumer.fetcher import Fetcher
-from raftlog.client.consumer.partition_state import PartitionState
 from raftlog.client.core.exchange import Answer
 from raftlog.client.core.metadata import MetadataCache, Topic
 from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.client.fetcher.fetcher import Fetcher
+from raftlog.client.fetcher.partition_state import PartitionState
 from raftlog.client.group.coordinator_finder import CoordinatorFinder
 from raftlog.client.group.member_tasks import Identity
 from raftlog.errors import (

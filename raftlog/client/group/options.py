@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from raftlog.client import arguments
-from raftlog.client.consumer.fetcher import Fetcher
 from raftlog.client.core.engine import Engine
+from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.group.assignors import ASSIGNORS
 from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import GroupMember

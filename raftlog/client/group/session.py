@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from raftlog.client import arguments
-from raftlog.client.consumer.fetcher import Fetcher
 from raftlog.client.core.callbacks import run_all
 from raftlog.client.core.engine import Engine
 from raftlog.client.core.topic_wait import wait_for_confirmed
+from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import Phase
 from raftlog.client.group.member_tasks import Lost, Take, Task

@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from raftlog.client import arguments
-from raftlog.client.consumer.beginnings import Beginnings
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.client.fetcher.beginnings import Beginnings
 from raftlog.limits import TOPIC_UNKNOWN_S
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
 

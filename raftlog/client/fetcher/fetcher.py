@@ -18,11 +18,11 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from raftlog.client.consumer.beginnings import Beginnings
-from raftlog.client.consumer.partition_state import EARLIEST, LATEST, PartitionState, Payload
 from raftlog.client.core.exchange import Answer, Exchange
 from raftlog.client.core.metadata import Leader, MetadataCache, Topic
 from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.client.fetcher.beginnings import Beginnings
+from raftlog.client.fetcher.partition_state import EARLIEST, LATEST, PartitionState, Payload
 from raftlog.errors import (
     CorruptMessageError,
     ErrorCode,
