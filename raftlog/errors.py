@@ -374,6 +374,20 @@ class CommitFailedError(ClientError):
     """Not committed: the group gave this consumer's partitions to others, who read on from its last commit."""
 
 
+class DeserializationError(ClientError):
+    """A deserializer of the user's raised, which is the `__cause__`. `seek` behind `offset` to go on without it."""
+
+    def __init__(self, topic: str, partition: int, offset: int, cause: Exception) -> None:
+        super().__init__(
+            f"the record at offset {offset} of {topic}-{partition} was not deserialized: {cause!r}; it comes first "
+            f"again: mend the deserializer, or seek to {offset + 1}"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.__cause__ = cause
+
+
 class ClosedError(ClientError):
     """The producer, consumer or admin was closed."""
 

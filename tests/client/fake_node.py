@@ -175,7 +175,11 @@ class FakeNode:
             self._waiting.append((identity, request, until_s))
             return
         response = FetchResponse(
-            correlation_id=request.correlation_id, error_code=code, high_watermark=end, log_start_offset=0
+            correlation_id=request.correlation_id,
+            error_code=code,
+            high_watermark=end,
+            log_start_offset=0,
+            leader_epoch=1,  # as its batches are stamped
         )
         self._answer(identity, response, b"".join(found))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from raftlog import Admin, Consumer, OffsetAndMetadata, Producer, TopicPartition
+from raftlog import Admin, AsyncProducer, Consumer, OffsetAndMetadata, Producer, TopicPartition
 from raftlog.errors import InvalidRequestError
 from raftlog.limits import OFFSET_METADATA_CHARS_MAX
 from tests.client.fake_node import FakeNode, fake_node
@@ -107,3 +108,37 @@ def test_a_producer_refuses_a_timestamp_that_no_record_holds(node: FakeNode, wro
         with pytest.raises((TypeError, ValueError), match="timestamp_ms is "):
             producer.send("t", b"v", timestamp_ms=wrong)
         assert not producer.send("t", b"v", timestamp_ms=-1).done()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"value": 5}, "value must be bytes or None, not 5: encode it, or set value_serializer"),
+        ({"key": "k"}, "key must be bytes or None, not 'k': encode it, or set key_serializer"),
+        ({"headers": {"a": b"b"}}, r"headers must be a list of \(name, bytes\) pairs"),
+        ({"headers": [["a", b"b"]]}, "a header must be a pair"),
+        ({"headers": [("a", "b")]}, "the value of header 'a' must be bytes or None, not 'b'"),
+        ({"headers": [(b"a", b"b")]}, "b'a' is not text"),
+        ({"partition": "0"}, "a partition is a whole number, not '0'"),
+        ({"partition": 0.0}, "a partition is a whole number, not 0.0"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("begun", [False, True], ids=["in a new batch", "in one that is begun"])
+def test_a_producer_says_what_of_a_record_is_wrong(
+    node: FakeNode, wrong: dict[str, Any], told: str, begun: bool
+) -> None:
+    async def send_in_a_loop() -> None:
+        async with AsyncProducer(bootstrap_servers=node.bootstrap, linger_ms=10_000) as producer:
+            await producer.send("t", **wrong)
+
+    with Producer(bootstrap_servers=node.bootstrap, linger_ms=10_000) as producer:
+        if begun:
+            producer.send("t", b"v")
+        with pytest.raises(TypeError, match=told):
+            producer.send("t", **wrong)
+        producer.send("t", b"v")
+        producer.flush()
+    assert node.end(0) == 1 + begun
+    with pytest.raises(TypeError, match=told):
+        asyncio.run(send_in_a_loop())

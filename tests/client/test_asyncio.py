@@ -265,7 +265,7 @@ async def stops_cancelled(node: FakeNode) -> None:
         goes_on.wait(10)
 
     consumer.consumer.commit_async({T0: 1}, callback)
-    await until(consumer.consumer.needs_attention)
+    await until(consumer._reader.needs_attention)
     await cancel_soon(consumer.stop(), inside)
     stopping = asyncio.create_task(consumer.stop())
     await asyncio.sleep(0.05)

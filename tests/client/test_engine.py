@@ -583,7 +583,7 @@ def test_close_keeps_its_time_when_a_callback_hangs(node: FakeNode) -> None:
     assert told == [other]
     goes_on.set()
     producer.close(timeout=5)
-    assert not producer._engine._thread.is_alive()
+    assert not producer._writer.engine._thread.is_alive()
 
 
 def test_close_waits_for_a_callback_of_the_group_in_another_thread(node: FakeNode) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raftlog import AsyncConsumer, Consumer, OffsetAndMetadata, Producer, TopicPartition
-from raftlog.client import group_reader
+from raftlog.client.group import session
 from raftlog.errors import ClosedError
 from tests.client.fake_node import FakeNode, fake_node
 
@@ -107,7 +107,7 @@ def test_closing_waits_for_the_commits_under_way_and_runs_their_callbacks(node: 
 def test_callbacks_of_commits_that_closing_gives_up_run_as_well(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_reader, "GIVE_UP_COMMIT_S", 0.1)
+    monkeypatch.setattr(session, "GIVE_UP_COMMIT_S", 0.1)
     told: list[object] = []
     with consumer(node, enable_auto_commit=False) as reader:
         assert reader.position(T0) == 0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from raftlog import Admin, Consumer, Producer
-from raftlog.client import admin as admin_module
-from raftlog.client import asking
+from raftlog.client.admin import admin as admin_module
+from raftlog.client.admin import requester
 from raftlog.client.core.exchange import Exchange
 from raftlog.errors import RequestTimedOutError, UnknownTopicOrPartitionError
 from raftlog.node.local import LocalCluster
@@ -64,7 +64,7 @@ class Lossy:
 
 @pytest.fixture
 def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], Lossy]:
-    for module in (asking, admin_module):
+    for module in (requester, admin_module):
         monkeypatch.setattr(module, "ADMIN_ATTEMPT_S", 0.5)
 
     def lose(kind: type) -> Lossy:

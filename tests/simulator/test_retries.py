@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raftlog.errors import ErrorCode
-from raftlog.partition import repeats
+from raftlog.partition import duplicates
 from raftlog.record.batch import BatchHeader
 from raftlog.simulator.run import run_seed
 from raftlog.storage.log import PartitionLog
@@ -36,7 +36,7 @@ def _takes_repetitions(state: ProducerState | None, header: BatchHeader) -> Know
 
 @pytest.mark.parametrize("verdict", [_takes_anything, _takes_repetitions])
 def test_without_the_judgement_records_are_doubled(verdict: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "judge", verdict)
+    monkeypatch.setattr(duplicates, "judge", verdict)
     assert any(run_seed(seed, scenario="retries").kind == "diverged" for seed in range(12))
 
 

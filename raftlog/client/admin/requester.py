@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from raftlog.client import arguments
 from raftlog.client.core.call import Call
-from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, Engine
+from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, Engine, parse_bootstrap
 from raftlog.client.core.exchange import Answer, Request
 from raftlog.client.core.fork_check import Client
 from raftlog.client.core.list_offsets import list_offsets_call
@@ -34,7 +34,7 @@ class Requester(Client):
         """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
         self._timeout_s = arguments.seconds("request_timeout_ms", request_timeout_ms)
         bootstrap_timeout_s = arguments.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
-        self._engine = Engine(bootstrap_servers, client_id, frozenset())
+        self._engine = Engine(parse_bootstrap(bootstrap_servers), arguments.text(client_id), frozenset())
         self._confirms = True  # some node has confirmed the last answer; otherwise the next is not waited for as long
         super().__init__()
         self._engine.start()

@@ -10,35 +10,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
 
-from raftlog.client.consumer.consumer import Consumer
+from raftlog.client import arguments
+from raftlog.client.consumer.consumer import Consumer, consumer_of
+from raftlog.client.consumer.options import ConsumerOptions
+from raftlog.client.consumer.reader import Reader
 from raftlog.client.core.async_work import Doorbell, finished, in_thread, tell
+from raftlog.client.core.fork_check import Client
 from raftlog.client.fetcher.partition_state import ConsumerRecord
 from raftlog.client.group.offsets import OffsetAndMetadata
 from raftlog.errors import ClosedError
 from raftlog.types import TopicPartition
 
 
-class _Unconnected(Consumer):
-    """Does not wait for the cluster when it is made."""
+class AsyncConsumer(Client):
+    """The Consumer for asyncio; its arguments are those of ConsumerOptions.
 
-    bootstrap_timeout_s = 0.0
-
-    def wait_for_cluster(self, timeout_s: float) -> None:
-        self.bootstrap_timeout_s = timeout_s
-
-
-class AsyncConsumer:
-    """Takes Consumer's arguments. Start it, or use `async with`; one event loop uses it.
-
-    Callbacks of a group run in another thread, while the tasks that read wait for them. Any call may be cancelled:
-    what it began either ends, or is waited for by the next call. Records are never lost by it.
+    Start it, or use `async with`; one event loop uses it. Callbacks of a group run in another thread, while the tasks
+    that read wait for them. Any call may be cancelled: what it began either ends, or is waited for by the next call.
+    Records are never lost by it.
     """
 
-    def __init__(self, *topics: str, **options: Any) -> None:
-        self._topics = topics
+    @arguments.takes(ConsumerOptions)
+    def __init__(self, options: ConsumerOptions) -> None:
+        """Raises TypeError, ValueError."""
         self._options = options
+        self._reader: Reader | None = None
         self._consumer: Consumer | None = None
         self._attending: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -49,17 +46,19 @@ class AsyncConsumer:
 
         After an error, or when it is cancelled, it may be started again.
         """
-        if self._consumer is not None:
+        if self._reader is not None:
             raise RuntimeError("the consumer has been started already")
         loop = asyncio.get_running_loop()
-        consumer = self._consumer = _Unconnected(*self._topics, **self._options)
-        consumer.on_data = partial(tell, loop, self._bell.ring)
-        connecting = in_thread(partial(Consumer.wait_for_cluster, consumer, consumer.bootstrap_timeout_s))
+        reader = self._reader = Reader(self._options, on_data=partial(tell, loop, self._bell.ring))
+        self._consumer = consumer_of(reader)
+        super().__init__()  # from here on it belongs to this process
+        reader.start()
+        connecting = in_thread(reader.connect)
         try:
             await finished(connecting)
         except BaseException:
-            self._consumer = None
-            self._closing = in_thread(partial(consumer.close, autocommit=False))  # which ends `connecting` too
+            self._reader = self._consumer = None
+            self._closing = in_thread(partial(reader.close, autocommit=False))  # which ends `connecting` too
             raise
         self._closing = None
 
@@ -70,34 +69,39 @@ class AsyncConsumer:
         With a group_id what gives partitions up (assign, subscribe, unsubscribe) waits for a last commit: use a thread.
         Raises ClosedError before `start`.
         """
-        if self._consumer is None:
-            raise ClosedError("the consumer is not started: await start(), or use `async with`")
+        self._started()
+        assert self._consumer is not None
         return self._consumer
+
+    def _started(self) -> Reader:
+        if self._reader is None:
+            raise ClosedError("the consumer is not started: await start(), or use `async with`")
+        return self._reader
 
     async def getmany(
         self, timeout_ms: float = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
         """As Consumer.poll."""
-        consumer = self.consumer
+        reader = self._started()
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_ms / 1000
         while True:
             attended = False
-            while self._attending is not None or (not attended and consumer.needs_attention()):
-                await self._attend(consumer)
+            while self._attending is not None or (not attended and reader.needs_attention()):
+                await self._attend(reader)
                 attended = True  # once: with a commit interval of 0 there is always something to do
-            polled = consumer.take(0.0, max_records)  # no await from here to the return
+            polled = reader.take(0.0, max_records)  # no await from here to the return
             left_s = deadline_s - loop.time()
             if polled or left_s <= 0:
                 return polled
             # Not all that `poll` raises is told as data, such as a topic that stays unknown.
             await self._bell.wait(min(left_s, 1.0))
 
-    async def _attend(self, consumer: Consumer) -> None:
+    async def _attend(self, reader: Reader) -> None:
         """What the group waits for: begun by one call, and waited for by every other until it is done."""
         attending = self._attending
         if attending is None:
-            attending = self._attending = in_thread(consumer.attend)
+            attending = self._attending = in_thread(reader.attend)
         await asyncio.wait([attending])
         if self._attending is attending:
             # The first that comes back ends it, and raises what it raised.
@@ -131,7 +135,7 @@ class AsyncConsumer:
 
     async def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None) -> None:
         """As Consumer.commit. Cancelled, it may be committed all the same; later commits come after it."""
-        await finished(in_thread(self.consumer.begin_commit(offsets)))
+        await finished(in_thread(self._started().in_group().begin_commit(offsets)))
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
         """As Consumer.committed."""
@@ -142,9 +146,9 @@ class AsyncConsumer:
 
         Tasks that read end with ClosedError.
         """
-        consumer = self._consumer
-        if self._closing is None and consumer is not None:
-            self._closing = in_thread(partial(consumer.close, autocommit=autocommit))
+        reader = self._reader
+        if self._closing is None and reader is not None:
+            self._closing = in_thread(partial(reader.close, autocommit=autocommit))
             self._closing.add_done_callback(lambda _: self._bell.ring())
         if self._closing is not None:
             await finished(self._closing)

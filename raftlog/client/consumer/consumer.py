@@ -1,156 +1,55 @@
 """Consumer: records of assigned partitions, in offset order within each. One thread uses it at a time.
 
-The client's thread fetches ahead; `poll` and iteration decode what is asked for. With a group_id the partitions are
-shared among the members of the group (group/session.py); without one a consumer reads all of its topics.
+The client's thread fetches ahead; `poll` and iteration decode what is asked for (reader.py). With a group_id the
+partitions are shared among the members of the group (group/session.py); without one a consumer reads all of its topics.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
 from raftlog.client import arguments
-from raftlog.client.consumer.fair_queue import FairQueue
-from raftlog.client.consumer.offset_lookup import OffsetAndTimestamp, OffsetLookup
+from raftlog.client.consumer.offset_lookup import OffsetAndTimestamp
+from raftlog.client.consumer.options import ConsumerOptions
+from raftlog.client.consumer.reader import Reader
 from raftlog.client.core.callbacks import run_all
-from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, Engine, Part
 from raftlog.client.core.fork_check import Client
 from raftlog.client.core.topic_wait import wait_for_partitions
-from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.fetcher.partition_state import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.client.group.offsets import OffsetAndMetadata
-from raftlog.client.group.options import GroupOptions
-from raftlog.client.group.session import ConsumerGroupMetadata, GroupSession, OnCommit, OnPartitions
+from raftlog.client.group.session import ConsumerGroupMetadata, OnCommit, OnPartitions
 from raftlog.clock import monotonic_s
 from raftlog.errors import ForkedClientError, RequestTimedOutError
-from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
 from raftlog.types import TopicPartition
 
 
 class Consumer(Client):
-    """Of one process (forking.py). Reads `topics`; without any, `assign` or `subscribe` before polling.
+    """Reads topics. Of one process (fork_check.py). Its arguments are those of ConsumerOptions.
 
-    auto_offset_reset          where to start, and where to go when the position is out of range: "earliest",
-                               "latest", or "none", which raises OffsetOutOfRangeError. With "latest", partitions that
-                               were not there when it subscribed start at their first record
-    fetch_min_bytes            a fetch is answered when so much is there,
-    fetch_max_wait_ms          or after this
-    max_partition_fetch_bytes  of one fetch
-    fetch_max_bytes            fetched and not handed out yet, all partitions together; more only by batches that
-                               are themselves larger than their partition's share
-    max_poll_records           what `poll` returns at most
-    consumer_timeout_ms        iteration ends when no record came for so long; None: never
-
-    In a group (docs/consumers.md):
-
-    group_id                   whose partitions are shared, and whose committed offsets are where reading begins
-    group_instance_id          a static member: one that comes back under it before its session ends has its share back
-    enable_auto_commit         what was handed out is committed by later polls, every auto_commit_interval_ms,
-                               before partitions are given up, and by `close`
-    session_timeout_ms         who was not heard of for so long is replaced
-    heartbeat_interval_ms      how often it says that it lives, and hears of a rebalance
-    max_poll_interval_ms       who does not poll for so long leaves the group
-    partition_assignment_strategy   of "cooperative-sticky", "range", "round-robin"; the group takes one that all offer
+    It subscribes to the topics that it is given; without any, `assign` or `subscribe` before polling.
 
     `poll` and iteration raise UnknownTopicOrPartitionError for a topic that does not exist (not in a group: it may
-    come), CorruptMessageError for bytes that fail their checksum again and again, OffsetOutOfRangeError as above, and
-    what ends a membership: FencedInstanceIdError, InconsistentGroupProtocolError, InvalidGroupIdError. All else is
-    retried inside. After an error the consumer can be used on.
+    come), CorruptMessageError for bytes that fail their checksum again and again, OffsetOutOfRangeError where
+    auto_offset_reset is "none", DeserializationError for what a deserializer raised, and what ends a membership:
+    FencedInstanceIdError, InconsistentGroupProtocolError, InvalidGroupIdError. All else is retried inside. After an
+    error the consumer can be used on.
     """
 
-    def __init__(
-        self,
-        *topics: str,
-        bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,
-        group_id: str | None = None,
-        group_instance_id: str | None = None,
-        enable_auto_commit: bool = True,
-        auto_commit_interval_ms: float = 5_000,
-        session_timeout_ms: float = 45_000,
-        heartbeat_interval_ms: float = 1_000,
-        max_poll_interval_ms: float = 300_000,
-        partition_assignment_strategy: Sequence[str] = ("cooperative-sticky",),
-        auto_offset_reset: str = LATEST,
-        fetch_min_bytes: int = 1,
-        fetch_max_wait_ms: int = 500,
-        max_partition_fetch_bytes: int = 1024 * 1024,
-        fetch_max_bytes: int = 32 * 1024 * 1024,
-        max_poll_records: int = 500,
-        consumer_timeout_ms: float | None = None,
-        request_timeout_ms: float = 30_000,
-        bootstrap_timeout_ms: float = 10_000,
-        client_id: str = "raftlog-consumer",
-    ) -> None:
+    @arguments.takes(ConsumerOptions)
+    def __init__(self, options: ConsumerOptions) -> None:
         """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; TypeError, ValueError."""
-        _check_reset(auto_offset_reset)
-        fetch_min_bytes = arguments.number("fetch_min_bytes", fetch_min_bytes, 1)
-        fetch_max_wait_ms = arguments.number("fetch_max_wait_ms", fetch_max_wait_ms)
-        max_partition_fetch_bytes = arguments.number("max_partition_fetch_bytes", max_partition_fetch_bytes, 1)
-        fetch_max_bytes = arguments.number("fetch_max_bytes", fetch_max_bytes, 1)
-        self._max_poll_records = arguments.number("max_poll_records", max_poll_records, 1)
-        self._timeout_s = arguments.seconds("request_timeout_ms", request_timeout_ms)
-        bootstrap_timeout_s = arguments.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
-        options = None
-        if group_id is not None:
-            options = GroupOptions(
-                group_id=group_id,
-                group_instance_id=group_instance_id,
-                enable_auto_commit=enable_auto_commit,
-                auto_commit_interval_ms=auto_commit_interval_ms,
-                session_timeout_ms=session_timeout_ms,
-                heartbeat_interval_ms=heartbeat_interval_ms,
-                max_poll_interval_ms=max_poll_interval_ms,
-                partition_assignment_strategy=partition_assignment_strategy,
-                client_id=client_id,
-                request_timeout_s=self._timeout_s,
-            ).checked()
-        self._consumer_timeout_s = float("inf") if consumer_timeout_ms is None else consumer_timeout_ms / 1000
+        self._use(Reader(options, on_data=lambda: None))
+        self._reader.start()
+        self._reader.connect()
+
+    def _use(self, reader: Reader) -> None:
+        self._reader = reader
+        self._engine, self._fetcher, self._group = reader.engine, reader.fetcher, reader.group
+        self._next_record = reader.next_record
         self._iterator: Iterator[ConsumerRecord] | None = None
-        self.on_data: Callable[[], None] | None = None  # told, in the client's thread, that a poll may succeed
-        self._engine = Engine(bootstrap_servers, client_id, frozenset(map(arguments.text, topics)))
-        self._queries = OffsetLookup(self._engine, self._timeout_s)
-        self._fetcher = Fetcher(
-            self._engine.exchange,
-            self._engine.cache,
-            self._engine.refresher,
-            reset_policy=auto_offset_reset,
-            min_bytes=min(fetch_min_bytes, FETCH_BYTES_MAX),
-            max_wait_ms=min(fetch_max_wait_ms, FETCH_WAIT_MAX_MS),
-            partition_bytes=min(max_partition_fetch_bytes, FETCH_BYTES_MAX),
-            buffer_bytes=fetch_max_bytes,
-            request_timeout_s=self._timeout_s,
-            on_data=self._data_came,
-        )
-        self._group: GroupSession | None = None
-        # Held by who attends to the group, so that `close` in another thread calls no callback beside one that runs.
-        self._attending = threading.RLock()
         super().__init__()
-        self._begin(options, topics, bootstrap_timeout_s)
-
-    def _begin(self, options: GroupOptions | None, topics: tuple[str, ...], bootstrap_timeout_s: float) -> None:
-        parts: list[Part] = [self._fetcher]
-        if options is not None:
-            part, self._group = options.open(self._engine, self._fetcher)
-            parts.append(part)
-        self._engine.start(*parts)
-        self._turns = FairQueue(self._engine, self._fetcher, self._group)
-        if topics:
-            self.subscribe(topics)
-        self.wait_for_cluster(bootstrap_timeout_s)
-
-    def wait_for_cluster(self, timeout_s: float) -> None:
-        """What making one ends with; whatever ends it early ends the consumer."""
-        try:
-            self._engine.wait_for_cluster(timeout_s)
-        except BaseException:
-            self.close()
-            raise
-
-    def _data_came(self) -> None:
-        if self.on_data is not None:
-            self.on_data()
 
     # --- what is read ------------------------------------------------------------------------
     def subscribe(
@@ -173,18 +72,7 @@ class Consumer(Client):
         if isinstance(topics, str):
             raise ValueError("topics is a list of names")
         names = tuple(map(arguments.text, topics))
-        if self._group is not None:
-            if bool(names) == (pattern is not None):
-                raise ValueError("subscribe to topics, or to a pattern")
-            with self._attending:
-                self._group.subscribe(names, pattern, on_assigned, on_revoked, on_lost)
-            return
-        if pattern is not None or on_assigned is not None or on_revoked is not None or on_lost is not None:
-            raise ValueError("a pattern and callbacks need a group_id")
-        with self._fetcher.lock:
-            self._fetcher.assign([])
-            self._fetcher.subscribe(names)
-        self._engine.wake()
+        self._reader.subscribe(names, pattern, on_assigned, on_revoked, on_lost)
 
     def unsubscribe(self) -> None:
         """Reads nothing any more, and leaves the group."""
@@ -199,7 +87,7 @@ class Consumer(Client):
         if self._group is None:
             self._assign(places)
         else:
-            with self._attending:
+            with self._reader.attending:
                 run_all(self._group.unsubscribe, partial(self._assign, places), self._group.wake)
 
     def _assign(self, places: list[TopicPartition]) -> None:
@@ -214,7 +102,7 @@ class Consumer(Client):
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
         """None when there is no such topic, which takes seconds to be sure of. Raises NoBrokersAvailableError."""
-        return wait_for_partitions(self._engine, topic, self._timeout_s)
+        return wait_for_partitions(self._engine, topic, self._reader.timeout_s)
 
     # --- positions ---------------------------------------------------------------------------
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -250,7 +138,8 @@ class Consumer(Client):
             state = self._state(partition)
             if state.position is None:
                 self._fetcher.changed.wait_for(
-                    lambda: state.position is not None or state.error is not None or self._engine.ends, self._timeout_s
+                    lambda: state.position is not None or state.error is not None or self._engine.ends,
+                    self._reader.timeout_s,
                 )
             if state.position is not None:
                 return state.position
@@ -280,20 +169,20 @@ class Consumer(Client):
 
     def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offset of each that can be read. Raises UnknownTopicOrPartitionError, RequestTimedOutError."""
-        return self._queries.beginning_offsets(partitions)
+        return self._reader.lookup.beginning_offsets(partitions)
 
     def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """One past the last offset of each that can be read. Raises as `beginning_offsets`.
 
         Everything acknowledged before the call is counted: each leader first makes sure that it leads.
         """
-        return self._queries.end_offsets(partitions)
+        return self._reader.lookup.end_offsets(partitions)
 
     def offsets_for_times(
         self, timestamps_ms: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
         """The first record at or after the time, None when there is none. Raises as `beginning_offsets`."""
-        return self._queries.offsets_for_times(timestamps_ms)
+        return self._reader.lookup.offsets_for_times(timestamps_ms)
 
     # --- offsets of the group ----------------------------------------------------------------
     def commit(self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None) -> None:
@@ -302,13 +191,7 @@ class Consumer(Client):
         Returns once they are committed. Raises CommitFailedError when the partitions are not this member's any more,
         FencedInstanceIdError, RequestTimedOutError; ValueError without a group.
         """
-        self._in_group().begin_commit(offsets)()
-
-    def begin_commit(
-        self, offsets: Mapping[TopicPartition, int | OffsetAndMetadata] | None = None
-    ) -> Callable[[], None]:
-        """As `commit`, of the positions as they are now; what it returns waits for it."""
-        return self._in_group().begin_commit(offsets)
+        self._reader.in_group().begin_commit(offsets)()
 
     def commit_async(
         self,
@@ -316,20 +199,15 @@ class Consumer(Client):
         callback: OnCommit | None = None,
     ) -> None:
         """As `commit`, without waiting; `callback(offsets, error or None)` runs inside a later `poll` or `close`."""
-        self._in_group().commit_async(offsets, callback)
+        self._reader.in_group().commit_async(offsets, callback)
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata | None]:
         """What the group has committed for each; None: nothing yet. Raises as `commit`."""
-        return self._in_group().committed(partitions)
+        return self._reader.in_group().committed(partitions)
 
     def group_metadata(self) -> ConsumerGroupMetadata:
         """As whom this consumer speaks in its group. Raises ValueError without one."""
-        return self._in_group().metadata()
-
-    def _in_group(self) -> GroupSession:
-        if self._group is None:
-            raise ValueError("a consumer without group_id is in no group and has no committed offsets")
-        return self._group
+        return self._reader.in_group().metadata()
 
     # --- records -----------------------------------------------------------------------------
     def poll(self, timeout_ms: float = 0, max_records: int | None = None) -> dict[TopicPartition, list[ConsumerRecord]]:
@@ -340,52 +218,24 @@ class Consumer(Client):
         """
         deadline_s = monotonic_s() + timeout_ms / 1000
         while True:
-            self.attend()
-            polled = self.take(deadline_s, max_records)
+            self._reader.attend()
+            polled = self._reader.take(deadline_s, max_records)
             if polled or monotonic_s() >= deadline_s:
                 return polled
 
-    def attend(self) -> None:
-        """What `poll` begins with: callbacks, automatic commits, rebalances."""
-        if self._group is not None:
-            with self._attending:
-                self._group.attend()
-
-    def needs_attention(self) -> bool:
-        now_s = monotonic_s()
-        with self._fetcher.lock:
-            group = self._group
-            return group is not None and (group.wants_attention(now_s) or now_s >= group.commit_due_s)
-
-    def take(
-        self, deadline_s: float = 0.0, max_records: int | None = None
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """What `poll` ends with: it returns early, with nothing, when `attend` is needed first."""
-        most = self._max_poll_records if max_records is None else max_records
-        polled: dict[TopicPartition, list[ConsumerRecord]] = {}
-        with self._fetcher.lock:
-            while most > 0:
-                state = self._turns.next_state(None if polled else deadline_s)
-                if state is None:
-                    break
-                taken = state.take(most)
-                most -= len(taken)
-                polled.setdefault(state.place, []).extend(taken)
-        self._turns.wake_if_room()
-        return polled
-
     def __iter__(self) -> Iterator[ConsumerRecord]:
         """Ends after consumer_timeout_ms without a record. Leaving it, or polling in between, loses nothing."""
-        deadline_s = monotonic_s() + self._consumer_timeout_s
+        reader = self._reader
+        deadline_s = monotonic_s() + reader.consumer_timeout_s
         while True:
-            self.attend()
-            with self._fetcher.lock:
-                state = self._turns.next_state(deadline_s)
+            reader.attend()
+            state = reader.next_state(deadline_s)
             if state is not None:
-                while (record := self._turns.next_record(state)) is not None:
+                # Through `self`, which refuses in a forked child.
+                while (record := self._next_record(state)) is not None:
                     yield record
-                self._turns.wake_if_room()
-                deadline_s = monotonic_s() + self._consumer_timeout_s
+                reader.used_up()
+                deadline_s = monotonic_s() + reader.consumer_timeout_s
             elif monotonic_s() >= deadline_s:
                 return
 
@@ -403,14 +253,7 @@ class Consumer(Client):
 
         A `poll` in another thread ends with ClosedError, after the callback that it is in.
         """
-        closes = self._turns.close()
-        with self._attending:
-            if self._group is None:
-                self._engine.stop()
-            elif closes:
-                run_all(partial(self._group.close, commit=autocommit), self._engine.stop, self._group.tell)
-            else:
-                run_all(self._engine.stop, self._group.tell)
+        self._reader.close(autocommit=autocommit)
 
     def __enter__(self) -> Consumer:
         return self
@@ -426,6 +269,8 @@ class Consumer(Client):
                 raise  # else what ends a child, such as SystemExit, goes on
 
 
-def _check_reset(policy: str) -> None:
-    if policy not in (EARLIEST, LATEST, "none"):
-        raise ValueError(f"auto_offset_reset is earliest, latest or none, not {policy!r}")
+def consumer_of(reader: Reader) -> Consumer:
+    """A face of a reader that has another one: AsyncConsumer's, for all that does not wait."""
+    consumer = Consumer.__new__(Consumer)
+    consumer._use(reader)
+    return consumer

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
-from raftlog.client import arguments
 from raftlog.client.core.call import Call, Calls
 from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.links import Links
@@ -64,10 +63,9 @@ def parse_bootstrap(servers: str | Sequence[str]) -> list[Endpoint]:
 class Engine:
     """`topics`: those whose metadata is kept fresh (None: all). Start it once the parts are in."""
 
-    def __init__(self, bootstrap_servers: str | Sequence[str], client_id: str, topics: frozenset[str] | None) -> None:
-        """Raises TypeError, ValueError; OSError when the process may not open enough descriptors."""
-        self.bootstrap = parse_bootstrap(bootstrap_servers)
-        arguments.text(client_id)
+    def __init__(self, bootstrap: list[Endpoint], client_id: str, topics: frozenset[str] | None) -> None:
+        """Raises OSError when the process may not open enough descriptors."""
+        self.bootstrap = bootstrap
         self._wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             self._links = Links(self._wakeup_fd)

@@ -417,6 +417,12 @@ class Fetcher:
         reason = f"{error.reason} ({state.place}; to go on behind them, seek to {error.next_offset})"
         self.fail(state, UnreadableRecordsError(reason, offset, error.next_offset))
 
+    def refuse(self, state: PartitionState, offset: int, error: RaftlogError) -> None:
+        """The user could make nothing of the record there: it comes first again, unless the user seeks behind it."""
+        if state.assigned:
+            state.move(offset, epoch=state.position_epoch)
+            self.fail(state, error)
+
     def _give_up_on_silent_leader(self, state: PartitionState, asked: tuple[Leader, int], now_s: float) -> None:
         leader = self._cache.leader(*state.place)
         if leader is None or leader == asked[0]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -24,14 +25,17 @@ LATEST = "latest"
 
 
 class ConsumerRecord(msgspec.Struct, gc=False):
-    """One record. key and value are None when null; headers are (name, value) pairs."""
+    """One record. headers are (name, value) pairs.
+
+    key and value are bytes, or None when null; with a deserializer, what that made of them.
+    """
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
+    key: Any
+    value: Any
     headers: list[tuple[str, bytes | None]]
 
 

@@ -1,4 +1,4 @@
-"""AsyncProducer: the Producer for asyncio. The same core and thread; futures are asyncio's.
+"""AsyncProducer: the Producer for asyncio. The same writer and thread; futures are asyncio's.
 
 Records of one batch are resolved together, with one call into the event loop. What waits, waits in the event loop: a
 call that is cancelled has sent nothing that it did not return a future for.
@@ -12,28 +12,27 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from raftlog.client import arguments
 from raftlog.client.core.async_work import Doorbell, finished, in_thread, tell
+from raftlog.client.core.fork_check import Client
 from raftlog.client.producer.batch import PendingBatch, RecordFuture, RecordMetadata
-from raftlog.client.producer.producer import Producer
-from raftlog.errors import BufferExhaustedError, ClosedError
+from raftlog.client.producer.options import ProducerOptions
+from raftlog.client.producer.writer import Writer
+from raftlog.errors import BufferExhaustedError, ClosedError, ForkedClientError
 from raftlog.record.batch import Headers
 
 
-class _Unconnected(Producer):
-    """Does not wait for the cluster when it is made."""
+class AsyncProducer(Client):
+    """The Producer for asyncio; its options are those of ProducerOptions.
 
-    bootstrap_timeout_s = 0.0
+    Start it, or use `async with`; one event loop uses it. Any call may be cancelled.
+    """
 
-    def wait_for_cluster(self, timeout_s: float) -> None:
-        self.bootstrap_timeout_s = timeout_s
-
-
-class AsyncProducer:
-    """Takes Producer's options. Start it, or use `async with`; one event loop uses it. Any call may be cancelled."""
-
-    def __init__(self, **options: Any) -> None:
+    @arguments.takes(ProducerOptions)
+    def __init__(self, options: ProducerOptions) -> None:
+        """Raises TypeError, ValueError."""
         self._options = options
-        self._producer: Producer | None = None
+        self._writer: Writer | None = None
         self._closing: asyncio.Future[None] | None = None  # of one whose start failed or was cancelled
         self._waiting: dict[PendingBatch, list[tuple[RecordFuture, asyncio.Future[RecordMetadata]]]] = {}
         self._slow = asyncio.Lock()
@@ -44,29 +43,35 @@ class AsyncProducer:
 
         After an error, or when it is cancelled, it may be started again.
         """
-        if self._producer is not None:
+        if self._writer is not None:
             raise RuntimeError("the producer has been started already")
         self._loop = asyncio.get_running_loop()
-        producer = self._producer = _Unconnected(**self._options)
-        connecting = in_thread(partial(Producer.wait_for_cluster, producer, producer.bootstrap_timeout_s))
+        writer = self._writer = Writer(self._options)
+        super().__init__()  # from here on it belongs to this process
+        writer.start()
+        connecting = in_thread(writer.connect)
         try:
             await finished(connecting)
         except BaseException:
-            self._producer = None
-            self._closing = in_thread(partial(producer.close, 0))  # which ends `connecting` too
+            self._writer = None
+            self._closing = in_thread(partial(writer.close, 0))  # which ends `connecting` too
             raise
         self._closing = None
 
-    def _started(self) -> Producer:
-        if self._producer is None:
+    def abandon_in_child(self, error: ForkedClientError) -> None:
+        if self._writer is not None:
+            self._writer.accumulator.abandon_in_child(error)
+
+    def _started(self) -> Writer:
+        if self._writer is None:
             raise ClosedError("the producer is not started: await start(), or use `async with`")
-        return self._producer
+        return self._writer
 
     async def send(
         self,
         topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
+        value: Any = None,
+        key: Any = None,
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
@@ -75,30 +80,32 @@ class AsyncProducer:
 
         Await the future that it returns for the outcome. Cancelled while it waits, it has not sent the record.
         """
-        producer = self._producer or self._started()
+        writer = self._writer or self._started()
+        if writer.serializes:
+            key, value = writer.serialized(key, value)
         # Behind those who wait already, so that nothing is overtaken.
         sent = None
-        if not self._slow_sends and producer.knows(topic, partition):
+        if not self._slow_sends and writer.knows(topic, partition):
             with contextlib.suppress(BufferExhaustedError):
-                sent = producer.send(topic, value, key, headers, partition, timestamp_ms, max_block_ms=0)
+                sent = writer.send(topic, value, key, headers, partition, timestamp_ms, 0.0)
         if sent is None:
             self._slow_sends += 1
             try:
                 async with self._slow:
-                    send = partial(producer.send, topic, value, key, headers, partition, timestamp_ms, max_block_ms=0)
-                    sent = await self._send_slowly(producer, topic, partition, send)
+                    send = partial(writer.send, topic, value, key, headers, partition, timestamp_ms, 0.0)
+                    sent = await self._send_slowly(writer, topic, partition, send)
             finally:
                 self._slow_sends -= 1
         return self._watch(sent)
 
     async def _send_slowly(
-        self, producer: Producer, topic: str, partition: int | None, send: partial[RecordFuture]
+        self, writer: Writer, topic: str, partition: int | None, send: partial[RecordFuture]
     ) -> RecordFuture:
-        if not producer.knows(topic, partition):
-            await finished(in_thread(partial(producer.find, topic, partition)))
+        if not writer.knows(topic, partition):
+            await finished(in_thread(partial(writer.find, topic, partition)))
         bell = Doorbell()
-        until_s = self._loop.time() + producer.max_block_s
-        with producer.tells_of_room(partial(tell, self._loop, bell.ring)):
+        until_s = self._loop.time() + writer.max_block_s
+        with writer.tells_of_room(partial(tell, self._loop, bell.ring)):
             while True:
                 try:
                     return send()
@@ -129,9 +136,17 @@ class AsyncProducer:
             else:
                 future.set_exception(error)
 
-    async def send_and_wait(self, topic: str, value: bytes | None = None, **options: Any) -> RecordMetadata:
+    async def send_and_wait(
+        self,
+        topic: str,
+        value: Any = None,
+        key: Any = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> RecordMetadata:
         """`send`, and the outcome. Raises the record's error."""
-        return await (await self.send(topic, value, **options))
+        return await (await self.send(topic, value, key, headers, partition, timestamp_ms))
 
     async def flush(self, timeout: float | None = None) -> None:
         """As Producer.flush."""
@@ -146,8 +161,8 @@ class AsyncProducer:
 
     async def stop(self, timeout: float | None = None) -> None:
         """As Producer.close. Cancelled, it goes on; the next `stop` waits as well. Without a start it does nothing."""
-        if self._producer is not None:
-            await finished(in_thread(partial(self._producer.close, timeout)))
+        if self._writer is not None:
+            await finished(in_thread(partial(self._writer.close, timeout)))
         elif self._closing is not None:
             await finished(self._closing)
 
