@@ -15,6 +15,10 @@ monotonic_s: Callable[[], float] = (
 """Seconds that never go back and, on Linux, go on in a suspended machine. Every time-out is measured with it."""
 
 
+NEVER_S = float("inf")
+LONG_AGO_S = float("-inf")
+
+
 class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds that never go back; for time-outs."""

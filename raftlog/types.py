@@ -18,10 +18,16 @@ OFFSETS_TOPIC = "__consumer_offsets"
 # The metadata partition exists before there is a log that could name its id.
 METADATA_TOPIC_ID = b"raftlog-metadata"
 
+NOBODY = -1
+"""In the place of a node id: nobody leads, nobody was voted for."""
+
 LATEST_TIMESTAMP = -1
 """ListOffsets: the high watermark (KIP-79)."""
 EARLIEST_TIMESTAMP = -2
 """ListOffsets: the log start offset (KIP-79)."""
+
+
+Buffer = bytes | bytearray | memoryview
 
 
 class TopicPartition(NamedTuple):

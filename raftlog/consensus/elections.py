@@ -21,11 +21,9 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from raftlog import limits
-from raftlog.types import Role
+from raftlog.types import NOBODY, Role
 
 _NO_OP = b"\x01"
-_NOBODY = -1
-_ROLES = (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER)  # by pysyncobj's numbers
 
 
 class HardState(Protocol):
@@ -95,13 +93,13 @@ class _Journal:
     add = clear = deleteEntriesFrom = deleteEntriesTo = _refuse
 
     def setCurrentTerm(self, term: int, voted_for: int | None) -> None:
-        self._state.set_term(term, _NOBODY if voted_for is None else voted_for)
+        self._state.set_term(term, NOBODY if voted_for is None else voted_for)
 
     def getCurrentTerm(self) -> int:
         return self._state.term
 
     def getVotedForNodeId(self) -> int | None:
-        return None if self._state.voted_for == _NOBODY else self._state.voted_for
+        return None if self._state.voted_for == NOBODY else self._state.voted_for
 
     def getRaftCommitIndex(self) -> int:
         return 1
@@ -205,10 +203,6 @@ class Elections:
         _Driven.rng = self._rng
 
     @property
-    def role(self) -> Role:
-        return _ROLES[self._core._SyncObj__raftState]
-
-    @property
     def is_leader(self) -> bool:
         return self._core._SyncObj__raftState == 2  # type: ignore[no-any-return]
 
@@ -256,7 +250,7 @@ class Elections:
     def adopt_term(self, term: int, voted_for: int, now_s: float) -> None:
         """Follow `term`, with the vote given to `voted_for` (or nobody, -1)."""
         self._drive(now_s)
-        self._core._SyncObj__setCurrentTerm(term, None if voted_for == _NOBODY else voted_for)
+        self._core._SyncObj__setCurrentTerm(term, None if voted_for == NOBODY else voted_for)
 
     def become_follower(self, now_s: float) -> None:
         self._drive(now_s)

@@ -20,6 +20,7 @@ import enum
 from collections.abc import Iterable, Mapping
 
 from raftlog import limits
+from raftlog.clock import NEVER_S
 from raftlog.consensus.progress import Progress
 from raftlog.types import Doubt
 
@@ -76,7 +77,7 @@ class InSync:
 
     def due_s(self, progress: Mapping[int, Progress]) -> float:
         """When somebody will have owed a success for too long, if nothing is heard until then."""
-        due_s = float("inf")
+        due_s = NEVER_S
         for node_id, state in self._states.items():
             if state is not _State.OUT:
                 due_s = min(due_s, progress[node_id].waiting_since_s + _silence_s(progress[node_id]))

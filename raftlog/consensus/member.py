@@ -1,136 +1,441 @@
-"""What a member of a Raft group is, whatever its role: log, term, the others, and what it holds back.
+"""One member of a Raft group: it holds a role, makes every change of it, and decides votes around pysyncobj's timers.
 
-A message that claims something durable (a vote, a success reply, anything in a new term) is held until the turn's sync
-is over (G5). No clock, socket or file is reached for; the log is the disk.
+The caller's turn gives the order (docs/durability.md):
+
+    receive()…  ->  tick()  ->  [append as leader]  ->  replicate()  ->  log.persist()  ->  after_persist()
+
+What is sent by `replicate` (AppendEntries) may leave BEFORE the local sync, since the leader counts itself only up to
+its synced index. Everything that claims durability (votes, success replies, any message in a new term) is held
+back and leaves from `after_persist` only (G5). No clock, socket or file is reached for; the log is the disk.
+
+    voters.py       VoterSet: the one place that counts majorities
+    seat.py         Seat: what stays while the role changes (log, commit index), with its links (links.py)
+    follower.py     Follower, with the copy of its leader's log (record_copy.py, witness_copy.py)
+    candidate.py    Candidate
+    leader.py       Leader, with the progress of each follower, the in-sync replicas and the witnesses' feed
+
+Guards G1 to G11 are named where they stand; docs/consensus.md says what each one prevents.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any
 
-from raftlog.consensus.doubt import Rejoin
+from raftlog import limits
+from raftlog.clock import LONG_AGO_S, NEVER_S
+from raftlog.consensus.candidate import Ballot, Candidate
 from raftlog.consensus.elections import Elections
-from raftlog.consensus.feeding import WitnessFeed
-from raftlog.consensus.in_sync import InSync
-from raftlog.consensus.progress import Progress
-from raftlog.consensus.votes import Vote
+from raftlog.consensus.follower import Follower
+from raftlog.consensus.leader import Leader
+from raftlog.consensus.links import Links, Send
+from raftlog.consensus.record_copy import RecordCopy
+from raftlog.consensus.seat import Log, Seat
+from raftlog.consensus.voters import Outcome, Vote, VoterSet
+from raftlog.consensus.witness_copy import WitnessCopy
+from raftlog.errors import DiskFullError
 from raftlog.protocol import raft as r
-from raftlog.storage.log import PartitionLog
-from raftlog.types import ReplicaSpec, Role
-
-Payload = bytes | bytearray | memoryview
-Send = Callable[[int, r.RaftMessage, Payload | None], None]
-NOBODY = -1
+from raftlog.storage.witness_log import WitnessLog
+from raftlog.types import NOBODY, Buffer, Doubt, ReplicaSpec
 
 
-class Member:
+class RaftMember:
+    """The member `node_id` of the group of `spec`. A witness, which has a WitnessLog, never stands, so it never leads.
+
+    Raises StorageError from the log only.
+    """
+
     def __init__(
         self,
         *,
         node_id: int,
         boot_id: int,
         spec: ReplicaSpec,
-        log: PartitionLog,
+        log: Log,
         rng: random.Random,
         send: Send,
         now_s: float,
     ) -> None:
-        self.replicas = spec.replicas  # with records; the preferred leader first
-        self.witnesses = spec.witnesses
-        self.voters = spec.voters
-        assert node_id in self.voters
+        assert node_id in (spec.witnesses if isinstance(log, WitnessLog) else spec.replicas)
         self.node_id = node_id
+        self.voters = VoterSet(spec.replicas, spec.witnesses)
         self.log = log
-        self._boot_id = boot_id
-        self._topic_id = spec.topic_id
-        self._partition = spec.partition
-        self._send_now = send
-        self._others = tuple(other for other in self.voters if other != node_id)
-        self._boots: dict[int, int] = dict.fromkeys(self._others, 0)
-        self._elections = Elections(node_id, self._others, log, rng, now_s)
-        # The bound was written as min(committed, synced), so whatever of it is here is committed.
-        self.commit_index = max(min(log.commit_bound, log.last_index), log.horizon_index - 1)
-        self.leader_id = -1
-        self.epoch_index = 0  # the no-op of this replica's own leadership
-        self.refused_batches = 0  # batches from a leader that failed their checksum here
-        self._all_votes_index = 0
-        self._rejoin = Rejoin(self._others, log.doubt)
-        self._match_index = 0  # as follower: up to where this log is known to equal the leader's
-        self._held_index = 0  # as follower: up to where the leader has said that every replica holds the log
-        self._copied = (0, 0)  # as follower: (term, purged index) of the leader that an empty log is filled by
-        self._heard_leader_s = -1e9
-        self._progress: dict[int, Progress] = {}
-        self._in_sync: InSync | None = None
-        self._feed = WitnessFeed(0)  # as leader
-        self.acked_index = 0  # as leader: what acks=all may be answered for
-        self._sequence = 0
-        self._confirm = False
-        self._heard_sequence: tuple[int, int] = (0, 0)  # (leader's term, newest reset taken)
-        self._asked_term = 0
-        self._prevotes: dict[int, Vote] = {}
-        self._votes: dict[int, Vote] = {}
-        self._held: list[tuple[int, r.RaftMessage]] = []
-        self._asked_terms_s = -1e9
-        self._transferred = False
-        self._blocked_since_s = now_s
-        self._blocked_match = 0
+        self._links = Links(node_id, boot_id, spec, log, send)
+        self._seat = Seat(node_id, self.voters, log, self._links)
+        self._elections = Elections(node_id, self._seat.others, log, rng, now_s)
+        self.role: Follower | Candidate | Leader = self._new_follower()
+        self._prevote: Ballot | None = None  # G11: asked for since the last change of role, and not given up
+        self._transferred = False  # the leader has asked this replica to stand
+        self._heard_leader_s = LONG_AGO_S
+        self._asked_terms_s = LONG_AGO_S
         self._loss_accepted_until_s = 0.0
-        self._verified_s = -1e9  # when this leader last read again what a follower could not read
-        self._alone_at_start = not self._others  # nobody to wait for: the first tick may stand
+        self._is_alone_at_start = not self._seat.others  # nobody to wait for: the first tick may stand
 
-    @property
-    def role(self) -> Role:
-        return self._elections.role
-
+    # --- what others ask -------------------------------------------------------------------
     @property
     def is_leader(self) -> bool:
-        return self._elections.is_leader
+        return isinstance(self.role, Leader)
+
+    @property
+    def leader_ready(self) -> bool:
+        """Leads, and its commit index is not older than that of any leader before it."""
+        role = self.role
+        return isinstance(role, Leader) and role.is_ready
+
+    @property
+    def leader_id(self) -> int:
+        return self.role.leader_id
 
     @property
     def term(self) -> int:
         return self.log.term
 
-    def _lose_leadership(self) -> None:
-        self.leader_id = -1
-        self._progress = {}
-        self._in_sync = None
-        self._match_index = 0
+    @property
+    def commit_index(self) -> int:
+        return self._seat.commit_index
 
-    def _follow_nobody(self, now_s: float) -> None:
-        was_leader = self.is_leader
-        self._elections.become_follower(now_s)
-        if was_leader:
-            self._elections.postpone(now_s)
-            self._lose_leadership()
-        self.leader_id = -1
+    @property
+    def acked_index(self) -> int:
+        """As leader: what acks=all may be answered for."""
+        return self.role.acked_index if isinstance(self.role, Leader) else 0
+
+    @property
+    def in_sync(self) -> tuple[int, ...]:
+        """The in-sync replicas, as their leader knows them; empty elsewhere."""
+        return self.role.in_sync if isinstance(self.role, Leader) else ()
+
+    @property
+    def is_held_elsewhere(self) -> bool:
+        """What is committed here can be fetched again. Not by a leader that is alone in sync, with witnesses."""
+        if isinstance(self.role, Leader) and self.voters.witnesses:
+            return len(self.role.in_sync) > 1
+        return len(self.voters.replicas) > 1
+
+    @property
+    def held_index(self) -> int:
+        """Up to here every replica with records has held the log, durably; on a follower as its leader last said."""
+        return self.role.held_index
+
+    @property
+    def held_log_start(self) -> int:
+        """As leader: see Leader."""
+        return self._leading().held_log_start
+
+    @property
+    def refused_batches(self) -> int:
+        return self._seat.refused_batches
+
+    def is_settled(self, now_s: float) -> bool:
+        """Everything here is durable and committed, nothing is held back, and no timer is due."""
+        return (
+            not self._links.held
+            and self._seat.is_at_rest
+            and (self.role.is_settled if isinstance(self.role, Leader) else not self._is_alone_at_start)
+            and now_s < self.next_wakeup_s()
+        )
+
+    def next_wakeup_s(self) -> float:
+        """When `tick` is due even if nothing arrives."""
+        if isinstance(self.role, Leader):
+            if not self._seat.others:
+                return NEVER_S
+            return min(self._elections.heartbeat_s, self.role.next_due_s())
+        return self._elections.deadline_s
+
+    # --- what a caller tells it ------------------------------------------------------------
+    def set_peer(self, node_id: int, boot_id: int, now_s: float) -> None:
+        """The boot id of another member's process; 0: it is gone."""
+        boots = self._links.boots
+        if node_id not in boots or boots[node_id] == boot_id:
+            return
+        boots[node_id] = boot_id
+        if self._is_founder:
+            self._elections.hasten(now_s)
+        if boot_id == 0 and node_id == self.leader_id:
+            # Its supervisor, or a broken connection, says so: no need to sit the time-out out.
+            self._heard_leader_s = LONG_AGO_S
+            self._elections.hasten(now_s)
+        if isinstance(self.role, Leader):
+            self.role.on_peer(node_id, now_s)
+
+    def delete_head(self, log_start_offset: int) -> None:
+        """Let what lies below an offset go, never what is not committed here."""
+        self._seat.delete_head(log_start_offset)
+
+    def ask_confirmation(self) -> int:
+        """As leader: see Leader."""
+        return self._leading().ask_confirmation()
+
+    def confirmed(self, asked: int) -> bool:
+        """Whether this member leads still, by what a majority has answered since `asked`."""
+        return isinstance(self.role, Leader) and self.role.confirmed(asked)
+
+    def transfer_to(self, node_id: int) -> bool:
+        """As leader: ask a follower that holds the whole log to stand at once. The caller has paused appends."""
+        return isinstance(self.role, Leader) and self.role.transfer_to(node_id)
+
+    def accept_loss(self, now_s: float) -> None:
+        """For RECOVERY_S an election by all votes is open for this replica, whatever is known to be lost.
+
+        All others have to vote, with empty disks or not, so that none is left that holds more. Kept in memory: a
+        permission that outlived its moment could undo in a year what was acknowledged since.
+        """
+        if isinstance(self.role, Leader):
+            if self.role.is_ready:
+                return
+            self._become(self._new_follower(), now_s)  # it can commit nothing; its followers' doubt needs an election
+        self._loss_accepted_until_s = now_s + limits.RECOVERY_S
+        self._elections.hasten(now_s)
+
+    # --- the turn --------------------------------------------------------------------------
+    def receive(self, message: r.RaftMessage, payload: Buffer | None, now_s: float) -> None:
+        """Take one message of another member. Anything not from its current boot to ours is dropped."""
+        if not self._links.accepts(message):
+            return
+        adopted = self._seat.rejoin.hear(message.sender_id, message.term)
+        if adopted is not None and adopted >= self.term:
+            # The vote of that term may have been given before the disk was lost: it counts as spent.
+            self._adopt_term(adopted, self.node_id, now_s)
+        match message:
+            case r.AppendEntries():
+                follower = self._follower_of(message, now_s)
+                if follower is not None:
+                    follower.on_append(message, payload or b"")
+            case r.AppendResponse():
+                self._on_append_response(message, now_s)
+            case r.PreVoteRequest():
+                self._on_prevote_request(message, now_s)
+            case r.PreVoteResponse():
+                self._on_prevote_response(message, now_s)
+            case r.VoteRequest():
+                self._on_vote_request(message, now_s)
+            case r.VoteResponse():
+                self._on_vote_response(message, now_s)
+            case r.ResetRequest():
+                follower = self._follower_of(message, now_s)
+                if follower is not None:
+                    follower.on_reset(message, payload or b"")
+            case r.TimeoutNow():
+                self._on_timeout_now(message)
+
+    def tick(self, now_s: float) -> None:
+        """Timers: ask for prevotes, stand for election, step down without a majority, owe a heartbeat."""
+        if self._seat.rejoin.mute and now_s - self._asked_terms_s >= limits.HEARTBEAT_S:
+            self._asked_terms_s = now_s
+            self._ask_prevotes(0)
+        if isinstance(self.role, Leader):
+            if self.role.is_blocked(now_s):
+                self._become(self._new_follower(), now_s)
+                return
+            self._elections.tick(now_s, self.commit_index)
+            if not self._elections.is_leader:
+                self._become(self._new_follower(), now_s)
+            return
+        deadline_s = self._elections.deadline_s
+        if deadline_s > 0.0 and (now_s >= deadline_s or self._is_alone_at_start):
+            self._is_alone_at_start = False
+            self._start_prevote(now_s)
+        if self._elections.tick(now_s, self.commit_index):
+            self._stand(now_s)
+
+    def replicate(self, now_s: float) -> None:
+        """As leader: send what each follower's window allows, and heartbeats when due."""
+        heartbeat = self._elections.take_heartbeat()
+        if isinstance(self.role, Leader):
+            self.role.replicate(now_s, heartbeat=heartbeat)
+
+    def after_persist(self, now_s: float) -> None:
+        """All that was appended, and term and vote, are durable: count, commit, and let go what was held."""
+        role, seat = self.role, self._seat
+        if isinstance(role, Leader):
+            role.after_persist(now_s)
+        self.log.note_commit(seat.commit_index)
+        seat.end_doubt(role.match_index)
+        self._links.release()
+
+    # --- the role --------------------------------------------------------------------------
+    def _become(self, role: Follower | Candidate | Leader, now_s: float) -> None:
+        """The one place where the role changes. A new object each time: nothing of the last role's state is left.
+
+            Follower  -> Candidate  its prevote was won, or its leader asked it to stand; its term has begun
+            Candidate -> Candidate  nobody won that term, and the next prevote was won
+            Candidate -> Leader     elected, and the no-op of its term is durable
+            Candidate -> Follower   another member leads its term; a higher term was heard; no room for its no-op
+            Follower  -> Follower   a higher term was heard: what was known of the last leader is over
+            Leader    -> Follower   a higher term was heard; no majority answers; a majority is in doubt (`is_blocked`);
+                                    the operator accepts a loss while nothing can be committed
+        """
+        was, self.role = self.role, role
+        self._prevote = None
+        if isinstance(role, Leader):
+            self._elections.become_leader(now_s)
+        elif isinstance(role, Follower):
+            self._elections.become_follower(now_s)
+            if isinstance(was, Leader):
+                self._elections.postpone(now_s)
+
+    def _new_follower(self) -> Follower:
+        log = self.log
+        copy = WitnessCopy(self._seat, log) if isinstance(log, WitnessLog) else RecordCopy(self._seat, log)
+        return Follower(self._seat, copy)
 
     def _adopt_term(self, term: int, voted_for: int, now_s: float) -> None:
-        self._follow_nobody(now_s)
+        self._become(self._new_follower(), now_s)
         self._elections.adopt_term(term, voted_for, now_s)
-        self._match_index = 0
-        self._votes = {}
 
-    def _answer(
-        self,
-        node_id: int,
-        sequence: int,
-        *,
-        success: bool,
-        match_index: int = 0,
-        hint_index: int = 0,
-        damaged: bool = False,
-    ) -> None:
+    def _follower_of(self, m: r.AppendEntries | r.ResetRequest, now_s: float) -> Follower | None:
+        """The role in which a leader's message is taken; None when its term is over, which it is told (G3)."""
+        role = self.role
+        if m.term < self.term:
+            self._links.answer(m, success=False)
+            return None
+        if m.term > self.term:
+            # The vote of a term whose leader is known can only have gone to it.
+            self._adopt_term(m.term, m.sender_id, now_s)
+        elif not isinstance(role, Follower):
+            assert not isinstance(role, Leader), "two leaders in one term"
+            self._become(self._new_follower(), now_s)
+        role = self.role
+        assert isinstance(role, Follower)
+        role.leader_id = m.sender_id
+        self._prevote = None
+        self._transferred = False
+        self._heard_leader_s = now_s
+        self._elections.postpone(now_s)
+        return role
+
+    def _leading(self) -> Leader:
+        assert isinstance(self.role, Leader), "asked of leaders only"
+        return self.role
+
+    def _on_append_response(self, m: r.AppendResponse, now_s: float) -> None:
+        if m.term > self.term:
+            self._adopt_term(m.term, NOBODY, now_s)
+        elif isinstance(self.role, Leader) and m.term == self.term:  # G3: a lower one answers another term's message
+            self._elections.note_response(m.sender_id, now_s)
+            self.role.on_append_response(m, now_s)
+
+    # --- standing --------------------------------------------------------------------------
+    @property
+    def _is_founder(self) -> bool:
+        """Of a group that never had a leader, the preferred one stands first."""
+        return self.term == 0 and self.node_id == self.voters.replicas[0]
+
+    def _start_prevote(self, now_s: float) -> None:
+        """G11: ask whether an election could be won before disturbing anybody with a new term."""
+        self._elections.postpone(now_s)
+        if self._is_founder:
+            self._elections.hasten(now_s)  # the others may not know this process yet: ask again soon
+        is_witness = isinstance(self.log, WitnessLog)
+        if self._seat.rejoin.mute and not is_witness:
+            return
+        if isinstance(self.role, Follower):
+            self.role.leader_id = NOBODY
+        if is_witness:
+            return  # it waits for a replica that stands
+        self._prevote = Ballot(self._seat, self.term + 1)
+        self._ask_prevotes(self._prevote.term)
+        self._count_prevotes(self._prevote, now_s)
+
+    def _ask_prevotes(self, asked_term: int) -> None:
+        for other in self._seat.others:
+            self._links.hold(other, r.PreVoteRequest, asked_term, self.log.last_index, self.log.last_term)
+
+    def _count_prevotes(self, prevote: Ballot, now_s: float) -> None:
+        if self._outcome(prevote, now_s) in (Outcome.MAJORITY, Outcome.ALL):
+            self._elections.expire()
+
+    def _outcome(self, ballot: Ballot, now_s: float) -> Outcome:
+        return ballot.outcome(loss_accepted=now_s < self._loss_accepted_until_s)
+
+    def _stand(self, now_s: float) -> None:
+        """pysyncobj has just begun a new term with a vote for ourselves."""
+        candidate = Candidate(Ballot(self._seat, self.term))
+        self._become(candidate, now_s)
+        self._seat.rejoin.on_vote(self.term)
+        transfer, self._transferred = self._transferred, False
+        for other in self._seat.others:
+            self._links.hold(other, r.VoteRequest, self.log.last_index, self.log.last_term, transfer)
+        self._count_votes(candidate, now_s)
+
+    def _count_votes(self, candidate: Candidate, now_s: float) -> None:
+        result = self._outcome(candidate.ballot, now_s)
+        if result in (Outcome.MAJORITY, Outcome.ALL):
+            self._lead(result is Outcome.ALL, now_s)
+
+    def _lead(self, by_all: bool, now_s: float) -> None:
         log = self.log
-        self._hold(
-            node_id, r.AppendResponse, sequence, success, match_index, hint_index, log.doubt, damaged,
-            log.log_start_offset,
-        )  # fmt: skip
+        assert not isinstance(log, WitnessLog), "a witness never stands"
+        doubt, reason = log.doubt, log.doubt_reason
+        if by_all and doubt is not Doubt.NONE:
+            log.set_doubt(Doubt.NONE, "")
+            log.lower_commit_bound(log.last_index)  # matters when a loss was accepted
+        self._loss_accepted_until_s = 0.0
+        try:
+            # Syncs the batches before it, THEN `state` with term, vote and this epoch start. BEFORE any batch of it.
+            epoch_index = log.append_epoch_start(self.term)
+        except DiskFullError:
+            log.set_doubt(doubt, reason)
+            self._become(self._new_follower(), now_s)  # the vote stands; one with room may win the next term
+            return
+        self._become(Leader(self._seat, log, epoch_index, now_s, by_all=by_all), now_s)
+        self._seat.rejoin.on_append(self.term, epoch_index, epoch_index if by_all else 0)
 
-    def _hold(self, node_id: int, kind: Callable[..., r.RaftMessage], *fields: Any) -> None:
-        """A message that claims something durable: it leaves after the sync."""
-        boot_id = self._boots.get(node_id, 0)
-        if boot_id:
-            head = (self._topic_id, self._partition, self.node_id, self._boot_id, boot_id, self.term)
-            self._held.append((node_id, kind(*head, *fields)))
+    def _on_timeout_now(self, m: r.TimeoutNow) -> None:
+        if isinstance(self.log, WitnessLog):
+            return  # nobody who knows the group asks a witness to lead
+        if m.term == self.term and m.sender_id == self.leader_id and not self._seat.rejoin.mute:
+            self._transferred = True
+            self._elections.expire()
+
+    # --- voting ----------------------------------------------------------------------------
+    def _candidate_is_current(self, last_term: int, last_index: int) -> bool:
+        return (last_term, last_index) >= (self.log.last_term, self.log.last_index)
+
+    def _leader_is_alive(self, now_s: float) -> bool:
+        """G11, stickiness: a leader was heard within the shortest time-out, or is this replica itself."""
+        if isinstance(self.role, Leader):
+            return self.role.hears_majority(now_s)
+        return now_s - self._heard_leader_s < limits.ELECTION_TIMEOUT_MIN_S
+
+    def _on_prevote_request(self, m: r.PreVoteRequest, now_s: float) -> None:
+        granted = (
+            m.asked_term > self.term
+            and not self._seat.rejoin.mute
+            and not self._leader_is_alive(now_s)
+            and self._candidate_is_current(m.last_term, m.last_index)
+        )
+        self._links.hold(m.sender_id, r.PreVoteResponse, m.asked_term, granted, *self._seat.vote)
+
+    def _on_prevote_response(self, m: r.PreVoteResponse, now_s: float) -> None:
+        prevote = self._prevote
+        if m.term > self.term and not self._seat.rejoin.mute:
+            self._adopt_term(m.term, NOBODY, now_s)
+        elif m.granted and prevote is not None and m.asked_term == prevote.term:
+            prevote.grant(m.sender_id, Vote(m.doubt, m.bound))
+            self._count_prevotes(prevote, now_s)
+
+    def _on_vote_request(self, m: r.VoteRequest, now_s: float) -> None:
+        if self._seat.rejoin.mute or (self._leader_is_alive(now_s) and not m.transfer and m.term > self.term):
+            return
+        if m.term > self.term:
+            self._adopt_term(m.term, NOBODY, now_s)
+        granted = (
+            m.term == self.term
+            and isinstance(self.role, Follower)
+            and self.log.voted_for in (NOBODY, m.sender_id)
+            and self._candidate_is_current(m.last_term, m.last_index)
+        )
+        vote = self._seat.vote
+        if granted:
+            self._seat.rejoin.on_vote(m.term)
+            self._elections.adopt_term(m.term, m.sender_id, now_s)
+            self._elections.postpone(now_s)
+        self._links.hold(m.sender_id, r.VoteResponse, granted, *vote)
+
+    def _on_vote_response(self, m: r.VoteResponse, now_s: float) -> None:
+        role = self.role
+        if m.term > self.term:
+            self._adopt_term(m.term, NOBODY, now_s)
+        elif m.granted and m.term == self.term and isinstance(role, Candidate):
+            role.ballot.grant(m.sender_id, Vote(m.doubt, m.bound))
+            self._count_votes(role, now_s)

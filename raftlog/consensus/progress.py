@@ -13,9 +13,8 @@ import enum
 from collections import deque
 
 from raftlog import limits
+from raftlog.clock import LONG_AGO_S, NEVER_S
 from raftlog.types import Doubt
-
-NEVER_S = float("-inf")
 
 
 class Mode(enum.Enum):
@@ -47,7 +46,9 @@ class Progress:
         "waiting_since_s",
     )
 
-    def __init__(self, next_index: int, now_s: float, *, caught_up_s: float = NEVER_S, first_sequence: int = 0) -> None:
+    def __init__(
+        self, next_index: int, now_s: float, *, caught_up_s: float = LONG_AGO_S, first_sequence: int = 0
+    ) -> None:
         """`first_sequence`: of the first message of this leadership to it."""
         self.mode = Mode.PROBE
         self.next_index = next_index
@@ -56,7 +57,7 @@ class Progress:
         self.log_start_offset = 0  # where its log starts, durably, as it said last
         self.replied_s = now_s
         self.caught_up_s = caught_up_s  # the last time at which it is known to have held all of the leader's log
-        self.waiting_since_s = float("inf")  # since then it owes the leader a success
+        self.waiting_since_s = NEVER_S  # since then it owes the leader a success
         self.answered_sequence = 0  # the last message that it answered in this term
         self._last_sequence = 0
         self._owed_index = 0
@@ -97,7 +98,7 @@ class Progress:
         """The follower holds everything up to `match_index`, durably."""
         self._hear(sequence, now_s)
         if match_index >= self._owed_index and sequence >= self._last_sequence:
-            self.waiting_since_s = float("inf")
+            self.waiting_since_s = NEVER_S
         elif match_index >= self._owed_index or match_index > self.match_index:
             self.waiting_since_s = now_s
             self._owed_index = max(self.next_index - 1, match_index)

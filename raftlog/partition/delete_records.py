@@ -15,19 +15,18 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from raftlog import limits
-from raftlog.consensus.group import Payload, RaftGroup
-from raftlog.consensus.votes import majority
+from raftlog.consensus.member import RaftMember
 from raftlog.errors import ErrorCode
 from raftlog.partition.reads import Reads
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.storage.log import PartitionLog
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, ReplicaSpec
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, Buffer, CleanupPolicy, ReplicaSpec
 
 
 class Answering(Protocol):
     """Where answers go."""
 
-    def answer(self, client: Hashable, response: DeleteRecordsResponse, payload: Payload | None) -> None: ...
+    def answer(self, client: Hashable, response: DeleteRecordsResponse, payload: Buffer | None) -> None: ...
 
 
 class _Waiting(NamedTuple):
@@ -40,7 +39,7 @@ class _Waiting(NamedTuple):
 class RecordDeletion:
     """One step BEFORE AppendEntries leave (`move`), one after the answers of the followers are counted (`answer`)."""
 
-    def __init__(self, log: PartitionLog, group: RaftGroup, reads: Reads, outbox: Answering) -> None:
+    def __init__(self, log: PartitionLog, group: RaftMember, reads: Reads, outbox: Answering) -> None:
         self._log = log
         self._group = group
         self._reads = reads
@@ -102,7 +101,7 @@ class RecordDeletion:
         """What every in-sync replica and a majority has; and what has waited too long, with an open outcome."""
         if not self._waiting or not self._group.is_leader:
             return
-        held = self._held_start()
+        held = self._group.held_log_start
         kept = []
         for waiting in self._waiting:
             if waiting.offset <= held:
@@ -112,14 +111,6 @@ class RecordDeletion:
             else:
                 kept.append(waiting)
         self._waiting = kept
-
-    def _held_start(self) -> int:
-        """The highest log start that every in-sync replica and a majority of the voters has reached."""
-        group = self._group
-        starts = {node_id: progress.log_start_offset for node_id, progress in group.progress_of_others()}
-        starts[group.node_id] = self._log.log_start_offset
-        in_sync = min(starts[node_id] for node_id in group.in_sync)
-        return min(in_sync, sorted(starts.values(), reverse=True)[majority(len(group.voters)) - 1])
 
     def refuse_all(self, code: ErrorCode) -> None:
         waiting, self._waiting = self._waiting, []

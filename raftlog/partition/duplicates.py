@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from raftlog.clock import Clock
-from raftlog.consensus.member import Payload
 from raftlog.errors import ErrorCode
 from raftlog.partition.pending_produces import Answers, Produce, WaitingProduces
 from raftlog.record.batch import BatchHeader
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import KnownBatch, Placed, ProducerState, following, judge, next_sequence
+from raftlog.types import Buffer
 
-Taken = tuple[Produce, Payload, BatchHeader]
+Taken = tuple[Produce, Buffer, BatchHeader]
 Refuse = Callable[[Produce, ErrorCode, str], None]
 
 _WHY = {

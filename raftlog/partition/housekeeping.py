@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from raftlog import limits
 from raftlog.clock import Clock
-from raftlog.consensus.group import RaftGroup
+from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError
 from raftlog.storage.log import PartitionLog
 
 
 class Housekeeping:
-    def __init__(self, log: PartitionLog, group: RaftGroup, clock: Clock) -> None:
+    def __init__(self, log: PartitionLog, group: RaftMember, clock: Clock) -> None:
         self._log = log
         self._group = group
         self._clock = clock

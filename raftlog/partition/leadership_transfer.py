@@ -7,15 +7,13 @@ costs them one round trip; after a bounded time without an election appends go o
 from __future__ import annotations
 
 from raftlog import limits
-from raftlog.consensus.group import RaftGroup
-
-_NOBODY = -1
+from raftlog.consensus.member import RaftMember
 
 
 class LeadershipTransfer:
     """Of one replica; asked while it leads. `preferred` is the node that should lead when it can."""
 
-    def __init__(self, group: RaftGroup, preferred: int) -> None:
+    def __init__(self, group: RaftMember, preferred: int) -> None:
         self._group = group
         self._preferred = preferred
         self._wanted: tuple[int, ...] = ()  # whom to ask, best first; empty when nothing moves

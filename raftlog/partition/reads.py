@@ -19,28 +19,28 @@ from typing import Protocol
 
 from raftlog import limits
 from raftlog.clock import Clock
-from raftlog.consensus.group import Payload, RaftGroup
+from raftlog.consensus.member import RaftMember
 from raftlog.errors import CorruptLogError, ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.fetches import WaitingFetch, WaitingFetches
 from raftlog.partition.time_searches import TimeSearches
 from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import split
 from raftlog.storage.log import PartitionLog
-from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Buffer
 
 
 class Answering(Protocol):
     """Where answers go."""
 
     def answer(
-        self, client: Hashable, response: FetchResponse | ListOffsetsResponse, payload: Payload | None
+        self, client: Hashable, response: FetchResponse | ListOffsetsResponse, payload: Buffer | None
     ) -> None: ...
 
 
 class Reads:
     """`high_watermark` is set by the replica, once per turn."""
 
-    def __init__(self, log: PartitionLog, group: RaftGroup, clock: Clock, outbox: Answering) -> None:
+    def __init__(self, log: PartitionLog, group: RaftMember, clock: Clock, outbox: Answering) -> None:
         self.high_watermark = log.offset_after(group.commit_index)
         self._log = log
         self._group = group
@@ -213,7 +213,7 @@ class Reads:
             self._searches.refuse_all(code)
         self._unserved = self._unserved or self._searches.count > 0
 
-    def _may_grow(self, waiting: WaitingFetch, data: Payload, now_s: float) -> bool:
+    def _may_grow(self, waiting: WaitingFetch, data: Buffer, now_s: float) -> bool:
         """A closed segment's records are all that a fetch is given of it, as in Kafka.
 
         Nor does what ends where the next batch does not fit: who is behind would be held up at each of those.
@@ -241,7 +241,7 @@ class Reads:
             self._answer_fetch(waiting, code)
 
     def _answer_fetch(
-        self, waiting: WaitingFetch, code: ErrorCode, data: Payload | None = None, *, text: str = ""
+        self, waiting: WaitingFetch, code: ErrorCode, data: Buffer | None = None, *, text: str = ""
     ) -> None:
         response = FetchResponse(
             correlation_id=waiting.request.correlation_id,

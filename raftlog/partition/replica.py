@@ -24,7 +24,7 @@ from typing import Protocol
 
 from raftlog import limits
 from raftlog.clock import Clock
-from raftlog.consensus.group import Payload, RaftGroup
+from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
 from raftlog.partition.batch_inspection import BatchInspection
 from raftlog.partition.delete_records import RecordDeletion
@@ -47,7 +47,7 @@ from raftlog.protocol.records import (
 )
 from raftlog.record.batch import COMPRESSION_MASK, BatchHeader, check_batch
 from raftlog.storage.log import PartitionLog
-from raftlog.types import CleanupPolicy, ReplicaSpec, ReplicaStatus
+from raftlog.types import Buffer, CleanupPolicy, ReplicaSpec, ReplicaStatus
 
 _STEPS = ("received", "ticked", "appended", "replicated", "persisted", "committed", "answered", "served")
 FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
@@ -61,9 +61,9 @@ ClientResponse = ProduceResponse | FetchResponse | ListOffsetsResponse | DeleteR
 class Outbox(Protocol):
     """Where a turn's output goes: sockets in a worker, a simulated network in the simulator."""
 
-    def send_raft(self, node_id: int, message: RaftMessage, payload: Payload | None) -> None: ...
+    def send_raft(self, node_id: int, message: RaftMessage, payload: Buffer | None) -> None: ...
 
-    def answer(self, client: Hashable, response: ClientResponse, payload: Payload | None) -> None: ...
+    def answer(self, client: Hashable, response: ClientResponse, payload: Buffer | None) -> None: ...
 
 
 class Replica:
@@ -89,7 +89,7 @@ class Replica:
         self._clock = clock
         self._outbox = outbox
         self._fail_point = fail_point
-        self._group = RaftGroup(
+        self._group = RaftMember(
             node_id=node_id,
             boot_id=boot_id,
             spec=spec,
@@ -208,13 +208,13 @@ class Replica:
         return status_of(self.spec, self._group, self._log, self._reads.high_watermark, self._refusal)
 
     # --- 1 receive -----------------------------------------------------------------------------
-    def on_raft(self, message: RaftMessage, payload: Payload | None) -> None:
+    def on_raft(self, message: RaftMessage, payload: Buffer | None) -> None:
         """Take a message of another replica. Raises CorruptLogError when it contradicts what is committed."""
         if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
             self._group.receive(message, payload, self._clock.monotonic_s())
             self._notice_role()
 
-    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Payload]) -> None:
+    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Buffer]) -> None:
         """Take a client's request; its answer leaves through the outbox, in this turn or a later one."""
         code = ErrorCode.NONE
         if request.topic_id != self._topic_id:
@@ -237,7 +237,7 @@ class Replica:
         produce = Produce(None, 0, -1, now_s + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
         self._take_produce(produce, batch, now_s)
 
-    def _on_produce(self, client: Hashable, request: ProduceRequest, payload: list[Payload], code: ErrorCode) -> None:
+    def _on_produce(self, client: Hashable, request: ProduceRequest, payload: list[Buffer], code: ErrorCode) -> None:
         now_s = self._clock.monotonic_s()
         timeout_ms = min(max(request.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
         size_bytes = len(payload[0]) if payload else 0
@@ -253,7 +253,7 @@ class Replica:
         else:
             self._take_produce(produce, payload[0], now_s)
 
-    def _take_produce(self, produce: Produce, frame: Payload, now_s: float) -> None:
+    def _take_produce(self, produce: Produce, frame: Buffer, now_s: float) -> None:
         """Check one batch and put it into this turn's append, or refuse it."""
         if not self._led_term:
             self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)

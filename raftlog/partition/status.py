@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from raftlog.consensus.group import RaftGroup
+from raftlog.consensus.member import RaftMember
 from raftlog.storage.log import PartitionLog
 from raftlog.types import ReplicaSpec, ReplicaStatus
 
 
 def status_of(
-    spec: ReplicaSpec, group: RaftGroup, log: PartitionLog, high_watermark: int, refusal: str
+    spec: ReplicaSpec, group: RaftMember, log: PartitionLog, high_watermark: int, refusal: str
 ) -> ReplicaStatus:
     """`refusal`: why the disk takes no writes; empty when it does."""
     return ReplicaStatus(
@@ -16,7 +16,7 @@ def status_of(
         topic_id=spec.topic_id,
         partition=spec.partition,
         node_id=group.node_id,
-        role=group.role,
+        role=group.role.kind,
         leader_id=group.leader_id,
         leader_epoch=group.term,
         log_start_offset=log.log_start_offset,

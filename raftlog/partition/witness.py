@@ -15,8 +15,7 @@ from collections.abc import Callable, Hashable
 
 from raftlog import limits
 from raftlog.clock import Clock
-from raftlog.consensus.group import Payload
-from raftlog.consensus.witness import WitnessGroup
+from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode
 from raftlog.partition.replica import ClientRequest, ClientResponse, Outbox
 from raftlog.protocol.raft import RaftMessage
@@ -32,7 +31,7 @@ from raftlog.protocol.records import (
     ProduceResult,
 )
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import ReplicaSpec, ReplicaStatus, Role
+from raftlog.types import Buffer, ReplicaSpec, ReplicaStatus, Role
 
 
 class Witness:
@@ -59,7 +58,7 @@ class Witness:
         self._clock = clock
         self._outbox = outbox
         self._fail_point = fail_point
-        self._group = WitnessGroup(
+        self._group = RaftMember(
             node_id=node_id,
             boot_id=boot_id,
             spec=spec,
@@ -130,12 +129,12 @@ class Witness:
         )
 
     # --- input -----------------------------------------------------------------------------------
-    def on_raft(self, message: RaftMessage, payload: Payload | None) -> None:
+    def on_raft(self, message: RaftMessage, payload: Buffer | None) -> None:
         """Take a message of another replica. Raises CorruptLogError when it contradicts what is committed."""
         if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
             self._group.receive(message, payload, self._clock.monotonic_s())
 
-    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Payload]) -> None:
+    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Buffer]) -> None:
         """A witness serves nobody: the answer names the leader."""
         code = ErrorCode.NOT_LEADER_OR_FOLLOWER
         if request.topic_id != self.spec.topic_id:

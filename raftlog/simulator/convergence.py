@@ -68,7 +68,7 @@ def _describe(machine: Machine) -> str:
         return f"n{machine.node_id} down ({machine.stopped_because})"
     group, log = machine.replica._group, machine.log
     return (
-        f"n{machine.node_id} {group.role.name} term {group.term} commit {group.commit_index} "
+        f"n{machine.node_id} {group.role.kind.name} term {group.term} commit {group.commit_index} "
         f"last {log.last_index} doubt {log.doubt.name}"
     )
 

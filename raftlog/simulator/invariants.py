@@ -14,7 +14,7 @@ from raftlog.protocol import raft as r
 from raftlog.record.batch import BatchHeader, split
 from raftlog.record.compacted import entries_of, is_filler
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Doubt, Role
+from raftlog.types import Doubt
 
 if TYPE_CHECKING:
     from raftlog.simulator.machine import Machine
@@ -97,7 +97,7 @@ class Invariants:
         replica = machine.replica
         assert replica is not None
         node_id, group, log = machine.node_id, replica._group, machine.log
-        if group.role is Role.LEADER:
+        if replica.is_leader:
             self._check_leader(node_id, group.term, log)
         if self._is_latent(machine):
             self._note_durable(node_id, log)

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from raftlog.consensus.member import Payload
 from raftlog.errors import StorageError
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
 from raftlog.partition.replica import ClientResponse, Replica
@@ -19,7 +18,7 @@ from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Doubt, Flush, ReplicaSpec
+from raftlog.types import Buffer, Doubt, Flush, ReplicaSpec
 
 FAIL_POINTS = TURN_FAIL_POINTS + LOG_FAIL_POINTS
 DIRECTORY = "data/orders-0"
@@ -206,7 +205,7 @@ class Machine:
                 replica.set_peer(*arguments)
             else:
                 client, request, payload = arguments
-                received: list[Payload] = [_as_received(frame) for frame in payload]
+                received: list[Buffer] = [_as_received(frame) for frame in payload]
                 replica.on_request(client, request, received)
             taken += 1
         replica.turn()
@@ -217,6 +216,6 @@ class Machine:
         return len(self._inbox)
 
 
-def _as_received(frame: bytes) -> Payload:
+def _as_received(frame: bytes) -> Buffer:
     """As a worker gets it: a large frame is memory of its own, which the log stamps in place."""
     return memoryview(bytearray(frame)) if len(frame) >= _LARGE_FRAME_BYTES else frame

@@ -14,13 +14,16 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from raftlog.consensus import voting as voting_module
-from raftlog.consensus.group import RaftGroup
+from raftlog.consensus.follower import Follower
+from raftlog.consensus.member import RaftMember
 from raftlog.consensus.progress import Mode, Progress
-from raftlog.consensus.votes import Outcome, Vote, majority
+from raftlog.consensus.record_copy import RecordCopy
+from raftlog.consensus.seat import Seat
+from raftlog.consensus.voters import Outcome, Vote, VoterSet
 from raftlog.protocol import raft as r
 from raftlog.simulator.machine import Machine
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt, Flush
 
 Patch = tuple[object, str, Any]
@@ -29,32 +32,33 @@ Patch = tuple[object, str, Any]
 def _truncate_without_comparing() -> list[Patch]:
     """G1: everything behind prev_index is cut and written again, as stock pysyncobj does."""
 
-    def truncate(self: RaftGroup, index: int) -> None:
+    def truncate(self: Seat, index: int) -> None:
         self.log.truncate_from(index)
 
-    return [(RaftGroup, "_is_present", lambda self, index, term: False), (RaftGroup, "_truncate", truncate)]
+    return [(RecordCopy, "_is_present", lambda self, index, term: False), (Seat, "truncate", truncate)]
 
 
 def _commit_uncapped() -> list[Patch]:
     """G2: the leader's commit index is believed beyond what its message showed."""
 
-    def commit(self: RaftGroup, leader_commit_index: int, last_shown_index: int) -> None:
-        self.commit_index = max(self.commit_index, min(leader_commit_index, self.log.last_index))
+    def commit(self: Follower, leader_commit_index: int, last_shown_index: int) -> None:
+        seat = self._seat
+        seat.commit_index = max(seat.commit_index, min(leader_commit_index, seat.log.last_index))
 
-    return [(RaftGroup, "_commit_up_to", commit)]
+    return [(Follower, "_commit_up_to", commit)]
 
 
 def _any_answer_counts() -> list[Patch]:
     """G3: answers carry neither term nor sequence."""
-    take = RaftGroup._on_append_response
+    take = RaftMember._on_append_response
 
-    def respond(self: RaftGroup, m: r.AppendResponse, now_s: float) -> None:
+    def respond(self: RaftMember, m: r.AppendResponse, now_s: float) -> None:
         if self.is_leader:
             m.term = self.term
             m.match_index = min(m.match_index, self.log.last_index)
         take(self, m, now_s)
 
-    return [(RaftGroup, "_on_append_response", respond)]
+    return [(RaftMember, "_on_append_response", respond)]
 
 
 def _no_flow_control() -> list[Patch]:
@@ -108,10 +112,10 @@ def _vote_forgotten() -> list[Patch]:
 def _every_vote_counts() -> list[Patch]:
     """G7: doubtful votes make majorities."""
 
-    def count(votes: dict[int, Vote], replicas: tuple[int, ...], last_index: int) -> Outcome:
-        return Outcome.MAJORITY if len(votes) >= majority(len(replicas)) else Outcome.OPEN
+    def count(self: VoterSet, votes: dict[int, Vote], last_index: int) -> Outcome:
+        return Outcome.MAJORITY if self.is_majority(votes) else Outcome.OPEN
 
-    return [(voting_module, "outcome", count)]
+    return [(VoterSet, "outcome", count)]
 
 
 def _lost_tail_hidden() -> list[Patch]:
@@ -129,11 +133,15 @@ def _lost_tail_hidden() -> list[Patch]:
 def _no_prevote() -> list[Patch]:
     """G11: whoever loses patience stands at once, and a healthy leader does not protect its followers."""
 
-    def stand(self: RaftGroup, now_s: float) -> None:
-        if not self._rejoin.mute:
+    ask = RaftMember._start_prevote
+
+    def stand(self: RaftMember, now_s: float) -> None:
+        if isinstance(self.log, WitnessLog):
+            ask(self, now_s)  # never stands, with the guard or without
+        elif not self._seat.rejoin.mute:
             self._elections.expire()
 
-    return [(RaftGroup, "_start_prevote", stand), (RaftGroup, "_leader_is_alive", lambda self, now_s: False)]
+    return [(RaftMember, "_start_prevote", stand), (RaftMember, "_leader_is_alive", lambda self, now_s: False)]
 
 
 GUARDS: dict[str, Callable[[], list[Patch]]] = {

@@ -213,8 +213,8 @@ class World:
             return
         replica = machine.replica
         assert replica is not None
-        group = replica._group
-        self.note(f"n{machine.node_id} {group.role.name} t{group.term} c{group.commit_index} l{machine.log.last_index}")
+        group, role = replica._group, replica._group.role.kind.name
+        self.note(f"n{machine.node_id} {role} t{group.term} c{group.commit_index} l{machine.log.last_index}")
         self.invariants.after_turn(machine)
         if not machine.is_witness:
             self.log_start = max(self.log_start, machine.log.log_start_offset)

@@ -13,7 +13,7 @@ Why each replica may do this by itself, when it likes, and nobody agrees on anyt
 rewritten only where they are committed and synced here, so no leader can take them back, and index, term, base offset
 and count of every entry stay, so elections, log matching and truncation see the log that they saw before. What a
 follower is sent of it are the same entries with fewer records. A record goes only when a newer one of its key is
-committed as well, so whoever can be elected holds that one. Tombstones are the exception, and consensus/compacted.py
+committed as well, so whoever can be elected holds that one. Tombstones are the exception, and consensus/record_copy.py
 says what is done about them. (The first design was to move the horizon and to copy whole segments to whoever is below
 it: every follower that was away for a while would have copied everything.)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from raftlog import limits
-from raftlog.consensus.feeding import WitnessFeed
 from raftlog.consensus.in_sync import InSync
+from raftlog.consensus.witness_feed import WitnessFeed
 from raftlog.errors import ErrorCode
 from raftlog.protocol import raft as r
 from raftlog.types import Role
@@ -64,7 +64,7 @@ def test_a_witness_is_sent_no_payload() -> None:
     cluster, leader, _, _ = group_of_three()
     sent: list[tuple[int, Any]] = []
     send = cluster.nodes[leader.node_id].send_raft
-    leader.replica._group._send_now = lambda to, m, payload: (sent.append((to, payload)), send(to, m, payload))
+    leader.replica._group._links._send = lambda to, m, payload: (sent.append((to, payload)), send(to, m, payload))
     append(leader, b"a", b"b")
     cluster.settle(1.0)
     assert [payload for to, payload in sent if to == 3 and payload is not None] == []
@@ -186,7 +186,7 @@ def test_what_a_witness_was_sent_and_nobody_acknowledged_is_asked_of_who_comes_b
     monkeypatch.setattr(InSync, "update", note)
     cluster, leader, follower, witness = group_of_three()
     gone(cluster, follower)
-    witness.replica._group._send_now = lambda *message: None  # its answers are lost
+    witness.replica._group._links._send = lambda *message: None  # its answers are lost
     before = leader.replica._group.acked_index
     append(leader, b"a", b"b")
     cluster.settle()

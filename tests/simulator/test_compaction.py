@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.consensus.compacted import StoringCompacted
-from raftlog.consensus.leading import Leading
+from raftlog.consensus.leader import Leader
+from raftlog.consensus.record_copy import RecordCopy
 from raftlog.simulator.run import run_seed
 
 _SEEDS = range(12)
@@ -16,11 +16,11 @@ def _first_kind(scenario: str) -> str:
 
 
 def test_tombstones_that_go_before_every_replica_held_them_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Leading, "held_index", property(lambda self: 2**62))
-    monkeypatch.setattr(StoringCompacted, "_require_whole_copy", lambda self, m: None)
+    monkeypatch.setattr(Leader, "held_index", property(lambda self: 2**62))
+    monkeypatch.setattr(RecordCopy, "_require_whole_copy", lambda self, m: None)
     assert _first_kind("lost-tombstones") in ("diverged", "lost")
 
 
 def test_a_part_of_a_log_that_is_kept_although_tombstones_are_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StoringCompacted, "_require_whole_copy", lambda self, m: None)
+    monkeypatch.setattr(RecordCopy, "_require_whole_copy", lambda self, m: None)
     assert _first_kind("lost-tombstones") in ("diverged", "lost")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.partition.delete_records import RecordDeletion
+from raftlog.consensus.member import RaftMember
 from raftlog.partition.reads import Reads
 from raftlog.simulator.run import run_seed
 
@@ -16,7 +16,7 @@ def test_what_was_deleted_stays_deleted(seed: int) -> None:
 
 
 def test_answering_before_the_in_sync_replicas_have_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RecordDeletion, "_held_start", lambda self: self._log.log_start_offset)
+    monkeypatch.setattr(RaftMember, "held_log_start", property(lambda self: self.log.log_start_offset))
     monkeypatch.setattr(Reads, "confirm", lambda self, done: done(self.why_not()))  # else no deposed leader gets so far
     verdicts = [run_seed(seed, scenario="trimmed-head") for seed in (21, 14)]
     assert any(verdict.kind == "diverged" and "was answered" in verdict.text for verdict in verdicts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftlog.consensus.group import RaftGroup
+from raftlog.consensus.leader import Leader
 from raftlog.consensus.progress import Mode
 from raftlog.simulator.run import run_seed
 from raftlog.simulator.scenarios import WITH_WITNESSES
@@ -13,13 +13,13 @@ from raftlog.simulator.world import World
 SEEDS = range(2, 40, 4)
 
 
-def feed_all_that_is_synced(self: RaftGroup, now_s: float) -> None:
+def feed_all_that_is_synced(self: Leader, now_s: float) -> None:
     """The bound is gone: a witness gets what the leader has synced, whoever else holds it."""
-    self._feed.last_index = self.log.synced_index
-    for node_id in self.witnesses:
+    self._feed.last_index = self._log.synced_index
+    for node_id in self._seat.voters.witnesses:
         progress = self._progress[node_id]
         behind = progress.mode is Mode.REPLICATE and progress.next_index <= self._feed.last_index
-        if behind and self._boots[node_id] and progress.may_send(now_s):
+        if behind and self._links.boots[node_id] and progress.may_send(now_s):
             self._send_append(node_id, progress, now_s, with_entries=True)
 
 
@@ -42,7 +42,7 @@ def test_seeds_with_witnesses_break_no_invariant() -> None:
 
 def test_feeding_witnesses_without_the_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A witness ahead of every replica that is left lets none of them lead."""
-    monkeypatch.setattr(RaftGroup, "_feed_witnesses", feed_all_that_is_synced)
+    monkeypatch.setattr(Leader, "_feed_witnesses", feed_all_that_is_synced)
     for seed in (1, 2, 3, 6, 8, 9):
         verdict = run_seed(seed, scenario="any-minority")
         if verdict.kind:

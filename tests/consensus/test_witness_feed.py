@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftlog.consensus.feeding import WitnessFeed
+from raftlog.consensus.witness_feed import WitnessFeed
 from raftlog.limits import WITNESS_FEED_S
 
 

@@ -15,6 +15,7 @@ out.
 from __future__ import annotations
 
 from raftlog import limits
+from raftlog.clock import NEVER_S
 
 
 class WitnessFeed:
@@ -34,7 +35,7 @@ class WitnessFeed:
 
     @property
     def next_due_s(self) -> float:
-        return self._due_s if self._pending else float("inf")
+        return self._due_s if self._pending else NEVER_S
 
     def advance(self, held_index: int, *, awaited: bool, now_s: float) -> None:
         """All in-sync replicas hold `held_index`. `awaited`: they need a witness for a majority."""

@@ -1,4 +1,4 @@
-"""What a follower does with entries that its leader has compacted.
+"""A replica's copy of its leader's log: what is here already is skipped, only a conflict truncates (G1).
 
 Compaction (storage/compaction.py) keeps index, term and offsets of every entry, so the rules of log matching stay as
 they are. Two things are its own:
@@ -14,49 +14,86 @@ they are. Two things are its own:
 
 from __future__ import annotations
 
-from raftlog.consensus.member import Payload
-from raftlog.consensus.voting import Voting
-from raftlog.errors import CorruptLogError, CorruptMessageError
+from raftlog.consensus.seat import Seat
+from raftlog.errors import CorruptMessageError
 from raftlog.protocol import raft as r
 from raftlog.record.batch import BatchHeader, check_crc, read_header, split
 from raftlog.record.compacted import entries_of, filler
+from raftlog.storage.log import PartitionLog
+from raftlog.storage.producers import Producers
+from raftlog.storage.snapshots import decode_snapshot
+from raftlog.types import Buffer
 
 
-class StoringCompacted(Voting):
+class RecordCopy:
+    """The log of one follower with records, as the leader of one term fills it."""
+
+    def __init__(self, seat: Seat, log: PartitionLog) -> None:
+        self._seat = seat
+        self._log = log
+        self._filled_for: int | None = None  # the leader's purged index, while an empty log is filled
+
+    def producers_in(self, payload: Buffer) -> Producers:
+        """Of a ResetRequest. Raises CorruptMessageError."""
+        return decode_snapshot(payload).producers()
+
+    def store(self, m: r.AppendEntries, payload: Buffer) -> None:
+        """Raises CorruptMessageError, DiskFullError; CorruptLogError when it would cut what is committed."""
+        headers = checked(payload, m.entries - len(m.epoch_starts))
+        if len(headers) != m.entries - len(m.epoch_starts):
+            self._store_compacted(m, payload, headers)
+            return
+        index, batch = m.prev_index + 1, 0
+        end = m.prev_index + m.entries + 1
+        starts = dict(m.epoch_starts)
+        while index < end:
+            term = starts[index] if index in starts else headers[batch][1].leader_epoch
+            if not self._is_present(index, term):
+                break
+            batch += index not in starts
+            index += 1
+        if index == end:
+            return
+        self._make_room(index, m)
+        while index < end:
+            if index in starts:
+                assert starts[index] <= m.term
+                self._log.append_epoch_start(starts[index])
+                index += 1
+                continue
+            stop = min((start for start in starts if start > index), default=end)
+            group = headers[batch : batch + stop - index]
+            first = group[0][0]
+            last_position, last_header = group[-1]
+            self._log.append_as_follower(
+                index,
+                memoryview(payload)[first : last_position + last_header.batch_bytes],
+                [header for _, header in group],
+            )
+            batch += stop - index
+            index = stop
+
     def _is_present(self, index: int, term: int) -> bool:
-        if index > self.log.last_index:
+        if index > self._log.last_index:
             return False
-        return index < self.log.horizon_index or self.log.term_at(index) == term
+        return index < self._log.horizon_index or self._log.term_at(index) == term
 
     def _make_room(self, index: int, m: r.AppendEntries) -> None:
         """`index` is the first one that is to be appended: what is there instead is cut."""
         if index <= m.purged_index:
             self._require_whole_copy(m)
-        if index <= self.log.last_index:
-            self._truncate(index)
+        if index <= self._log.last_index:
+            self._seat.truncate(index)
 
     def _require_whole_copy(self, m: r.AppendEntries) -> None:
-        copied = (m.term, m.purged_index)
-        if not self.log.segment_count:
-            self._copied = copied
-        elif self._copied != copied:
-            self.log.begin_anew(f"the leader of term {m.term} has let tombstones go that were lost here")
-        if m.purged_index > self.log.purged_index:
-            self.log.raise_purged(m.purged_index)
+        if not self._log.segment_count:
+            self._filled_for = m.purged_index
+        elif self._filled_for != m.purged_index:
+            self._log.begin_anew(f"the leader of term {m.term} has let tombstones go that were lost here")
+        if m.purged_index > self._log.purged_index:
+            self._log.raise_purged(m.purged_index)
 
-    def _truncate(self, index: int) -> None:
-        self._check_not_committed(index)
-        self.log.truncate_from(index)
-
-    def _check_not_committed(self, index: int) -> None:
-        """The leader has another entry there. What was committed is not its to take back: never silently refused."""
-        if index <= self.commit_index:
-            raise CorruptLogError(
-                f"the leader of term {self.term} contradicts the committed entry {index} "
-                f"(committed up to {self.commit_index}); nothing was cut"
-            )
-
-    def _store_compacted(self, m: r.AppendEntries, payload: Payload, headers: list[tuple[int, BatchHeader]]) -> None:
+    def _store_compacted(self, m: r.AppendEntries, payload: Buffer, headers: list[tuple[int, BatchHeader]]) -> None:
         """G1 with fillers among the entries: what is here is skipped, a conflict truncates, the rest is appended."""
         starts = dict(m.epoch_starts)
         end = m.prev_index + m.entries + 1
@@ -78,10 +115,10 @@ class StoringCompacted(Voting):
             elif index in starts:
                 assert term <= m.term
                 self._append_pieces(pieces)
-                self.log.append_epoch_start(term)
+                self._log.append_epoch_start(term)
             elif missing > index:
                 left = index + entries - missing
-                pieces.append(filler(self.log.log_end_offset, header.next_offset, left, term))
+                pieces.append(filler(self._log.log_end_offset, header.next_offset, left, term))
             else:
                 pieces.append(bytes(payload[position : position + header.batch_bytes]))
             index += entries
@@ -89,12 +126,12 @@ class StoringCompacted(Voting):
 
     def _append_pieces(self, pieces: list[bytes]) -> None:
         if pieces:
-            self.log.append_compacted(b"".join(pieces), [read_header(piece) for piece in pieces])
+            self._log.append_compacted(b"".join(pieces), [read_header(piece) for piece in pieces])
             pieces.clear()
 
     def _first_missing(self, index: int, end: int, term: int) -> int:
         """The first of the entries [index, end), all of `term`, that is not here; `end` when all are."""
-        log = self.log
+        log = self._log
         index = min(max(index, log.horizon_index), end)
         if index == end or index > log.last_index or log.term_at(index) != term:
             return index
@@ -102,7 +139,7 @@ class StoringCompacted(Voting):
         return min(end, log.last_index + 1, others[0].index if others else end)
 
 
-def checked(payload: Payload, expected: int) -> list[tuple[int, BatchHeader]]:
+def checked(payload: Buffer, expected: int) -> list[tuple[int, BatchHeader]]:
     """The batches of an AppendEntries, for `expected` entries. A follower checks each CRC BEFORE it appends."""
     batches = list(split(payload))
     if len(batches) != expected and sum(entries_of(header) for _, header in batches) != expected:

@@ -1,0 +1,84 @@
+"""What a member of a Raft group keeps while its role changes.
+
+No clock, socket or file is reached for; the log is the disk.
+"""
+
+from __future__ import annotations
+
+from raftlog.consensus.doubt import Rejoin
+from raftlog.consensus.links import Links
+from raftlog.consensus.voters import Vote, VoterSet
+from raftlog.errors import CorruptLogError, DiskFullError
+from raftlog.storage.log import PartitionLog
+from raftlog.storage.witness_log import WitnessLog
+from raftlog.types import Doubt
+
+Log = PartitionLog | WitnessLog
+
+
+class Seat:
+    """The place of one process in its group: who it is, its log, how far that is committed, and its links."""
+
+    def __init__(self, node_id: int, voters: VoterSet, log: Log, links: Links) -> None:
+        self.node_id = node_id
+        self.voters = voters
+        self.others = tuple(other for other in voters.ids if other != node_id)
+        self.log = log
+        self.links = links
+        self.rejoin = Rejoin(self.others, log.doubt)
+        # The bound was written as min(committed, synced), so whatever of it is here is committed.
+        self.commit_index = max(min(log.commit_bound, log.last_index), log.horizon_index - 1)
+        self.refused_batches = 0  # batches from a leader that failed their checksum here
+
+    @property
+    def vote(self) -> Vote:
+        """What this member's vote says of it."""
+        return Vote(self.log.doubt, self.log.commit_bound)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Everything here is durable and committed."""
+        log = self.log
+        return (
+            self.commit_index == log.last_index == log.synced_index
+            and log.doubt is Doubt.NONE
+            and not log.is_state_dirty
+        )
+
+    def delete_head(self, log_start_offset: int) -> None:
+        """Let what lies below an offset go, never what is not committed here."""
+        log = self.log
+        if isinstance(log, WitnessLog):
+            log.raise_log_start(log_start_offset)  # no records; but who is elected next hears of it from this witness
+            return
+        try:
+            log.delete_head(min(log_start_offset, log.offset_after(self.commit_index)), self.commit_index)
+        except DiskFullError:
+            return  # even deleting writes `state`; the next heartbeat asks again
+
+    def truncate(self, index: int) -> None:
+        """A leader has other entries from `index` on."""
+        self.check_not_committed(index)
+        self.log.truncate_from(index)
+
+    def check_not_committed(self, index: int) -> None:
+        """The leader has another entry there. What was committed is not its to take back: never silently refused."""
+        if index <= self.commit_index:
+            raise CorruptLogError(
+                f"the leader of term {self.log.term} contradicts the committed entry {index} "
+                f"(committed up to {self.commit_index}); nothing was cut"
+            )
+
+    def end_doubt(self, match_index: int) -> None:
+        """If it is over. `match_index`: up to where this log is known to equal the leader's."""
+        log = self.log
+        if log.doubt is Doubt.NONE or not self.rejoin.is_over(
+            log.term, log.synced_index, match_index, self.commit_index
+        ):
+            return
+        doubt, reason = log.doubt, log.doubt_reason
+        log.set_doubt(Doubt.NONE, "")
+        try:
+            log.persist()  # BEFORE the first acknowledgement that counts
+        except DiskFullError:
+            log.set_doubt(doubt, reason)  # not written, so not over: the next turn tries again
