@@ -36,6 +36,7 @@ _PAD = b" " + b"." * 80
 _POLL_MS = 300
 _WATCH_S = 0.2
 _GO_BACK = 0.01  # of the polls
+_BACK_RECORDS = 10_000  # no further: what is read again and again fills the histories of a long run
 _START_AGAIN = 0.02  # of the polls
 _LEAVE = 0.01  # of the polls of a member
 _FINAL_S = 120.0
@@ -135,7 +136,8 @@ def _read_on(client: Client, consumer: Consumer, positions: dict[TopicPartition,
     while client.goes_on():
         if rng.random() < _GO_BACK:
             place = rng.choice(client.places)
-            positions[place] = rng.randrange(max(1, consumer.highwater(place) or 1))
+            end = max(1, consumer.highwater(place) or 1)
+            positions[place] = rng.randrange(max(0, end - _BACK_RECORDS), end)
             consumer.seek(place, positions[place])
             client.recorder.write("ok", "seek", [place.partition])
         for number, position in _poll(client, consumer).items():
