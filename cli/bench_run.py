@@ -213,7 +213,7 @@ class LoadProcess:
 
     def __init__(self, plan: msgspec.Struct, command: Sequence[str] | None = None) -> None:
         self._plan = plan
-        self._command = command or (sys.executable, "-m", f"{__package__}.bench_load")
+        self._command = command or (sys.executable, "-P", "-m", f"{__package__}.bench_load")
         self._warm = False
 
     def __enter__(self) -> Self:

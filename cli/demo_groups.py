@@ -57,7 +57,7 @@ class Member:
         self._errors = directory / f"{name}.log"
         with open(self._errors, "wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "raftlog_cli.group_member"],
+                [sys.executable, "-P", "-m", "raftlog_cli.group_member"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -14,6 +14,7 @@ import sys
 
 import click
 
+from raftlog import __version__
 from raftlog.errors import RaftlogError
 
 from .explain import explain_os_error, explain_raftlog_error
@@ -86,7 +87,7 @@ def _abandon_stdout() -> None:
 
 
 @click.group(cls=Nouns, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="raftlog", prog_name="raftlog")
+@click.version_option(version=__version__, prog_name="raftlog")
 def raftlog() -> None:
     """raftlog is a replicated log store: topics, partitions, offsets and replay.
 
@@ -114,7 +115,3 @@ def main() -> None:
         raftlog(prog_name="raftlog")
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-
-
-if __name__ == "__main__":
-    main()

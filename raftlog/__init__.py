@@ -10,24 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raftlog.client import (
-        PARTITIONERS,
-        Admin,
-        AsyncConsumer,
-        AsyncProducer,
-        Consumer,
-        ConsumerGroupMetadata,
-        ConsumerRecord,
-        NewTopic,
-        OffsetAndMetadata,
-        OffsetAndTimestamp,
-        Producer,
-        RecordFuture,
-        RecordMetadata,
-        TopicPartition,
-    )
+    from raftlog.client import *  # noqa: F403
 
-__all__ = [
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: F405
     "PARTITIONERS",
     "Admin",
     "AsyncConsumer",
@@ -42,6 +29,7 @@ __all__ = [
     "RecordFuture",
     "RecordMetadata",
     "TopicPartition",
+    "__version__",
 ]
 
 

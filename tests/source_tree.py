@@ -28,7 +28,7 @@ class Module(NamedTuple):
     def package(self) -> str:
         """The first part below raftlog (`storage`), `cli`, or a module of layer 0 (`errors`)."""
         parts = self.name.split(".")
-        if parts[0] == "raftlog_cli":
+        if parts[0] == "raftlog_cli" or self.name == "raftlog.__main__":  # the command by another name
             return "cli"
         return parts[1] if len(parts) > 1 else ""
 

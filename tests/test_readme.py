@@ -91,7 +91,7 @@ def _help(command: tuple[str, ...]) -> str:
     """Help of `raftlog command`; its last word may be an argument, such as a topic's name."""
     for words in (command, command[:1]):
         done = subprocess.run(
-            [sys.executable, "-m", "raftlog_cli.main", *words, "--help"], capture_output=True, text=True, timeout=60
+            [sys.executable, "-P", "-m", "raftlog", *words, "--help"], capture_output=True, text=True, timeout=60
         )
         if done.returncode == 0:
             return done.stdout

@@ -44,16 +44,17 @@ def _make_venv(checkout: Path, **environment: str) -> subprocess.CompletedProces
 
 
 def test_an_old_python_is_refused_by_its_version(checkout: Path) -> None:
-    for name in ("python3", "python3.11", "python3.12", "python3.13"):
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
         _fake(checkout, name, '[ "$1" = --version ] && echo Python 3.9.2; exit 1')
     done = _make_venv(checkout)
     assert done.returncode != 0
-    assert "raftlog needs Python 3.11, 3.12 or 3.13; python3 is Python 3.9.2" in done.stderr
+    assert "raftlog needs Python 3.11, 3.12, 3.13 or 3.14; python3 is Python 3.9.2" in done.stderr
     assert not (checkout / ".venv").exists()
 
 
 def test_a_newer_name_is_found_where_python3_is_too_old(checkout: Path) -> None:
     _fake(checkout, "python3", "exit 1")
+    _fake(checkout, "python3.14", "exit 1")
     _fake(checkout, "python3.13", "exit 1")
     # Stops at the next step, which shows that this one was picked.
     _fake(checkout, "python3.12", '[ "$2" = "import ensurepip, venv" ] && exit 1; exit 0')

@@ -170,9 +170,7 @@ def test_time_outs_are_measured_with_one_clock() -> None:
 
 
 def test_setup_cfg_ships_every_package_there_is() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    shipped = set(setup["options"]["packages"].split())
+    shipped = {package for name in ("setup.cfg", "setup-lab.cfg") for package in _setup(name)["packages"].split()}
     there = {m.name for m in PRODUCT if m.path.name == "__init__.py"}
     assert shipped == there
     # Every folder with code is a package.
@@ -180,11 +178,9 @@ def test_setup_cfg_ships_every_package_there_is() -> None:
 
 
 def test_every_dependency_is_used_and_bounded() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
     used = {name.split(".")[0] for module in PRODUCT for _, name in imports(module)}
     imported_as = {"pyzmq": "zmq", "google-crc32c": "google_crc32c"}
-    for line in setup["options"]["install_requires"].split("\n"):
+    for line in _setup("setup.cfg")["install_requires"].split("\n"):
         if not line:
             continue
         match = re.fullmatch(r"([a-z0-9-]+)(==[0-9.]+|>=[0-9.]+(,!=[0-9.]+)*,<[0-9.]+)", line)
@@ -207,6 +203,12 @@ def test_scripts_are_executable_and_parse(script: Path) -> None:
     if first.endswith("sh"):
         shell = first.removeprefix("#!").split()[-1].rpartition("/")[2]
         subprocess.run([shell, "-n", str(script)], check=True)
+
+
+def _setup(name: str) -> configparser.SectionProxy:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / name)
+    return setup["options"]
 
 
 def _defined_names(tree: ast.Module) -> set[str]:

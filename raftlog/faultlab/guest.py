@@ -210,7 +210,7 @@ def clock(now_s: float, rate: float) -> None:
     run("systemctl", "stop", f"{_DRIFT}.service", check=False)
     time.clock_settime(time.CLOCK_REALTIME, now_s)
     if rate != 1:
-        module = [sys.executable, "-m", "raftlog.faultlab.guest", "drift", str(rate)]
+        module = [sys.executable, "-P", "-m", "raftlog.faultlab.guest", "drift", str(rate)]
         run("systemd-run", "--collect", "--unit", _DRIFT, *module)
 
 

@@ -107,7 +107,7 @@ class Lab:
     # --- clients and commands --------------------------------------------------------------------
     def _start_client(self, role: str) -> None:
         number = next(self._numbers)
-        arguments = [sys.executable, "-m", "raftlog.faultlab.clients", role, "--process", str(number)]
+        arguments = [sys.executable, "-P", "-m", "raftlog.faultlab.clients", role, "--process", str(number)]
         arguments += ["--history", str(self._file(f"{number}-{role}")), "--bootstrap", self._place.bootstrap]
         arguments += ["--topic", TOPIC, "--partitions", str(PARTITIONS), "--rate", str(self._place.pace.rate)]
         arguments += ["--delivery-ms", str(int(1000 * self._place.pace.delivery_s))]
@@ -142,7 +142,7 @@ class Lab:
 
     def _command(self, *arguments: str) -> dict[str, Any]:
         """A raftlog command against the nodes; what it printed as JSON. Raises ConfigError when it fails."""
-        command = [sys.executable, "-m", "raftlog_cli.main", *arguments]
+        command = [sys.executable, "-P", "-m", "raftlog", *arguments]
         command += ["--bootstrap", self._place.bootstrap, "--json"]
         done = subprocess.run(
             self._place.command(command),

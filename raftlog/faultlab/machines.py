@@ -187,16 +187,7 @@ class Machines:
 
     def problems(self) -> str:
         """Of any node or replica, as `raftlog cluster status` tells; empty when there is none."""
-        command = [
-            sys.executable,
-            "-m",
-            "raftlog_cli.main",
-            "cluster",
-            "status",
-            "--json",
-            "--bootstrap",
-            self.bootstrap,
-        ]
+        command = [sys.executable, "-P", "-m", "raftlog", "cluster", "status", "--json", "--bootstrap", self.bootstrap]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_STATUS_S)
             return "; ".join(map(str, json.loads(done.stdout)["problems"]))

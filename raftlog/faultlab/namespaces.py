@@ -86,7 +86,7 @@ class NamespacePlace(HostPlace):
     def open(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "raftlog.faultlab.namespaces", self._tag, str(self.directory)],
+            [sys.executable, "-P", "-m", "raftlog.faultlab.namespaces", self._tag, str(self.directory)],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the lab
         )
@@ -101,7 +101,7 @@ class NamespacePlace(HostPlace):
             self.clock(node_id, 0.0, 1.0)
         addresses = [f"{self._namespace(number)}={_SUBNET}.{number}" for number in (*self.node_ids, _CLIENTS)]
         self._switch = subprocess.Popen(
-            [sys.executable, "-m", "raftlog.faultlab.switch", *addresses],
+            [sys.executable, "-P", "-m", "raftlog.faultlab.switch", *addresses],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

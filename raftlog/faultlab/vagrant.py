@@ -58,7 +58,7 @@ class VagrantPlace(Place):
             except BlockingIOError:
                 raise ConfigError("another run has these VMs, or they are being healed after it") from None
             self._keeper = subprocess.Popen(
-                [sys.executable, "-m", "raftlog.faultlab.vagrant"],
+                [sys.executable, "-P", "-m", "raftlog.faultlab.vagrant"],
                 stdin=subprocess.PIPE,
                 pass_fds=[lock.fileno()],  # the keeper's until it has ended
                 start_new_session=True,  # Ctrl-C is for the lab

@@ -138,7 +138,7 @@ def _status(options: _Options) -> int:
     finally:
         machines.close()
     sys.stdout.flush()
-    command = [sys.executable, "-m", "raftlog_cli.main", "cluster", "status", "--bootstrap", machines.bootstrap]
+    command = [sys.executable, "-P", "-m", "raftlog", "cluster", "status", "--bootstrap", machines.bootstrap]
     return subprocess.run(command).returncode or (1 if machines.problems() else 0)
 
 

@@ -171,15 +171,9 @@ class LocalCluster:
         peers = ",".join(f"{voter}@{endpoint}" for voter, endpoint in self._voters.items())
         command = [
             *self._prefix(node_id),
-            sys.executable,
-            "-m",
-            "raftlog_cli.main",
-            "node",
-            "start",
-            "--id",
-            str(node_id),
+            *[sys.executable, "-P", "-m", "raftlog.node"],  # -P: not what lies in the current directory
+            *["--id", str(node_id), "--peers", peers, "--data", str(self.directory / str(node_id))],
         ]
-        command += ["--peers", peers, "--data", str(self.directory / str(node_id))]
         command += ["--listen", str(self.endpoints[node_id])]
         command += ["--flush", self.flush, "--log-level", self._log_level]
         with open(self.directory / f"{node_id}.log", "ab") as log:

@@ -53,6 +53,7 @@ def prepare_fork_server() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())
+    os.environ["PYTHONSAFEPATH"] = "1"  # or workers would import what lies in the current directory
     multiprocessing.set_forkserver_preload(["raftlog.node.preload"])
     # It imports while the node still looks for the others.
     multiprocessing.forkserver.ensure_running()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
 
 TIMEOUT_S = 60.0
-COMMAND = [sys.executable, "-m", "raftlog_cli.main"]
+COMMAND = [sys.executable, "-P", "-m", "raftlog"]
 
 
 def environment(bootstrap: str) -> dict[str, str]:

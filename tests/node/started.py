@@ -77,7 +77,7 @@ def started(directory: Path, *arguments: str) -> Iterator[StartedNode]:
     log = directory / f"stderr-{time.monotonic_ns()}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "raftlog_cli.main", "node", "start", *arguments],
+            [Path(sys.executable).with_name("raftlog"), "node", "start", *arguments],
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

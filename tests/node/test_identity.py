@@ -167,6 +167,6 @@ def _start(cluster: LocalCluster, node_id: int) -> str:
 
 
 def _refused(first: Endpoint, second: Endpoint, directory: Path) -> str:
-    command = [sys.executable, "-m", "raftlog_cli.main", "node", "start", "--id", "3", "--data", str(directory)]
+    command = [sys.executable, "-P", "-m", "raftlog", "node", "start", "--id", "3", "--data", str(directory)]
     command += ["--peers", f"1@{first},2@{second},3@127.0.0.1:{free_port()}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=30).stderr

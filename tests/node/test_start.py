@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raftlog.node.local import LocalCluster
 from tests.node import asking
 from tests.node.started import StartedNode, all_gone, free_port, started
 
@@ -49,6 +50,18 @@ def test_one_command_is_a_cluster_and_says_so_in_one_line(start: Start, tmp_path
     assert match[4] == "always"
     assert match[5] == "./raftlog-data/1"
     assert (tmp_path / "raftlog-data" / "1" / "meta.json").exists()
+
+
+def test_neither_a_node_nor_its_workers_import_what_lies_in_the_current_directory(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("raftlog", "msgspec", "multiprocessing"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported from the current directory')\n")
+    start("--id", "1").ready()  # by the command; it is ready once its first worker leads
+    monkeypatch.chdir(tmp_path)
+    with LocalCluster(nodes=1, directory=tmp_path / "cluster") as cluster:  # by `python -m raftlog.node`
+        assert cluster.workers(1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
