@@ -256,13 +256,13 @@ class RaftMember:
     def _become(self, role: Follower | Candidate | Leader, now_s: float) -> None:
         """The one place where the role changes. A new object each time: nothing of the last role's state is left.
 
-            Follower  -> Candidate  its prevote was won, or its leader asked it to stand; its term has begun
-            Candidate -> Candidate  nobody won that term, and the next prevote was won
-            Candidate -> Leader     elected, and the no-op of its term is durable
-            Candidate -> Follower   another member leads its term; a higher term was heard; no room for its no-op
-            Follower  -> Follower   a higher term was heard: what was known of the last leader is over
-            Leader    -> Follower   a higher term was heard; no majority answers; a majority is in doubt (`is_blocked`);
-                                    the operator accepts a loss while nothing can be committed
+        Follower  -> Candidate  its prevote was won, or its leader asked it to stand; its term has begun
+        Candidate -> Candidate  nobody won that term, and the next prevote was won
+        Candidate -> Leader     elected, and the no-op of its term is durable
+        Candidate -> Follower   another member leads its term; a higher term was heard; no room for its no-op
+        Follower  -> Follower   a higher term was heard: what was known of the last leader is over
+        Leader    -> Follower   a higher term was heard; no majority answers; a majority is in doubt (`is_blocked`);
+                                the operator accepts a loss while nothing can be committed
         """
         was, self.role = self.role, role
         self._prevote = None
