@@ -25,13 +25,11 @@ _ADVICE: dict[type[errors.RaftlogError], str] = {
     errors.RequestTimedOutError: "`raftlog cluster status` shows whether the cluster is healthy",
     errors.DeliveryTimeoutError: "`raftlog cluster status` shows whether the cluster is healthy",
 }
-# Raised on this machine's own account: no answer's code stands behind them.
-_LOCAL = (errors.ClientError, errors.ConfigError, errors.StorageError)
 
 
 def explain_raftlog_error(error: errors.RaftlogError) -> str:
     text = str(error) or type(error).__name__
-    if not isinstance(error, _LOCAL) and error.code.name not in text and error.code.value > 0:
+    if not isinstance(error, errors.LocalError) and error.code.name not in text and error.code.value > 0:
         text = f"{text} ({error.code.name})"
     advice = next((_ADVICE[cls] for cls in type(error).__mro__ if cls in _ADVICE), None)
     return f"{text}; {advice}" if advice else text

@@ -14,7 +14,7 @@ from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, TopicCon
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 # Kafka's name for the largest batch differs from ours by more than its dots.
 _KAFKA_ALIASES = {"max_message_bytes": "max_record_bytes"}
-_BOUNDS = {
+BOUNDS = {
     "segment_bytes": (SEGMENT_BYTES_MIN, 2**31 - 1),
     "segment_ms": (1_000, 2**62),
     "retention_ms": (-1, 2**62),
@@ -69,7 +69,7 @@ def change_topic_config(config: TopicConfig, pairs: dict[str, str], reset: Itera
             values[name] = _parse_policy(written, text)
             continue
         value = _parse_number(written, name, text)
-        low, high = _BOUNDS[name]
+        low, high = BOUNDS[name]
         if not low <= value <= high:
             raise InvalidConfigError(f"topic config {written} lies between {low} and {high}, not {value}")
         values[name] = value
@@ -99,7 +99,7 @@ def _parse_number(written: str, name: str, text: str) -> int:
 def _setting(written: str, taken: Container[str]) -> str:
     name = written.replace(".", "_")
     name = _KAFKA_ALIASES.get(name, name)
-    names = {*_BOUNDS, "cleanup_policy"}
+    names = {*BOUNDS, "cleanup_policy"}
     if name not in names:
         known = ", ".join(sorted(names))
         raise InvalidConfigError(f"unknown topic config {written!r}; known are {known}")

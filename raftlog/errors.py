@@ -2,13 +2,16 @@
 
     RaftlogError                    code, retriable, invalid_metadata, outcome_unknown
     ├── one class per code          e.g. NotLeaderOrFollowerError, raised from an answer by `error_for`
-    ├── ClientError                 what only a client can say: time-outs, closed, buffer full
-    └── StorageError                what only a disk can say
-          ├── DiskFullError         no room; nothing was lost; goes on when there is room
-          └── CorruptLogError       bytes on disk that are not what was written
+    └── LocalError                  what happened in this process; never raised from an answer
+          ├── ClientError           what only a client can say: time-outs, closed, buffer full
+          ├── StorageError          what only a disk can say
+          │     ├── DiskFullError   no room; nothing was lost; goes on when there is room
+          │     └── CorruptLogError bytes on disk that are not what was written
+          └── ConfigError           what a user said that cannot be used
 
 `retriable`: the same request may succeed later. `invalid_metadata`: ask for fresh metadata before
-trying again. `outcome_unknown`: a write that failed so may have happened all the same. Source of the
+trying again. `outcome_unknown`: a write that failed so may have happened all the same. The docstring of a
+class says what the error means and what to do; docs/reference/errors.md is made of them. Source of the
 numbers: Kafka protocol guide, "Error Codes".
 """
 
@@ -57,7 +60,6 @@ class ErrorCode(enum.IntEnum):
     UNKNOWN_PRODUCER_ID = 59
     NON_EMPTY_GROUP = 68
     GROUP_ID_NOT_FOUND = 69
-    FENCED_LEADER_EPOCH = 74
     UNKNOWN_LEADER_EPOCH = 75
     OFFSET_NOT_AVAILABLE = 78
     MEMBER_ID_REQUIRED = 79
@@ -66,13 +68,12 @@ class ErrorCode(enum.IntEnum):
     INVALID_RECORD = 87
     THROTTLING_QUOTA_EXCEEDED = 89
     INVALID_UPDATE_VERSION = 95
-    UNKNOWN_TOPIC_ID = 100
     INCONSISTENT_TOPIC_ID = 103
     INCONSISTENT_CLUSTER_ID = 104
 
 
 class RaftlogError(Exception):
-    """The root. `code` is what an answer carries on the wire."""
+    """The root of all. By itself: an error code that this version does not know."""
 
     code: ErrorCode = ErrorCode.UNKNOWN_SERVER_ERROR
     retriable = False
@@ -81,23 +82,30 @@ class RaftlogError(Exception):
 
 
 class OffsetOutOfRangeError(RaftlogError):
+    """The offset is below the log start or beyond the end. Seek, or set `auto_offset_reset`."""
+
     code = ErrorCode.OFFSET_OUT_OF_RANGE
 
 
 class LogTruncationError(OffsetOutOfRangeError):
-    """The leader epoch that a position was read in is lost: what was read there may be gone from the log (KIP-320)."""
+    """The leader epoch in which a position was read is lost, so records that were read may be gone (KIP-320).
+
+    It comes after `raftlog doctor --recover`, or from a committed epoch in which nobody led. Other records may stand
+    at the same offsets now: seek to where to go on. With `auto_offset_reset` the consumer does so itself and logs a
+    warning.
+    """
 
 
 class CorruptMessageError(RaftlogError):
-    """A record batch whose checksum, magic, length or counts are wrong."""
+    """A record batch with a wrong checksum, magic, length or count: damaged on the way, or a client's bug."""
 
     code = ErrorCode.CORRUPT_MESSAGE
 
 
 class UnreadableRecordsError(CorruptMessageError):
-    """A batch that is as it was written, and that no consumer reads: too large unpacked, or no records inside.
+    """A batch is as it was written, but unpacks to more than 128 MiB or holds no records that decode.
 
-    `offset` is its first, and `next_offset` where reading goes on behind it: `seek` there.
+    `offset` is its first. `seek` to `next_offset` to go on behind it.
     """
 
     code = ErrorCode.INVALID_RECORD
@@ -110,173 +118,228 @@ class UnreadableRecordsError(CorruptMessageError):
 
 
 class UnknownTopicOrPartitionError(RaftlogError):
+    """There is no such topic or partition, or not yet. `raftlog topic create` makes a topic."""
+
     code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     retriable = invalid_metadata = True
 
 
 class LeaderNotAvailableError(RaftlogError):
+    """The partition has no leader: an election is going on, or a majority is missing. Clients retry by themselves."""
+
     code = ErrorCode.LEADER_NOT_AVAILABLE
     retriable = invalid_metadata = True
 
 
 class NotLeaderOrFollowerError(RaftlogError):
+    """The leader moved. Clients follow by themselves."""
+
     code = ErrorCode.NOT_LEADER_OR_FOLLOWER
     retriable = invalid_metadata = True
 
 
 class RequestTimedOutError(RaftlogError):
-    """The outcome of the request is unknown."""
+    """No answer in time: the request may have been carried out."""
 
     code = ErrorCode.REQUEST_TIMED_OUT
     retriable = outcome_unknown = True
 
 
 class MessageTooLargeError(RaftlogError):
+    """A batch is larger than the topic's `max_record_bytes`. Send smaller batches, or raise the setting."""
+
     code = ErrorCode.MESSAGE_TOO_LARGE
 
 
 class InvalidTopicError(RaftlogError):
+    """The name is no legal topic name: letters, digits, `.`, `_` and `-`, not only dots, 249 at most."""
+
     code = ErrorCode.INVALID_TOPIC_EXCEPTION
 
 
 class CoordinatorLoadInProgressError(RaftlogError):
-    """A new leader has not replayed its partition of `__consumer_offsets` yet."""
+    """A new leader has not replayed its partition of `__consumer_offsets` yet. Clients retry by themselves."""
 
     code = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     retriable = True
 
 
 class CoordinatorNotAvailableError(RaftlogError):
+    """The group has no coordinator now. Clients retry by themselves."""
+
     code = ErrorCode.COORDINATOR_NOT_AVAILABLE
     retriable = invalid_metadata = True
 
 
 class NotCoordinatorError(RaftlogError):
+    """The group's coordinator moved. Clients follow by themselves."""
+
     code = ErrorCode.NOT_COORDINATOR
     retriable = invalid_metadata = True
 
 
 class IllegalGenerationError(RaftlogError):
-    """The group has moved on without this member."""
+    """The group went on without this member, which joins again. Others read again what it had not committed."""
 
     code = ErrorCode.ILLEGAL_GENERATION
 
 
 class InconsistentGroupProtocolError(RaftlogError):
-    """No assignor that all members of the group offer."""
+    """The members of the group have no assignor in common. Give all of them one."""
 
     code = ErrorCode.INCONSISTENT_GROUP_PROTOCOL
 
 
 class InvalidGroupIdError(RaftlogError):
+    """The group id is empty or too long."""
+
     code = ErrorCode.INVALID_GROUP_ID
 
 
 class UnknownMemberIdError(RaftlogError):
+    """The group does not know this member: it was silent for `session_timeout_ms`, and joins again."""
+
     code = ErrorCode.UNKNOWN_MEMBER_ID
 
 
 class InvalidSessionTimeoutError(RaftlogError):
+    """`session_timeout_ms` lies outside of what a coordinator accepts."""
+
     code = ErrorCode.INVALID_SESSION_TIMEOUT
 
 
 class RebalanceInProgressError(RaftlogError):
+    """The group shares its partitions out anew. Members join again by themselves."""
+
     code = ErrorCode.REBALANCE_IN_PROGRESS
 
 
 class NonEmptyGroupError(RaftlogError):
+    """The group has members. Stop them first."""
+
     code = ErrorCode.NON_EMPTY_GROUP
 
 
 class GroupIdNotFoundError(RaftlogError):
+    """There is no group of this name. `raftlog group list` shows them."""
+
     code = ErrorCode.GROUP_ID_NOT_FOUND
 
 
 class MemberIdRequiredError(RaftlogError):
-    """A new member was given its id, and joins again with it (KIP-394)."""
+    """A new member was given its id, and joins again with it (KIP-394). Clients do so by themselves."""
 
     code = ErrorCode.MEMBER_ID_REQUIRED
 
 
 class GroupMaxSizeReachedError(RaftlogError):
+    """The group has as many members as a group may have."""
+
     code = ErrorCode.GROUP_MAX_SIZE_REACHED
 
 
 class FencedInstanceIdError(RaftlogError):
-    """Another process has taken this group_instance_id over (KIP-345)."""
+    """Another process has taken this `group_instance_id` over (KIP-345). Give each member its own."""
 
     code = ErrorCode.FENCED_INSTANCE_ID
 
 
 class NotEnoughReplicasError(RaftlogError):
+    """Refused before the append: fewer replicas are in sync than `min_insync_replicas`. Start the missing nodes."""
+
     code = ErrorCode.NOT_ENOUGH_REPLICAS
     retriable = True
 
 
 class NotEnoughReplicasAfterAppendError(RaftlogError):
+    """Replicas left the in-sync ones after the append: the records may be committed or not."""
+
     code = ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
     retriable = outcome_unknown = True
 
 
 class InvalidRequiredAcksError(RaftlogError):
+    """`acks` is 0, 1 or all."""
+
     code = ErrorCode.INVALID_REQUIRED_ACKS
 
 
 class InvalidTimestampError(RaftlogError):
-    """A record is further in the future than message_timestamp_after_max_ms allows; it was not written."""
+    """A record's time is further ahead than `message_timestamp_after_max_ms` allows; it was not written.
+
+    The timestamp is often in microseconds instead of milliseconds, or a clock is wrong. A batch that says that its time
+    is that of the append is refused with this error too.
+    """
 
     code = ErrorCode.INVALID_TIMESTAMP
 
 
 class UnsupportedVersionError(RaftlogError):
+    """Client and node have no protocol version in common. Upgrade the older one."""
+
     code = ErrorCode.UNSUPPORTED_VERSION
 
 
 class TopicAlreadyExistsError(RaftlogError):
+    """A topic of that name exists. `--if-not-exists` accepts it."""
+
     code = ErrorCode.TOPIC_ALREADY_EXISTS
 
 
 class InvalidPartitionsError(RaftlogError):
+    """A topic has at least 1 partition and at most 256, and never fewer than it had."""
+
     code = ErrorCode.INVALID_PARTITIONS
 
 
 class InvalidReplicationFactorError(RaftlogError):
+    """The replication factor is below 1, above the number of nodes, or no majority of it would be alive."""
+
     code = ErrorCode.INVALID_REPLICATION_FACTOR
 
 
 class InvalidConfigError(RaftlogError):
+    """A topic setting that is unknown, or a value outside of its bounds."""
+
     code = ErrorCode.INVALID_CONFIG
 
 
 class NotControllerError(RaftlogError):
+    """The controller moved. Clients follow by themselves."""
+
     code = ErrorCode.NOT_CONTROLLER
     retriable = invalid_metadata = True
 
 
 class InvalidRequestError(RaftlogError):
+    """A request that does not decode or makes no sense: a client's bug."""
+
     code = ErrorCode.INVALID_REQUEST
 
 
 class UnsupportedForMessageFormatError(RaftlogError):
-    """A record batch that is not magic 2."""
+    """A record batch that is not magic 2, the only format that raftlog takes."""
 
     code = ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
 
 
 class PolicyViolationError(RaftlogError):
-    """The topic's settings do not allow it."""
+    """The topic's settings do not allow it: records of a compacted topic are not deleted by offset."""
 
     code = ErrorCode.POLICY_VIOLATION
 
 
 class OutOfOrderSequenceNumberError(RaftlogError):
-    """A batch of an idempotent producer that does not follow the last one in the log; it was not written."""
+    """A batch of an idempotent producer that does not follow its last one in the log; it was not written."""
 
     code = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 class DuplicateSequenceNumberError(RaftlogError):
-    """A batch that was written so long ago that its offset is forgotten; it was not written again."""
+    """A batch that was written so long ago that its offset is forgotten; it was not written again.
+
+    Producers take it for success.
+    """
 
     code = ErrorCode.DUPLICATE_SEQUENCE_NUMBER
 
@@ -288,94 +351,104 @@ class InvalidProducerEpochError(RaftlogError):
 
 
 class BrokerStorageError(RaftlogError):
-    """The partition's disk refuses writes; what was acknowledged is safe."""
+    """The partition's disk refuses writes, mostly for lack of room. What was acknowledged is safe."""
 
     code = ErrorCode.KAFKA_STORAGE_ERROR
     retriable = invalid_metadata = True
 
 
 class UnknownProducerIdError(RaftlogError):
-    """The partition remembers nothing of this producer, whose batch is not its first; it was not written."""
+    """The partition has forgotten this producer, and the batch is not its first; it was not written.
+
+    It was idle for 7 days, or what was known of it was lost with a disk. Producers go on with a new epoch.
+    """
 
     code = ErrorCode.UNKNOWN_PRODUCER_ID
 
 
 class ThrottlingQuotaExceededError(RaftlogError):
-    """The worker holds as many unanswered requests or bytes as it allows; ask again."""
+    """The worker holds as many unanswered requests or bytes as it allows. Clients retry by themselves."""
 
     code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
     retriable = True
 
 
-class FencedLeaderEpochError(RaftlogError):
-    code = ErrorCode.FENCED_LEADER_EPOCH
-    retriable = invalid_metadata = True
-
-
 class UnknownLeaderEpochError(RaftlogError):
-    """The request names a newer leader epoch than this leader knows: it was deposed and has not noticed."""
+    """This node led the partition once, was replaced and has not noticed. Clients ask the new leader by themselves."""
 
     code = ErrorCode.UNKNOWN_LEADER_EPOCH
     retriable = invalid_metadata = True
 
 
 class OffsetNotAvailableError(RaftlogError):
-    """A new leader that does not know its high watermark yet."""
+    """A new leader does not know its high watermark yet. Clients retry by themselves."""
 
     code = ErrorCode.OFFSET_NOT_AVAILABLE
     retriable = True
 
 
 class InvalidRecordError(RaftlogError):
+    """A record inside a batch breaks a rule, such as one without a key in a compacted topic."""
+
     code = ErrorCode.INVALID_RECORD
 
 
 class InvalidUpdateVersionError(RaftlogError):
-    """A change of something that was looked up and is not as it was then; it was not carried out."""
+    """What was to be changed is not as it was when it was looked up; nothing was changed. Look again, then decide."""
 
     code = ErrorCode.INVALID_UPDATE_VERSION
 
 
-class UnknownTopicIdError(RaftlogError):
-    code = ErrorCode.UNKNOWN_TOPIC_ID
-    retriable = invalid_metadata = True
-
-
 class InconsistentTopicIdError(RaftlogError):
+    """The topic was deleted and made again under its name. Clients look it up again by themselves."""
+
     code = ErrorCode.INCONSISTENT_TOPIC_ID
     retriable = invalid_metadata = True
 
 
 class InconsistentClusterIdError(RaftlogError):
+    """The node belongs to another cluster. In a client: all nodes that answer do; make a new client."""
+
     code = ErrorCode.INCONSISTENT_CLUSTER_ID
 
 
-class ClientError(RaftlogError):
-    """Raised by a client on its own account, never sent."""
+class LocalError(RaftlogError):
+    """The branch of errors of the process in which they are raised; none of them comes from an answer."""
+
+
+class ClientError(LocalError):
+    """The branch of errors that a client raises on its own account."""
 
 
 class NoBrokersAvailableError(ClientError):
-    """No bootstrap address answered within the bounded wait."""
+    """No bootstrap address answered in time, or none that hears a majority of the voters. Is a node running there?"""
 
     retriable = True
 
 
 class DeliveryTimeoutError(ClientError):
-    """A record was not acknowledged within `delivery_timeout_ms`; `outcome_unknown` if it was ever sent."""
+    """A record was not acknowledged within `delivery_timeout_ms`. If it was ever sent, it may be written."""
 
 
 class BufferExhaustedError(ClientError):
-    """`buffer_bytes` stayed full for `max_block_ms`."""
+    """`buffer_bytes` stayed full for `max_block_ms`: the cluster takes less than is sent."""
 
     retriable = True
 
 
 class CommitFailedError(ClientError):
-    """Not committed: the group gave this consumer's partitions to others, who read on from its last commit."""
+    """Not committed: others have this consumer's partitions by now, and read on from its last commit.
+
+    It was too slow (`max_poll_interval_ms`), or away for too long (`session_timeout_ms`).
+    """
 
 
 class DeserializationError(ClientError):
-    """A deserializer of the user's raised, which is the `__cause__`. `seek` behind `offset` to go on without it."""
+    """A deserializer of the user's raised: the error's `__cause__` is what it raised.
+
+    `topic`, `partition` and `offset` say where. The record comes first again: change the deserializer, or `seek`
+    behind it.
+    """
 
     def __init__(self, topic: str, partition: int, offset: int, cause: Exception) -> None:
         super().__init__(
@@ -389,43 +462,37 @@ class DeserializationError(ClientError):
 
 
 class ClosedError(ClientError):
-    """The producer, consumer or admin was closed."""
+    """The producer, consumer or admin was used after `close()`."""
 
 
 class ForkedClientError(ClosedError):
-    """The client was made by the parent of this process: make one in each process, after the fork."""
+    """The client was made by the parent of this process. Make one in each process, after the fork."""
 
 
-class StorageError(RaftlogError):
+class StorageError(LocalError):
+    """The branch of errors that a disk raises. A failed fsync ends the worker: it is never tried again."""
+
     code = ErrorCode.KAFKA_STORAGE_ERROR
 
 
 class DiskFullError(StorageError):
-    """ENOSPC, EDQUOT or a full LMDB map. Retriable when there is room."""
+    """No room is left, or a quota is used up. Free some: nothing was lost, and writing goes on by itself."""
 
     retriable = True
 
 
 class CorruptLogError(StorageError):
-    """Bytes on disk that cannot be what was written."""
+    """Files that cannot be what was written. The replica stops; the others go on."""
 
 
-class ConfigError(RaftlogError):
+class ConfigError(LocalError):
     """A flag, a configuration file or a data directory that cannot be used as it is."""
 
     code = ErrorCode.INVALID_CONFIG
 
 
-def _by_code() -> dict[int, type[RaftlogError]]:
-    # Subclasses of the side branches share codes with the wire's classes and must not shadow them.
-    return {
-        int(cls.code): cls
-        for cls in RaftlogError.__subclasses__()
-        if cls not in (ClientError, StorageError, ConfigError)
-    }
-
-
-_CLASSES = _by_code()
+# Local errors share codes with those of answers, and must not shadow them.
+_CLASSES = {int(cls.code): cls for cls in RaftlogError.__subclasses__() if cls is not LocalError}
 
 
 def error_for(code: int, text: str = "") -> RaftlogError:

@@ -104,15 +104,16 @@ class CleanupPolicy(enum.IntFlag):
 class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one topic. Kafka's spelling (`retention.ms`) is accepted where users write them."""
 
-    segment_bytes: int = 128 * 1024 * 1024
-    segment_ms: int = 7 * 24 * 3600 * 1000
-    retention_ms: int = 7 * 24 * 3600 * 1000  # -1: for ever
-    retention_bytes: int = -1  # per partition; -1: without limit
-    max_record_bytes: int = 1024 * 1024  # the largest batch that a producer may send
+    segment_bytes: int = 128 * 1024 * 1024  # a segment is rolled at this size
+    segment_ms: int = 7 * 24 * 3600 * 1000  # or at this age
+    retention_ms: int = 7 * 24 * 3600 * 1000  # whole segments whose records are all older go; -1: never
+    retention_bytes: int = -1  # of a partition: the oldest segments go while there is more; -1: no limit
+    max_record_bytes: int = 1024 * 1024  # the largest batch that a producer may send; Kafka's `max.message.bytes`
+    # `delete`: segments go by age and size; `compact`: the last record of each key stays; `compact,delete`: both
     cleanup_policy: CleanupPolicy = CleanupPolicy.DELETE
-    delete_retention_ms: int = 24 * 3600 * 1000  # so long a compacted log keeps a tombstone at least
-    message_timestamp_after_max_ms: int = 3600 * 1000  # so far ahead of the leader's clock a record may be (KIP-937)
-    min_insync_replicas: int = 1  # acks=all is refused while fewer are in sync, the leader among them
+    delete_retention_ms: int = 24 * 3600 * 1000  # how long a compacted log keeps a record without a value at least
+    message_timestamp_after_max_ms: int = 3600 * 1000  # how far ahead of its leader's clock a record may be (KIP-937)
+    min_insync_replicas: int = 1  # acks=all is refused while fewer replicas are in sync, the leader among them
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):

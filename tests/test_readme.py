@@ -72,13 +72,6 @@ def test_every_option_that_the_pages_name_exists() -> None:
     assert not wrong
 
 
-def test_every_option_of_a_node_is_explained_to_operators() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
-    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", _help(("node", "start")))) - {"--help"}
-    assert len(options) > 5
-    assert not sorted(option for option in options if f"`{option}" not in page)
-
-
 def _command_lines(page: str) -> list[str]:
     """Between backticks, in an indented line, or in a shell block."""
     shell = re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import ast
 import configparser
-import inspect
 import io
 import re
 import subprocess
 import tokenize
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from raftlog import config, errors, types
-from raftlog.errors import ErrorCode, RaftlogError
 from tests.source_tree import ROOT, Module, imports, modules
 
 PRODUCT = modules("raftlog", "cli")
@@ -104,35 +100,6 @@ def test_every_limit_has_its_reason() -> None:
         if isinstance(node, ast.Assign) and not {node.lineno - 1, node.end_lineno} & commented
     ]
     assert not silent
-
-
-@pytest.mark.parametrize(
-    "error",
-    [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, RaftlogError)],
-    ids=lambda cls: cls.__name__,
-)
-def test_every_error_is_explained_to_operators(error: type[RaftlogError]) -> None:
-    assert f"`{error.__name__}`" in (ROOT / "docs" / "operations.md").read_text()
-
-
-def test_every_error_code_is_in_the_protocol_page_with_what_to_do_about_it() -> None:
-    page = (ROOT / "docs" / "protocol.md").read_text()
-    missing = []
-    for code in ErrorCode:
-        error = errors.error_for(code)
-        flags = " ".join("| yes" if flag else "|" for flag in (error.retriable, error.invalid_metadata))
-        row = f"| {code.value} | `{code.name}` {flags} |"
-        if row not in page.splitlines():
-            missing.append(row)
-    assert not missing
-
-
-def test_every_topic_setting_is_documented_with_its_default() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text()
-    defaults = config.config_for_people(msgspec.structs.asdict(types.TopicConfig()))
-    missing = [name for name, default in defaults.items() if not re.search(rf"^\| `{name}` \| {default} ", page, re.M)]
-    assert not missing
-    assert set(types.TopicConfig.__struct_fields__) == {*config._BOUNDS, "cleanup_policy"}
 
 
 def test_every_request_is_in_the_protocol_page() -> None:

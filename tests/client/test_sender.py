@@ -364,7 +364,7 @@ def test_a_topic_that_was_made_anew_gets_what_was_not_acknowledged() -> None:
     producing = Producing()
     producing.send(b"1")
     (sent,) = producing.produced()
-    producing.answer_produce(sent, ErrorCode.UNKNOWN_TOPIC_ID)
+    producing.answer_produce(sent, ErrorCode.INCONSISTENT_TOPIC_ID)
     producing.know(WORKER_B, 1, topic_id=b"another topic id")
     (sent,) = producing.produced(0.1)
     assert isinstance(sent.request, ProduceRequest)

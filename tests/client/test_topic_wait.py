@@ -61,7 +61,7 @@ def test_a_cluster_made_anew_at_the_same_address_ends_every_call_with_the_reason
         consumer.seek_to_beginning(PLACE)
         producer.send("t", b"x", partition=0).result(5)
         assert consumer.position(PLACE) == 0
-        node.cluster_id, node.refuse = "made-anew", ErrorCode.UNKNOWN_TOPIC_ID
+        node.cluster_id, node.refuse = "made-anew", ErrorCode.INCONSISTENT_TOPIC_ID
 
         def poll() -> None:
             deadline_s = time.monotonic() + 15

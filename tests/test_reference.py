@@ -1,0 +1,37 @@
+"""The reference pages are what the code says, and the code says it of everything."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import reference
+
+from raftlog import config, errors, types
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_page_is_up_to_date(name: str) -> None:
+    assert (reference.FOLDER / name).read_text() == reference.PAGES[name]() + "\n", "run scripts/docs"
+
+
+def test_every_page_is_made_from_the_code() -> None:
+    assert {path.name for path in reference.FOLDER.iterdir()} == set(reference.PAGES)
+
+
+@pytest.mark.parametrize("name, cls", inspect.getmembers(errors, inspect.isclass))
+def test_every_error_says_what_it_means(name: str, cls: type) -> None:
+    if issubclass(cls, errors.RaftlogError):
+        assert len(cls.__dict__["__doc__"] or "") > 20, name
+
+
+def test_every_code_has_its_error() -> None:
+    """But for the two that stand for no error of their own."""
+    missing = [code for code in errors.ErrorCode if type(errors.error_for(code)) is errors.RaftlogError]
+    assert missing == [errors.ErrorCode.UNKNOWN_SERVER_ERROR, errors.ErrorCode.NONE]
+
+
+def test_every_topic_setting_has_bounds_and_a_meaning() -> None:
+    assert set(types.TopicConfig.__struct_fields__) == {*config.BOUNDS, "cleanup_policy"}
+    rows = [line for line in reference.settings_page().splitlines() if line.startswith("| `") and "_" in line]
+    assert len([row for row in rows if not row.endswith("| |")]) >= len(types.TopicConfig.__struct_fields__)
