@@ -9,13 +9,10 @@ import zmq
 from zmq.constants import Event
 
 from raftlog.errors import ConfigError
-from raftlog.limits import SOCKET_HWM_MESSAGES
+from raftlog.limits import RECONNECT_BACKOFF_MAX_S, RECONNECT_BACKOFF_MIN_S, SOCKET_HWM_MESSAGES
 from raftlog.network.context import NOBLOCK, NOBLOCK_MORE, Buffer, Context, Frames, raw_recv, raw_send
 from raftlog.types import Endpoint
 
-# A restarted process is found again within a few of these; doubled at each failure up to the second.
-RECONNECT_MIN_MS = 20
-RECONNECT_MAX_MS = 500
 CONNECT_MS = 3_000
 
 _UP = int(Event.HANDSHAKE_SUCCEEDED)
@@ -53,8 +50,8 @@ class Link:
         self.socket.set(zmq.RCVHWM, SOCKET_HWM_MESSAGES)
         # IMMEDIATE also throws away what has arrived when the connection breaks, hence not for `once`.
         self.socket.set(zmq.IMMEDIATE, int(not once))
-        self.socket.set(zmq.RECONNECT_IVL, _NEVER_MS if once else RECONNECT_MIN_MS)
-        self.socket.set(zmq.RECONNECT_IVL_MAX, 0 if once else RECONNECT_MAX_MS)
+        self.socket.set(zmq.RECONNECT_IVL, _NEVER_MS if once else int(RECONNECT_BACKOFF_MIN_S * 1000))
+        self.socket.set(zmq.RECONNECT_IVL_MAX, 0 if once else int(RECONNECT_BACKOFF_MAX_S * 1000))
         self.socket.set(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         if watched or once:
             try:

@@ -33,6 +33,8 @@ from raftlog.errors import ConfigError
 from raftlog.limits import (
     FRAME_BYTES_MAX,
     HEADER_BYTES_MAX,
+    RECONNECT_BACKOFF_MAX_S,
+    RECONNECT_BACKOFF_MIN_S,
     STREAM_CONNECTIONS_MAX,
     STREAM_GREETING_S,
     STREAM_MESSAGE_S,
@@ -64,8 +66,6 @@ _BACKLOG = 512
 _ACCEPTED_PER_TURN = 64
 _LOOK_S = 1.0  # how exactly the times of strangers and of unfinished messages are kept
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# A restarted process is found again within a few of these; doubled at each failure up to the second.
-_RECONNECT_MIN_S, _RECONNECT_MAX_S = 0.02, 0.5
 _CONNECT_S = 1.0  # a lost SYN is sent again after a second by the kernel, and after ever longer times
 _UNACKNOWLEDGED_MS = 3_000  # of a machine that vanished; heartbeats are sent all the time, so it is noticed by this
 _ALIVE_S, _ALIVE_TRIES = 5, 3  # likewise by who only receives
@@ -343,7 +343,7 @@ class StreamLink:
         self._address = Address(endpoint.host)
         self._queue: deque[memoryview] = deque()
         self._queued_bytes = 0
-        self._backoff_s = _RECONNECT_MIN_S
+        self._backoff_s = RECONNECT_BACKOFF_MIN_S
         self._connected_s = 0.0
         self.tick()
 
@@ -357,7 +357,7 @@ class StreamLink:
             return
         address = self._address.look()
         if address is None:
-            self.due_s = now_s + _RECONNECT_MIN_S
+            self.due_s = now_s + RECONNECT_BACKOFF_MIN_S
             return
         self._socket = made = socket.socket(family_of(address), socket.SOCK_STREAM)
         made.setblocking(False)
@@ -440,11 +440,11 @@ class StreamLink:
     def _break(self) -> None:
         """What waited is dropped: on the next connection a half of a message would be the first."""
         now_s = monotonic_s()
-        if self.connected and now_s - self._connected_s > _RECONNECT_MAX_S:
-            self._backoff_s = _RECONNECT_MIN_S  # not after one that was closed at once: another boot has the port
+        if self.connected and now_s - self._connected_s > RECONNECT_BACKOFF_MAX_S:
+            self._backoff_s = RECONNECT_BACKOFF_MIN_S  # not if it was closed at once: another boot has the port
         self.close()
         self.due_s = now_s + self._backoff_s * random.uniform(0.5, 1.0)
-        self._backoff_s = min(self._backoff_s * 2, _RECONNECT_MAX_S)
+        self._backoff_s = min(self._backoff_s * 2, RECONNECT_BACKOFF_MAX_S)
 
     def close(self) -> None:
         self.connected = False
