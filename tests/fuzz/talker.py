@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -18,13 +19,34 @@ from raftlog.protocol.records import ProduceResponse
 from raftlog.types import Endpoint
 
 ANSWER_WAIT_S = 20.0
-# A greeting of ZMTP 3.0 with the NULL mechanism, and the READY command of a DEALER.
+# A greeting of ZMTP 3.0 with the NULL mechanism.
 GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
-_READY = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
-READY = b"\x04" + bytes([len(_READY)]) + _READY
 
 
 Answer = TypeVar("Answer")
+
+
+def ready(kind: bytes) -> bytes:
+    """The READY command of a socket of this kind."""
+    command = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind + b"\x08Identity\0\0\0\0"
+    return b"\x04" + bytes([len(command)]) + command
+
+
+READY = ready(b"DEALER")
+
+
+def read_whole(raw: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes."""
+    came = b""
+    while len(came) < size:
+        came += raw.recv(size - len(came))
+    return came
+
+
+def greet(raw: socket.socket) -> None:
+    """Both greetings; ZeroMQ takes a handshake that goes on before it has answered for none."""
+    raw.sendall(GREETING)
+    read_whole(raw, len(GREETING))
 
 
 class Talker:

@@ -31,7 +31,7 @@ from raftlog.protocol.topics import CreateTopicsRequest, NewTopic
 from raftlog.record.batch import encode
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, METADATA_TOPIC, METADATA_TOPIC_ID, Endpoint
 from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, NODE_REQUESTS, RAFT_MESSAGES
-from tests.fuzz.talker import GREETING, READY, Talker, closed_by_other_side, raw
+from tests.fuzz.talker import GREETING, READY, Talker, closed_by_other_side, greet, raw
 
 pytestmark = pytest.mark.cluster
 
@@ -249,7 +249,9 @@ def test_no_bytes_on_a_plain_connection_end_a_process(
     with raw(target.endpoint) as connection:
         # The other side may hang up in the middle of it.
         with contextlib.suppress(ConnectionError):
-            connection.sendall((GREETING + READY if greeted else b"") + data)
+            if greeted:
+                greet(connection)
+            connection.sendall((READY if greeted else b"") + data)
         talker.shake_hands()
 
 
@@ -356,25 +358,28 @@ def test_too_many_frames_are_dropped_and_the_connection_lives(talker: Talker) ->
 def test_a_frame_beyond_the_limit_is_refused_before_it_is_read(target: Target, talker: Talker) -> None:
     for length in (FRAME_BYTES_MAX + 1, 2**40, 2**63 - 1):
         with raw(target.endpoint) as connection:
-            connection.sendall(GREETING + READY + b"\x02" + struct.pack(">Q", length))
+            greet(connection)
+            connection.sendall(READY + b"\x02" + struct.pack(">Q", length))
             assert closed_by_other_side(connection)
         talker.shake_hands()
 
 
 def test_half_a_message_and_then_silence_holds_nobody_up(target: Target, talker: Talker) -> None:
-    halves = [
+    greeted = [
         b"",
-        GREETING[:10],
-        GREETING,
-        GREETING + READY[:5],
-        GREETING + READY,
-        GREETING + READY + b"\x01\x05head",  # a frame that is cut short
-        GREETING + READY + b"\x01\x04head",  # a whole frame of a message whose rest does not come
-        GREETING + READY + b"\x02" + struct.pack(">Q", FRAME_BYTES_MAX) + bytes(100),
+        READY[:5],
+        READY,
+        READY + b"\x01\x05head",  # a frame that is cut short
+        READY + b"\x01\x04head",  # a whole frame of a message whose rest does not come
+        READY + b"\x02" + struct.pack(">Q", FRAME_BYTES_MAX) + bytes(100),
     ]
     with contextlib.ExitStack() as stack:
-        for half in halves:
+        for half in (b"", GREETING[:10]):
             stack.enter_context(raw(target.endpoint)).sendall(half)
+        for half in greeted:
+            connection = stack.enter_context(raw(target.endpoint))
+            greet(connection)
+            connection.sendall(half)
         started = time.monotonic()
         for _ in range(20):
             talker.shake_hands()

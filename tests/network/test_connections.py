@@ -14,7 +14,7 @@ import raftlog.network.connections as connections
 from raftlog.clock import monotonic_s
 from raftlog.network import Context, Server
 from raftlog.types import Endpoint
-from tests.fuzz.talker import GREETING, READY
+from tests.fuzz.talker import READY, greet
 
 MEGABYTE = bytes(1_000_000)
 WHOLE = b"\0\5hello"  # one short frame, the last of its message
@@ -34,10 +34,7 @@ class End:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         raw.connect(Endpoint("127.0.0.1", self.server.port))
         raw.settimeout(10)
-        raw.sendall(GREETING)
-        came = 0
-        while came < len(GREETING):  # ZeroMQ takes a handshake that goes on before it has answered for none
-            came += len(raw.recv(len(GREETING) - came))
+        greet(raw)
         raw.sendall(READY + said)
         self.raws.append(raw)
         return raw

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from raftlog import Admin, Consumer, NewTopic, Producer, TopicPartition
-from raftlog.limits import STATUS_S
 from raftlog.node.local import LocalCluster
 from raftlog.record.batch import decode, split
 from raftlog.types import Doubt
@@ -14,7 +12,7 @@ from tests.cli.command import unique
 from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.on_disk import log_on_disk
-from tests.node.test_retention import bytes_of, is_equal, leader_of, reading, statuses
+from tests.node.retention import bytes_of, is_equal, leader_of, reading, statuses
 
 _KEYS = 25
 _SETTINGS = {"cleanup.policy": "compact", "segment.bytes": "20000", "delete.retention.ms": "500"}
@@ -78,8 +76,8 @@ def test_three_nodes_have_the_same_last_value_of_every_key_after_a_kill_and_an_a
         cluster.kill(away)
         sender = threading.Thread(target=_send, args=(cluster.bootstrap, place, 600, 3000))
         sender.start()
-        time.sleep(1.0)
-        cluster.kill(leader)
+        asking.until(lambda: reader.records and reader.records[-1].offset >= 1200, 30.0)
+        cluster.kill(leader)  # in the middle
         cluster.start(leader)
         sender.join(60)
         assert not sender.is_alive()
@@ -110,7 +108,6 @@ def test_three_nodes_have_the_same_last_value_of_every_key_after_a_kill_and_an_a
             for records in late.poll(timeout_ms=500).values():
                 again |= {record.key: record.value for record in records}
     assert {key: value for key, value in again.items() if value is not None} == expected
-    time.sleep(1.5 * STATUS_S)
     (topic_id,) = {status.topic_id for status in statuses(cluster, place)}
     node_ids = list(cluster.endpoints)
     cluster.close()

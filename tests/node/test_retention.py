@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, TopicPartition
 from raftlog.errors import OffsetOutOfRangeError, RaftlogError
-from raftlog.limits import STATUS_S
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.records import HIGH_WATERMARK
 from raftlog.record.batch import decode
-from raftlog.types import ReplicaStatus, TopicConfig
+from raftlog.types import TopicConfig
 from tests.cli.command import unique
 from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.on_disk import log_on_disk
+from tests.node.retention import bytes_of, is_equal, leader_of, reading, statuses
 
 SEGMENT_BYTES = 20_000
 RETENTION_BYTES = 60_000
@@ -47,27 +43,6 @@ def value(number: int) -> bytes:
     return b"%08d" % number * 20
 
 
-def statuses(cluster: LocalCluster, place: TopicPartition) -> list[ReplicaStatus]:
-    """Of those nodes that run, as any of them sees it."""
-    endpoint = cluster.endpoints[min(cluster.pids)]
-    return [s for s in asking.statuses(endpoint, place.topic) if s.partition == place.partition and s.worker_pid]
-
-
-def leader_of(cluster: LocalCluster, place: TopicPartition) -> int:
-    return asking.until(lambda: next((s.node_id for s in statuses(cluster, place) if s.in_sync), 0), 30.0)
-
-
-def is_equal(cluster: LocalCluster, place: TopicPartition) -> bool:
-    """Every replica holds all that the leader has now. Statuses alone may all be from before the last record."""
-    with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
-        end = consumer.end_offsets([place])[place]
-    found = statuses(cluster, place)
-    starts = {s.log_start_offset for s in found}
-    ends = {s.high_watermark for s in found} | {s.log_end_offset for s in found}
-    whole = len(found) == len(cluster.endpoints) and not any(s.doubt for s in found)
-    return whole and len(starts) == 1 and ends == {end}
-
-
 def records_on_disk(cluster: LocalCluster, place: TopicPartition) -> list[dict[int, bytes | None]]:
     """What each node holds from its log start on. Stops the cluster."""
     (topic_id,) = {s.topic_id for s in statuses(cluster, place)}
@@ -82,54 +57,6 @@ def records_on_disk(cluster: LocalCluster, place: TopicPartition) -> list[dict[i
                 offset = max(held) + 1
         found.append(held)
     return found
-
-
-def bytes_of(cluster: LocalCluster, node_id: int, place: TopicPartition) -> int:
-    """Of segments; 0 when the directory is gone."""
-    directory: Path = cluster.directory / str(node_id) / f"{place}"
-    total = 0
-    for path in directory.glob("log.*/*.log"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
-
-
-class Reading(threading.Thread):
-    """Consumes from the beginning on; what it was given is judged when it is stopped."""
-
-    def __init__(self, bootstrap: str, place: TopicPartition) -> None:
-        super().__init__(daemon=True)
-        self.records: list[ConsumerRecord] = []
-        self.failure: RaftlogError | None = None
-        self._address = bootstrap
-        self._place = place
-        self._stopping = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with Consumer(self._place.topic, bootstrap_servers=self._address, auto_offset_reset="earliest") as consumer:
-                while not self._stopping.is_set():
-                    for records in consumer.poll(timeout_ms=200).values():
-                        self.records += records
-        except RaftlogError as error:
-            self.failure = error
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self.join(30)
-        assert self.failure is None, self.failure
-
-
-@contextmanager
-def reading(bootstrap: str, place: TopicPartition) -> Iterator[Reading]:
-    reader = Reading(bootstrap, place)
-    try:
-        yield reader
-    finally:
-        reader.stop()
 
 
 def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_absence(
@@ -149,7 +76,7 @@ def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_
         send(cluster.bootstrap, place, 1500, first=300)
         sender = threading.Thread(target=send, args=(cluster.bootstrap, place, 1500, 1800))
         sender.start()
-        time.sleep(0.3)
+        asking.until(lambda: reader.records[-1].offset >= 2100, 30.0)
         cluster.kill(leader)  # in the middle; nobody leads without it
         cluster.start(leader)
         sender.join(60)
@@ -159,9 +86,11 @@ def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_
         send(cluster.bootstrap, place, 300, first=3300)
         asking.until(lambda: reader.records and reader.records[-1].offset == 3599, 30.0)
         asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].log_start_offset > 2000, 30.0)
+        told = _settings_told(cluster)
         admin.alter_topic(place.topic, {"retention.bytes": "-1"})  # nothing goes while the nodes are stopped
-        time.sleep(1.5 * STATUS_S)  # what they say is no older than that
-        asking.until(lambda: is_equal(cluster, place))
+        asking.until(lambda: all(now > then for now, then in zip(_settings_told(cluster), told, strict=True)), 30.0)
+        send(cluster.bootstrap, place, 1, first=3600)  # what they say of it, they say after that
+        asking.until(lambda: is_equal(cluster, place), 30.0)
     # Once, or again where the horizon went by it a second time, as on a busy machine.
     generations = [path.suffix for path in (cluster.directory / str(away) / f"{place}").glob("log.*")]
     assert generations and max(generations) > ".1"
@@ -173,7 +102,12 @@ def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_
     assert offsets == sorted(set(offsets)), "nothing is read twice, or out of order"
     assert all(record.value == value(record.offset) for record in reader.records)
     held = records_on_disk(cluster, place)
-    assert held[0] == held[1] == held[2] == {n: value(n) for n in range(min(held[0]), 3600)}
+    assert held[0] == held[1] == held[2] == {n: value(n) for n in range(min(held[0]), 3601)}
+
+
+def _settings_told(cluster: LocalCluster) -> list[int]:
+    """How often each node has told a worker of new settings."""
+    return [cluster.log_text(node_id).count(" has new settings") for node_id in cluster.endpoints]
 
 
 def test_segments_go_by_age_once_retention_ms_is_set(cluster: LocalCluster) -> None:
@@ -300,6 +234,8 @@ def test_a_topic_made_anew_again_and_again_never_meets_its_old_logs(fresh_cluste
                 producer.flush(60)
                 assert [future.result(0).offset for future in sent] == list(range(200)), "each life begins at 0"
                 asking.until(lambda turn=turn: sum(v.startswith(b"%d:" % turn) for v in got) >= 200, 30.0)
+                # Acknowledged without it, where it was late; then it would not be there to delete it.
+                asking.until(lambda down=down: bytes_of(cluster, down, place) > 100_000, 30.0)
                 cluster.kill(down)
                 (topic,) = admin.describe_topics([name])
                 ids.add(topic.topic_id)
@@ -307,7 +243,7 @@ def test_a_topic_made_anew_again_and_again_never_meets_its_old_logs(fresh_cluste
                 assert not gone.error_code, gone.error_text
                 (made,) = admin.create_topics([NewTopic(name=name, replication_factor=3)])
                 assert not made.error_code, made.error_text
-                assert bytes_of(cluster, down, place) > 100_000, "it was not there to delete it"
+                assert bytes_of(cluster, down, place) > 100_000
                 cluster.start(down)
                 asking.until(lambda made=made: _hosts_only(cluster, place, made.topic_id), 30.0)
             assert producer.send(name, b"last").result(30).offset == 0
