@@ -1,4 +1,4 @@
-"""pysyncobj behind one class: it runs candidacies, terms, votes and timers; nothing else of it is used.
+"""pysyncobj behind one class: it runs terms, candidacies and the election timer; nothing else of it is used.
 
 The sole import of pysyncobj. What it gets wrong about replication, measured, and the guards that stand
 in for it are listed in docs/consensus.md. The overrides work because pysyncobj reaches its own
@@ -21,7 +21,7 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from raftlog import limits
-from raftlog.types import NOBODY, Role
+from raftlog.types import NOBODY
 
 _NO_OP = b"\x01"
 
@@ -112,36 +112,26 @@ class _Journal:
 
 
 class _Transport(Transport):  # type: ignore[misc]
-    """Notes a candidacy; everything else that pysyncobj would send is ours to send."""
-
-    def __init__(self) -> None:
-        super().__init__(None, None, None)
-        self.candidacy = False
+    """Sends nothing: all that pysyncobj would send is ours to send."""
 
     def send(self, node: Node, message: dict[str, Any]) -> None:
         assert message["type"] == "request_vote", message["type"]
-        self.candidacy = True
 
     def destroy(self) -> None:
         """Nothing is open."""
 
 
 class _Core(SyncObj):  # type: ignore[misc]
-    """pysyncobj with its replication, commit rule and compaction taken out."""
-
-    won_alone = False
-    heartbeat_due = False
-
-    def _SyncObj__sendAppendEntries(self) -> None:
-        self._SyncObj__newAppendEntriesTime = _Driven.now_s + self._SyncObj__conf.appendEntriesPeriod
-        self.heartbeat_due = True
+    """pysyncobj with its leaders, replication, commit rule and compaction taken out. It never leads."""
 
     def _SyncObj__onBecomeLeader(self) -> None:
-        # G5: only mark. The no-op is appended after the tick, and leadership counts once it is synced.
-        self.won_alone = True
+        """G5: leadership begins once the no-op is durable, and by our count of votes."""
 
-    def _SyncObj__getEntries(self, *arguments: object, **options: object) -> list[object]:
-        return []  # its commit loop, inline in the tick, then commits nothing (G5)
+    def _SyncObj__sendAppendEntries(self) -> NoReturn:
+        raise AssertionError("leaders are ours")
+
+    def _SyncObj__getEntries(self, *arguments: object, **options: object) -> NoReturn:
+        raise AssertionError("the commit rule is ours (G5)")
 
     def _SyncObj__applyLogEntries(self) -> bool:
         return False
@@ -169,31 +159,28 @@ class _Core(SyncObj):  # type: ignore[misc]
 
 
 class Elections:
-    """Timers, terms and roles of one group. All times are seconds of the monotonic clock passed in."""
+    """The election timer and the terms of one member. All times are seconds of the monotonic clock passed in."""
 
     def __init__(
         self, node_id: int, others: tuple[int, ...], state: HardState, rng: random.Random, now_s: float
     ) -> None:
         self._state = state
         self._rng = rng
-        self._nodes = {other: Node(other) for other in others}
-        self._transport = _Transport()
+        nodes = [Node(other) for other in others]
         self._drive(now_s)
         _Driven.journal = _Journal(state)
         self._core = _Core(
             Node(node_id),
-            list(self._nodes.values()),
+            nodes,
             SyncObjConf(
                 autoTick=False,
                 raftMinTimeout=limits.ELECTION_TIMEOUT_MIN_S,
                 raftMaxTimeout=limits.ELECTION_TIMEOUT_MAX_S,
-                appendEntriesPeriod=limits.HEARTBEAT_S,
-                leaderFallbackTimeout=limits.LEADER_FALLBACK_S,
                 dynamicMembershipChange=False,
             ),
-            transport=self._transport,
+            transport=_Transport(None, None, None),
         )
-        for node in self._nodes.values():
+        for node in nodes:
             # A candidacy follows a prevote that a majority answered, so pysyncobj's own notion of who is
             # connected has nothing to add.
             self._core._SyncObj__onNodeConnected(node)
@@ -203,34 +190,18 @@ class Elections:
         _Driven.rng = self._rng
 
     @property
-    def is_leader(self) -> bool:
-        return self._core._SyncObj__raftState == 2  # type: ignore[no-any-return]
-
-    @property
     def deadline_s(self) -> float:
         """When this replica, not leading, loses patience with its leader; 0.0 once it may stand (`expire`)."""
         return self._core._SyncObj__raftElectionDeadline  # type: ignore[no-any-return]
 
-    @property
-    def heartbeat_s(self) -> float:
-        """When a leader owes its followers a sign of life."""
-        return self._core._SyncObj__newAppendEntriesTime  # type: ignore[no-any-return]
-
-    def tick(self, now_s: float, commit_index: int) -> bool:
-        """One tick of pysyncobj. True when this replica became a candidate in it."""
-        if not self.is_leader and now_s <= self.deadline_s:
-            return False  # it would only look at the time, which costs a fifth of a follower's turn
+    def tick(self, now_s: float) -> bool:
+        """True when the time-out is over and this member, not leading, has begun a new term with its own vote."""
+        if now_s <= self.deadline_s:
+            return False  # pysyncobj would only look at the time, which costs a fifth of a follower's turn
         self._drive(now_s)
-        core = self._core
-        core._SyncObj__raftCommitIndex = commit_index
-        self._transport.candidacy = core.won_alone = False
-        core.doTick(0)
-        return self._transport.candidacy or core.won_alone
-
-    def take_heartbeat(self) -> bool:
-        due: bool = self._core.heartbeat_due
-        self._core.heartbeat_due = False
-        return due
+        term = self._state.term
+        self._core.doTick(0)
+        return self._state.term != term
 
     def postpone(self, now_s: float) -> None:
         """A sign of life from the leader, or a vote given: begin a new random time-out."""
@@ -251,23 +222,3 @@ class Elections:
         """Follow `term`, with the vote given to `voted_for` (or nobody, -1)."""
         self._drive(now_s)
         self._core._SyncObj__setCurrentTerm(term, None if voted_for == NOBODY else voted_for)
-
-    def become_follower(self, now_s: float) -> None:
-        self._drive(now_s)
-        self._core._SyncObj__setState(int(Role.FOLLOWER))
-        self._core._SyncObj__raftLeader = None
-
-    def become_leader(self, now_s: float) -> None:
-        self._drive(now_s)
-        core = self._core
-        core._SyncObj__raftLeader = core.selfNode
-        core._SyncObj__setState(int(Role.LEADER))
-        core._SyncObj__lastResponseTime.clear()
-        for node in self._nodes.values():
-            core._SyncObj__raftMatchIndex[node] = 0  # ours is separate; 0 keeps its commit loop still (G5)
-            core._SyncObj__lastResponseTime[node] = now_s
-        core._SyncObj__newAppendEntriesTime = now_s
-
-    def note_response(self, node_id: int, now_s: float) -> None:
-        """A follower answered: the leader still has it (a leader without a majority steps down)."""
-        self._core._SyncObj__lastResponseTime[self._nodes[node_id]] = now_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftlog import limits
-from raftlog.clock import LONG_AGO_S
+from raftlog.clock import LONG_AGO_S, NEVER_S
 from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.progress import Mode, Progress
 from raftlog.consensus.seat import Seat
@@ -39,6 +39,7 @@ class Leader:
         self._feed = WitnessFeed(epoch_index if seat.voters.witnesses else 0)
         self.acked_index = 0  # what acks=all may be answered for
         self._confirm = False
+        self._heartbeat_s = now_s  # when the followers are owed a sign of life
         self._blocked_since_s = now_s
         self._blocked_match = 0
         self._verified_s = LONG_AGO_S  # when this leader last read again what a follower could not read
@@ -85,14 +86,13 @@ class Leader:
         return min(reached, *(starts[node_id] for node_id in self.in_sync))
 
     def next_due_s(self) -> float:
-        """When somebody leaves the in-sync replicas, or witnesses are fed, if nothing is heard until then."""
-        return min(self._in_sync.due_s(self._progress), self._feed.next_due_s)
+        """When a sign of life is owed, somebody leaves the in-sync replicas, or witnesses are fed."""
+        if not self._progress:
+            return NEVER_S
+        return min(self._heartbeat_s, self._in_sync.due_s(self._progress), self._feed.next_due_s)
 
-    def hears_majority(self, now_s: float) -> bool:
-        """A majority has answered within the shortest election time-out."""
-        heard = [
-            node_id for node_id, p in self._progress.items() if now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S
-        ]
+    def hears_majority(self, now_s: float, within_s: float) -> bool:
+        heard = [node_id for node_id, p in self._progress.items() if now_s - p.replied_s < within_s]
         return self._seat.voters.is_majority([self._seat.node_id, *heard])
 
     def is_blocked(self, now_s: float) -> bool:
@@ -103,12 +103,15 @@ class Leader:
         behind that entry must not put the election off for ever.
         """
         seat, log = self._seat, self._log
-        match = sum(min(p.match_index, self.epoch_index) for p in self._progress.values())
         sure = [node_id for node_id, p in self._progress.items() if p.doubt is Doubt.NONE]
         if log.doubt is Doubt.NONE:
             sure.append(seat.node_id)
+        if seat.voters.is_majority(sure) or seat.commit_index >= log.last_index:
+            self._blocked_since_s = now_s
+            return False
+        match = sum(min(p.match_index, self.epoch_index) for p in self._progress.values())
         reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
-        if seat.voters.is_majority(sure) or not reachable or seat.commit_index >= log.last_index:
+        if not reachable:
             self._blocked_since_s = now_s
         elif match != self._blocked_match:
             self._blocked_since_s, self._blocked_match = now_s, match
@@ -143,10 +146,11 @@ class Leader:
         return True
 
     # --- what it sends ---------------------------------------------------------------------
-    def replicate(self, now_s: float, *, heartbeat: bool) -> None:
+    def replicate(self, now_s: float) -> None:
         """Send what each follower's window allows, and a sign of life where one is due."""
-        heartbeat = heartbeat or self._confirm
-        self._confirm = False
+        heartbeat, self._confirm = self._confirm, False
+        if now_s > self._heartbeat_s:
+            heartbeat, self._heartbeat_s = True, now_s + limits.HEARTBEAT_S
         boots, witnesses = self._links.boots, self._seat.voters.witnesses
         for node_id, progress in self._progress.items():
             if not boots[node_id]:
@@ -225,7 +229,10 @@ class Leader:
     # --- what it hears ---------------------------------------------------------------------
     def on_peer(self, node_id: int, now_s: float) -> None:
         """Another process answers for a follower, or none. A new one may have lost what was unsynced."""
-        self._progress[node_id] = Progress(self._log.last_index + 1, now_s, first_sequence=self._links.sequence + 1)
+        replied_s = self._progress[node_id].replied_s
+        progress = Progress(self._log.last_index + 1, now_s, first_sequence=self._links.sequence + 1)
+        progress.replied_s = replied_s  # this process has not answered yet
+        self._progress[node_id] = progress
         self._in_sync.leave(node_id)
 
     def on_append_response(self, m: r.AppendResponse, now_s: float) -> None:
@@ -244,6 +251,7 @@ class Leader:
             self._learn_log_start()
         elif m.damaged:
             # Not sent again before the window is lost: a follower that can read nothing must not keep both busy.
+            progress.replied_s = now_s
             self._verify_own_copy(m.hint_index, m.match_index, now_s)
         else:
             progress.on_refusal(m.sequence, m.hint_index, last_index, now_s, next_sequence)

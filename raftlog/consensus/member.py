@@ -1,4 +1,4 @@
-"""One member of a Raft group: it holds a role, makes every change of it, and decides votes around pysyncobj's timers.
+"""One member of a Raft group: it holds a role, makes every change of it, and votes; pysyncobj has terms and timer.
 
 The caller's turn gives the order (docs/durability.md):
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 import random
 
 from raftlog import limits
-from raftlog.clock import LONG_AGO_S, NEVER_S
+from raftlog.clock import LONG_AGO_S
 from raftlog.consensus.candidate import Ballot, Candidate
 from raftlog.consensus.elections import Elections
 from raftlog.consensus.follower import Follower
@@ -136,9 +136,7 @@ class RaftMember:
     def next_wakeup_s(self) -> float:
         """When `tick` is due even if nothing arrives."""
         if isinstance(self.role, Leader):
-            if not self._seat.others:
-                return NEVER_S
-            return min(self._elections.heartbeat_s, self.role.next_due_s())
+            return self.role.next_due_s()
         return self._elections.deadline_s
 
     # --- what a caller tells it ------------------------------------------------------------
@@ -218,30 +216,25 @@ class RaftMember:
                 self._on_timeout_now(message)
 
     def tick(self, now_s: float) -> None:
-        """Timers: ask for prevotes, stand for election, step down without a majority, owe a heartbeat."""
+        """Timers: ask for prevotes, stand for election, step down without a majority."""
         if self._seat.rejoin.mute and now_s - self._asked_terms_s >= limits.HEARTBEAT_S:
             self._asked_terms_s = now_s
             self._ask_prevotes(0)
         if isinstance(self.role, Leader):
-            if self.role.is_blocked(now_s):
-                self._become(self._new_follower(), now_s)
-                return
-            self._elections.tick(now_s, self.commit_index)
-            if not self._elections.is_leader:
+            if self.role.is_blocked(now_s) or not self.role.hears_majority(now_s, limits.LEADER_FALLBACK_S):
                 self._become(self._new_follower(), now_s)
             return
         deadline_s = self._elections.deadline_s
         if deadline_s > 0.0 and (now_s >= deadline_s or self._is_alone_at_start):
             self._is_alone_at_start = False
             self._start_prevote(now_s)
-        if self._elections.tick(now_s, self.commit_index):
+        if self._elections.tick(now_s):
             self._stand(now_s)
 
     def replicate(self, now_s: float) -> None:
         """As leader: send what each follower's window allows, and heartbeats when due."""
-        heartbeat = self._elections.take_heartbeat()
         if isinstance(self.role, Leader):
-            self.role.replicate(now_s, heartbeat=heartbeat)
+            self.role.replicate(now_s)
 
     def after_persist(self, now_s: float) -> None:
         """All that was appended, and term and vote, are durable: count, commit, and let go what was held."""
@@ -266,12 +259,8 @@ class RaftMember:
         """
         was, self.role = self.role, role
         self._prevote = None
-        if isinstance(role, Leader):
-            self._elections.become_leader(now_s)
-        elif isinstance(role, Follower):
-            self._elections.become_follower(now_s)
-            if isinstance(was, Leader):
-                self._elections.postpone(now_s)
+        if isinstance(was, Leader):
+            self._elections.postpone(now_s)
 
     def _new_follower(self) -> Follower:
         log = self.log
@@ -311,7 +300,6 @@ class RaftMember:
         if m.term > self.term:
             self._adopt_term(m.term, NOBODY, now_s)
         elif isinstance(self.role, Leader) and m.term == self.term:  # G3: a lower one answers another term's message
-            self._elections.note_response(m.sender_id, now_s)
             self.role.on_append_response(m, now_s)
 
     # --- standing --------------------------------------------------------------------------
@@ -394,7 +382,7 @@ class RaftMember:
     def _leader_is_alive(self, now_s: float) -> bool:
         """G11, stickiness: a leader was heard within the shortest time-out, or is this replica itself."""
         if isinstance(self.role, Leader):
-            return self.role.hears_majority(now_s)
+            return self.role.hears_majority(now_s, limits.ELECTION_TIMEOUT_MIN_S)
         return now_s - self._heard_leader_s < limits.ELECTION_TIMEOUT_MIN_S
 
     def _on_prevote_request(self, m: r.PreVoteRequest, now_s: float) -> None:

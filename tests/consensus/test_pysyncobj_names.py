@@ -31,9 +31,8 @@ def test_each_replaced_global_exists_and_is_ours(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["raftState", "raftElectionDeadline", "newAppendEntriesTime", "raftCommitIndex", "raftMatchIndex",
-     "lastResponseTime", "raftLeader", "conf", "raftCurrentTerm", "votedForNodeId"],
-)  # fmt: skip
+    ["raftElectionDeadline", "raftCurrentTerm", "votedForNodeId"],
+)
 def test_each_attribute_that_is_read_or_set_exists(name: str) -> None:
     class State:
         term, voted_for, last_index, last_term = 3, -1, 1, 0
@@ -47,6 +46,6 @@ def test_each_attribute_that_is_read_or_set_exists(name: str) -> None:
     assert hasattr(core, f"_SyncObj__{name}")
 
 
-@pytest.mark.parametrize("name", ["onNodeConnected", "generateRaftTimeout", "setCurrentTerm", "setState"])
+@pytest.mark.parametrize("name", ["onNodeConnected", "generateRaftTimeout", "setCurrentTerm"])
 def test_each_called_method_exists(name: str) -> None:
     assert callable(getattr(SyncObj, f"_SyncObj__{name}"))
