@@ -73,5 +73,5 @@ class LeadershipTransfer:
     def _start(self, wanted: tuple[int, ...], now_s: float) -> None:
         self._wanted = wanted
         self._asked = False
-        self._due_s = now_s
+        self._due_s = now_s if wanted else float("inf")  # without anybody to ask, nothing is due
         self._until_s = now_s + limits.MOVE_S

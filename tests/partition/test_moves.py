@@ -41,6 +41,17 @@ def test_an_idle_leader_that_hands_over_waits_for_no_heartbeat() -> None:
     assert leader.replica.next_wakeup_s() > now_s, "it has asked, and waits"
 
 
+def test_a_leader_that_is_alone_in_sync_does_not_spin_when_it_is_to_hand_over() -> None:
+    """There is nobody to ask (seed 7 took 17,264 turns)."""
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    for node_id in set(cluster.nodes) - {leader.node_id}:
+        leader.replica.set_peer(node_id, 0)
+    leader.replica.turn()
+    leader.replica.hand_over()
+    assert leader.replica.next_wakeup_s() > cluster.clock.monotonic_s()
+
+
 def test_the_preferred_replica_is_asked_in_the_turn_in_which_its_time_has_come() -> None:
     """Not once it has answered the next heartbeat: on a busy machine that is later than the move may take."""
     cluster = Cluster(3)
