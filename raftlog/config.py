@@ -9,7 +9,7 @@ import msgspec
 
 from raftlog.errors import InvalidConfigError, InvalidTopicError
 from raftlog.limits import NODES_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_NAME_MAX_CHARS
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, TopicConfig
+from raftlog.types import INTERNAL_TOPICS, CleanupPolicy, TopicConfig
 
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 # Kafka's name for the largest batch differs from ours by more than its dots.
@@ -48,7 +48,7 @@ def check_topic_name(name: str, *, internal: bool = False) -> None:
         raise InvalidTopicError(f"a topic name has at most {TOPIC_NAME_MAX_CHARS} characters, this one {len(name)}")
     if not _LEGAL_NAME.fullmatch(name):
         raise InvalidTopicError(f"{name!r} is not a legal topic name: only letters, digits, '.', '_' and '-'")
-    if not internal and name in (METADATA_TOPIC, OFFSETS_TOPIC):
+    if not internal and name in INTERNAL_TOPICS:
         raise InvalidTopicError(f"{name!r} belongs to raftlog itself")
 
 

@@ -131,11 +131,11 @@ COMMITTED_OFFSETS_MAX = 1_000_000  # keys of one such partition: about 300 MB of
 OFFSETS_PER_GROUP_MAX = 10_000  # offsets that are committed together, or deleted together, are one batch
 OFFSET_METADATA_CHARS_MAX = 4_096  # the text that a client commits with an offset; Kafka's
 GROUP_WRITES_IN_FLIGHT_MAX = 50_000  # bounds the memory of what waits for a commit
-COORDINATOR_BATCH_BYTES = 1024 * 1024  # what is put together into one batch, unless one request is larger
+PROPOSED_BATCH_BYTES = 1024 * 1024  # what a state machine puts into one batch, unless one result is larger
 COORDINATOR_RECORD_BYTES_MAX = 8 * 1024 * 1024  # a group's record: the subscriptions and assignments of all its members
 COORDINATOR_SEGMENT_BYTES = 4 * 1024 * 1024  # compaction leaves the last one alone: a start reads it in 0.5 s
 COORDINATOR_PARTITIONS_MAX = 8  # each is a worker on three nodes; one takes thousands of commits a second
-COORDINATOR_REPLAY_BYTES = 512 * 1024  # applied between two turns of the worker: about 30 ms
+REPLAY_BYTES = 512 * 1024  # applied to a state machine between two turns of its worker: about 30 ms
 OFFSETS_RETENTION_MS = 7 * 24 * 3600 * 1000  # how long the offsets of a group without members are kept; Kafka's
 OFFSETS_SCAN_S = 600.0  # how often such groups are looked for
 

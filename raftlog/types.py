@@ -15,6 +15,7 @@ import msgspec
 
 METADATA_TOPIC = "__cluster_metadata"
 OFFSETS_TOPIC = "__consumer_offsets"
+INTERNAL_TOPICS = frozenset((METADATA_TOPIC, OFFSETS_TOPIC))  # only raftlog writes there
 # The metadata partition exists before there is a log that could name its id.
 METADATA_TOPIC_ID = b"raftlog-metadata"
 

@@ -15,7 +15,7 @@ LAYERS = (
     ("errors", "types", "clock", "config", "limits"),
     ("record",),
     ("storage", "protocol"),
-    ("consensus", "network"),
+    ("consensus", "network", "machine"),
     ("partition", "controller", "coordinator", "client"),
     ("node", "simulator"),
     ("cli", "faultlab"),
@@ -27,7 +27,7 @@ LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package i
 # The one home of each library: a change of library is then a change of one package.
 HOMES = {"pysyncobj": "consensus", "zmq": "network", "lmdb": "storage", "click": "cli", "rich": "cli"}
 # State machines take data and a time and return data.
-PURE = ("record", "protocol", "consensus", "partition", "controller", "coordinator")
+PURE = ("record", "protocol", "consensus", "machine", "partition", "controller", "coordinator")
 IMPURE_MODULES = {
     "asyncio",
     "multiprocessing",

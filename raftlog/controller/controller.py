@@ -1,10 +1,9 @@
-"""One mutation of the metadata at a time, in the order asked for. Pure: data and a time in, actions out.
+"""One mutation of the metadata at a time, in the order asked for, as a state machine: its host is machine/host.py.
 
-A request is decided on an image that holds everything decided before it, proposed as one batch, and
-answered once that batch is committed and in the image: whoever was told "created" finds the topic.
-The controller works only while its replica leads and the image has reached the high watermark;
-on loss of leadership all that waits is answered NOT_CONTROLLER, and what was proposed
-REQUEST_TIMED_OUT, since its outcome is open.
+On every replica, leader or not, the committed records add up to the image, which is published. The replica that leads
+decides a request on an image that holds everything decided before it, so it does not pipeline; the answer leaves once
+the request's records are in the image: whoever was told "created" finds the topic. A log whose head is gone begins with
+a snapshot: once one is committed, what lies in front of it is not needed.
 
 Producer ids are given out from a block that one record has taken from the metadata log. A block is this process's
 own once its record is committed; whoever is controller next begins with a new one, so no id is given out twice. A
@@ -15,64 +14,52 @@ again finds the topic that it has made, which is never deleted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
-from raftlog.controller.decisions import (
-    ControllerRequest,
-    ControllerResponse,
-    Founder,
-    decide,
-    found_cluster,
-    needs_nodes,
+from raftlog.controller.decisions import ControllerRequest, Founder, decide, found_cluster, needs_nodes
+from raftlog.controller.image import Image, apply, encode_image
+from raftlog.controller.records import (
+    MetadataRecord,
+    ProducerIdsRecord,
+    SnapshotRecord,
+    decode_record,
+    encode_record,
 )
-from raftlog.controller.image import Image, encode_image
-from raftlog.controller.records import MetadataRecord, ProducerIdsRecord, SnapshotRecord
 from raftlog.errors import ErrorCode
 from raftlog.limits import (
     ADMIN_TIMEOUT_MS,
+    DISK_RETRY_S,
     METADATA_SNAPSHOT_RECORDS,
+    NODE_SILENT_S,
     PRODUCER_ID_BLOCK,
     WAITING_ADMIN_REQUESTS_MAX,
 )
+from raftlog.machine.result import Caller, Now, Outbox, Then
 from raftlog.protocol.cluster import ErrorResponse
+from raftlog.protocol.codec import Response
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 from raftlog.protocol.topics import CreateTopicsRequest
+from raftlog.types import ReplicaSpec
 
-
-class Answer(NamedTuple):
-    """`statement`: no record was committed for it, so one that was replaced without noticing must not give it."""
-
-    client: Hashable
-    response: ControllerResponse | ErrorResponse
-    statement: bool = False
-
-
-class Propose(NamedTuple):
-    """To be appended as one record batch; the outcome comes back through `on_outcome`."""
-
-    records: list[MetadataRecord]
-
-
-Action = Answer | Propose
+_NEVER_S = float("inf")
 
 
 class _Waiting(NamedTuple):
-    client: Hashable
+    """A request that has not been decided. `caller` holds it as well, for the answer."""
+
+    caller: Caller
     request: ControllerRequest
     deadline_s: float
 
 
-class _Proposed(NamedTuple):
-    """`answer` None: nobody asked (the founding, a snapshot). `producer_ids`: the rest of a block."""
-
-    answer: Answer | None
-    correlation_id: int
-    producer_ids: range = range(0)
-
-
 class Controller:
-    """Call `step` after each input until it returns nothing."""
+    """The metadata image, and the decisions of the replica that leads.
+
+    `live()`: the nodes heard from recently. `publish` takes each new image.
+    """
+
+    pipelines = False
 
     def __init__(
         self,
@@ -80,113 +67,155 @@ class Controller:
         founders: Collection[Founder],
         mint_id: Callable[[], bytes],
         mint_cluster_id: Callable[[], str],
+        live: Callable[[], Collection[int]],
+        publish: Callable[[Image], None],
+        now_s: float,
     ) -> None:
+        self.outbox = Outbox()
+        self.image = Image()
         self._founders = founders
         self._mint_id = mint_id
         self._mint_cluster_id = mint_cluster_id
+        self._live = live
+        self._publish = publish
+        self._leads = False
         self._waiting: deque[_Waiting] = deque()
-        self._proposed: _Proposed | None = None
-        self._committed_end: int | None = None  # the image must reach this before the answer leaves
         self._producer_ids = range(0)
-        self._snapshot_due_offset = 0  # what was refused, as larger than a batch may be, is not tried again at once
+        self._found_due_s = _NEVER_S  # what was refused, for want of room on the disk, is not tried again at once
+        self._snapshot_due_offset = 0  # likewise what was larger than a batch may be
+        self._ticked_s = now_s
+        self._listened_s = now_s + NODE_SILENT_S  # from then on a node that is not heard from is not alive
 
-    def on_request(self, client: Hashable, request: ControllerRequest, now_s: float) -> list[Action]:
+    @property
+    def next_deadline_s(self) -> float:
+        return self._found_due_s
+
+    # --- every replica -------------------------------------------------------------------------
+    def apply(self, offset: int, _key: bytes | None, value: bytes | None) -> None:
+        assert value is not None, "the controller writes values"
+        record = decode_record(value)
+        # What lies between the start of a log and its first snapshot is in that snapshot.
+        if self.image.end_offset or offset == 0 or isinstance(record, SnapshotRecord):
+            self.image = apply(self.image, offset, record)
+
+    def applied_all(self) -> int:
+        self._publish(self.image)
+        return self.image.snapshot_offset
+
+    def clear(self) -> None:
+        self.image = Image()
+
+    def tick(self, now: Now) -> None:
+        if now.s - self._ticked_s >= NODE_SILENT_S:
+            # It stood still, and its supervisor most likely too: what the others said meanwhile is not read yet.
+            self._listened_s = now.s + NODE_SILENT_S
+        self._ticked_s = now.s
+        while self._leads and not self.outbox.unfinished and self._decide(now):
+            pass
+
+    # --- the replica that leads ----------------------------------------------------------------
+    def load(self, now: Now) -> None:
+        self._leads = True
+        self._found_due_s = now.s if self._founders and not self.image.cluster_id else _NEVER_S
+
+    def unload(self, _now: Now) -> None:
+        self._leads = False
+        self._found_due_s = _NEVER_S
+        for waiting in self._waiting:
+            self.outbox.answer(waiting.caller, self.refusal(waiting.request, ErrorCode.NOT_LEADER_OR_FOLLOWER))
+        self._waiting.clear()
+
+    def on_request(self, caller: Caller, now: Now) -> None:
+        request: ControllerRequest = caller.request
         if len(self._waiting) >= WAITING_ADMIN_REQUESTS_MAX:
-            return [
-                _error(
-                    client,
-                    request.correlation_id,
-                    ErrorCode.THROTTLING_QUOTA_EXCEEDED,
-                    "too many requests wait for the controller",
-                )
-            ]
+            text = "too many requests wait for the controller"
+            self.outbox.answer(caller, _error(request, ErrorCode.THROTTLING_QUOTA_EXCEEDED, text))
+            return
         asked_ms = ADMIN_TIMEOUT_MS
         if isinstance(request, CreateTopicsRequest):
             asked_ms = min(max(request.timeout_ms, 0), ADMIN_TIMEOUT_MS)
-        self._waiting.append(_Waiting(client, request, now_s + asked_ms / 1000))
-        return []
+        self._waiting.append(_Waiting(caller, request, now.s + asked_ms / 1000))
 
-    def on_outcome(self, code: ErrorCode, end_offset: int) -> list[Action]:
-        """Of the last Propose: committed up to `end_offset`, or an error, after which its fate is open."""
-        proposed = self._proposed
-        assert proposed is not None and self._committed_end is None
-        if code is ErrorCode.NONE:
-            self._committed_end = end_offset
-            return []
-        self._proposed = None
-        if proposed.answer is None:
-            return []
-        client = proposed.answer.client
-        if code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
-            return [_error(client, proposed.correlation_id, ErrorCode.NOT_CONTROLLER, "leadership moved")]
-        if code is ErrorCode.REQUEST_TIMED_OUT:
-            text = "leadership moved; whether it was done is not known"
-            return [_error(client, proposed.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
-        return [_error(client, proposed.correlation_id, code, f"the metadata log refused it: {code.name}")]
-
-    def step(self, image: Image, *, leads: bool, live: Collection[int], listened: bool, now_s: float) -> list[Action]:
-        """`leads`: this replica leads, its own epoch start is committed and `image` holds all of the log.
-
-        `live`: the nodes heard from of late. `listened`: for so long that a node which is not among them is not alive.
-        """
-        if self._proposed is not None:
-            if self._committed_end is None or image.end_offset < self._committed_end:
-                return []
-            proposed, self._proposed, self._committed_end = self._proposed, None, None
-            if proposed.producer_ids:
-                self._producer_ids = proposed.producer_ids
-            if proposed.answer is not None:
-                return [proposed.answer]
-        if not leads:
-            return self._refuse_all()
+    def _decide(self, now: Now) -> bool:
+        """The next thing to do, if there is one; an image that holds all of the log is the ground."""
+        image = self.image
         if not image.cluster_id:
-            if not self._founders:
-                return []
-            self._proposed = _Proposed(None, -1)
-            return [Propose(found_cluster(self._mint_cluster_id(), self._founders))]
+            return self._found(now)
         if image.end_offset >= max(self._snapshot_due_offset, image.snapshot_offset + METADATA_SNAPSHOT_RECORDS):
             self._snapshot_due_offset = image.end_offset + METADATA_SNAPSHOT_RECORDS
-            self._proposed = _Proposed(None, -1)
-            return [Propose([SnapshotRecord(image=encode_image(image))])]
+            self._propose([SnapshotRecord(image=encode_image(image))])
+            return True
         if not self._waiting:
-            return []
-        waiting = self._waiting.popleft()
-        if now_s >= waiting.deadline_s:
+            return False
+        caller, request, deadline_s = self._waiting.popleft()
+        live = self._live()
+        if now.s >= deadline_s:
             text = "the controller had too much else to do"
-            return [_error(waiting.client, waiting.request.correlation_id, ErrorCode.REQUEST_TIMED_OUT, text)]
-        if isinstance(waiting.request, InitProducerIdRequest):
-            return self._give_producer_id(image, waiting)
-        if ((not listened and image.nodes.keys() - live) or not live) and needs_nodes(image, waiting.request):
+            self.outbox.answer(caller, _error(request, ErrorCode.REQUEST_TIMED_OUT, text))
+        elif isinstance(request, InitProducerIdRequest):
+            self._give_producer_id(caller)
+        elif (not live or (now.s < self._listened_s and image.nodes.keys() - live)) and needs_nodes(image, request):
             text = "the controller has just begun to listen for the other nodes"
-            correlation_id = waiting.request.correlation_id
-            return [_error(waiting.client, correlation_id, ErrorCode.LEADER_NOT_AVAILABLE, text)]
-        decision = decide(image, waiting.request, live=live, mint_id=self._mint_id)
-        answer = Answer(waiting.client, decision.response)
-        if not decision.records:
-            return [answer._replace(statement=True)]
-        self._proposed = _Proposed(answer, waiting.request.correlation_id)
-        return [Propose(decision.records)]
+            self.outbox.answer(caller, _error(request, ErrorCode.LEADER_NOT_AVAILABLE, text))
+        else:
+            decision = decide(image, request, live=live, mint_id=self._mint_id)
+            if decision.records:
+                self._propose(decision.records, caller=caller, response=decision.response)
+            else:
+                self.outbox.answer(caller, decision.response)
+        return True
 
-    def _give_producer_id(self, image: Image, waiting: _Waiting) -> list[Action]:
-        first = image.next_producer_id
+    def _found(self, now: Now) -> bool:
+        if now.s < self._found_due_s:
+            return False
+        self._found_due_s = _NEVER_S
+        self._propose(found_cluster(self._mint_cluster_id(), self._founders), self._founded)
+        return True
+
+    def _founded(self, code: ErrorCode, now: Now) -> None:
+        if code is not ErrorCode.NONE:
+            self._found_due_s = now.s + DISK_RETRY_S
+
+    def _give_producer_id(self, caller: Caller) -> None:
+        first = self.image.next_producer_id
         block = self._producer_ids or range(first, first + PRODUCER_ID_BLOCK)
-        correlation_id = waiting.request.correlation_id
-        response = InitProducerIdResponse(correlation_id=correlation_id, producer_id=block[0], producer_epoch=0)
-        answer = Answer(waiting.client, response)
+        response = InitProducerIdResponse(correlation_id=caller.correlation_id, producer_id=block[0], producer_epoch=0)
         if self._producer_ids:
             self._producer_ids = block[1:]
-            return [answer]
-        self._proposed = _Proposed(answer, correlation_id, block[1:])
-        return [Propose([ProducerIdsRecord(next_producer_id=block.stop)])]
+            self.outbox.answer(caller, response)
+            return
 
-    def _refuse_all(self) -> list[Action]:
-        refused: list[Action] = [
-            _error(waiting.client, waiting.request.correlation_id, ErrorCode.NOT_CONTROLLER, "not the controller")
-            for waiting in self._waiting
-        ]
-        self._waiting.clear()
-        return refused
+        def taken(code: ErrorCode, _now: Now) -> None:
+            if code is ErrorCode.NONE:
+                self._producer_ids = block[1:]
+
+        self._propose([ProducerIdsRecord(next_producer_id=block.stop)], taken, caller=caller, response=response)
+
+    def _propose(
+        self,
+        records: list[MetadataRecord],
+        then: Then | None = None,
+        *,
+        caller: Caller | None = None,
+        response: Response | None = None,
+    ) -> None:
+        encoded = [(None, encode_record(record)) for record in records]
+        self.outbox.propose(encoded, then, caller=caller, response=response)
+
+    # --- answers -------------------------------------------------------------------------------
+    def misdirected(self, _request: Any, _spec: ReplicaSpec) -> ErrorCode:
+        return ErrorCode.NONE  # there is one metadata log, and requests to it name no partition
+
+    def refusal(self, request: ControllerRequest, code: ErrorCode) -> Response:
+        if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.OFFSET_NOT_AVAILABLE):
+            return _error(request, ErrorCode.NOT_CONTROLLER, "not the controller")
+        if code is ErrorCode.REQUEST_TIMED_OUT:
+            return _error(request, code, "leadership moved; whether it was done is not known")
+        return _error(request, code, f"the metadata log refused it: {code.name}")
+
+    def is_statement(self, response: Response) -> bool:
+        return not isinstance(response, ErrorResponse | InitProducerIdResponse)
 
 
-def _error(client: Hashable, correlation_id: int, code: ErrorCode, text: str) -> Answer:
-    return Answer(client, ErrorResponse(correlation_id=correlation_id, error_code=code, error_text=text))
+def _error(request: ControllerRequest, code: ErrorCode, text: str) -> ErrorResponse:
+    return ErrorResponse(correlation_id=request.correlation_id, error_code=code, error_text=text)

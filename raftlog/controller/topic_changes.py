@@ -16,7 +16,7 @@ from raftlog.errors import (
 )
 from raftlog.limits import PARTITIONS_PER_TOPIC_MAX
 from raftlog.protocol.topics import CreatePartitionsRequest, IncrementalAlterConfigsRequest
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
+from raftlog.types import INTERNAL_TOPICS
 
 AlteringRequest = IncrementalAlterConfigsRequest | CreatePartitionsRequest
 
@@ -25,7 +25,7 @@ def change_topic(
     image: Image, request: AlteringRequest, live: Collection[int]
 ) -> TopicConfigRecord | PartitionsRecord | None:
     """None: it is so already. Raises the RaftlogError that refuses it."""
-    if request.name in (METADATA_TOPIC, OFFSETS_TOPIC):
+    if request.name in INTERNAL_TOPICS:
         raise InvalidTopicError(f"{request.name} belongs to raftlog itself")
     topic = named_topic(image, request.name, request.topic_id)
     if isinstance(request, CreatePartitionsRequest):

@@ -1,29 +1,42 @@
-"""All groups of one partition of `__consumer_offsets`: a request and a time in; answers, records and deadlines out.
+"""All groups of one partition of `__consumer_offsets`, as a state machine: its host is machine/host.py.
 
 Every replica applies the committed records. The one that leads loads the groups from them, and takes requests until it
-is told to unload. What it gives out is in `outbox`; who runs it takes it from there, and reports the fate of each
-proposal, in their order, after its records are applied.
+is unloaded. It pipelines: a group goes on while what it has decided is on its way to the log.
+
+A coordinator that was replaced without noticing must not send a consumer back to where it was, or tell a member that it
+is none. So an answer that says what is in the group, or that refuses for good, is a statement. The other answers are to
+what was committed, or take nothing from anybody: a heartbeat counts for the member from when it was sent, and a
+JoinGroup is worth nothing before its SyncGroup.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 
 from raftlog import limits
 from raftlog.coordinator.committed import Committed
 from raftlog.coordinator.group import Group, State
 from raftlog.coordinator.offsets import Offsets
-from raftlog.coordinator.outbox import Caller, Outbox, Proposal, code_of_append, refusal
-from raftlog.errors import ErrorCode
+from raftlog.coordinator.records import Record
+from raftlog.coordinator.refusals import code_of_log, refusal
+from raftlog.errors import ErrorCode, error_for
+from raftlog.machine.result import Caller, Now, Outbox, Then
 from raftlog.protocol import groups as g
+from raftlog.protocol.codec import Response
+from raftlog.types import ReplicaSpec
 
 _NEVER_S = float("inf")
 
 
+_STATEMENTS = (g.DescribeGroupResponse, g.ListGroupsResponse, g.OffsetFetchResponse, g.SyncGroupResponse)
+
+
 class Coordinator:
-    """`mint_id(name)` gives a member id that nobody had before."""
+    """The groups of one partition, and what they have committed. `mint_id(name)` gives an unused member id."""
+
+    pipelines = True
 
     def __init__(self, mint_id: Callable[[str], str]) -> None:
         self.outbox = Outbox()
@@ -31,7 +44,7 @@ class Coordinator:
         self._mint_id = mint_id
         self._now_ms = 0
         self._groups: dict[str, Group] = {}
-        self._offsets = Offsets(self.committed, self.outbox)
+        self._offsets = Offsets(self.committed, self.outbox, self._propose)
         self._timers: list[tuple[float, str]] = []
         self._scheduled: dict[str, float] = {}  # group id to its entry in `_timers` that counts
         self._scan_s = _NEVER_S
@@ -40,41 +53,37 @@ class Coordinator:
     def next_deadline_s(self) -> float:
         return min(self._timers[0][0] if self._timers else _NEVER_S, self._scan_s)
 
+    # --- every replica ---------------------------------------------------------------------------
+    def apply(self, _offset: int, key: bytes | None, value: bytes | None) -> None:
+        if key is not None:
+            self.committed.apply(key, value)
+
+    def applied_all(self) -> int:
+        return 0  # compaction decides what is not needed
+
+    def clear(self) -> None:
+        self.committed.clear()
+
     # --- begin and end of leading ----------------------------------------------------------------
-    def load(self, now_s: float, now_ms: int) -> None:
-        """Everything that the log holds is applied: go on with the groups as they are there."""
-        self._now_ms = now_ms
+    def load(self, now: Now) -> None:
+        """Go on with the groups as they are in the log."""
+        self._now_ms = now.ms
         for group_id, value in self.committed.groups():
             group = self._new_group(group_id)
-            group.load(value, now_s)
+            group.load(value, now.s)
             self._schedule(group)
-        self._scan_s = now_s + limits.OFFSETS_SCAN_S
+        self._scan_s = now.s + limits.OFFSETS_SCAN_S
 
-    def unload(self, now_s: float) -> None:
-        """Another replica leads. The fate of all that was proposed has been reported; what was not is not done."""
-        proposals, self.outbox.proposals = self.outbox.proposals, []
-        for proposal in proposals:
-            proposal.finish(ErrorCode.NOT_COORDINATOR, now_s)
+    def unload(self, _now: Now) -> None:
         for group in self._groups.values():
             group.disband(ErrorCode.NOT_COORDINATOR)
-        self.outbox.proposals.clear()
         self._groups.clear()
         self._timers.clear()
         self._scheduled.clear()
         self._scan_s = _NEVER_S
-        self.outbox.unfinished = 0
 
-    def on_outcome(self, proposal: Proposal, code: ErrorCode, now_s: float, now_ms: int) -> None:
-        self._now_ms = now_ms
-        self.outbox.unfinished -= 1
-        proposal.finish(code, now_s)
-        group = self._groups.get(proposal.group_id)
-        if group is not None:
-            # What the log refused, it may refuse again: to forget a group waits for the next scan then.
-            self._settle(group, may_forget=code is ErrorCode.NONE)
-
-    def tick(self, now_s: float, now_ms: int) -> None:
-        self._now_ms = now_ms
+    def tick(self, now: Now) -> None:
+        now_s, self._now_ms = now
         while self._timers and self._timers[0][0] <= now_s:
             due_s, group_id = heapq.heappop(self._timers)
             if self._scheduled.get(group_id) == due_s:
@@ -87,10 +96,27 @@ class Coordinator:
             self._expire()
 
     # --- requests --------------------------------------------------------------------------------
-    def on_request(self, client: Hashable, request: g.GroupRequest, now_s: float, now_ms: int) -> None:
-        """Answered once, here or later, through the outbox."""
-        self._now_ms = now_ms
-        caller = Caller(client, request.correlation_id)
+    def misdirected(self, request: g.GroupRequest, spec: ReplicaSpec) -> ErrorCode:
+        if request.topic_id != spec.topic_id:
+            return ErrorCode.INCONSISTENT_TOPIC_ID
+        return ErrorCode.NONE if request.partition == spec.partition else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    def refusal(self, request: g.GroupRequest, code: ErrorCode) -> g.GroupResponse:
+        return refusal(request, code_of_log(code))
+
+    def is_statement(self, response: Response) -> bool:
+        code = getattr(response, "error_code", ErrorCode.NONE)
+        if code == ErrorCode.MEMBER_ID_REQUIRED:
+            return False  # an id that nobody has
+        if code:
+            return not error_for(code).retriable
+        return isinstance(response, _STATEMENTS) or (
+            isinstance(response, g.LeaveGroupResponse) and any(response.member_error_codes)
+        )
+
+    def on_request(self, caller: Caller, now: Now) -> None:
+        now_s, self._now_ms = now
+        request: g.GroupRequest = caller.request
         group = None if isinstance(request, g.ListGroupsRequest) else self._groups.get(request.group_id)
         match request:
             case g.JoinGroupRequest():
@@ -230,13 +256,11 @@ class Coordinator:
         group.emptied = False
         group.writes += 1
         records = [*self._offsets.tombstones(group.group_id), (group.key, None)]
-        self.outbox.propose(group.group_id, records, partial(self._buried, group, caller))
+        response = None if caller is None else g.DeleteGroupResponse(correlation_id=caller.correlation_id)
+        self._propose(group.group_id, records, partial(self._buried, group), caller, response)
 
-    def _buried(self, group: Group, caller: Caller | None, code: ErrorCode, now_s: float) -> None:
+    def _buried(self, group: Group, _code: ErrorCode, _now: Now) -> None:
         group.writes -= 1
-        if caller is not None:
-            code = code_of_append(code)
-            self._answer(caller, g.DeleteGroupResponse(correlation_id=caller.correlation_id, error_code=int(code)))
 
     # --- what follows of itself ------------------------------------------------------------------
     def _settle(self, group: Group, *, may_forget: bool = True) -> None:
@@ -263,16 +287,35 @@ class Coordinator:
                 continue
             records = self._offsets.expired(group_id, known.empty_since_ms if known else 0, self._now_ms)
             if records:
-                self.outbox.propose(group_id, records, lambda code, now_s: None)
+                self._propose(group_id, records, lambda code, now: None)
 
     def _new_group(self, group_id: str) -> Group:
-        group = self._groups[group_id] = Group(group_id, self.outbox, self._mint_id, lambda: self._now_ms)
+        group = Group(group_id, self.outbox, self._propose, self._mint_id, lambda: self._now_ms)
+        self._groups[group_id] = group
         return group
 
     def _schedule(self, group: Group) -> None:
         if group.due_s < self._scheduled.get(group.group_id, _NEVER_S):
             self._scheduled[group.group_id] = group.due_s
             heapq.heappush(self._timers, (group.due_s, group.group_id))
+
+    def _propose(
+        self,
+        group_id: str,
+        records: list[Record],
+        then: Then,
+        caller: Caller | None = None,
+        response: g.GroupResponse | None = None,
+    ) -> None:
+        self.outbox.propose(records, partial(self._finished, group_id, then), caller=caller, response=response)
+
+    def _finished(self, group_id: str, then: Then, code: ErrorCode, now: Now) -> None:
+        self._now_ms = now.ms
+        then(code, now)
+        group = self._groups.get(group_id)
+        if group is not None:
+            # What the log refused, it may refuse again: to forget a group waits for the next scan then.
+            self._settle(group, may_forget=code is ErrorCode.NONE)
 
     def _answer(self, caller: Caller, response: g.GroupResponse) -> None:
         self.outbox.answer(caller, response)

@@ -19,9 +19,10 @@ from functools import partial
 from raftlog import limits
 from raftlog.coordinator.member import Member, elect_protocol
 from raftlog.coordinator.members import Members
-from raftlog.coordinator.outbox import Caller, Outbox, code_of_append, refusal
-from raftlog.coordinator.records import GroupKey, GroupValue, encode
+from raftlog.coordinator.records import GroupKey, GroupValue, Record, encode
+from raftlog.coordinator.refusals import code_of_log, refusal
 from raftlog.errors import ErrorCode
+from raftlog.machine.result import Caller, Now, Outbox, Then
 from raftlog.protocol import groups as g
 
 _NEVER_S = float("inf")
@@ -39,7 +40,12 @@ class Group:
     """`due_s`: `tick` has nothing to do before. `wall_ms` gives the time for records, `mint_id` a new member id."""
 
     def __init__(
-        self, group_id: str, outbox: Outbox, mint_id: Callable[[str], str], wall_ms: Callable[[], int]
+        self,
+        group_id: str,
+        outbox: Outbox,
+        propose: Callable[[str, list[Record], Then], None],
+        mint_id: Callable[[str], str],
+        wall_ms: Callable[[], int],
     ) -> None:
         self.group_id = group_id
         self.key = encode(GroupKey(group_id))
@@ -54,6 +60,7 @@ class Group:
         self.writes = 0  # of its own record, in flight
         self.due_s = _NEVER_S
         self._outbox = outbox
+        self._propose = propose
         self._mint_id = mint_id
         self._wall_ms = wall_ms
         self._rebalance_ends_s = _NEVER_S
@@ -135,14 +142,14 @@ class Group:
         assignments = {other.member_id: other.assignment for other in self.members.all()}
         self._write(assignments, partial(self._replaced, member, caller))
 
-    def _replaced(self, member: Member, caller: Caller, code: ErrorCode, now_s: float) -> None:
+    def _replaced(self, member: Member, caller: Caller, code: ErrorCode, now: Now) -> None:
         if member.join is not caller:
             return  # answered: by a rebalance, or because it has gone
         if code is not ErrorCode.NONE:
-            self._renew(member, now_s)
-            self._answer_waiting(member, code_of_append(code))
+            self._renew(member, now.s)
+            self._answer_waiting(member, code_of_log(code))
         elif self.state is State.STABLE:
-            self._renew(member, now_s)
+            self._renew(member, now.s)
             member.join = None
             self._tell_generation(member, caller)
 
@@ -233,24 +240,24 @@ class Group:
             assignments = dict(request.assignments)
             self._write(assignments, partial(self._stored, self.generation, assignments))
 
-    def _stored(self, generation: int, assignments: dict[str, bytes], code: ErrorCode, now_s: float) -> None:
+    def _stored(self, generation: int, assignments: dict[str, bytes], code: ErrorCode, now: Now) -> None:
         if generation != self.generation or self.state is not State.COMPLETING:
             return  # another rebalance has begun meanwhile, and whoever waited was told
         if code is not ErrorCode.NONE:
-            self._answer_syncs(code_of_append(code), now_s)
-            self._rebalance(now_s)
+            self._answer_syncs(code_of_log(code), now.s)
+            self._rebalance(now.s)
             return
         self.state = State.STABLE
         for member in self.members.all():
             member.assignment = assignments.get(member.member_id, b"")
-        self._answer_syncs(ErrorCode.NONE, now_s)
+        self._answer_syncs(ErrorCode.NONE, now.s)
 
     def write_emptiness(self) -> None:
         """So that no failover brings the last members back, and offsets expire from now on."""
         self.emptied = False
-        self._write({}, lambda code, now_s: None)
+        self._write({}, lambda code, now: None)
 
-    def _write(self, assignments: dict[str, bytes], finish: Callable[[ErrorCode, float], None]) -> None:
+    def _write(self, assignments: dict[str, bytes], then: Then) -> None:
         value = GroupValue(
             generation=self.generation,
             protocol_type=self.protocol_type,
@@ -260,11 +267,11 @@ class Group:
             written_ms=self._wall_ms(),
         )
         self.writes += 1
-        self._outbox.propose(self.group_id, [(self.key, encode(value))], partial(self._written, finish))
+        self._propose(self.group_id, [(self.key, encode(value))], partial(self._written, then))
 
-    def _written(self, finish: Callable[[ErrorCode, float], None], code: ErrorCode, now_s: float) -> None:
+    def _written(self, then: Then, code: ErrorCode, now: Now) -> None:
         self.writes -= 1
-        finish(code, now_s)
+        then(code, now)
 
     # --- life signs ------------------------------------------------------------------------------
     def check(self, member_id: str, group_instance_id: str | None, generation: int) -> ErrorCode:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from raftlog.coordinator.outbox import Caller
 from raftlog.coordinator.records import MemberValue
 from raftlog.limits import REBALANCE_TIMEOUT_MAX_MS
+from raftlog.machine.result import Caller
 from raftlog.protocol.groups import GroupMember, JoinGroupRequest
 
 Protocols = list[tuple[str, bytes]]

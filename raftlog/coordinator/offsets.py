@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from raftlog import limits
 from raftlog.config import check_topic_name
 from raftlog.coordinator.committed import Committed
-from raftlog.coordinator.outbox import Caller, Outbox, code_of_append
 from raftlog.coordinator.records import OffsetKey, OffsetValue, Record, encode
 from raftlog.errors import ErrorCode, InvalidTopicError
+from raftlog.machine.result import Caller, Now, Outbox, Then
 from raftlog.protocol import groups as g
 
 
 class Offsets:
-    def __init__(self, committed: Committed, outbox: Outbox) -> None:
+    """Commits on their way to the log, and answers about those that are in it."""
+
+    def __init__(
+        self,
+        committed: Committed,
+        outbox: Outbox,
+        propose: Callable[[str, list[Record], Then, Caller, g.GroupResponse], None],
+    ) -> None:
         self._committed = committed
         self._outbox = outbox
+        self._propose = propose
         self._in_flight: dict[str, dict[bytes, int]] = {}  # group id to keys on their way to the log, and how often
         self._latest: dict[bytes, tuple[int, int]] = {}  # of those keys: committer and sequence of the last one
 
@@ -29,6 +38,7 @@ class Offsets:
     def commit(self, request: g.OffsetCommitRequest, caller: Caller, now_ms: int) -> None:
         """All of them, or none. Who may commit has been judged."""
         group_id = request.group_id
+        response = g.OffsetCommitResponse(correlation_id=caller.correlation_id)
         records: list[Record] = []
         code, text = _judge(request)
         if code is ErrorCode.NONE:
@@ -36,16 +46,14 @@ class Offsets:
             code, text = self._why_late(request, records)
             code, text = (code, text) if code else self._why_no_room(group_id, records)
         if code is not ErrorCode.NONE or not records:
-            response = g.OffsetCommitResponse(
-                correlation_id=caller.correlation_id, error_code=int(code), error_text=text
-            )
+            response.error_code, response.error_text = int(code), text
             self._outbox.answer(caller, response)
             return
         in_flight = self._in_flight.setdefault(group_id, {})
         for key, _ in records:
             in_flight[key] = in_flight.get(key, 0) + 1
             self._latest[key] = request.committer_id, request.sequence
-        self._outbox.propose(group_id, records, partial(self._committed_now, group_id, records, caller))
+        self._propose(group_id, records, partial(self._committed_now, group_id, records), caller, response)
 
     def _why_late(self, request: g.OffsetCommitRequest, records: list[Record]) -> tuple[ErrorCode, str]:
         """A frame that was on its way for long must not take back what its own consumer has committed since."""
@@ -72,9 +80,7 @@ class Offsets:
             return ErrorCode.INVALID_REQUEST, f"a group commits at most {limits.OFFSETS_PER_GROUP_MAX} offsets"
         return ErrorCode.NONE, ""
 
-    def _committed_now(
-        self, group_id: str, records: list[Record], caller: Caller, code: ErrorCode, now_s: float
-    ) -> None:
+    def _committed_now(self, group_id: str, records: list[Record], _code: ErrorCode, _now: Now) -> None:
         in_flight = self._in_flight[group_id]
         for key, _ in records:
             in_flight[key] -= 1
@@ -82,8 +88,6 @@ class Offsets:
                 del in_flight[key], self._latest[key]
         if not in_flight:
             del self._in_flight[group_id]
-        response = g.OffsetCommitResponse(correlation_id=caller.correlation_id, error_code=int(code_of_append(code)))
-        self._outbox.answer(caller, response)
 
     def fetch(self, request: g.OffsetFetchRequest) -> g.OffsetFetchResponse:
         known = self._committed.offset_keys(request.group_id)

@@ -1,6 +1,6 @@
 """A worker: the process that hosts exactly one replica. Owns its directory, its port and its links.
 
-    poll -> receive a bounded number of messages -> Replica.turn -> (metadata: controller) -> report
+    poll -> receive a bounded number of messages -> Replica.turn -> Host.after_turn, if it hosts a machine -> report
 
 It sleeps in `poll` until input or until the replica's next wake-up. It ends when its supervisor says
 so or is gone, or when its disk fails; nothing that arrives on its port ends it.
@@ -23,36 +23,27 @@ import msgspec
 
 from raftlog import limits
 from raftlog.clock import SystemClock, monotonic_s
-from raftlog.controller.decisions import ControllerResponse, Founder
+from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, encode_image
 from raftlog.errors import ErrorCode, RaftlogError, StorageError
+from raftlog.machine.host import Host
 from raftlog.network import Context, Poller, Server, StreamConnection, StreamLink, StreamServer
 from raftlog.node import channel as ch
-from raftlog.node.controller_host import ControllerHost
-from raftlog.node.coordinator_host import CoordinatorHost
 from raftlog.node.incoming import FrontDoor
 from raftlog.node.log_lines import configure_log_lines
+from raftlog.node.machines import MACHINES, Surroundings
 from raftlog.node.processes import die_with_parent
 from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
 from raftlog.partition.witness import Witness
-from raftlog.protocol.cluster import ErrorResponse, HandshakeRequest
-from raftlog.protocol.codec import Request, encode
-from raftlog.protocol.groups import FindCoordinatorRequest, GroupRequest, GroupResponse
-from raftlog.protocol.nodes import RegisterNodeRequest
+from raftlog.protocol.cluster import HandshakeRequest
+from raftlog.protocol.codec import Request, Response, encode
 from raftlog.protocol.raft import RaftMessage
-from raftlog.protocol.records import FetchResponse, InitProducerIdRequest, ProduceRequest
-from raftlog.protocol.topics import (
-    CreatePartitionsRequest,
-    CreateTopicsRequest,
-    DeleteTopicsRequest,
-    IncrementalAlterConfigsRequest,
-    TopicIdsRequest,
-)
+from raftlog.protocol.records import FetchResponse, ProduceRequest
 from raftlog.storage.disk import OsDisk
 from raftlog.storage.lmdb_index import LmdbIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus, Role, TopicConfig
+from raftlog.types import Endpoint, ReplicaStatus, Role, TopicConfig
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +72,9 @@ class Worker:
         self._peers = StreamServer(self._poller, config.host, self._boot_id, ports)
         self._door = FrontDoor(self._server, config.node_id)
         self._links: dict[int, StreamLink] = {}
-        self._host: ControllerHost | None = None
-        self._coordinator: CoordinatorHost | None = None
-        self._is_internal = config.spec.topic in (METADATA_TOPIC, OFFSETS_TOPIC)
+        self._hosted = MACHINES.get(config.spec.topic)
+        self._machine: Host | None = None
+        self._live: frozenset[int] = frozenset()
         self._replica = self._open_witness(disk) if self._is_witness else self._open_replica(disk)
         self._poller.register(self._server)
         self._poller.register(channel.fileno())
@@ -133,20 +124,16 @@ class Worker:
             rng=random.Random(self._boot_id),
             outbox=self,
         )
-        if config.spec.topic == METADATA_TOPIC:
-            self._host = self._controller_host(replica)
-        elif config.spec.topic == OFFSETS_TOPIC:
-            self._coordinator = CoordinatorHost(replica=replica, clock=self._clock, answer=self._answer_admin)
+        if self._hosted is not None:
+            surroundings = Surroundings(
+                founders=[Founder(*founder) for founder in config.founders],
+                live=lambda: self._live,
+                publish=self._publish_image,
+                now_s=self._clock.monotonic_s(),
+            )
+            machine = self._hosted.make(surroundings)
+            self._machine = Host(replica=replica, machine=machine, clock=self._clock, answer=self._answer_machine)
         return replica
-
-    def _controller_host(self, replica: Replica) -> ControllerHost:
-        return ControllerHost(
-            replica=replica,
-            founders=[Founder(*founder) for founder in self._config.founders],
-            clock=self._clock,
-            answer=self._answer_admin,
-            publish=self._publish_image,
-        )
 
     # --- the replica's outbox ------------------------------------------------------------------
     def send_raft(self, node_id: int, message: RaftMessage, payload: Payload | None) -> None:
@@ -167,7 +154,7 @@ class Worker:
         )
         self._server.send(client, [encode(refusal)])
 
-    def _answer_admin(self, client: Hashable, response: ControllerResponse | GroupResponse | ErrorResponse) -> None:
+    def _answer_machine(self, client: Hashable, response: Response) -> None:
         assert isinstance(client, bytes)
         self._server.send(client, [encode(response)])
 
@@ -186,8 +173,8 @@ class Worker:
     def _step(self) -> None:
         now_s = monotonic_s()
         due_s = self._replica.next_wakeup_s()
-        if self._coordinator is not None:
-            due_s = min(due_s, self._coordinator.next_deadline_s())
+        if self._machine is not None:
+            due_s = min(due_s, self._machine.next_deadline_s())
         if self._turned:
             due_s = min(due_s, self._report_due_s)
         for link in self._links.values():
@@ -212,10 +199,8 @@ class Worker:
         if self._channel.pending:
             self._channel.flush()
         self._replica.turn()
-        if self._host is not None:
-            self._host.after_turn()
-        if self._coordinator is not None:
-            self._coordinator.after_turn()
+        if self._machine is not None:
+            self._machine.after_turn()
         mark = self._replica.mark()
         if mark != self._mark:
             self._mark = mark
@@ -238,7 +223,7 @@ class Worker:
             message = decode(frames)
             if message is None:
                 continue
-            if isinstance(message, ProduceRequest) and self._is_internal:
+            if isinstance(message, ProduceRequest) and self._hosted is not None:
                 self._on_other(frames[0], message)
             elif isinstance(message, ClientRequest):
                 replica.on_request(frames[0], message, frames[2:])
@@ -253,21 +238,10 @@ class Worker:
         match message:
             case HandshakeRequest():
                 self._door.handshake(client, message, self._config.cluster_id)
-            case (
-                TopicIdsRequest()
-                | CreateTopicsRequest()
-                | DeleteTopicsRequest()
-                | InitProducerIdRequest()
-                | IncrementalAlterConfigsRequest()
-                | CreatePartitionsRequest()
-                | RegisterNodeRequest()
-                | FindCoordinatorRequest()
-            ) if self._host:
-                self._host.on_request(client, message)
-            case _ if self._coordinator and isinstance(message, GroupRequest):
-                self._coordinator.on_request(client, message)
+            case _ if self._machine and self._hosted and isinstance(message, self._hosted.requests):
+                self._machine.on_request(client, message)
             case ProduceRequest(correlation_id=correlation_id):
-                # Only controller and group coordinator write here: what they did not write, they could not replay.
+                # Only the machine hosted here writes: what it did not write, it could not apply.
                 text = f"{self._config.spec.topic} belongs to raftlog itself"
                 self._door.refuse(client, correlation_id, text, ErrorCode.INVALID_TOPIC_EXCEPTION)
             case _:
@@ -281,8 +255,7 @@ class Worker:
                     for node_id, endpoint, boot_id in message.replicas:
                         self._set_peer(node_id, endpoint, boot_id)
                 case ch.Live():
-                    if self._host is not None:
-                        self._host.live = frozenset(message.nodes)
+                    self._live = frozenset(message.nodes)
                 case ch.ClusterNamed():
                     self._config.cluster_id = message.cluster_id
                 case ch.AcceptLoss():

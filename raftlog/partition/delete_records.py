@@ -20,7 +20,7 @@ from raftlog.errors import ErrorCode
 from raftlog.partition.reads import Reads
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.storage.log import PartitionLog
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, Buffer, CleanupPolicy, ReplicaSpec
+from raftlog.types import INTERNAL_TOPICS, Buffer, CleanupPolicy, ReplicaSpec
 
 
 class Answering(Protocol):
@@ -73,7 +73,7 @@ class RecordDeletion:
         end = self._reads.high_watermark
         offset = end if waiting.offset == HIGH_WATERMARK else waiting.offset
         if code is ErrorCode.NONE:
-            if spec.topic in (METADATA_TOPIC, OFFSETS_TOPIC):
+            if spec.topic in INTERNAL_TOPICS:
                 code, text = ErrorCode.INVALID_TOPIC_EXCEPTION, f"{spec.topic} belongs to raftlog itself"
             elif not spec.config.cleanup_policy & CleanupPolicy.DELETE:
                 code, text = ErrorCode.POLICY_VIOLATION, "a topic that is only compacted keeps the last of each key"

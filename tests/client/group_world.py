@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from raftlog.coordinator.coordinator import Coordinator
-from raftlog.coordinator.outbox import Proposal
 from raftlog.errors import ErrorCode
+from raftlog.machine.result import Caller, Now, Record, Result
 from raftlog.protocol import groups as g
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
@@ -44,7 +44,7 @@ class World:
         self._waiting: dict[TopicPartition, list[tuple[Member, FetchRequest]]] = {}
         self._order = 0
         self._ids = 0
-        self._log: list[tuple[bytes, bytes | None]] = []
+        self._log: list[Record] = []
         self.coordinator: Coordinator | None = None
         self._tick_s = float("inf")
         self.elect()
@@ -101,21 +101,39 @@ class World:
     def elect(self) -> None:
         """Another coordinator, which knows what is in the log."""
         if self.coordinator is not None:
-            self.coordinator.unload(self.now_s)
-            self._flush()
+            self._unload(self.coordinator)
         self.coordinator = Coordinator(self._mint)
         for key, value in self._log:
-            self.coordinator.committed.apply(key, value)
-        self.coordinator.load(self.now_s, self._wall_ms())
+            self.coordinator.apply(0, key, value)
+        self.coordinator.load(self._now())
         self._flush()
 
     def depose(self) -> None:
         """For a while nobody coordinates."""
         assert self.coordinator is not None
-        self.coordinator.unload(self.now_s)
-        self._flush()
+        self._unload(self.coordinator)
         self.coordinator = None
         self.at(self.now_s + self.rng.uniform(0.1, 3.0), lambda: self.coordinator or self.elect())
+
+    def _unload(self, coordinator: Coordinator) -> None:
+        """What is on its way to the log, or has not left yet, is not done."""
+        coordinator.unload(self._now())
+        for result in coordinator.outbox.take():
+            if result.records:
+                self._finish(coordinator, result, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            else:
+                self._answer(result, result.response)
+
+    def _finish(self, coordinator: Coordinator, result: Result, code: ErrorCode) -> None:
+        coordinator.outbox.finish(result, code, self._now())
+        if result.caller is not None:
+            refusal = coordinator.refusal(result.caller.request, code)
+            self._answer(result, refusal if code else result.response)
+
+    @staticmethod
+    def _answer(result: Result, response: Any) -> None:
+        assert result.caller is not None and isinstance(result.caller.client, Member)
+        result.caller.client.answer(WORKER_B, response)
 
     def _mint(self, name: str) -> str:
         self._ids += 1
@@ -124,36 +142,37 @@ class World:
     def _wall_ms(self) -> int:
         return int(self.now_s * 1000)
 
+    def _now(self) -> Now:
+        return Now(self.now_s, self._wall_ms())
+
     def _tick(self) -> None:
         if self.coordinator is not None and self.coordinator.next_deadline_s <= self.now_s:
-            self.coordinator.tick(self.now_s, self._wall_ms())
+            self.coordinator.tick(self._now())
             self._flush()
 
     def _flush(self) -> None:
         assert self.coordinator is not None
-        answers, self.coordinator.outbox.answers = self.coordinator.outbox.answers, []
-        for member, response in answers:
-            assert isinstance(member, Member)
-            member.answer(WORKER_B, response)
-        proposals, self.coordinator.outbox.proposals = self.coordinator.outbox.proposals, []
-        for proposal in proposals:
-            self._commit(self.coordinator, proposal)
+        for result in self.coordinator.outbox.take():
+            if result.records:
+                self._commit(self.coordinator, result)
+            else:
+                self._answer(result, result.response)
         due_s = self.coordinator.next_deadline_s
         if due_s < self._tick_s or self._tick_s <= self.now_s:
             self._tick_s = due_s
             self.at(min(due_s, self.now_s + 1000.0), self._tick)
 
-    def _commit(self, coordinator: Coordinator, proposal: Proposal) -> None:
+    def _commit(self, coordinator: Coordinator, result: Result) -> None:
         def committed() -> None:
             if self.coordinator is not coordinator:
                 return
             before = self._committed(coordinator)
-            for key, value in proposal.records:
+            for key, value in result.records:
                 self._log.append((key, value))
-                coordinator.committed.apply(key, value)
+                coordinator.apply(0, key, value)
             for key, offset in self._committed(coordinator).items():
                 assert before.get(key, 0) <= offset, f"{self.now_s}: {key!r} went from {before[key]} back to {offset}"
-            coordinator.on_outcome(proposal, ErrorCode.NONE, self.now_s, self._wall_ms())
+            self._finish(coordinator, result, ErrorCode.NONE)
             self._flush()
 
         self.at(self.now_s + 0.005, committed)
@@ -187,7 +206,7 @@ class World:
                         correlation_id=request.correlation_id, error_code=int(ErrorCode.NOT_COORDINATOR)
                     )
                 else:
-                    self.coordinator.on_request(member, request, self.now_s, self._wall_ms())
+                    self.coordinator.on_request(Caller(member, request), self._now())
                     self._flush()
                     return
         member.answer(endpoint, response, payload)

@@ -1,19 +1,26 @@
-"""The controller as its worker drives it, with a log that is a list."""
+"""The controller as its host drives it, with a log that is a list."""
 
 from __future__ import annotations
 
 import itertools
 import uuid
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import pytest
 
-from raftlog.controller.controller import Action, Answer, Controller, Propose
+from raftlog.controller.controller import Controller
 from raftlog.controller.decisions import ControllerRequest, Founder
-from raftlog.controller.image import Image, apply
-from raftlog.controller.records import ProducerIdsRecord
+from raftlog.controller.image import Image
+from raftlog.controller.records import ProducerIdsRecord, encode_record
 from raftlog.errors import ErrorCode
-from raftlog.limits import PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, WAITING_ADMIN_REQUESTS_MAX
+from raftlog.limits import (
+    NODE_SILENT_S,
+    PARTITIONS_PER_TOPIC_MAX,
+    PRODUCER_ID_BLOCK,
+    WAITING_ADMIN_REQUESTS_MAX,
+)
+from raftlog.machine.result import Caller, Now, Result
 from raftlog.protocol.cluster import ErrorResponse
 from raftlog.protocol.groups import FindCoordinatorRequest
 from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
@@ -32,34 +39,66 @@ from raftlog.types import Endpoint
 FOUNDERS = [Founder(i, f"directory-{i}", Endpoint("127.0.0.1", 7070 + i)) for i in (3, 1, 2)]
 
 
+class Answer(NamedTuple):
+    client: Hashable
+    response: Any
+
+
 class Log:
     """A leader's log: what is proposed is committed at once, or when the test says so."""
 
     def __init__(self) -> None:
-        ids = (bytes([n]) * 16 for n in itertools.count(1))
-        self.controller = Controller(founders=FOUNDERS, mint_id=lambda: next(ids), mint_cluster_id=lambda: "minted")
-        self.image = Image()
         self.answers: list[Answer] = []
-        self.proposed: list[Propose] = []
-        self.leads = True
-        self.listened = True
+        self.proposed: list[Result] = []
         self.live = {1, 2, 3}
         self.now_s = 0.0
+        self._ids = itertools.count(1)
+        self.take_over(Image())
+        self.listen()
+
+    def take_over(self, image: Image) -> None:
+        """Another node leads: it has the image, and nothing else of the old controller."""
+        self.controller = Controller(
+            founders=FOUNDERS,
+            mint_id=lambda: bytes([next(self._ids)]) * 16,
+            mint_cluster_id=lambda: "minted",
+            live=lambda: self.live,
+            publish=lambda image: None,
+            now_s=self.now_s,
+        )
+        self.controller.image = image
+        self.controller.load(self.now)
+
+    def listen(self) -> None:
+        """For so long that a node which is not heard from is not alive."""
+        for _ in range(int(NODE_SILENT_S) + 1):
+            self.now_s += 1
+            self.step()
+
+    @property
+    def now(self) -> Now:
+        return Now(self.now_s, 0)
+
+    @property
+    def image(self) -> Image:
+        return self.controller.image
 
     def request(self, request: ControllerRequest, client: str = "client") -> None:
-        self._take(self.controller.on_request(client, request, self.now_s))
+        self.controller.on_request(Caller(client, request), self.now)
 
     def step(self) -> None:
-        while actions := self.controller.step(
-            self.image, leads=self.leads, live=self.live, listened=self.listened, now_s=self.now_s
-        ):
-            self._take(actions)
+        self.controller.tick(self.now)
+        for result in self.controller.outbox.take():
+            if result.records:
+                self.proposed.append(result)
+            else:
+                self._hear(result, result.response)
 
     def commit(self) -> None:
-        (batch,), self.proposed = self.proposed, []
-        for record in batch.records:
-            self.image = apply(self.image, self.image.end_offset, record)
-        self._take(self.controller.on_outcome(ErrorCode.NONE, self.image.end_offset))
+        (result,), self.proposed = self.proposed, []
+        for key, value in result.records:
+            self.controller.apply(self.image.end_offset, key, value)
+        self._finish(result, ErrorCode.NONE)
 
     def run(self) -> None:
         self.step()
@@ -68,15 +107,17 @@ class Log:
             self.step()
 
     def fail(self, code: ErrorCode) -> None:
-        self.proposed.clear()
-        self._take(self.controller.on_outcome(code, -1))
+        (result,), self.proposed = self.proposed, []
+        self._finish(result, code)
 
-    def _take(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Answer):
-                self.answers.append(action)
-            else:
-                self.proposed.append(action)
+    def _finish(self, result: Result, code: ErrorCode) -> None:
+        self.controller.outbox.finish(result, code, self.now)
+        if result.caller is not None:
+            self._hear(result, self.controller.refusal(result.caller.request, code) if code else result.response)
+
+    def _hear(self, result: Result, response: Any) -> None:
+        assert result.caller is not None
+        self.answers.append(Answer(result.caller.client, response))
 
     def ask(self, request: ControllerRequest) -> list[TopicResult]:
         self.request(request)
@@ -216,8 +257,8 @@ def test_one_mutation_at_a_time_so_that_no_name_is_given_twice(log: Log) -> None
 
 
 def test_a_replica_that_does_not_lead_refuses(log: Log) -> None:
-    log.leads = False
     log.request(create("t"))
+    log.controller.unload(log.now)
     log.step()
     (answer,) = log.answers
     assert answer.response.error_code == ErrorCode.NOT_CONTROLLER
@@ -260,6 +301,7 @@ def test_a_request_that_waited_too_long_is_not_done_any_more(log: Log) -> None:
 def test_too_many_waiting_requests_are_refused(log: Log) -> None:
     for _ in range(WAITING_ADMIN_REQUESTS_MAX + 1):
         log.request(create("t"))
+    log.step()
     assert log.answers[0].response.error_code == ErrorCode.THROTTLING_QUOTA_EXCEEDED
 
 
@@ -350,7 +392,8 @@ def test_added_partitions_have_no_dead_witnesses(log: Log) -> None:
 
 
 def test_a_controller_that_has_heard_nobody_yet_takes_nobody_for_dead(log: Log) -> None:
-    log.listened, log.live = False, {1}
+    log.take_over(log.image)
+    log.live = {1}
     for request in (
         create("t"),
         add_partitions(log, "t", 2),
@@ -398,7 +441,7 @@ def test_producer_ids_come_from_blocks_of_the_log_and_are_given_once(log: Log) -
     offset = log.image.end_offset
     assert _producer_ids(log, PRODUCER_ID_BLOCK + 1) == list(range(PRODUCER_ID_BLOCK + 1))
     assert log.image.end_offset == offset + 2
-    log.controller = Log().controller  # another node leads, or the same one after a restart
+    log.take_over(log.image)  # another node leads, or the same one after a restart
     assert _producer_ids(log, 1) == [2 * PRODUCER_ID_BLOCK]
 
 
@@ -408,7 +451,8 @@ def test_a_block_of_open_outcome_gives_no_ids(log: Log) -> None:
     log.fail(ErrorCode.REQUEST_TIMED_OUT)
     answer = log.answers.pop().response
     assert isinstance(answer, ErrorResponse) and answer.error_code == ErrorCode.REQUEST_TIMED_OUT
-    log.image = apply(log.image, log.image.end_offset, ProducerIdsRecord(next_producer_id=PRODUCER_ID_BLOCK))
+    taken = encode_record(ProducerIdsRecord(next_producer_id=PRODUCER_ID_BLOCK))
+    log.controller.apply(log.image.end_offset, None, taken)
     assert _producer_ids(log, 1) == [PRODUCER_ID_BLOCK]
 
 

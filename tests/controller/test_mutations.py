@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
-
 import msgspec
 import pytest
 
 from raftlog.controller import image as image_module
 from raftlog.controller import mutations as mutations_module
-from raftlog.controller.controller import Controller
 from raftlog.controller.decisions import ControllerRequest
 from raftlog.controller.image import decode_image, encode_image
 from raftlog.controller.mutations import MutationRequest
 from raftlog.errors import ErrorCode
 from raftlog.protocol.topics import TopicIdsRequest, TopicIdsResponse, TopicsResponse
-from tests.controller.test_controller import FOUNDERS, Log, add_partitions, alter, create, delete
+from tests.controller.test_controller import Log, add_partitions, alter, create, delete
 
 
 @pytest.fixture
@@ -27,10 +24,7 @@ def log() -> Log:
 
 def fail_over(log: Log) -> None:
     """Another node leads: it has the image, as bytes, and nothing else of the old controller."""
-    log.controller = Controller(
-        founders=FOUNDERS, mint_id=lambda: uuid.uuid4().bytes, mint_cluster_id=lambda: "another"
-    )
-    log.image = decode_image(encode_image(log.image))
+    log.take_over(decode_image(encode_image(log.image)))
 
 
 def error_of(log: Log, request: ControllerRequest) -> ErrorCode:

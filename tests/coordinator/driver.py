@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from raftlog.coordinator.coordinator import Coordinator
-from raftlog.coordinator.outbox import Proposal
-from raftlog.coordinator.records import Record
 from raftlog.errors import ErrorCode
+from raftlog.machine.result import Caller, Now, Record, Result
 from raftlog.protocol import groups as g
 
 TOPIC_ID = b"orders-topic-id-"
@@ -21,7 +20,7 @@ class Driver:
 
     def __init__(self) -> None:
         self.log: list[Record] = []
-        self.proposed: list[Proposal] = []
+        self.proposed: list[Result] = []
         self.answers: dict[int, Any] = {}
         self.now_s = 0.0
         self._correlation_ids = itertools.count(1)
@@ -31,18 +30,22 @@ class Driver:
     def _start(self) -> None:
         self.coordinator = Coordinator(lambda name: f"{name}-{next(self._minted)}")
         for key, value in self.log:
-            self.coordinator.committed.apply(key, value)
-        self.coordinator.load(self.now_s, self.now_ms)
+            self.coordinator.apply(0, key, value)
+        self.coordinator.load(self.now)
 
     @property
     def now_ms(self) -> int:
         return START_MS + int(self.now_s * 1000)
 
+    @property
+    def now(self) -> Now:
+        return Now(self.now_s, self.now_ms)
+
     def send(self, make: Callable[..., g.GroupRequest], **fields: Any) -> int:
         """The correlation id, under which its answer will be in `answers`."""
         correlation_id = next(self._correlation_ids)
         request = make(correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, **fields)
-        self.coordinator.on_request("client", request, self.now_s, self.now_ms)
+        self.coordinator.on_request(Caller("client", request), self.now)
         self._take()
         return correlation_id
 
@@ -61,14 +64,21 @@ class Driver:
         return ErrorCode(self.ask(g.DeleteGroupRequest, group_id=group_id, version=self.version(group_id)).error_code)
 
     def _take(self) -> None:
-        out = self.coordinator.outbox
-        self.proposed += out.proposals
-        out.proposals = []
-        answers, out.answers = out.answers, []
-        for client, response in answers:
-            assert client == "client"
-            assert response.correlation_id not in self.answers, f"answered twice: {response}"
-            self.answers[response.correlation_id] = response
+        for result in self.coordinator.outbox.take():
+            if result.records:
+                self.proposed.append(result)
+            else:
+                self._hear(result.response)
+
+    def _hear(self, response: Any) -> None:
+        assert response.correlation_id not in self.answers, f"answered twice: {response}"
+        self.answers[response.correlation_id] = response
+
+    def _finish(self, result: Result, code: ErrorCode) -> None:
+        self.coordinator.outbox.finish(result, code, self.now)
+        if result.caller is not None:
+            refusal = self.coordinator.refusal(result.caller.request, code)
+            self._hear(refusal if code else result.response)
 
     def commit(self, count: int = 1_000_000) -> None:
         """The oldest proposals, in order, and those that follow from them."""
@@ -77,18 +87,18 @@ class Driver:
             self._commit_next()
 
     def _commit_next(self) -> None:
-        proposal = self.proposed.pop(0)
-        self.log += proposal.records
-        for key, value in proposal.records:
-            self.coordinator.committed.apply(key, value)
-        self.coordinator.on_outcome(proposal, ErrorCode.NONE, self.now_s, self.now_ms)
+        result = self.proposed.pop(0)
+        self.log += result.records
+        for key, value in result.records:
+            self.coordinator.apply(0, key, value)
+        self._finish(result, ErrorCode.NONE)
         self._take()
 
     def refuse(self, code: ErrorCode) -> None:
         """The log takes none of what was proposed."""
         proposed, self.proposed = self.proposed, []
-        for proposal in proposed:
-            self.coordinator.on_outcome(proposal, code, self.now_s, self.now_ms)
+        for result in proposed:
+            self._finish(result, code)
         self._take()
 
     def advance(self, seconds: float) -> None:
@@ -97,7 +107,7 @@ class Driver:
         while (due_s := self.coordinator.next_deadline_s) <= end_s:
             assert due_s >= self.now_s - 1e-6 or self.now_s == 0, "a deadline that stays in the past"
             self.now_s = max(self.now_s, due_s)
-            self.coordinator.tick(self.now_s, self.now_ms)
+            self.coordinator.tick(self.now)
             self._take()
             assert self.coordinator.next_deadline_s > self.now_s
         self.now_s = end_s
@@ -105,13 +115,15 @@ class Driver:
     def fail_over(self, kept: int = 0) -> None:
         """The first `kept` proposals were replicated and are committed by the next leader; the others are lost."""
         proposed, self.proposed = self.proposed, []
-        for proposal in proposed:
-            self.coordinator.on_outcome(proposal, ErrorCode.REQUEST_TIMED_OUT, self.now_s, self.now_ms)
-        self.coordinator.unload(self.now_s)
+        for result in proposed:
+            self._finish(result, ErrorCode.REQUEST_TIMED_OUT)
+        self.coordinator.unload(self.now)
         self._take()
-        assert not self.proposed
-        for proposal in proposed[:kept]:
-            self.log += proposal.records
+        for result in self.proposed:  # its host drops what was not proposed before the end
+            self._finish(result, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.proposed.clear()
+        for result in proposed[:kept]:
+            self.log += result.records
         self._start()
 
 

@@ -15,7 +15,7 @@ from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
 from raftlog.storage.simulated_disk import SimulatedFile
 from raftlog.types import Endpoint
-from tests.node.hosts import Hosts
+from tests.machine.controller_hosts import Hosts
 from tests.partition.harness import Cluster
 
 _REGISTRATIONS = 12  # of one life: three snapshots, and each lets go what lies in front of it
@@ -52,28 +52,35 @@ class Metadata(Hosts):
     def __init__(self, power: Power) -> None:
         self.power = power
         self.asked = 0
+        self.answered_last = 0
         self.acknowledged: set[int] = set()
         # Small segments, so that a head can go.
         super().__init__(Cluster(3, fail_point=power, retention_ms=-1, segment_bytes=1024))
 
     def answered(self, client: Hashable, response: Any) -> None:
+        assert isinstance(client, int)
+        self.answered_last = client
         if isinstance(response, RegisterNodeResponse) and not response.error_code:
-            assert isinstance(client, int)
             self.acknowledged.add(client)
 
     def register(self) -> None:
-        """One node more, from the request to the answer."""
+        """One node more, from the request to the answer. Who leads may change meanwhile."""
         self.asked += 1
-        leader, node_id = self.cluster.leader(), 10 + self.asked
+        node_id = 10 + self.asked
+        while node_id not in self.acknowledged:
+            self.answered_last = 0
+            self._ask_to_register(node_id, self.leader())
+            self.run(until=lambda: self.answered_last == node_id)
+
+    def _ask_to_register(self, node_id: int, leader: int) -> None:
         request = RegisterNodeRequest(
             correlation_id=1,
             node_id=node_id,
-            cluster_id=self.images[leader.node_id].cluster_id,
+            cluster_id=self.images[leader].cluster_id,
             directory_id=f"directory-{node_id}",
             endpoint=Endpoint("127.0.0.1", 8000 + node_id),
         )
-        self.hosts[leader.node_id].on_request(node_id, request)
-        self.run(until=lambda: node_id in self.acknowledged)
+        self.hosts[leader].on_request(node_id, request)
 
     def live(self) -> bool:
         """Whether the power held."""

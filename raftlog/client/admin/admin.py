@@ -43,7 +43,7 @@ from raftlog.protocol.topics import (
     TopicResult,
     TopicsResponse,
 )
-from raftlog.types import LATEST_TIMESTAMP, METADATA_TOPIC, OFFSETS_TOPIC, Endpoint, ReplicaStatus, TopicPartition
+from raftlog.types import INTERNAL_TOPICS, LATEST_TIMESTAMP, Endpoint, ReplicaStatus, TopicPartition
 
 _SETTLE_AGAIN_S = 0.02
 
@@ -188,7 +188,7 @@ class Admin(GroupAdmin):
         if names is not None:
             return self._topics_named(list(names))
         found = self._newest(lambda: self._metadata(None)).topics
-        return [topic for topic in found if internal or topic.name not in (METADATA_TOPIC, OFFSETS_TOPIC)]
+        return [topic for topic in found if internal or topic.name not in INTERNAL_TOPICS]
 
     def describe_cluster(self) -> MetadataResponse:
         """Cluster id, controller, nodes, flush mode. `topics` is empty.

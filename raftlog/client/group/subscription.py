@@ -15,7 +15,7 @@ from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.client.fetcher.beginnings import Beginnings
 from raftlog.limits import TOPIC_UNKNOWN_S
-from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
+from raftlog.types import INTERNAL_TOPICS
 
 
 class TopicSubscription:
@@ -50,7 +50,7 @@ class TopicSubscription:
             return self._names
         if not self._refresher.all_answered:
             return None
-        found = {*self._cache.topics, *self._partitions} - {METADATA_TOPIC, OFFSETS_TOPIC}
+        found = {*self._cache.topics, *self._partitions} - INTERNAL_TOPICS
         return tuple(name for name in sorted(found) if self._pattern.fullmatch(name) and self._count(name, now_s))
 
     def counts(self, topics: Collection[str], now_s: float) -> dict[str, int] | None:

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from raftlog.controller import controller
-from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.limits import NODE_SILENT_S
-from raftlog.node.controller_host import ControllerHost
 from raftlog.protocol.nodes import RegisterNodeRequest
 from raftlog.protocol.topics import (
     CreatePartitionsRequest,
@@ -22,7 +20,7 @@ from raftlog.protocol.topics import (
     TopicIdsRequest,
 )
 from raftlog.types import Endpoint
-from tests.node.hosts import Hosts
+from tests.machine.controller_hosts import Hosts, controller_host
 from tests.partition.harness import Cluster
 
 
@@ -32,12 +30,8 @@ def test_a_cluster_that_cannot_be_founded_for_want_of_room_is_founded_once_there
     cluster = Cluster(1)
     node = cluster.leader()
     images: list[Image] = []
-    host = ControllerHost(
-        replica=node.replica,
-        founders=[Founder(1, "directory", Endpoint("127.0.0.1", 7071))],
-        clock=cluster.clock,
-        answer=lambda client, response: None,
-        publish=images.append,
+    host = controller_host(
+        cluster, node, answer=lambda client, response: None, publish=images.append, live=lambda: frozenset({1})
     )
     node.disk.full = True
     for _ in range(5):
@@ -55,9 +49,10 @@ class Answered(Hosts):
     def __init__(self) -> None:
         self.answers: list[Any] = []
         super().__init__(Cluster(3))
-        self.cluster.settle(NODE_SILENT_S)  # until then a controller does not know who lives
-        for host in self.hosts.values():
-            host.live = frozenset({1})
+        for _ in range(int(NODE_SILENT_S / 0.5)):  # until then a controller does not know who lives
+            self.cluster.settle(0.5)
+            for host in self.hosts.values():
+                host.after_turn()
 
     def answered(self, client: Hashable, response: Any) -> None:
         self.answers.append(response)
@@ -125,9 +120,9 @@ class Registered(Hosts):
     """One node registers again and again, each time at another port."""
 
     def register(self, times: int) -> None:
-        leader = self.cluster.leader()
+        leader = self.leader()
         for number in range(times):
-            image = self.images[leader.node_id]
+            image = self.images[leader]
             request = RegisterNodeRequest(
                 correlation_id=1,
                 node_id=2,
@@ -135,8 +130,8 @@ class Registered(Hosts):
                 directory_id="other",
                 endpoint=Endpoint("127.0.0.1", 8000 + number),
             )
-            self.hosts[leader.node_id].on_request("client", request)
-            self.run(until=lambda before=image: self.images[leader.node_id].end_offset > before.end_offset)  # type: ignore[misc]
+            self.hosts[leader].on_request("client", request)
+            self.run(until=lambda before=image: self.images[leader].end_offset > before.end_offset)  # type: ignore[misc]
 
 
 def test_after_a_start_and_after_a_standstill_nobody_is_taken_for_dead_at_once() -> None:
@@ -146,7 +141,6 @@ def test_after_a_start_and_after_a_standstill_nobody_is_taken_for_dead_at_once()
     hosts.answered = lambda client, response: answers.append(response)  # type: ignore[method-assign]
     hosts.start()
     host = hosts.hosts[1]
-    host.live = frozenset({1})
 
     def create(name: str) -> Any:
         answers.clear()
@@ -167,7 +161,7 @@ def test_after_a_start_and_after_a_standstill_nobody_is_taken_for_dead_at_once()
     assert [result.replication_factor for result in create("b").results] == [1]
     hosts.cluster.clock.advance(NODE_SILENT_S)
     assert create("c").error_code == ErrorCode.LEADER_NOT_AVAILABLE
-    host.live = frozenset({1, 2})
+    hosts.living = frozenset({1, 2})
     assert [result.replication_factor for result in create("d").results] == [2]
 
 

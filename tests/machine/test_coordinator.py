@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from raftlog import limits
+from raftlog.coordinator.coordinator import Coordinator
 from raftlog.coordinator.records import OffsetKey, OffsetValue, encode
 from raftlog.errors import ErrorCode
-from raftlog.node.coordinator_host import CoordinatorHost
+from raftlog.machine.host import Host
 from raftlog.protocol import groups as g
 from tests.partition.harness import TOPIC_ID, Cluster, Node
 
@@ -21,12 +22,15 @@ class Hosts:
     def __init__(self, nodes: int = 1, **config: int) -> None:
         self.cluster = Cluster(nodes, **config)
         self.answers: list[tuple[Hashable, Any]] = []
+        self.coordinators: dict[int, Coordinator] = {}
         self.hosts = {node_id: self._host(node) for node_id, node in self.cluster.nodes.items()}
         self._last_id = 0
 
-    def _host(self, node: Node) -> CoordinatorHost:
-        return CoordinatorHost(
+    def _host(self, node: Node) -> Host:
+        self.coordinators[node.node_id] = Coordinator(lambda name: f"{name}-{self.cluster.rng.getrandbits(64)}")
+        return Host(
             replica=node.replica,
+            machine=self.coordinators[node.node_id],
             clock=self.cluster.clock,
             answer=lambda client, response: self.answers.append((client, response)),
         )
@@ -98,7 +102,7 @@ def test_what_comes_in_one_turn_is_one_entry_and_more_may_be_in_flight() -> None
 
 
 def test_a_large_heap_of_commits_is_divided_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "COORDINATOR_BATCH_BYTES", 300)
+    monkeypatch.setattr(limits, "PROPOSED_BATCH_BYTES", 300)
     hosts = Hosts()
     leader = hosts.leader()
     before = hosts.cluster.nodes[leader].log.last_index
@@ -132,7 +136,7 @@ def test_a_long_log_is_applied_over_many_turns(monkeypatch: pytest.MonkeyPatch) 
         hosts.commit(leader, offset, offset % 5)
         hosts.turns(0)
     hosts.turns()
-    monkeypatch.setattr(limits, "COORDINATOR_REPLAY_BYTES", 300)
+    monkeypatch.setattr(limits, "REPLAY_BYTES", 300)
     hosts.restart(leader)
     assert hosts.cluster.leader().node_id == leader
     hosts.hosts[leader].after_turn()
@@ -289,7 +293,7 @@ def test_a_log_that_was_cut_is_applied_again_from_its_start() -> None:
         encode(OffsetKey("readers", "orders", 1)),
         encode(OffsetValue(topic_id=TOPIC_ID, offset=9, leader_epoch=-1, metadata="", committed_ms=0)),
     )
-    hosts.hosts[old]._coordinator.committed.apply(*stale)
+    hosts.coordinators[old].committed.apply(*stale)
     hosts.cluster.away = {1, 2, 3} - {old}
     hosts.commit(old, 6)
     hosts.turns(0.1)
@@ -301,4 +305,4 @@ def test_a_log_that_was_cut_is_applied_again_from_its_start() -> None:
     hosts.turns(2)
     assert hosts.cluster.nodes[old].log.truncations > 0
     assert hosts.fetched(hosts.leader()) == {0: 7}
-    assert hosts.hosts[old]._coordinator.committed.facts == 1
+    assert hosts.coordinators[old].committed.facts == 1

@@ -1,24 +1,46 @@
-"""A controller host over each replica of a simulated metadata log."""
+"""A host with a controller over each replica of a simulated metadata log."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from raftlog.controller.controller import Controller
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image
-from raftlog.node.controller_host import ControllerHost
+from raftlog.machine.host import Host
 from raftlog.types import Endpoint
 from tests.partition.harness import Cluster, Node
 
 
+def controller_host(
+    cluster: Cluster,
+    node: Node,
+    *,
+    answer: Callable[[Hashable, Any], None],
+    publish: Callable[[Image], None],
+    live: Callable[[], frozenset[int]],
+) -> Host:
+    controller = Controller(
+        founders=[Founder(1, "directory", Endpoint("127.0.0.1", 7071))],
+        mint_id=lambda: uuid.uuid4().bytes,
+        mint_cluster_id=lambda: uuid.uuid4().hex,
+        live=live,
+        publish=publish,
+        now_s=cluster.clock.monotonic_s(),
+    )
+    return Host(replica=node.replica, machine=controller, clock=cluster.clock, answer=answer)
+
+
 class Hosts:
-    """`images` holds what each host has published last."""
+    """`images` holds what each host has published last. `living`: the founder, if a test does not say otherwise."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.images: dict[int, Image] = {}
-        self.hosts: dict[int, ControllerHost] = {}
+        self.hosts: dict[int, Host] = {}
+        self.living = frozenset({1})
         self.start()
 
     def start(self) -> None:
@@ -27,19 +49,17 @@ class Hosts:
         self.hosts = {node.node_id: self._host(node) for node in self.cluster.nodes.values()}
         self.run(until=self.agree)
 
-    def _host(self, node: Node) -> ControllerHost:
+    def _host(self, node: Node) -> Host:
         def publish(image: Image) -> None:
             self.images[node.node_id] = image
 
-        host = ControllerHost(
-            replica=node.replica,
-            founders=[Founder(1, "directory", Endpoint("127.0.0.1", 7071))],
-            clock=self.cluster.clock,
-            answer=self.answered,
-            publish=publish,
-        )
-        host.live = frozenset({1})  # the founder
-        return host
+        return controller_host(self.cluster, node, answer=self.answered, publish=publish, live=lambda: self.living)
+
+    def leader(self) -> int:
+        """One whose controller is loaded."""
+        node_id = self.cluster.leader().node_id
+        self.run(until=lambda: self.hosts[node_id].leads)
+        return node_id
 
     def answered(self, client: Hashable, response: Any) -> None:
         """For those who want to know."""

@@ -1,0 +1,55 @@
+"""The topics that raftlog writes itself, and the state machine that each of their workers hosts: said here only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection
+from types import UnionType
+from typing import NamedTuple
+
+from raftlog.controller.controller import Controller
+from raftlog.controller.decisions import ControllerRequest, Founder
+from raftlog.controller.image import Image
+from raftlog.coordinator.coordinator import Coordinator
+from raftlog.machine.machine import StateMachine
+from raftlog.protocol.groups import GroupRequest
+from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
+
+_ID_NAME_CHARS = 64  # of a member id; what makes it unique follows
+
+
+class Surroundings(NamedTuple):
+    """What a machine is given of the worker that hosts it."""
+
+    founders: Collection[Founder]
+    live: Callable[[], Collection[int]]
+    publish: Callable[[Image], None]
+    now_s: float
+
+
+def _controller(given: Surroundings) -> StateMachine:
+    return Controller(
+        founders=given.founders,
+        mint_id=lambda: uuid.uuid4().bytes,
+        mint_cluster_id=lambda: uuid.uuid4().hex,
+        live=given.live,
+        publish=given.publish,
+        now_s=given.now_s,
+    )
+
+
+def _coordinator(_given: Surroundings) -> StateMachine:
+    return Coordinator(lambda name: f"{name[:_ID_NAME_CHARS]}-{uuid.uuid4()}")
+
+
+class Hosted(NamedTuple):
+    """A machine's maker, and the requests that go to it."""
+
+    make: Callable[[Surroundings], StateMachine]
+    requests: UnionType
+
+
+MACHINES = {
+    METADATA_TOPIC: Hosted(_controller, ControllerRequest),
+    OFFSETS_TOPIC: Hosted(_coordinator, GroupRequest),
+}
