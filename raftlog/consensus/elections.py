@@ -21,23 +21,21 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from raftlog import limits
+from raftlog.storage.replica_state import ReplicaState
 from raftlog.types import NOBODY
 
 _NO_OP = b"\x01"
 
 
-class HardState(Protocol):
-    """What elections read of a log, and the one thing that they write."""
+class VoterLog(Protocol):
+    """What elections read of a log; of its state they set the term and the vote."""
 
     @property
-    def term(self) -> int: ...
-    @property
-    def voted_for(self) -> int: ...
+    def state(self) -> ReplicaState: ...
     @property
     def last_index(self) -> int: ...
     @property
     def last_term(self) -> int: ...
-    def set_term(self, term: int, voted_for: int) -> None: ...
 
 
 class _Driven:
@@ -75,17 +73,17 @@ _syncobj.createPoller = lambda poller_type: _NoPoller()
 class _Journal:
     """Shows pysyncobj the ends of our log. G9: it can neither append nor delete."""
 
-    def __init__(self, state: HardState) -> None:
-        self._state = state
+    def __init__(self, log: VoterLog) -> None:
+        self._log = log
 
     def __len__(self) -> int:
-        return self._state.last_index
+        return self._log.last_index
 
     def __getitem__(self, item: int) -> tuple[bytes, int, int]:
         assert item in (0, -1), "pysyncobj reads only the ends of the log"
         if item == 0:
             return (_NO_OP, 1, 0)
-        return (_NO_OP, self._state.last_index, self._state.last_term)
+        return (_NO_OP, self._log.last_index, self._log.last_term)
 
     def _refuse(self, *arguments: object) -> NoReturn:
         raise AssertionError("only raftlog appends to or deletes from a log")
@@ -93,13 +91,13 @@ class _Journal:
     add = clear = deleteEntriesFrom = deleteEntriesTo = _refuse
 
     def setCurrentTerm(self, term: int, voted_for: int | None) -> None:
-        self._state.set_term(term, NOBODY if voted_for is None else voted_for)
+        self._log.state.set_term(term, NOBODY if voted_for is None else voted_for)
 
     def getCurrentTerm(self) -> int:
-        return self._state.term
+        return self._log.state.term
 
     def getVotedForNodeId(self) -> int | None:
-        return None if self._state.voted_for == NOBODY else self._state.voted_for
+        return None if self._log.state.voted_for == NOBODY else self._log.state.voted_for
 
     def getRaftCommitIndex(self) -> int:
         return 1
@@ -161,14 +159,12 @@ class _Core(SyncObj):  # type: ignore[misc]
 class Elections:
     """The election timer and the terms of one member. All times are seconds of the monotonic clock passed in."""
 
-    def __init__(
-        self, node_id: int, others: tuple[int, ...], state: HardState, rng: random.Random, now_s: float
-    ) -> None:
-        self._state = state
+    def __init__(self, node_id: int, others: tuple[int, ...], log: VoterLog, rng: random.Random, now_s: float) -> None:
+        self._log = log
         self._rng = rng
         nodes = [Node(other) for other in others]
         self._drive(now_s)
-        _Driven.journal = _Journal(state)
+        _Driven.journal = _Journal(log)
         self._core = _Core(
             Node(node_id),
             nodes,
@@ -199,9 +195,9 @@ class Elections:
         if now_s <= self.deadline_s:
             return False  # pysyncobj would only look at the time, which costs a fifth of a follower's turn
         self._drive(now_s)
-        term = self._state.term
+        term = self._log.state.term
         self._core.doTick(0)
-        return self._state.term != term
+        return self._log.state.term != term
 
     def postpone(self, now_s: float) -> None:
         """A sign of life from the leader, or a vote given: begin a new random time-out."""

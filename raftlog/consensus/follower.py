@@ -29,13 +29,14 @@ class Follower:
         """From the leader of this term."""
         seat, log, links = self._seat, self._seat.log, self._seat.links
         seat.rejoin.on_append(m.term, m.last_index, m.all_votes_index)
-        if log.doubt is not Doubt.NONE and m.last_index < log.commit_bound and not self._forget_bound(m.commit_index):
+        short = log.state.doubt is not Doubt.NONE and m.last_index < log.state.commit_bound
+        if short and not self._forget_bound(m.commit_index):
             return
         if m.prev_index > log.last_index:
             links.answer(m, success=False, hint_index=log.last_index + 1)
             return
         # Below the horizon everything is committed, hence equal on all replicas.
-        if m.prev_index >= log.horizon_index - 1 and log.term_at(m.prev_index) != m.prev_term:
+        if m.prev_index >= log.state.horizon_index - 1 and log.term_at(m.prev_index) != m.prev_term:
             seat.check_not_committed(m.prev_index)
             hint = log.first_index_of_term(m.prev_index)
             links.answer(m, success=False, hint_index=max(hint, seat.commit_index + 1))
@@ -54,7 +55,7 @@ class Follower:
         self.held_index = m.held_index
         self.match_index = max(self.match_index, last_new)
         self._commit_up_to(m.commit_index, last_new)
-        if m.log_start_offset > log.log_start_offset:
+        if m.log_start_offset > log.state.log_start_offset:
             seat.delete_head(m.log_start_offset)
         links.answer(m, success=True, match_index=last_new)
 
@@ -64,7 +65,7 @@ class Follower:
         Durable BEFORE its entries are appended, or a start would take them for committed as far as the old bound.
         """
         log = self._seat.log
-        log.lower_commit_bound(commit_index)
+        log.state.lower_commit_bound(commit_index)
         try:
             log.persist()
         except DiskFullError:
@@ -88,10 +89,10 @@ class Follower:
             return  # not answered: the leader comes again
         self._reset_sequence = m.sequence
         last_kept = m.horizon_index - 1
-        if last_kept >= log.horizon_index - 1 and log.term_at(last_kept) == m.prev_term:
+        if last_kept >= log.state.horizon_index - 1 and log.term_at(last_kept) == m.prev_term:
             links.answer(m, success=True, match_index=last_kept)
             return
-        if last_kept <= max(seat.commit_index, log.commit_bound) and log.doubt is Doubt.NONE:
+        if last_kept <= max(seat.commit_index, log.state.commit_bound) and log.state.doubt is Doubt.NONE:
             raise CorruptLogError(
                 f"the leader of term {m.term} asks to start over at index {m.horizon_index}, "
                 f"which contradicts what is committed here (up to {seat.commit_index})"

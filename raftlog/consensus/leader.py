@@ -26,7 +26,7 @@ class Leader:
         self._seat = seat
         self._log = log
         self._links = seat.links
-        self._term = log.term
+        self._term = log.state.term
         self.leader_id = seat.node_id
         self.epoch_index = self.match_index = epoch_index
         self._all_votes_index = epoch_index if by_all else 0
@@ -67,9 +67,9 @@ class Leader:
     @property
     def held_index(self) -> int:
         """Up to here every replica with records has held the log, durably."""
-        if self._log.doubt is not Doubt.NONE:
+        if self._log.state.doubt is not Doubt.NONE:
             return 0
-        held_index = self._log.synced_index
+        held_index = self._log.state.synced_index
         for node_id in self._seat.voters.replicas:
             progress = self._progress.get(node_id)
             if progress is not None:
@@ -80,7 +80,7 @@ class Leader:
     def held_log_start(self) -> int:
         """The highest log start offset that every in-sync replica and a majority of the voters has reached, durably."""
         starts = {node_id: progress.log_start_offset for node_id, progress in self._progress.items()}
-        starts[self._seat.node_id] = self._log.log_start_offset
+        starts[self._seat.node_id] = self._log.state.log_start_offset
         reached = self._seat.voters.reached(starts)
         assert reached is not None  # all voters are in `starts`
         return min(reached, *(starts[node_id] for node_id in self.in_sync))
@@ -104,7 +104,7 @@ class Leader:
         """
         seat, log = self._seat, self._log
         sure = [node_id for node_id, p in self._progress.items() if p.doubt is Doubt.NONE]
-        if log.doubt is Doubt.NONE:
+        if log.state.doubt is Doubt.NONE:
             sure.append(seat.node_id)
         if seat.voters.is_majority(sure) or seat.commit_index >= log.last_index:
             self._blocked_since_s = now_s
@@ -171,7 +171,7 @@ class Leader:
 
     def _feed_witnesses(self, now_s: float) -> None:
         """Index and term of what every in-sync replica holds, AFTER this turn's sync and answers counted."""
-        held_index = self._in_sync.lowest_match(self._progress, self._log.synced_index)
+        held_index = self._in_sync.lowest_match(self._progress, self._log.state.synced_index)
         awaited = not self._seat.voters.is_majority(self.in_sync)
         self._feed.advance(held_index, awaited=awaited, now_s=now_s)
         for node_id in self._seat.voters.witnesses:
@@ -185,8 +185,8 @@ class Leader:
         log, links = self._log, self._links
         is_witness = node_id in self._seat.voters.witnesses
         prev_index = progress.next_index - 1
-        if prev_index < log.horizon_index - 1:
-            if is_witness and log.horizon_index > self._feed.last_index + 1:
+        if prev_index < log.state.horizon_index - 1:
+            if is_witness and log.state.horizon_index > self._feed.last_index + 1:
                 return False  # what lies below the horizon is committed, but not held by all in-sync replicas
             self._send_reset(node_id, progress, now_s)
             return False
@@ -209,8 +209,8 @@ class Leader:
         progress.note_sent(sequence, prev_index + count, size_bytes, now_s)
         links.send(
             node_id, payload, r.AppendEntries, sequence, prev_index, prev_term, self._seat.commit_index, count,
-            epoch_starts, log.log_start_offset, log.last_index, self._all_votes_index, self.held_index,
-            log.purged_index,
+            epoch_starts, log.state.log_start_offset, log.last_index, self._all_votes_index, self.held_index,
+            log.state.purged_index,
         )  # fmt: skip
         return True
 
@@ -221,10 +221,9 @@ class Leader:
             progress.probe_from(progress.next_index, sequence)
         progress.note_sent(sequence, 0, 0, now_s)
         payload = None if node_id in self._seat.voters.witnesses else log.snapshot_at_horizon()
-        base_offset = log.offset_after(log.horizon_index - 1)
-        self._links.send(
-            node_id, payload, r.ResetRequest, sequence, log.horizon_index, log.horizon_prev_term, base_offset
-        )
+        horizon_index, prev_term = log.state.horizon_index, log.state.horizon_prev_term
+        base_offset = log.offset_after(horizon_index - 1)
+        self._links.send(node_id, payload, r.ResetRequest, sequence, horizon_index, prev_term, base_offset)
 
     # --- what it hears ---------------------------------------------------------------------
     def on_peer(self, node_id: int, now_s: float) -> None:
@@ -259,7 +258,7 @@ class Leader:
     def _learn_log_start(self) -> None:
         """An earlier leader may have moved it further than this one had heard: what it let go does not come back."""
         for progress in self._progress.values():
-            if progress.log_start_offset > self._log.log_start_offset:
+            if progress.log_start_offset > self._log.state.log_start_offset:
                 self._seat.delete_head(progress.log_start_offset)
 
     def _verify_own_copy(self, first_index: int, last_index: int, now_s: float) -> None:
@@ -268,7 +267,7 @@ class Leader:
         if now_s - self._verified_s < limits.APPEND_LOST_AFTER_S:
             return
         self._verified_s = now_s
-        if log.horizon_index <= first_index <= last_index <= log.last_index:
+        if log.state.horizon_index <= first_index <= last_index <= log.last_index:
             log.verify_entries(first_index, last_index)
 
     # --- what it counts --------------------------------------------------------------------
@@ -283,8 +282,8 @@ class Leader:
         """G5: the highest index of this term that a majority holds durably, ourselves up to the synced index."""
         seat, log = self._seat, self._log
         held = {node_id: p.match_index for node_id, p in self._progress.items() if p.doubt is Doubt.NONE}
-        if log.doubt is Doubt.NONE:
-            held[seat.node_id] = log.synced_index
+        if log.state.doubt is Doubt.NONE:
+            held[seat.node_id] = log.state.synced_index
         index = seat.voters.reached(held)
         if index is not None and index > seat.commit_index and log.term_at(index) == self._term:
             seat.commit_index = index

@@ -7,33 +7,23 @@ is over (G5). One that claims nothing of this member's disk (AppendEntries) leav
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from raftlog.protocol import raft as r
-from raftlog.types import Buffer, Doubt, ReplicaSpec
+from raftlog.storage.replica_state import ReplicaState
+from raftlog.types import Buffer, ReplicaSpec
 
 Send = Callable[[int, r.RaftMessage, Buffer | None], None]
-
-
-class Durable(Protocol):
-    """What every message says of the log of its sender."""
-
-    @property
-    def term(self) -> int: ...
-    @property
-    def doubt(self) -> Doubt: ...
-    @property
-    def log_start_offset(self) -> int: ...
 
 
 class Links:
     """All links of one process of a member. They outlive every role."""
 
-    def __init__(self, node_id: int, boot_id: int, spec: ReplicaSpec, log: Durable, send: Send) -> None:
+    def __init__(self, node_id: int, boot_id: int, spec: ReplicaSpec, state: ReplicaState, send: Send) -> None:
         self._group = (spec.topic_id, spec.partition)
         self._node_id = node_id
         self._boot_id = boot_id
-        self._log = log
+        self._state = state
         self._send = send
         self.boots = {other: 0 for other in spec.voters if other != node_id}
         """Boot ids of the others' processes; 0: it is gone."""
@@ -67,10 +57,10 @@ class Links:
         hint_index: int = 0,
         damaged: bool = False,
     ) -> None:
-        log = self._log
+        state = self._state
         self.hold(
-            m.sender_id, r.AppendResponse, m.sequence, success, match_index, hint_index, log.doubt, damaged,
-            log.log_start_offset,
+            m.sender_id, r.AppendResponse, m.sequence, success, match_index, hint_index, state.doubt, damaged,
+            state.log_start_offset,
         )  # fmt: skip
 
     def release(self) -> None:
@@ -79,8 +69,8 @@ class Links:
         for node_id, message in held:
             if self.boots[node_id]:
                 if isinstance(message, r.AppendResponse):
-                    message.doubt = self._log.doubt  # as it is now, not as it was before the sync
+                    message.doubt = self._state.doubt  # as it is now, not as it was before the sync
                 self._send(node_id, message, None)
 
     def _head(self, node_id: int) -> tuple[bytes, int, int, int, int, int]:
-        return (*self._group, self._node_id, self._boot_id, self.boots[node_id], self._log.term)
+        return (*self._group, self._node_id, self._boot_id, self.boots[node_id], self._state.term)

@@ -59,7 +59,7 @@ class RaftMember:
         self.node_id = node_id
         self.voters = VoterSet(spec.replicas, spec.witnesses)
         self.log = log
-        self._links = Links(node_id, boot_id, spec, log, send)
+        self._links = Links(node_id, boot_id, spec, log.state, send)
         self._seat = Seat(node_id, self.voters, log, self._links)
         self._elections = Elections(node_id, self._seat.others, log, rng, now_s)
         self.role: Follower | Candidate | Leader = self._new_follower()
@@ -87,7 +87,7 @@ class RaftMember:
 
     @property
     def term(self) -> int:
-        return self.log.term
+        return self.log.state.term
 
     @property
     def commit_index(self) -> int:
@@ -241,7 +241,7 @@ class RaftMember:
         role, seat = self.role, self._seat
         if isinstance(role, Leader):
             role.after_persist(now_s)
-        self.log.note_commit(seat.commit_index)
+        self.log.state.note_commit(seat.commit_index)
         seat.end_doubt(role.match_index)
         self._links.release()
 
@@ -353,16 +353,16 @@ class RaftMember:
     def _lead(self, by_all: bool, now_s: float) -> None:
         log = self.log
         assert not isinstance(log, WitnessLog), "a witness never stands"
-        doubt, reason = log.doubt, log.doubt_reason
+        doubt, reason = log.state.doubt, log.state.doubt_reason
         if by_all and doubt is not Doubt.NONE:
-            log.set_doubt(Doubt.NONE, "")
-            log.lower_commit_bound(log.last_index)  # matters when a loss was accepted
+            log.state.set_doubt(Doubt.NONE, "")
+            log.state.lower_commit_bound(log.last_index)  # matters when a loss was accepted
         self._loss_accepted_until_s = 0.0
         try:
             # Syncs the batches before it, THEN `state` with term, vote and this epoch start. BEFORE any batch of it.
             epoch_index = log.append_epoch_start(self.term)
         except DiskFullError:
-            log.set_doubt(doubt, reason)
+            log.state.set_doubt(doubt, reason)
             self._become(self._new_follower(), now_s)  # the vote stands; one with room may win the next term
             return
         self._become(Leader(self._seat, log, epoch_index, now_s, by_all=by_all), now_s)
@@ -410,7 +410,7 @@ class RaftMember:
         granted = (
             m.term == self.term
             and isinstance(self.role, Follower)
-            and self.log.voted_for in (NOBODY, m.sender_id)
+            and self.log.state.voted_for in (NOBODY, m.sender_id)
             and self._candidate_is_current(m.last_term, m.last_index)
         )
         vote = self._seat.vote

@@ -76,7 +76,7 @@ class RecordCopy:
     def _is_present(self, index: int, term: int) -> bool:
         if index > self._log.last_index:
             return False
-        return index < self._log.horizon_index or self._log.term_at(index) == term
+        return index < self._log.state.horizon_index or self._log.term_at(index) == term
 
     def _make_room(self, index: int, m: r.AppendEntries) -> None:
         """`index` is the first one that is to be appended: what is there instead is cut."""
@@ -90,8 +90,8 @@ class RecordCopy:
             self._filled_for = m.purged_index
         elif self._filled_for != m.purged_index:
             self._log.begin_anew(f"the leader of term {m.term} has let tombstones go that were lost here")
-        if m.purged_index > self._log.purged_index:
-            self._log.raise_purged(m.purged_index)
+        if m.purged_index > self._log.state.purged_index:
+            self._log.state.raise_purged(m.purged_index)
 
     def _store_compacted(self, m: r.AppendEntries, payload: Buffer, headers: list[tuple[int, BatchHeader]]) -> None:
         """G1 with fillers among the entries: what is here is skipped, a conflict truncates, the rest is appended."""
@@ -132,7 +132,7 @@ class RecordCopy:
     def _first_missing(self, index: int, end: int, term: int) -> int:
         """The first of the entries [index, end), all of `term`, that is not here; `end` when all are."""
         log = self._log
-        index = min(max(index, log.horizon_index), end)
+        index = min(max(index, log.state.horizon_index), end)
         if index == end or index > log.last_index or log.term_at(index) != term:
             return index
         others = log.epoch_starts_from(index + 1)

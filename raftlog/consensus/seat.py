@@ -25,24 +25,24 @@ class Seat:
         self.others = tuple(other for other in voters.ids if other != node_id)
         self.log = log
         self.links = links
-        self.rejoin = Rejoin(self.others, log.doubt)
+        self.rejoin = Rejoin(self.others, log.state.doubt)
         # The bound was written as min(committed, synced), so whatever of it is here is committed.
-        self.commit_index = max(min(log.commit_bound, log.last_index), log.horizon_index - 1)
+        self.commit_index = max(min(log.state.commit_bound, log.last_index), log.state.horizon_index - 1)
         self.refused_batches = 0  # batches from a leader that failed their checksum here
 
     @property
     def vote(self) -> Vote:
         """What this member's vote says of it."""
-        return Vote(self.log.doubt, self.log.commit_bound)
+        return Vote(self.log.state.doubt, self.log.state.commit_bound)
 
     @property
     def is_at_rest(self) -> bool:
         """Everything here is durable and committed."""
         log = self.log
         return (
-            self.commit_index == log.last_index == log.synced_index
-            and log.doubt is Doubt.NONE
-            and not log.is_state_dirty
+            self.commit_index == log.last_index == log.state.synced_index
+            and log.state.doubt is Doubt.NONE
+            and not log.state.is_dirty
         )
 
     def delete_head(self, log_start_offset: int) -> None:
@@ -65,20 +65,20 @@ class Seat:
         """The leader has another entry there. What was committed is not its to take back: never silently refused."""
         if index <= self.commit_index:
             raise CorruptLogError(
-                f"the leader of term {self.log.term} contradicts the committed entry {index} "
+                f"the leader of term {self.log.state.term} contradicts the committed entry {index} "
                 f"(committed up to {self.commit_index}); nothing was cut"
             )
 
     def end_doubt(self, match_index: int) -> None:
         """If it is over. `match_index`: up to where this log is known to equal the leader's."""
         log = self.log
-        if log.doubt is Doubt.NONE or not self.rejoin.is_over(
-            log.term, log.synced_index, match_index, self.commit_index
+        if log.state.doubt is Doubt.NONE or not self.rejoin.is_over(
+            log.state.term, log.state.synced_index, match_index, self.commit_index
         ):
             return
-        doubt, reason = log.doubt, log.doubt_reason
-        log.set_doubt(Doubt.NONE, "")
+        doubt, reason = log.state.doubt, log.state.doubt_reason
+        log.state.set_doubt(Doubt.NONE, "")
         try:
             log.persist()  # BEFORE the first acknowledgement that counts
         except DiskFullError:
-            log.set_doubt(doubt, reason)  # not written, so not over: the next turn tries again
+            log.state.set_doubt(doubt, reason)  # not written, so not over: the next turn tries again

@@ -37,7 +37,7 @@ class WitnessCopy:
     def _first_conflict(self, m: r.AppendEntries, last_index: int) -> int | None:
         """The first index that is here with another term. Terms differ first where one of the two begins one."""
         log = self._log
-        first, end = max(m.prev_index + 1, log.horizon_index), min(last_index, log.last_index) + 1
+        first, end = max(m.prev_index + 1, log.state.horizon_index), min(last_index, log.last_index) + 1
         starts = dict(m.epoch_starts)
         places = {first, *starts, *(start.index for start in log.epoch_starts)}
         for index in sorted(place for place in places if first <= place < end):

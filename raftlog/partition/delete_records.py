@@ -93,7 +93,7 @@ class RecordDeletion:
         if not self._waiting:
             return
         offset = max(waiting.offset for waiting in self._waiting)
-        if offset > self._log.log_start_offset:
+        if offset > self._log.state.log_start_offset:
             self._group.delete_head(offset)
             self._group.ask_confirmation()
 
@@ -122,7 +122,7 @@ class RecordDeletion:
             correlation_id=waiting.correlation_id,
             error_code=int(code),
             error_text=text,
-            log_start_offset=self._log.log_start_offset if code is ErrorCode.NONE else -1,
+            log_start_offset=self._log.state.log_start_offset if code is ErrorCode.NONE else -1,
             leader_id=self._group.leader_id,
             leader_epoch=self._group.term,
         )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from raftlog.clock import Clock
 from raftlog.errors import ErrorCode
 from raftlog.partition.pending_produces import Answers, Produce, WaitingProduces
-from raftlog.record.batch import BatchHeader
+from raftlog.record.batch import BASE_SEQUENCE, LAST_OFFSET_DELTA, PRODUCER_EPOCH, PRODUCER_ID, BatchHeader
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import KnownBatch, Placed, ProducerState, following, judge, next_sequence
 from raftlog.types import Buffer
@@ -42,7 +42,7 @@ def admit(taken: list[Taken], log: PartitionLog, clock: Clock, refuse: Refuse) -
     In order, each against the log's end as the ones before it leave it. Changes nothing: whether the append
     succeeds is not known yet.
     """
-    if not any(each[2][9] >= 0 for each in taken):
+    if not any(each[2][PRODUCER_ID] >= 0 for each in taken):
         return taken, []
     now_ms = clock.wall_ms()
     producers, next_index, next_offset = log.producers, log.last_index + 1, log.log_end_offset
@@ -54,9 +54,9 @@ def admit(taken: list[Taken], log: PartitionLog, clock: Clock, refuse: Refuse) -
     run_id = run_epoch = due = -1
     for each in taken:
         produce, _, header = each
-        producer_id = header[9]
+        producer_id = header[PRODUCER_ID]
         if producer_id >= 0:
-            if producer_id != run_id or header[11] != due or header[10] != run_epoch:
+            if producer_id != run_id or header[BASE_SEQUENCE] != due or header[PRODUCER_EPOCH] != run_epoch:
                 if run:
                     changed[run_id] = following(changed.get(run_id) or producers.get(run_id), run, now_ms)
                     run, run_id = [], -1
@@ -74,12 +74,12 @@ def admit(taken: list[Taken], log: PartitionLog, clock: Clock, refuse: Refuse) -
                     lost = verdict is ErrorCode.UNKNOWN_PRODUCER_ID and not producers.complete
                     refuse(produce, verdict, _WHY[verdict] + (_LOST if lost else ""))
                     continue
-                run_id, run_epoch = producer_id, header[10]
+                run_id, run_epoch = producer_id, header[PRODUCER_EPOCH]
             run.append((header, next_offset, next_index))
             due = next_sequence(header)
         new.append(each)
         next_index += 1
-        next_offset += header[6] + 1
+        next_offset += header[LAST_OFFSET_DELTA] + 1
     return new, repeats
 
 

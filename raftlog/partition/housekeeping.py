@@ -22,7 +22,7 @@ class Housekeeping:
 
     def next_due_s(self, now_s: float) -> float:
         """When the commit bound has to be written, or a compaction goes on; never, while there is nothing to do."""
-        due_s = self._compact_due_s if self._log.is_compacting else float("inf")
+        due_s = self._compact_due_s if self._log.cleaner.is_compacting else float("inf")
         if self._bound() != self._bound_written:
             due_s = min(due_s, self._bound_due_s)
         return max(due_s, now_s + 0.001)
@@ -30,38 +30,38 @@ class Housekeeping:
     def is_due(self, now_s: float) -> bool:
         """Whether `keep` has something to do. (A look at ages wakes nobody: it waits for the next turn.)"""
         bound_due = now_s >= self._bound_due_s and self._bound() != self._bound_written
-        compact_due = now_s >= self._compact_due_s and self._log.is_compacting
+        compact_due = now_s >= self._compact_due_s and self._log.cleaner.is_compacting
         return bound_due or compact_due or now_s >= self._look_due_s
 
     def keep(self, now_s: float, *, leading: bool) -> None:
         """Raises DiskFullError when the bound could not be written; it is tried again. CorruptLogError: log.scrub."""
         if now_s >= self._look_due_s:
             self._look_due_s = now_s + limits.HOUSE_S
-            self._log.maybe_roll(self._clock.wall_ms())
+            self._log.appender.roll_when_old(self._clock.wall_ms())
             self._log.producers.expire(self._clock.wall_ms())
             if leading:
                 start = self._log.retention_start(self._clock.wall_ms())
-                if start > self._log.log_start_offset:
+                if start > self._log.state.log_start_offset:
                     self._group.delete_head(start)
-            self._group.delete_head(self._log.log_start_offset)  # what DeleteRecords left, once it is closed
+            self._group.delete_head(self._log.state.log_start_offset)  # what DeleteRecords left, once it is closed
             if now_s >= self._scrub_due_s:
                 self._scrub_due_s = now_s + limits.SCRUB_S
-                self._log.scrub(limits.SCRUB_BYTES)
-            self._log.begin_compaction(self._group.held_index, self._clock.wall_ms())
-        if self._log.is_compacting and now_s >= self._compact_due_s:
+                self._log.scrubber.scrub(limits.SCRUB_BYTES)
+            self._log.cleaner.begin(self._group.held_index, self._clock.wall_ms())
+        if self._log.cleaner.is_compacting and now_s >= self._compact_due_s:
             self._compact_due_s = now_s + limits.COMPACTION_S
-            self._log.compact(limits.COMPACTION_SLICE_BYTES, self._clock.wall_ms())
+            self._log.cleaner.step(limits.COMPACTION_SLICE_BYTES, self._clock.wall_ms())
         bound = self._bound()
         if bound == self._bound_written:
             self._bound_due_s = now_s + limits.COMMIT_BOUND_S
         elif now_s >= self._bound_due_s:
             self._bound_due_s = now_s + limits.COMMIT_BOUND_S
             try:
-                self._log.write_commit_bound()
+                self._log.state.write_commit_bound()
             except DiskFullError:
                 self._bound_due_s = now_s + limits.DISK_RETRY_S
                 raise
             self._bound_written = bound
 
     def _bound(self) -> int:
-        return min(self._group.commit_index, self._log.synced_index)
+        return min(self._group.commit_index, self._log.state.synced_index)

@@ -81,7 +81,7 @@ class Reads:
             self._take_fetch(waiting, code)
 
     def _is_in_range(self, offset: int) -> bool:
-        return self._log.log_start_offset <= offset <= self.high_watermark
+        return self._log.state.log_start_offset <= offset <= self.high_watermark
 
     def _judge_range(self, waiting: WaitingFetch, code: ErrorCode) -> None:
         """This replica leads still, and the high watermark may have come to the offset since it was asked."""
@@ -128,7 +128,7 @@ class Reads:
         elif request.timestamp_ms == LATEST_TIMESTAMP:
             answer(code, (self.high_watermark, -1))
         elif request.timestamp_ms == EARLIEST_TIMESTAMP:
-            answer(code, (self._log.log_start_offset, -1))
+            answer(code, (self._log.state.log_start_offset, -1))
         elif request.timestamp_ms < 0:
             answer(ErrorCode.INVALID_REQUEST, None)
         else:
@@ -248,7 +248,7 @@ class Reads:
             error_code=int(code),
             error_text=text,
             high_watermark=self.high_watermark,
-            log_start_offset=self._log.log_start_offset,
+            log_start_offset=self._log.state.log_start_offset,
             leader_id=self._group.leader_id,
             leader_epoch=self._group.term,
         )

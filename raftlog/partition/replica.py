@@ -98,7 +98,7 @@ class Replica:
             send=outbox.send_raft,
             now_s=clock.monotonic_s(),
         )
-        log.can_refetch = self._group.is_held_elsewhere  # BEFORE anything is read
+        log.scrubber.refetchable = lambda: self._group.is_held_elsewhere  # BEFORE anything is read
         self._to_append: list[Taken] = []
         self._inspecting = BatchInspection(self._to_append.append, self._refuse_for)
         self._waiting = WaitingForAcks()
@@ -183,7 +183,7 @@ class Replica:
 
     def stop(self) -> None:
         """A clean end: what is appended becomes durable and the commit bound is written."""
-        self._log.note_commit(self._group.commit_index)
+        self._log.state.note_commit(self._group.commit_index)
         self._log.close()
 
     def next_wakeup_s(self) -> float:
@@ -199,10 +199,9 @@ class Replica:
 
     def mark(self) -> tuple[object, ...]:
         """Equal as long as `status` would say the same; cheaper to ask after every turn."""
-        log = self._log
-        reads = self._reads
-        return (reads.high_watermark, log.last_index, log.log_start_offset, log.doubt, log.syncs, self._refusal,
-                log.damage, self._group.in_sync)  # fmt: skip
+        log, state = self._log, self._log.state
+        return (self._reads.high_watermark, log.last_index, state.log_start_offset, state.doubt, log.syncs,
+                self._refusal, log.damage, self._group.in_sync)  # fmt: skip
 
     def status(self) -> ReplicaStatus:
         return status_of(self.spec, self._group, self._log, self._reads.high_watermark, self._refusal)
@@ -338,7 +337,6 @@ class Replica:
             return
         self._fail_point("turn: persisted")
         self._group.after_persist(now_s)
-        self._log.can_refetch = self._group.is_held_elsewhere
         self._advance_watermark()
         self._fail_point("turn: committed")
         self._answer_produces(now_s)
@@ -384,7 +382,6 @@ class Replica:
             self._reads.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._deleting.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._led_term = term
-        self._log.tail_cache_bytes = limits.TAIL_CACHE_BYTES if term else limits.FOLLOWER_TAIL_BYTES
 
     def _append(self) -> None:
         """Step 3. One write for all; a full disk refuses all of them and leaves the log as it was."""

@@ -63,7 +63,7 @@ class TimeSearches:
             return 0
         records = limits.SEARCHED_RECORDS_PER_TURN // limits.TIME_SEARCHES_AT_ONCE
         try:
-            work = asked.search.step(self._log.log_start_offset, high_watermark, records)
+            work = asked.search.step(self._log.state.log_start_offset, high_watermark, records)
         except (CorruptLogError, CorruptMessageError):
             # On the way there; the scrub finds where. To be asked again, of whoever leads once this replica refetches.
             damaged = self._log.damage is not None

@@ -91,20 +91,20 @@ class Witness:
 
     def stop(self) -> None:
         """A clean end: what is known becomes durable, the commit bound with it."""
-        self._log.note_commit(self._group.commit_index)
+        self._log.state.note_commit(self._group.commit_index)
         self._log.close()
 
     def next_wakeup_s(self) -> float:
         """Monotonic time at which a turn is due even without input."""
         due_s = self._group.next_wakeup_s()
-        if self._refusal or self._log.is_bound_due:
+        if self._refusal or self._log.state.is_bound_due:
             due_s = min(due_s, max(self._bound_due_s, self._clock.monotonic_s() + 0.001))
         return due_s
 
     def mark(self) -> tuple[object, ...]:
         """Equal as long as `status` would say the same."""
         log = self._log
-        return (log.last_index, log.last_term, log.doubt, log.syncs, self._refusal)
+        return (log.last_index, log.last_term, log.state.doubt, log.syncs, self._refusal)
 
     def status(self) -> ReplicaStatus:
         log, spec = self._log, self.spec
@@ -116,16 +116,16 @@ class Witness:
             role=Role.WITNESS,
             leader_id=self.leader_id,
             leader_epoch=self.leader_epoch,
-            doubt=log.doubt,
-            doubt_reason=log.doubt_reason,
+            doubt=log.state.doubt,
+            doubt_reason=log.state.doubt_reason,
             error=self._refusal,
             fsyncs=log.syncs,
-            truncations=log.truncations,
-            corruptions=log.corruptions,
-            cuts=log.cuts,
+            truncations=log.state.truncations,
+            corruptions=log.state.corruptions,
+            cuts=log.state.cuts,
             last_index=log.last_index,
             last_term=log.last_term,
-            commit_bound=log.commit_bound,
+            commit_bound=log.state.commit_bound,
         )
 
     # --- input -----------------------------------------------------------------------------------
@@ -174,9 +174,9 @@ class Witness:
             self._fail_point("turn: persisted")
             self._group.after_persist(now_s)
             self._fail_point("turn: committed")
-            if self._log.is_bound_due and now_s >= self._bound_due_s:
+            if self._log.state.is_bound_due and now_s >= self._bound_due_s:
                 self._bound_due_s = now_s + limits.COMMIT_BOUND_S
-                self._log.write_commit_bound()
+                self._log.state.write_commit_bound()
         except DiskFullError as error:
             # What was to follow the sync stays held, and is tried again in a later turn.
             self._refusal = f"no room on the disk: {error}"

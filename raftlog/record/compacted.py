@@ -27,10 +27,13 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from raftlog.errors import InvalidRecordError
 from raftlog.record.batch import (
+    BASE_SEQUENCE,
     CRC_START,
     HEADER_BYTES,
     MAGIC,
     PREFIX_BYTES,
+    PRODUCER_ID,
+    RECORD_COUNT,
     BatchHeader,
     Buffer,
     Record,
@@ -51,11 +54,11 @@ _SLICE_WORK_BYTES = 128 * 1024  # between two looks at the clock of who asks
 
 def entries_of(header: BatchHeader) -> int:
     """How many Raft entries a batch of the log stands for: 1, unless it is a filler."""
-    return header[11] if header[12] == 0 and header[9] < 0 else 1
+    return header[BASE_SEQUENCE] if header[RECORD_COUNT] == 0 and header[PRODUCER_ID] < 0 else 1
 
 
 def is_filler(header: BatchHeader) -> bool:
-    return header[12] == 0 and header[9] < 0
+    return header[RECORD_COUNT] == 0 and header[PRODUCER_ID] < 0
 
 
 def filler(base_offset: int, next_offset: int, entries: int, leader_epoch: int) -> bytes:

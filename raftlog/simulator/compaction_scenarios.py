@@ -45,7 +45,7 @@ def _lose_tombstones(world: World, node_id: int) -> None:
     others = [machine for machine in world.machines.values() if machine.node_id != node_id and machine.running]
     logs = [machine.log for machine in others if isinstance(machine.log, PartitionLog)]
     world.run_until(time_s=world.events.now_s + 4.0)
-    if world.invariants.damaged or not any(log.purged_index for log in logs):
+    if world.invariants.damaged or not any(log.state.purged_index for log in logs):
         return
     machine = world.machines[node_id]
     world.invariants.damaged.add(node_id)

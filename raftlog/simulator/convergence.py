@@ -69,7 +69,7 @@ def _describe(machine: Machine) -> str:
     group, log = machine.replica._group, machine.log
     return (
         f"n{machine.node_id} {group.role.kind.name} term {group.term} commit {group.commit_index} "
-        f"last {log.last_index} doubt {log.doubt.name}"
+        f"last {log.last_index} doubt {log.state.doubt.name}"
     )
 
 
@@ -82,9 +82,9 @@ def _equal(world: World) -> bool:
         len(logs) == len(world.node_ids)
         and any(group.leader_ready for group in groups)
         and len({log.last_index for log in logs}) == 1
-        and len({log.log_start_offset for log in with_records}) == 1
+        and len({log.state.log_start_offset for log in with_records}) == 1
         and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
-        and all(log.doubt is Doubt.NONE for log in logs)
+        and all(log.state.doubt is Doubt.NONE for log in logs)
         and not world.invariants.latent
         and any(set(replica.status().in_sync) == set(world.spec.replicas) for replica in replicas)
     )

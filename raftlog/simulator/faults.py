@@ -197,7 +197,7 @@ class Faults:
         damaged = invariants.damaged | {node_id}
         if len(damaged) > self._tolerated or not self._world.machines[node_id].disk.exists(DIRECTORY):
             return None
-        if self._world.machines[node_id].running and self._world.machines[node_id].log.doubt:
+        if self._world.machines[node_id].running and self._world.machines[node_id].log.state.doubt:
             return None
         if not self._is_kept_elsewhere(node_id, damaged):
             return None

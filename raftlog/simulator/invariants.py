@@ -106,8 +106,8 @@ class Invariants:
         if group.commit_index < self.checked[node_id]:
             raise Broken("lost", f"the commit index of node {node_id} went back to {group.commit_index}")
         if node_id not in self.damaged:
-            self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.synced_index))
-        elif log.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
+            self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.state.synced_index))
+        elif log.state.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
             self.damaged.discard(node_id)
         self._note_durable(node_id, log)
         self._judge_answers()
@@ -131,15 +131,15 @@ class Invariants:
         return bool(left)
 
     def _note_durable(self, node_id: int, log: Log) -> None:
-        if node_id in self.damaged and (log.term_at(log.synced_index) or 0, log.synced_index) < self.durable_end(
-            node_id
-        ):
+        state = log.state
+        synced = (log.term_at(state.synced_index) or 0, state.synced_index)
+        if node_id in self.damaged and synced < self.durable_end(node_id):
             return  # what it held when its disk was damaged counts: acknowledgements may come later (seed 901243)
         # The terms of what is synced, by epoch start from the horizon on; what stood in front of it was committed.
-        horizon = log.horizon_index
-        epochs = [(log.horizon_prev_term, horizon - 1), *((start.term, start.index) for start in log.epoch_starts)]
-        self.durable[node_id] = (log.synced_index, epochs)
-        self.horizons[node_id] = log.horizon_index
+        starts = [(start.term, start.index) for start in log.epoch_starts]
+        epochs = [(state.horizon_prev_term, state.horizon_index - 1), *starts]
+        self.durable[node_id] = (state.synced_index, epochs)
+        self.horizons[node_id] = state.horizon_index
 
     def before_crash(self, machine: Machine) -> None:
         """A turn that a fail point ended may have committed and answered before."""
@@ -163,11 +163,11 @@ class Invariants:
         if log.last_index < index:
             raise Broken("lost", f"node {node_id} {what} and ends at {log.last_index}, before committed {index}")
         known = self.committed.get(index)  # None: only a leader whose log is not looked at has told a witness of it
-        if known is not None and index >= log.horizon_index and log.term_at(index) != known[0]:
+        if known is not None and index >= log.state.horizon_index and log.term_at(index) != known[0]:
             raise Broken("lost", f"node {node_id} {what} and holds another entry at committed index {index}")
 
     def _check_committed(self, node_id: int, log: Log, first: int, end: int) -> None:
-        first = max(first, log.horizon_index)
+        first = max(first, log.state.horizon_index)
         if isinstance(log, WitnessLog):
             for index in range(first, end):
                 self._check_holds(node_id, log, index, "is a witness")
@@ -201,10 +201,10 @@ class Invariants:
         """An undamaged disk has everything that was committed and synced on it."""
         node_id, log = machine.node_id, machine.log
         self._is_latent(machine)
-        self.checked[node_id] = max(log.horizon_index - 1, 1)
+        self.checked[node_id] = max(log.state.horizon_index - 1, 1)
         held = self.held[node_id]
         if node_id in self.damaged or held <= 1:
-            if node_id in self.damaged and log.doubt is Doubt.NONE:
+            if node_id in self.damaged and log.state.doubt is Doubt.NONE:
                 self._check_holds(node_id, log, held, "lost synced bytes, does not doubt itself,")
             return
         self._check_holds(node_id, log, held, "restarted with an undamaged disk")

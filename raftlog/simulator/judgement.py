@@ -34,7 +34,7 @@ def judge_records(world: World) -> None:
 
 
 def _judge(world: World, node_id: int, content: Content) -> None:
-    log_start = world.machines[node_id].log.log_start_offset
+    log_start = world.machines[node_id].log.state.log_start_offset
     start = min(content, default=0)
     if not world.compacted and list(content) != list(range(start, start + len(content))):
         raise Broken("lost", "the offsets have a gap")
@@ -66,7 +66,7 @@ def _read_all(machine: Machine) -> Content:
     replica = machine.replica
     assert isinstance(replica, Replica)
     found: Content = {}
-    offset = machine.log.log_start_offset
+    offset = machine.log.state.log_start_offset
     while data := replica.read_committed(offset, 1 << 20):
         for record in decode(data):
             if record.offset >= offset:

@@ -103,7 +103,7 @@ def _vote_forgotten() -> list[Patch]:
 
     def open_log(cls: Any, /, **options: Any) -> PartitionLog:
         log: PartitionLog = opened(cls, **options)
-        log._state.term, log._state.voted_for = max(log.last_term, 0), -1
+        log.state.values.term, log.state.values.voted_for = max(log.last_term, 0), -1
         return log
 
     return [(PartitionLog, "open", classmethod(open_log))]
@@ -124,7 +124,7 @@ def _lost_tail_hidden() -> list[Patch]:
 
     def open_log(cls: Any, /, **options: Any) -> PartitionLog:
         log: PartitionLog = opened(cls, **options)
-        log.set_doubt(Doubt.NONE, "")
+        log.state.set_doubt(Doubt.NONE, "")
         return log
 
     return [(PartitionLog, "open", classmethod(open_log))]

@@ -258,7 +258,7 @@ def behind_horizon(world: World) -> None:
     away = world.rng.choice(world.node_ids)
     cut_off(world, {away})
     world.run_until(time_s=world.events.now_s + 15.0)
-    horizons = [machine.log.horizon_index for machine in world.machines.values() if machine.running]
+    horizons = [machine.log.state.horizon_index for machine in world.machines.values() if machine.running]
     stale_index = world.machines[away].log.last_index
     if max(horizons) <= stale_index:
         raise Broken("stuck", f"retention did not pass the absent node: horizons {horizons}, its end {stale_index}")

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from raftlog import limits
-from raftlog.storage import appending, lookup
+from raftlog.storage import appender, lookup
 
 _BOUNDS: list[tuple[object, str, int]] = [
     (limits, "TAIL_CACHE_BYTES", 20_000),
@@ -24,9 +24,9 @@ _BOUNDS: list[tuple[object, str, int]] = [
     (limits, "PRODUCER_SNAPSHOT_BYTES", 20_000),
     (limits, "COMPACTION_KEYS_MAX", 5),
     (limits, "COMPACTION_SLICE_BYTES", 1500),
-    (appending, "INDEX_COMMIT_BYTES", 10_000),
-    (appending, "INDEX_INTERVAL_BYTES", 3_000),
-    (appending, "INDEX_PENDING_MAX", 5),
+    (appender, "INDEX_COMMIT_BYTES", 10_000),
+    (appender, "INDEX_INTERVAL_BYTES", 3_000),
+    (appender, "INDEX_PENDING_MAX", 5),
     (lookup, "READER_PLACES_MAX", 1),
     (lookup, "OPEN_SEGMENTS_MAX", 1),
 ]

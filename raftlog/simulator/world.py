@@ -114,8 +114,9 @@ class World:
             self._note_stop(machine)
             self.restart_later(node_id)
             return
-        log = machine.log
-        self.note(f"n{node_id} starts, last {log.last_index} term {log.term} doubt {log.doubt.name} {log.doubt_reason}")
+        log, state = machine.log, machine.log.state
+        doubt = f"{state.doubt.name} {state.doubt_reason}"
+        self.note(f"n{node_id} starts, last {log.last_index} term {state.term} doubt {doubt}")
         self.invariants.after_start(machine)
         for other in self.machines.values():
             if other is not machine and other.running:
@@ -217,7 +218,7 @@ class World:
         self.note(f"n{machine.node_id} {role} t{group.term} c{group.commit_index} l{machine.log.last_index}")
         self.invariants.after_turn(machine)
         if not machine.is_witness:
-            self.log_start = max(self.log_start, machine.log.log_start_offset)
+            self.log_start = max(self.log_start, machine.log.state.log_start_offset)
         synced = machine.disk.syncs - syncs
         machine.busy_until_s = self.events.now_s + _TURN_S + taken * _INPUT_S + synced * _SYNC_S * machine.disk_slowness
         due_s = machine.clock.virtual_s(replica.next_wakeup_s())

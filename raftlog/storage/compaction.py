@@ -1,5 +1,5 @@
 """One pass of compaction over closed segments: which records stay, and the segments that hold them. Reads segments,
-writes new files beside them, and changes nothing of the log; cleaning.py puts a finished segment in its place.
+writes new files beside them, and changes nothing of the log; cleaner.py puts a finished segment in its place.
 
     the newest record of each key stays, and a record without a key
     a tombstone (value None) stays until it has been there for delete_retention_ms since everything older of its key was

@@ -15,6 +15,10 @@ class Epochs:
     """The epoch starts of a `State`, sorted by index (and so by term)."""
 
     def __init__(self, state: State) -> None:
+        self.reload(state)
+
+    def reload(self, state: State) -> None:
+        """What a truncation, a deletion of the head or a reset has left of them."""
         self.horizon_index = state.horizon_index
         self.horizon_prev_term = state.horizon_prev_term
         self.starts = list(state.epoch_starts)

@@ -52,7 +52,7 @@ class Lookup:
         """A reader at the end of a closed segment goes on in the next one."""
         if place.position < place.segment.size or place.segment is self._segments[-1]:
             return place
-        following = self._segment_number(place.segment.base_offset) + 1
+        following = self.segment_number(place.segment.base_offset) + 1
         return Place(self._segments[following], 0)
 
     def of_offset(self, offset: int) -> Place:
@@ -64,7 +64,7 @@ class Lookup:
         if run is not None:
             number = bisect_right(run.base_offsets, offset) - 1
             return Place(run.segment, run.position + run.positions[number])
-        segment = self._segments[self._segment_number(offset)]
+        segment = self._segments[self.segment_number(offset)]
         entry = self.verified(self._index.floor_offset(offset), segment)
         for position, header in segment.walk(entry.position if entry else 0):
             if header.next_offset > offset:
@@ -106,7 +106,7 @@ class Lookup:
         """(segment, position, header) of batches in order, from one in front of the first that holds `start_offset` or
         an offset behind it and a record that is not older. Segments without such a record are left out.
         """
-        for number in range(self._segment_number(start_offset), len(self._segments)):
+        for number in range(self.segment_number(start_offset), len(self._segments)):
             segment = self._segments[number]
             if self.max_timestamp_ms(number) < timestamp_ms:
                 continue
@@ -147,7 +147,8 @@ class Lookup:
             return self._segments[number + 1].base_offset
         return 2**62
 
-    def _segment_number(self, offset: int) -> int:
+    def segment_number(self, offset: int) -> int:
+        """Of the segment that holds `offset`, or would."""
         return max(0, bisect_right(self._segments, offset, key=_base_offset) - 1)
 
     def close_idle(self) -> None:

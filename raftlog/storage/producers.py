@@ -24,7 +24,14 @@ from typing import NamedTuple
 
 from raftlog.errors import ErrorCode
 from raftlog.limits import PRODUCER_BATCHES_MAX, PRODUCER_CROWDED_IDLE_MS, PRODUCER_IDLE_MS, PRODUCERS_MAX
-from raftlog.record.batch import BatchHeader
+from raftlog.record.batch import (
+    BASE_SEQUENCE,
+    LAST_OFFSET_DELTA,
+    PRODUCER_EPOCH,
+    PRODUCER_ID,
+    RECORD_COUNT,
+    BatchHeader,
+)
 
 _SEQUENCES = 2**31  # behind the last one comes 0
 _new = tuple.__new__
@@ -53,7 +60,7 @@ class ProducerState(NamedTuple):
 
 def judge(state: ProducerState | None, header: BatchHeader) -> KnownBatch | ErrorCode:
     """NONE: the batch may be appended. A KnownBatch: it stands there already."""
-    epoch, first = header[10], header[11]
+    epoch, first = header[PRODUCER_EPOCH], header[BASE_SEQUENCE]
     if epoch < 0 or first < 0:
         return ErrorCode.INVALID_RECORD
     if state is None:
@@ -79,10 +86,10 @@ def following(state: ProducerState | None, run: Sequence[Placed], now_ms: int) -
 
     Whether they may be is judge's to say.
     """
-    epoch = run[0][0][10]
+    epoch = run[0][0][PRODUCER_EPOCH]
     newest = tuple(
         [
-            _new(KnownBatch, (header[11], _last_sequence(header), base_offset, raft_index))
+            _new(KnownBatch, (header[BASE_SEQUENCE], _last_sequence(header), base_offset, raft_index))
             for header, base_offset, raft_index in run[-PRODUCER_BATCHES_MAX:]
         ]
     )
@@ -93,11 +100,11 @@ def following(state: ProducerState | None, run: Sequence[Placed], now_ms: int) -
 
 def next_sequence(header: BatchHeader) -> int:
     """Of the batch that may follow."""
-    return (header[11] + header[12]) % _SEQUENCES
+    return (header[BASE_SEQUENCE] + header[RECORD_COUNT]) % _SEQUENCES
 
 
 def _last_sequence(header: BatchHeader) -> int:
-    return (header[11] + header[6]) % _SEQUENCES
+    return (header[BASE_SEQUENCE] + header[LAST_OFFSET_DELTA]) % _SEQUENCES
 
 
 def _is_at_or_before(sequence: int, newest: int) -> bool:
@@ -137,19 +144,19 @@ class Producers:
         run_id = run_epoch = -1
         for place, base_offset in enumerate(base_offsets):
             header = headers[place]
-            if header[9] < 0:
+            if header[PRODUCER_ID] < 0:
                 continue
-            if run and (header[9] != run_id or header[10] != run_epoch):
+            if run and (header[PRODUCER_ID] != run_id or header[PRODUCER_EPOCH] != run_epoch):
                 self._note_run(run, now_ms)
                 run = []
-            run_id, run_epoch = header[9], header[10]
+            run_id, run_epoch = header[PRODUCER_ID], header[PRODUCER_EPOCH]
             run.append((header, base_offset, first_index + place))
         if run:
             self._note_run(run, now_ms)
 
     def _note_run(self, run: list[Placed], now_ms: int) -> None:
         states = self.states
-        producer_id = run[0][0][9]
+        producer_id = run[0][0][PRODUCER_ID]
         states[producer_id] = following(states.pop(producer_id, None), run, now_ms)
         if len(states) > PRODUCERS_MAX:
             del states[next(iter(states))]  # the leader has seen to it that this one is idle

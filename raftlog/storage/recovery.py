@@ -4,7 +4,7 @@ Segments are taken in order from the horizon on. Offsets have to be continuous, 
 each batch's epoch has to be the one that the epoch starts give for its index, and from the last entry
 that the index had committed (its bytes were synced by then) every checksum has to match. The older part
 is read as far as its end of each segment can be known: one lookup and the headers behind it. A flipped bit
-there is found by the scrub (checked.py); when damage was noted in `state`, everything is read again.
+there is found by the scrub (scrubber.py); when damage was noted in `state`, everything is read again.
 
 The first byte that does not fit is where the log ends. What stands behind it is not a log any more.
 """
@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from raftlog.limits import INDEX_INTERVAL_BYTES
-from raftlog.record.batch import HEADER_BYTES
+from raftlog.record.batch import BASE_OFFSET, HEADER_BYTES, LAST_OFFSET_DELTA, LEADER_EPOCH, MAX_TIMESTAMP, RECORD_COUNT
 from raftlog.record.compacted import entries_of
 from raftlog.storage.disk import Disk
 from raftlog.storage.epochs import Epochs
@@ -155,16 +155,16 @@ class _Examination:
         newest, next_start, term = segment.max_timestamp_ms, -1, -1
         damaged = self._state.damaged_index
         for place, header in segment.walk(position, whole=not trusted):
-            if header[0] != self._offset:
-                raise BadBatchError(place, f"a batch at offset {header[0]} where {self._offset} was due")
+            if header[BASE_OFFSET] != self._offset:
+                raise BadBatchError(place, f"a batch at offset {header.base_offset} where {self._offset} was due")
             if self._last_index + 1 >= next_start:
                 self._take_epoch_starts()
                 next_start, term = self._epoch_from(self._last_index + 1)
                 if next_start == self._last_index + 1:
                     raise BadBatchError(place, f"a batch at Raft index {next_start}, where epoch {term} starts")
-            if header[2] != term:
-                raise BadBatchError(place, f"a batch of epoch {header[2]} where the epoch starts say {term}")
-            entries = 1 if header[12] else entries_of(header)
+            if header[LEADER_EPOCH] != term:
+                raise BadBatchError(place, f"a batch of epoch {header.leader_epoch} where the epoch starts say {term}")
+            entries = 1 if header[RECORD_COUNT] else entries_of(header)
             if self._last_index + entries >= next_start:
                 raise BadBatchError(
                     place, f"a filler of {entries} entries reaches over the epoch start at {next_start}"
@@ -173,12 +173,13 @@ class _Examination:
                 raise BadBatchError(place, "the batch was found damaged before")
             if place >= index_due and not trusted:
                 index_due = place + INDEX_INTERVAL_BYTES
-                self._index.add(IndexEntry(header[0], self._last_index + 1, term, segment.base_offset, place, newest))
+                index = self._last_index + 1
+                self._index.add(IndexEntry(self._offset, index, term, segment.base_offset, place, newest))
             self._last_index += entries
-            if header[8] > newest:
-                newest = header[8]
+            if header[MAX_TIMESTAMP] > newest:
+                newest = header[MAX_TIMESTAMP]
             segment.max_timestamp_ms = newest
-            self._offset += header[6] + 1
+            self._offset += header[LAST_OFFSET_DELTA] + 1
 
     def _epoch_from(self, index: int) -> tuple[int, int]:
         """The first epoch start at or behind `index`, and the term of a batch at `index`."""

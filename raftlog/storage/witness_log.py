@@ -18,17 +18,20 @@ from raftlog.limits import WITNESS_EPOCHS_MAX
 from raftlog.storage.disk import Disk
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.fail_points import FailPoint, no_fail_point
-from raftlog.storage.hard_state import HardState
 from raftlog.storage.opening import load_state
 from raftlog.storage.producers import Producers
-from raftlog.storage.state import EpochStart, State, StateFile
+from raftlog.storage.replica_state import ReplicaState
+from raftlog.storage.state import EpochStart, StateFile
 from raftlog.types import Doubt
 
 _NO_OFFSET = -1  # a witness knows no offsets
 
 
-class WitnessLog(HardState):
-    """Made by `open`. One per worker, used by one thread. Its methods are those of PartitionLog that a voter needs."""
+class WitnessLog:
+    """The log of a witness: of each entry where its term begins, in `state`. Made by `open`, used by one thread.
+
+    Its methods are those of PartitionLog that a voter needs.
+    """
 
     @classmethod
     def open(
@@ -44,23 +47,23 @@ class WitnessLog(HardState):
 
         Raises InconsistentTopicIdError, CorruptLogError (no intact state), ConfigError (a newer format), DiskFullError.
         """
-        state_file = StateFile(disk, directory, fail_point)
-        state = load_state(disk, directory, topic_id, existed, state_file)
+        file = StateFile(disk, directory, fail_point)
+        values = load_state(disk, directory, topic_id, existed, file)
         fail_point("open.state-created")
-        return cls(disk, state, state_file)
+        return cls(disk, ReplicaState(values, file))
 
-    def __init__(self, disk: Disk, state: State, state_file: StateFile) -> None:
-        super().__init__(state, state_file)
+    def __init__(self, disk: Disk, state: ReplicaState) -> None:
+        self.state = state
         self._disk = disk
-        self._epochs = Epochs(state)
-        self.last_term = self._epochs.term_at(state.last_index)
-        self.synced_index = state.last_index
+        self._epochs = Epochs(state.values)
+        self.last_term = self._epochs.term_at(state.values.last_index)
+        state.synced_index = state.values.last_index
 
     # --- what the log holds ----------------------------------------------------------------
 
     @property
     def last_index(self) -> int:
-        return self._state.last_index
+        return self.state.values.last_index
 
     @property
     def epoch_starts(self) -> list[EpochStart]:
@@ -71,14 +74,9 @@ class WitnessLog(HardState):
         """fsync calls of this log's disk."""
         return self._disk.syncs
 
-    @property
-    def is_bound_due(self) -> bool:
-        """The commit bound on disk is an older one."""
-        return self._bound != self._state.commit_bound
-
     def term_at(self, index: int) -> int | None:
         """None outside [horizon_index - 1, last_index]."""
-        if not self._state.horizon_index - 1 <= index <= self._state.last_index:
+        if not self.state.values.horizon_index - 1 <= index <= self.state.values.last_index:
             return None
         return self._epochs.term_at(index)
 
@@ -90,10 +88,10 @@ class WitnessLog(HardState):
 
     def append(self, last_index: int, epoch_starts: Sequence[tuple[int, int]]) -> None:
         """Entries up to `last_index`: of the last term here, until an (index, term) among them begins another."""
-        self._check_usable()
-        assert last_index > self._state.last_index
+        self.state.check_usable()
+        assert last_index > self.state.values.last_index
         for index, term in epoch_starts:
-            assert self._state.last_index < index <= last_index and self.last_term < term <= self._state.term
+            assert self.state.values.last_index < index <= last_index and self.last_term < term <= self.state.term
             self._epochs.append(EpochStart(term, index, _NO_OFFSET))
             self.last_term = term
         self._set_end(last_index)
@@ -103,60 +101,60 @@ class WitnessLog(HardState):
 
         At or below the commit bound it raises CorruptLogError and the log has failed, as with a log of records.
         """
-        self._check_usable()
-        if index > self._state.last_index:
+        self.state.check_usable()
+        if index > self.state.values.last_index:
             return
-        self._check_may_cut(index)
-        self._state.epoch_starts = self._epochs.below(index)
-        self._state.truncations += 1
-        self._epochs = Epochs(self._state)
+        self.state.check_may_cut(index)
+        self.state.values.epoch_starts = self._epochs.below(index)
+        self.state.values.truncations += 1
+        self._epochs.reload(self.state.values)
         self._set_end(index - 1)
 
     def raise_log_start(self, offset: int) -> None:
         """Records below `offset` are deleted. Durable after persist()."""
-        if offset > self._state.log_start_offset:
-            self._state.log_start_offset = offset
-            self._state_dirty = True
+        if offset > self.state.values.log_start_offset:
+            self.state.values.log_start_offset = offset
+            self.state.is_dirty = True
 
     def reset_to(self, horizon_index: int, prev_term: int, base_offset: int, producers: Producers) -> None:
         """Begins anew behind Raft index horizon_index - 1 of prev_term. Offsets and producers are not kept here.
 
         Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
         """
-        self._check_usable()
-        self._check_may_reset(horizon_index, prev_term, self.term_at(horizon_index - 1))
+        self.state.check_usable()
+        self.state.check_may_reset(horizon_index, prev_term, self.term_at(horizon_index - 1))
         self._move_horizon(horizon_index, prev_term, [])
         self._set_end(horizon_index - 1)
 
     def persist(self) -> None:
         """All of it is durable when this returns. DiskFullError: nothing that depends on it may leave; try again."""
-        self._check_usable()
-        if self._state_dirty:
+        self.state.check_usable()
+        if self.state.is_dirty:
             if len(self._epochs.starts) > WITNESS_EPOCHS_MAX:
                 self._forget_old_epochs()
-            self._write_state()
-        self.synced_index = self._state.last_index
+            self.state.write()
+        self.state.synced_index = self.state.values.last_index
 
     def close(self) -> None:
         """Persists everything, unless the log has failed. Idempotent."""
-        if self.failed is None:
+        if self.state.failed is None:
             self.persist()
-            self.write_commit_bound()
+            self.state.write_commit_bound()
 
     def _set_end(self, last_index: int) -> None:
-        self._state.last_index = last_index
-        self._state.epoch_starts = self._epochs.starts
+        self.state.values.last_index = last_index
+        self.state.values.epoch_starts = self._epochs.starts
         self.last_term = self._epochs.term_at(last_index)
-        self.synced_index = min(self.synced_index, last_index)
-        self._state_dirty = True
+        self.state.synced_index = min(self.state.synced_index, last_index)
+        self.state.is_dirty = True
 
     def _forget_old_epochs(self) -> None:
         """The horizon moves to the start of the term of the commit bound: nobody asks for what lies below."""
-        first = self._epochs.first_index_of_term(self._bound)
-        if first > self._state.horizon_index:
+        first = self._epochs.first_index_of_term(self.state.commit_bound)
+        if first > self.state.values.horizon_index:
             self._move_horizon(first, self._epochs.term_at(first - 1), self._epochs.from_index(first))
 
     def _move_horizon(self, index: int, prev_term: int, epoch_starts: list[EpochStart]) -> None:
-        self._state.horizon_index, self._state.horizon_prev_term = index, prev_term
-        self._state.epoch_starts = epoch_starts
-        self._epochs = Epochs(self._state)
+        self.state.values.horizon_index, self.state.values.horizon_prev_term = index, prev_term
+        self.state.values.epoch_starts = epoch_starts
+        self._epochs.reload(self.state.values)

@@ -43,7 +43,7 @@ def test_a_leader_takes_over_the_higher_log_start_of_a_follower() -> None:
     follower = next(node for node in cluster.nodes.values() if node is not leader)
     follower.log.delete_head(2)
     cluster.settle(1.0)
-    assert {node.log.log_start_offset for node in cluster.nodes.values()} == {2}
+    assert {node.log.state.log_start_offset for node in cluster.nodes.values()} == {2}
 
 
 def test_g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
@@ -66,7 +66,7 @@ def test_g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
 
 def test_g3_a_leader_of_an_older_term_is_answered_with_ours() -> None:
     cluster, leader, follower = cluster_with_leader()
-    term = follower.log.term
+    term = follower.log.state.term
     stale = r.AppendEntries(*head(cluster, leader.node_id, follower.node_id, term - 1), 9, 1, 0, 1, 0, [], 0, 1, 0)
     follower.replica.on_raft(stale, None)
     follower.replica.turn()
@@ -76,7 +76,7 @@ def test_g3_a_leader_of_an_older_term_is_answered_with_ours() -> None:
 
 def test_g3_a_higher_term_makes_a_leader_step_down() -> None:
     cluster, leader, follower = cluster_with_leader()
-    higher = head(cluster, follower.node_id, leader.node_id, leader.log.term + 1)
+    higher = head(cluster, follower.node_id, leader.node_id, leader.log.state.term + 1)
     leader.replica.on_raft(r.AppendResponse(*higher, 1, False, 0, 0, Doubt.NONE), None)
     leader.replica.turn()
     assert not leader.replica.is_leader
@@ -89,7 +89,7 @@ def reset(cluster: Cluster, leader: Node, follower: Node, *, term: int, sequence
 
 def test_g3_a_reset_of_an_older_term_is_answered_with_ours() -> None:
     cluster, leader, follower = cluster_with_leader()
-    term, last = follower.log.term, follower.log.last_index
+    term, last = follower.log.state.term, follower.log.last_index
     stale = reset(cluster, leader, follower, term=term - 1, sequence=9, horizon=500)
     follower.replica.on_raft(stale, encode_snapshot(499, term - 1, 100, Producers()))
     follower.replica.turn()
@@ -100,7 +100,7 @@ def test_g3_a_reset_of_an_older_term_is_answered_with_ours() -> None:
 
 def test_g3_a_reset_older_than_the_last_one_taken_is_ignored() -> None:
     cluster, leader, follower = cluster_with_leader()
-    term = follower.log.term
+    term = follower.log.state.term
     for sequence, horizon in ((10, 600), (9, 700)):
         asked = reset(cluster, leader, follower, term=term, sequence=sequence, horizon=horizon)
         follower.replica.on_raft(asked, encode_snapshot(horizon - 1, term, 100, Producers()))
@@ -111,7 +111,7 @@ def test_g3_a_reset_older_than_the_last_one_taken_is_ignored() -> None:
 
 def test_a_reset_with_a_damaged_snapshot_is_not_taken() -> None:
     cluster, leader, follower = cluster_with_leader()
-    term, last = follower.log.term, follower.log.last_index
+    term, last = follower.log.state.term, follower.log.last_index
     asked = reset(cluster, leader, follower, term=term, sequence=10, horizon=600)
     follower.replica.on_raft(asked, encode_snapshot(599, term, 100, Producers())[:-1])
     follower.replica.turn()
@@ -123,7 +123,7 @@ def test_a_reset_with_a_damaged_snapshot_is_not_taken() -> None:
 
 def test_a_reset_that_contradicts_what_is_committed_stops_the_worker() -> None:
     cluster, leader, follower = cluster_with_leader()
-    term = follower.log.term
+    term = follower.log.state.term
     asked = reset(
         cluster, leader, follower, term=term + 1, sequence=10, horizon=follower.replica._group.commit_index + 1
     )
@@ -157,13 +157,13 @@ def test_g1_a_duplicate_does_not_cut_what_came_after_it() -> None:
     before = follower.log.last_index
     first = leader.log.read_entries(3, 10)
     old = r.AppendEntries(
-        *head(cluster, leader.node_id, follower.node_id, leader.log.term), 1, 2, leader.log.term, 2,
+        *head(cluster, leader.node_id, follower.node_id, leader.log.state.term), 1, 2, leader.log.state.term, 2,
         first.count, first.epoch_starts, 0, before, 0,
     )  # fmt: skip
     follower.replica.on_raft(old, bytes(first.payload))
     follower.replica.turn()
     assert follower.log.last_index == before
-    assert follower.log.truncations == 0
+    assert follower.log.state.truncations == 0
 
 
 def test_g2_the_commit_index_is_capped_at_what_the_message_showed() -> None:
@@ -172,7 +172,7 @@ def test_g2_the_commit_index_is_capped_at_what_the_message_showed() -> None:
     group = follower.replica._group
     before = group.commit_index
     heartbeat = r.AppendEntries(
-        *head(cluster, leader.node_id, follower.node_id, leader.log.term), 50, 1, 0, 1000, 0, [], 0, 1000, 0
+        *head(cluster, leader.node_id, follower.node_id, leader.log.state.term), 50, 1, 0, 1000, 0, [], 0, 1000, 0
     )
     follower.replica.on_raft(heartbeat, None)
     follower.replica.turn()
@@ -198,7 +198,7 @@ def test_g7_a_second_answer_of_one_voter_is_one_vote() -> None:
 def test_g11_followers_of_a_living_leader_refuse_a_prevote_and_ignore_a_vote() -> None:
     cluster, leader, follower = cluster_with_leader()
     other = next(n for n in cluster.nodes.values() if n not in (leader, follower))
-    term = follower.log.term
+    term = follower.log.state.term
     cluster.settle(0.4)
     cluster.queue.clear()
     last = (other.log.last_index, other.log.last_term)
@@ -210,17 +210,17 @@ def test_g11_followers_of_a_living_leader_refuse_a_prevote_and_ignore_a_vote() -
     [answer] = sent_to(cluster, other.node_id, r.PreVoteResponse)
     assert not answer.granted
     assert sent_to(cluster, other.node_id, r.VoteResponse) == []
-    assert follower.log.term == term
+    assert follower.log.state.term == term
 
 
 def test_messages_of_another_boot_or_topic_are_dropped() -> None:
     cluster, leader, follower = cluster_with_leader()
-    fields = list(head(cluster, leader.node_id, follower.node_id, leader.log.term + 5))
+    fields = list(head(cluster, leader.node_id, follower.node_id, leader.log.state.term + 5))
     for place, value in ((0, b"another-topic-id"), (1, 7), (2, 99), (3, 123), (4, 456)):
         forged = [*fields[:place], value, *fields[place + 1 :]]
         follower.replica.on_raft(r.VoteRequest(*forged, 10**6, 10**6, True), None)
     follower.replica.turn()
-    assert follower.log.term == leader.log.term
+    assert follower.log.state.term == leader.log.state.term
     assert cluster.queue == []
 
 
@@ -234,7 +234,7 @@ def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() ->
     damaged[-1] ^= 1
     cluster.queue.clear()
     message = r.AppendEntries(
-        *head(cluster, leader.node_id, follower.node_id, leader.log.term), 99, 2, leader.log.term, 2,
+        *head(cluster, leader.node_id, follower.node_id, leader.log.state.term), 99, 2, leader.log.state.term, 2,
         entries.count, entries.epoch_starts, 0, leader.log.last_index, 0,
     )  # fmt: skip
     follower.replica.on_raft(message, bytes(damaged))
@@ -250,13 +250,13 @@ def test_a_doubt_whose_end_cannot_be_written_goes_on_and_ends_no_worker() -> Non
     cluster = Cluster(3)
     leader = cluster.leader()
     follower = next(node for node in cluster.nodes.values() if node is not leader)
-    follower.log.set_doubt(Doubt.CUT_TAIL, "for this test")
+    follower.log.state.set_doubt(Doubt.CUT_TAIL, "for this test")
     follower.log.persist()
     follower.disk.full = True
     cluster.settle(1.0)
-    assert follower.log.doubt is Doubt.CUT_TAIL
+    assert follower.log.state.doubt is Doubt.CUT_TAIL
     assert follower.node_id not in leader.replica.status().in_sync
     follower.disk.full = False
     cluster.settle(2.0)
-    assert follower.log.doubt is Doubt.NONE
+    assert follower.log.state.doubt is Doubt.NONE
     assert follower.node_id in leader.replica.status().in_sync

@@ -1,5 +1,6 @@
 """The pinned pysyncobj has every name that raftlog overrides, reads or sets."""
 
+import random
 from importlib.metadata import version
 
 import pysyncobj.syncobj
@@ -7,6 +8,8 @@ import pytest
 from pysyncobj import SyncObj
 
 from raftlog.consensus import elections
+from raftlog.storage.simulated_disk import SimulatedDisk
+from raftlog.storage.witness_log import WitnessLog
 
 OVERRIDDEN = [name for name in vars(elections._Core) if name.startswith(("_SyncObj__", "_check"))]
 
@@ -34,15 +37,9 @@ def test_each_replaced_global_exists_and_is_ours(name: str) -> None:
     ["raftElectionDeadline", "raftCurrentTerm", "votedForNodeId"],
 )
 def test_each_attribute_that_is_read_or_set_exists(name: str) -> None:
-    class State:
-        term, voted_for, last_index, last_term = 3, -1, 1, 0
-
-        def set_term(self, term: int, voted_for: int) -> None:
-            self.term, self.voted_for = term, voted_for
-
-    import random
-
-    core = elections.Elections(1, (2, 3), State(), random.Random(1), 5.0)._core
+    disk = SimulatedDisk()
+    log = WitnessLog.open(disk=disk, directory="orders-0", topic_id=b"0123456789abcdef")
+    core = elections.Elections(1, (2, 3), log, random.Random(1), 5.0)._core
     assert hasattr(core, f"_SyncObj__{name}")
 
 

@@ -125,7 +125,7 @@ def test_without_the_bound_a_faster_witness_blocks_the_election(monkeypatch: pyt
     cluster, leader, follower, witness = group_of_three()
 
     def everything(self: WitnessFeed, held_index: int, **how: Any) -> None:
-        self.last_index = leader.log.synced_index
+        self.last_index = leader.log.state.synced_index
 
     monkeypatch.setattr(WitnessFeed, "advance", everything)
     cluster.away.add(follower.node_id)
@@ -170,7 +170,7 @@ def test_a_replica_comes_back_in_sync_only_at_what_the_witness_holds() -> None:
             break
         cluster.clock.advance(0.01)
     assert follower.node_id in leader.replica._group.in_sync
-    assert follower.log.synced_index >= witness.log.last_index
+    assert follower.log.state.synced_index >= witness.log.last_index
 
 
 def test_what_a_witness_was_sent_and_nobody_acknowledged_is_asked_of_who_comes_back(
@@ -197,16 +197,16 @@ def test_what_a_witness_was_sent_and_nobody_acknowledged_is_asked_of_who_comes_b
 
 def test_a_witness_never_stands() -> None:
     cluster, leader, follower, witness = group_of_three()
-    term = witness.log.term
+    term = witness.log.state.term
     for node in (leader, follower):
         gone(cluster, node)
     cluster.settle(10.0)
-    assert (witness.log.term, witness.replica.status().role) == (term, Role.WITNESS)
+    assert (witness.log.state.term, witness.replica.status().role) == (term, Role.WITNESS)
     asked = r.TimeoutNow(TOPIC_ID, 0, leader.node_id, leader.boot_id, witness.boot_id, term)
     witness.replica.set_peer(leader.node_id, leader.boot_id)
     witness.replica.on_raft(asked, None)
     cluster.settle(2.0)
-    assert witness.log.term == term
+    assert witness.log.state.term == term
 
 
 @pytest.mark.parametrize("request_", [produce(1), fetch(0)], ids=["produce", "fetch"])
@@ -252,24 +252,24 @@ def entries_of(leader: Node, witness: Node, term: int, prev: tuple[int, int], co
 
 def test_g1_a_duplicate_cuts_nothing_and_a_conflict_cuts_from_where_the_terms_part() -> None:
     _, leader, follower, witness = group_of_three()
-    term = leader.log.term
+    term = leader.log.state.term
     end = witness.log.last_index
     for count in (4, 2):
         witness.replica.on_raft(entries_of(leader, witness, term, (end, term), count, []), None)
         witness.replica.turn()
         assert witness.log.last_index == end + 4
-    assert witness.log.truncations == 0
+    assert witness.log.state.truncations == 0
     newer = entries_of(follower, witness, term + 2, (end, term), 3, [(end + 2, term + 1), (end + 3, term + 2)])
     witness.replica.on_raft(newer, None)
     witness.replica.turn()
     assert terms(witness)[end - 1 :] == [term, term, term + 1, term + 2]
-    assert witness.log.truncations == 1
+    assert witness.log.state.truncations == 1
 
 
 @pytest.mark.parametrize("starts", [[(1, 2)], [(99, 2)], [(4, 1)], [(5, 9)], [(5, 3), (4, 4)]])
 def test_epoch_starts_that_cannot_be_are_refused(starts: list[Any]) -> None:
     cluster, leader, _, witness = group_of_three()
-    term, end = leader.log.term, witness.log.last_index
+    term, end = leader.log.state.term, witness.log.last_index
     before = terms(witness)
     cluster.queue.clear()
     witness.replica.on_raft(entries_of(leader, witness, term, (end, term), 3, starts), None)
@@ -286,7 +286,7 @@ def test_a_witness_behind_the_horizon_starts_over_there() -> None:
     for _ in range(30):
         append(leader, b"x" * 400)
         cluster.settle(limits.HOUSE_S / 4)
-    assert leader.log.horizon_index > witness.log.last_index + 1
+    assert leader.log.state.horizon_index > witness.log.last_index + 1
     back(cluster, witness)
     cluster.settle(3.0)
     assert witness.log.last_index == leader.log.last_index

@@ -175,7 +175,7 @@ def test_a_log_lets_go_what_its_snapshot_holds_and_every_replica_starts_from_tha
     image = hosts.images[1]
     assert image.snapshot_offset >= 60
     starts = {node.node_id: node.log for node in hosts.cluster.nodes.values()}
-    hosts.run(until=lambda: all(log.log_start_offset == image.snapshot_offset for log in starts.values()))
+    hosts.run(until=lambda: all(log.state.log_start_offset == image.snapshot_offset for log in starts.values()))
     assert all(log.segment_count < 10 for log in starts.values())
     hosts.start()
     assert set(map(encode_image, hosts.images.values())) == {encode_image(image)}
@@ -191,4 +191,4 @@ def test_a_replica_that_was_away_while_the_head_went_has_the_same_image(monkeypa
     hosts.register(70)
     hosts.cluster.away = set()
     hosts.run(until=hosts.agree)
-    assert away.log.log_start_offset == hosts.images[away.node_id].snapshot_offset >= 60
+    assert away.log.state.log_start_offset == hosts.images[away.node_id].snapshot_offset >= 60

@@ -275,9 +275,9 @@ def test_a_log_whose_head_is_gone_is_applied_from_its_start() -> None:
         hosts.turns(0)
     hosts.turns()
     log = hosts.cluster.nodes[leader].log
-    log.write_commit_bound()
+    log.state.write_commit_bound()
     log.delete_head(30)
-    assert log.log_start_offset > 5
+    assert log.state.log_start_offset > 5
     hosts.restart(leader)
     hosts.leader()
     assert hosts.fetched(leader) == {partition: 35 + partition for partition in range(5)}
@@ -303,6 +303,6 @@ def test_a_log_that_was_cut_is_applied_again_from_its_start() -> None:
     hosts.turns()
     hosts.cluster.away = set()
     hosts.turns(2)
-    assert hosts.cluster.nodes[old].log.truncations > 0
+    assert hosts.cluster.nodes[old].log.state.truncations > 0
     assert hosts.fetched(hosts.leader()) == {0: 7}
     assert hosts.coordinators[old].committed.facts == 1

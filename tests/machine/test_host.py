@@ -138,5 +138,5 @@ def test_a_deposed_machine_forgets_what_it_applied_of_a_log_that_was_cut() -> No
     world.cluster.away = set()
     for _ in range(40):
         world.turns()
-    assert world.cluster.nodes[old].log.truncations > 0
+    assert world.cluster.nodes[old].log.state.truncations > 0
     assert world.machines[old].given == {b"kept", b"newer"}

@@ -54,7 +54,7 @@ def _last_values_on_disk(
     found: dict[bytes, bytes | None] = {}
     offset = 0
     with log_on_disk(cluster, node_id, place, topic_id) as log:
-        assert log.doubt is Doubt.NONE
+        assert log.state.doubt is Doubt.NONE
         while data := log.read(offset, 5000, log.log_end_offset):
             for record in decode(data):
                 if record.offset >= offset:

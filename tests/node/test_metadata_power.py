@@ -110,7 +110,7 @@ def passed() -> Counter[str]:
         metadata = Metadata(Power())
         before = metadata.power.passed.copy()
         assert metadata.live()
-        assert all(node.log.log_start_offset >= 12 for node in metadata.cluster.nodes.values())
+        assert all(node.log.state.log_start_offset >= 12 for node in metadata.cluster.nodes.values())
         return metadata.power.passed - before
 
 

@@ -15,7 +15,7 @@ from raftlog.errors import ErrorCode
 from raftlog.node.checkup import Checkup
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.codec import decode_response, encode
-from raftlog.protocol.messages import FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, ProduceResult
+from raftlog.protocol.records import FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, ProduceResult
 from raftlog.record.batch import numbered, split
 from raftlog.types import Role
 from tests.node.asking import exchange, leaders, metadata, statuses, until

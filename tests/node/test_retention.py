@@ -51,7 +51,7 @@ def records_on_disk(cluster: LocalCluster, place: TopicPartition) -> list[dict[i
     for node_id in cluster.endpoints:
         held: dict[int, bytes | None] = {}
         with log_on_disk(cluster, node_id, place, topic_id) as log:
-            start = offset = log.log_start_offset
+            start = offset = log.state.log_start_offset
             while data := log.read(offset, 1 << 20, log.log_end_offset):
                 held.update({record.offset: record.value for record in decode(data) if record.offset >= start})
                 offset = max(held) + 1

@@ -42,7 +42,7 @@ def test_acks_1_is_answered_once_durable_here_though_nobody_else_has_it() -> Non
     ask(leader, 1, acks=1)
     leader.replica.turn()
     assert answer_to(leader, 1) is ErrorCode.NONE
-    assert leader.log.synced_index == leader.log.last_index
+    assert leader.log.state.synced_index == leader.log.last_index
 
 
 def test_acks_all_waits_for_every_in_sync_replica_though_a_majority_has_committed() -> None:

@@ -35,7 +35,7 @@ def write(cluster: Cluster, records: list[tuple[bytes, bytes | None]]) -> None:
 
 def last_values(node: Node) -> dict[bytes, bytes]:
     found: dict[bytes, bytes | None] = {}
-    offset = node.log.log_start_offset
+    offset = node.log.state.log_start_offset
     while data := node.log.read(offset, 1 << 16, node.log.log_end_offset):
         for record in decode(data):
             if record.offset >= offset:
@@ -122,7 +122,7 @@ def test_a_follower_that_was_away_gets_every_key() -> None:
     cluster.away = set()
     cluster.settle(5.0)
     assert away.log.last_index == leader.log.last_index
-    assert away.log.doubt is Doubt.NONE
+    assert away.log.state.doubt is Doubt.NONE
     assert last_values(away) == last_values(leader)
     assert len(last_values(leader)) == 7
     assert fillers(away)
@@ -149,7 +149,7 @@ def test_an_empty_replica_gets_every_key() -> None:
             lost.replica.set_peer(other.node_id, other.boot_id)
             other.replica.set_peer(lost.node_id, lost.boot_id)
     cluster.settle(5.0)
-    assert lost.log.doubt is Doubt.NONE
+    assert lost.log.state.doubt is Doubt.NONE
     assert last_values(lost) == last_values(leader)
     assert lost.log.size_bytes < 3000
 
@@ -163,12 +163,12 @@ def test_tombstones_stay_while_a_replica_is_away_and_go_when_it_is_back() -> Non
     cluster.queue.clear()
     write(cluster, [(b"deleted", None), *rounds(60)])
     cluster.settle(6.0)
-    assert leader.log.purged_index == 0
+    assert leader.log.state.purged_index == 0
     cluster.away = set()
     cluster.settle(3.0)
     write(cluster, rounds(60))
     cluster.settle(6.0)
-    assert all(node.log.purged_index > 0 for node in cluster.nodes.values())
+    assert all(node.log.state.purged_index > 0 for node in cluster.nodes.values())
     for node in cluster.nodes.values():
         assert b"deleted" not in last_values(node)
         keys = {record.key for record in decode(node.log.read(0, 1 << 20, node.log.log_end_offset))}
@@ -179,26 +179,26 @@ def test_what_a_lost_tombstone_deleted_does_not_come_back() -> None:
     """A replica loses the tombstone, but not the value; on the others the tombstone is gone for good."""
     cluster = compacted_cluster(delete_retention_ms=0)
     victim = next(node for node in cluster.nodes.values() if node is not cluster.leader())
-    victim.replica._house._log.begin_compaction = lambda *_: None  # it is a little behind with its own compaction
+    victim.replica._house._log.cleaner.begin = lambda *_: None  # it is a little behind with its own compaction
     write(cluster, [(b"deleted", b"value"), *rounds(30), (b"deleted", None), *rounds(60)])
     cluster.settle(6.0)
     leader = cluster.leader()
     assert leader is not victim
-    assert leader.log.purged_index > 0
+    assert leader.log.state.purged_index > 0
     cut_log_to_its_first_segment(victim)
     restart(cluster, victim)
-    assert victim.log.doubt is not Doubt.NONE
+    assert victim.log.state.doubt is not Doubt.NONE
     assert b"deleted" in last_values(victim)
     with pytest.raises(CorruptLogError, match="tombstones"):
         cluster.settle(5.0)
     restart(cluster, victim)
     assert victim.log.size_bytes == 0
     cluster.settle(5.0)
-    assert victim.log.doubt is Doubt.NONE
+    assert victim.log.state.doubt is Doubt.NONE
     assert last_values(victim) == last_values(leader)
     assert b"deleted" not in last_values(victim)
     # Whoever it serves has to know as well, whatever it was told when.
-    assert victim.log.purged_index == leader.log.purged_index
+    assert victim.log.state.purged_index == leader.log.state.purged_index
 
 
 def test_a_copy_that_a_crash_ends_is_begun_anew() -> None:
@@ -207,7 +207,7 @@ def test_a_copy_that_a_crash_ends_is_begun_anew() -> None:
     cluster.settle(6.0)
     leader = cluster.leader()
     victim = next(node for node in cluster.nodes.values() if node is not leader)
-    assert leader.log.purged_index > 20
+    assert leader.log.state.purged_index > 20
     with pytest.raises(CorruptLogError):
         victim.log.begin_anew("a test")
     restart(cluster, victim)
@@ -219,13 +219,13 @@ def test_a_copy_that_a_crash_ends_is_begun_anew() -> None:
     payload = bytes(entries.payload)[: first.batch_bytes]
     victim.log.append_compacted(payload, [header for _, header in split(payload)])
     victim.log.persist()
-    assert victim.log.last_index < leader.log.purged_index
+    assert victim.log.last_index < leader.log.state.purged_index
     restart(cluster, victim)
     with pytest.raises(CorruptLogError, match="tombstones"):
         cluster.settle(5.0)
     restart(cluster, victim)
     cluster.settle(5.0)
-    assert victim.log.doubt is Doubt.NONE
+    assert victim.log.state.doubt is Doubt.NONE
     assert last_values(victim) == last_values(leader)
 
 
@@ -234,7 +234,7 @@ def test_a_witness_needs_nothing_of_compaction() -> None:
     write(cluster, [(b"deleted", b"value"), *rounds(30), (b"deleted", None), *rounds(60)])
     cluster.settle(6.0)
     leader = cluster.leader()
-    assert leader.log.purged_index > 0
+    assert leader.log.state.purged_index > 0
     witness = cluster.nodes[3]
     cluster.settle(2.0)
     assert witness.log.last_index == leader.log.last_index

@@ -37,7 +37,7 @@ def answers(node: Node) -> list[tuple[int, int]]:
 
 
 def starts(cluster: Cluster) -> list[int]:
-    return [cluster.nodes[node_id].log.log_start_offset for node_id in cluster.spec.replicas]
+    return [cluster.nodes[node_id].log.state.log_start_offset for node_id in cluster.spec.replicas]
 
 
 @pytest.mark.parametrize(("nodes", "witnesses"), [(1, 0), (3, 0), (3, 1)])
@@ -101,10 +101,10 @@ def test_a_replica_that_is_away_is_waited_for_until_it_leaves_the_isr_and_catche
     ask(leader, 10)
     cluster.settle(0.1)
     assert answers(leader) == []
-    assert leader.log.log_start_offset == 10, "the own disk has it first"
+    assert leader.log.state.log_start_offset == 10, "the own disk has it first"
     cluster.settle(1.0)
     assert answers(leader) == [(ErrorCode.NONE, 10)]
-    assert cluster.nodes[away].log.log_start_offset == 0
+    assert cluster.nodes[away].log.state.log_start_offset == 0
     cluster.away.clear()
     cluster.settle(2.0)
     assert starts(cluster) == [10] * 3
@@ -153,9 +153,9 @@ def test_segments_below_the_start_go_on_every_replica_once_they_are_closed() -> 
     cluster.settle(3.0)
     for node in cluster.nodes.values():
         node.replica.turn()
-        assert node.log._segments[0].base_offset >= 8
-        assert node.log.log_start_offset == 8
-        assert node.log.horizon_index > 3
+        assert node.log.segments.in_order[0].base_offset >= 8
+        assert node.log.state.log_start_offset == 8
+        assert node.log.state.horizon_index > 3
 
 
 @pytest.mark.parametrize("offset", [21, -2, 1 << 60])
@@ -187,7 +187,7 @@ def test_what_is_only_compacted_or_raftlog_s_own_keeps_its_records(
     ask(leader, 10)
     cluster.settle()
     assert [each for each, _ in answers(leader)] == [code]
-    assert leader.log.log_start_offset == (10 if code is ErrorCode.NONE else 0)
+    assert leader.log.state.log_start_offset == (10 if code is ErrorCode.NONE else 0)
 
 
 def test_only_the_leader_of_the_partition_deletes() -> None:
@@ -247,7 +247,7 @@ def test_what_was_answered_stays_deleted_under_a_leader_that_was_away(witnesses:
         if away.replica.is_leader or any(node.replica.is_leader for node in others):
             new = next(node for node in others if node.replica.is_leader)
             if new.replica.leader_ready:
-                assert new.log.log_start_offset == end
+                assert new.log.state.log_start_offset == end
                 break
     else:
         pytest.fail("nobody was elected")

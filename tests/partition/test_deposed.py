@@ -91,7 +91,7 @@ def test_it_answers_only_that_it_does_not_lead(make: Callable[[], Any]) -> None:
 def test_it_deletes_nothing() -> None:
     deposed = Deposed()
     deposed.ask_old(delete(HIGH_WATERMARK))
-    assert deposed.old.log.log_start_offset == 0
+    assert deposed.old.log.state.log_start_offset == 0
 
 
 def test_an_offset_that_it_has_deleted_is_not_out_of_range_before_it_is_known_to_lead() -> None:

@@ -142,7 +142,7 @@ def test_a_follower_behind_the_horizon_is_given_what_was_known_there() -> None:
     for sequence in range(40):
         ask(leader, 2, sequence, bytes(100))
         cluster.settle(0.2)
-    assert leader.log.horizon_index > away.log.last_index + 1
+    assert leader.log.state.horizon_index > away.log.last_index + 1
     cluster.away = set()
     cluster.settle(3.0)
     assert away.log.last_index == leader.log.last_index

@@ -26,8 +26,8 @@ def _filled(nodes: int = 3) -> tuple[Cluster, Node]:
         cluster.settle()
     cluster.settle(2.0)  # the bounds are written, the index knows everything
     for node in cluster.nodes.values():
-        node.log._commit_index()
-        node.log._tail.clear()
+        node.log.appender.commit_index()
+        node.log.segments.tail.clear()
     return cluster, leader
 
 
@@ -48,7 +48,7 @@ def _restart(cluster: Cluster, node: Node) -> None:
 def _assert_whole(cluster: Cluster) -> None:
     cluster.settle(8.0)
     for node in cluster.nodes.values():
-        assert node.log.doubt is Doubt.NONE
+        assert node.log.state.doubt is Doubt.NONE
         assert node.replica.high_watermark == _RECORDS
         values = [
             record.value[:3] if record.value else b""
@@ -70,7 +70,7 @@ def test_the_scrub_of_a_follower_finds_it_and_the_leader_has_it(segment: int) ->
     with pytest.raises(CorruptLogError, match="damaged from offset"):
         cluster.settle(60.0)
     _restart(cluster, victim)
-    assert victim.log.doubt in (Doubt.SHORT, Doubt.CORRUPT)
+    assert victim.log.state.doubt in (Doubt.SHORT, Doubt.CORRUPT)
     _assert_whole(cluster)
     assert (victim.replica.status().corruptions, victim.replica.status().truncations) == (1, 1)
 
@@ -83,7 +83,7 @@ def test_a_follower_that_cannot_read_a_batch_makes_the_leader_look_at_its_disk()
     with pytest.raises(CorruptLogError, match="checksum"):
         _restart(cluster, victim)
         cluster.settle(3.0)
-    assert leader.log.doubt is Doubt.CORRUPT
+    assert leader.log.state.doubt is Doubt.CORRUPT
     _restart(cluster, leader)
     _assert_whole(cluster)
 
@@ -92,13 +92,13 @@ def test_a_bad_wire_is_no_reason_to_doubt_a_good_disk() -> None:
     cluster, leader = _filled()
     leader.log.verify_entries(3, leader.log.last_index)
     cluster.settle(5.0)
-    assert leader.log.doubt is Doubt.NONE
+    assert leader.log.state.doubt is Doubt.NONE
 
 
 def test_a_consumer_s_question_makes_the_leader_look_and_is_answered_first() -> None:
     cluster, leader = _filled()
     _flip(leader, 1)
-    offset = leader.log._segments[1].base_offset
+    offset = leader.log.segments.in_order[1].base_offset
     leader.replica.on_request("c", fetch(offset), [])
     leader.replica.turn()
     assert _last_fetch(leader).error_code == ErrorCode.NONE  # never decoded on its way
@@ -115,7 +115,7 @@ def test_a_consumer_s_question_makes_the_leader_look_and_is_answered_first() -> 
 def test_the_only_replica_keeps_what_is_whole_and_says_what_is_not() -> None:
     cluster, leader = _filled(1)
     _flip(leader, 1)
-    offset = leader.log._segments[1].base_offset
+    offset = leader.log.segments.in_order[1].base_offset
     for _ in range(2):
         leader.replica.on_request("c", fetch(offset, verify=True), [])
         leader.replica.turn()
@@ -130,7 +130,7 @@ def test_the_only_replica_keeps_what_is_whole_and_says_what_is_not() -> None:
 def test_a_time_that_leads_through_damage_is_an_error_and_ends_no_worker() -> None:
     _, leader = _filled(1)
     _flip(leader, 0, 9)
-    request = ListOffsetsRequest(correlation_id=1, topic_id=leader.log.topic_id, partition=0, timestamp_ms=5)
+    request = ListOffsetsRequest(correlation_id=1, topic_id=leader.log.state.topic_id, partition=0, timestamp_ms=5)
     leader.answers.clear()
     leader.replica.on_request("c", request, [])
     leader.replica.turn()
@@ -145,13 +145,13 @@ def test_damage_that_raftlog_itself_reads_is_noted_so_that_the_next_start_refetc
     for _ in range(_RECORDS):
         append(log)
         log.persist()
-    log._commit_index()
-    log.note_commit(log.last_index)
+    log.appender.commit_index()
+    log.state.note_commit(log.last_index)
     log.close()
     machine.disk.flip_bit(sorted(machine.segments())[1], 90, 1)
     spec = ReplicaSpec(topic="orders", topic_id=TOPIC_ID, partition=0, replicas=(1, 2, 3), config=machine.config)
     log = machine.open()
-    assert log.doubt is Doubt.NONE, "the start trusts what the index knows"
+    assert log.state.doubt is Doubt.NONE, "the start trusts what the index knows"
     replica = Replica(
         node_id=1, boot_id=5, spec=spec, log=log, clock=machine.clock, rng=random.Random(1), outbox=mock.Mock()
     )
@@ -163,4 +163,5 @@ def test_damage_that_raftlog_itself_reads_is_noted_so_that_the_next_start_refetc
     assert 0 < offset < _RECORDS
     machine.kill()
     log = machine.open()
-    assert (log.doubt, log.log_end_offset, log.corruptions) == (Doubt.SHORT, offset, 1), "it says that it lacks them"
+    found = (log.state.doubt, log.log_end_offset, log.state.corruptions)
+    assert found == (Doubt.SHORT, offset, 1), "it says that it lacks them"

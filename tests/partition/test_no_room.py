@@ -37,7 +37,7 @@ def test_retention_that_cannot_be_written_does_not_keep_readers_waiting() -> Non
         cluster.settle(1.0)
     leader.disk.full = False
     cluster.settle(3.0)
-    assert leader.log.log_start_offset > 30
+    assert leader.log.state.log_start_offset > 30
     leader.replica.on_request("p", produce(99), [batch(b"there is room")])
     cluster.settle()
     assert leader.results()[-1].error_code == ErrorCode.NONE
@@ -55,16 +55,16 @@ def test_delete_records_without_room_ends_in_its_time_and_readers_do_not_wait() 
         if found:
             break
     assert found == [(ErrorCode.REQUEST_TIMED_OUT, -1)]
-    assert leader.log.log_start_offset == 0
+    assert leader.log.state.log_start_offset == 0
 
 
 def test_a_state_that_stays_unwritten_does_not_keep_readers_waiting() -> None:
     """Half of it is on the disk: it is owed, and every sync fails until there is room."""
     cluster, leader = _filled()
-    leader.log._state_dirty = True
+    leader.log.state.is_dirty = True
     for _ in range(10):
         assert _read(cluster, leader) == [(ErrorCode.NONE, True)]
         cluster.settle(1.0)
     leader.disk.full = False
     cluster.settle(1.0)
-    assert not leader.log.is_state_dirty
+    assert not leader.log.state.is_dirty

@@ -60,7 +60,7 @@ def test_a_majority_of_lost_disks_does_not_come_back_in_silence_and_does_when_to
     cluster.settle(3.0)
     assert leader is cluster.nodes[1]
     assert [node.replica.high_watermark for node in cluster.nodes.values()] == [_RECORDS] * 3
-    assert all(node.log.doubt is Doubt.NONE for node in cluster.nodes.values())
+    assert all(node.log.state.doubt is Doubt.NONE for node in cluster.nodes.values())
     assert _write(cluster, leader) == _RECORDS
 
 
@@ -88,7 +88,7 @@ def test_what_is_gone_is_forgotten_and_not_taken_for_committed_later() -> None:
     """Two replicas lost their ends, the third its disk: none holds what they had known to be committed."""
     cluster = _filled()
     for node_id in (1, 2):
-        assert cluster.nodes[node_id].log.commit_bound == _RECORDS + 2
+        assert cluster.nodes[node_id].log.state.commit_bound == _RECORDS + 2
     cluster.nodes[3].disk.wipe("orders-0")
     for node_id in (1, 2):
         path, data = sorted(i for i in cluster.nodes[node_id].disk.files().items() if i[0].endswith(".log"))[-1]
@@ -102,23 +102,23 @@ def test_what_is_gone_is_forgotten_and_not_taken_for_committed_later() -> None:
     assert leader is cluster.nodes[2]
     assert [node.replica.high_watermark for node in cluster.nodes.values()] == [_RECORDS - 1] * 3
     for node in cluster.nodes.values():
-        assert node.log.doubt is Doubt.NONE
-        assert node.log.commit_bound <= node.log.last_index
+        assert node.log.state.doubt is Doubt.NONE
+        assert node.log.state.commit_bound <= node.log.last_index
     assert _write(cluster, leader) == _RECORDS - 1
     cluster.settle(2.0)
     _restart(cluster)
     cluster.leader()
     cluster.settle(3.0)
     assert [node.replica.high_watermark for node in cluster.nodes.values()] == [_RECORDS] * 3
-    assert all(node.log.doubt is Doubt.NONE for node in cluster.nodes.values())
+    assert all(node.log.state.doubt is Doubt.NONE for node in cluster.nodes.values())
 
 
 def test_a_healthy_leader_is_not_disturbed() -> None:
     cluster = _filled()
     leader = cluster.leader()
-    term = leader.log.term
+    term = leader.log.state.term
     for node in cluster.nodes.values():
         node.replica.accept_loss()
     cluster.settle(5.0)
     assert leader.replica.leader_ready
-    assert leader.log.term == term
+    assert leader.log.state.term == term

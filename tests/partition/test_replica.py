@@ -129,7 +129,7 @@ def test_leadership_that_is_lost_ends_what_waits_as_unknown() -> None:
     cluster.away = set()
     cluster.settle(1.0)
     assert [r.error_code for r in old.results()] == [ErrorCode.REQUEST_TIMED_OUT]
-    assert old.log.truncations == 1
+    assert old.log.state.truncations == 1
     assert [r.value for r in decode(old.replica.read_committed(0, 1 << 20))] == [b"kept"]
 
 
@@ -350,7 +350,7 @@ def test_the_commit_bound_is_written_within_a_second_also_when_load_stops() -> N
         disk=leader.disk, directory="orders-0", topic_id=TOPIC_ID, config=cluster.spec.config,
         flush=Flush.ALWAYS, clock=cluster.clock, index=lambda path: MemoryIndex(),
     )  # fmt: skip
-    assert on_disk.commit_bound == leader.log.last_index
+    assert on_disk.state.commit_bound == leader.log.last_index
 
 
 def test_an_idle_single_replica_still_looks_after_retention() -> None:
@@ -361,7 +361,7 @@ def test_an_idle_single_replica_still_looks_after_retention() -> None:
         cluster.settle()
     cluster.clock.advance(10.0)
     leader.replica.turn()
-    assert leader.log.log_start_offset > 0
+    assert leader.log.state.log_start_offset > 0
 
 
 def test_a_batch_of_exactly_the_limit_is_taken_and_no_larger_one() -> None:
@@ -426,9 +426,9 @@ def test_a_timestamp_that_cannot_be_right_does_not_stop_retention_nor_hasten_it(
     cluster.power_failure(None)
     leader = cluster.leader()
     cluster.settle(20)
-    assert {node.log.log_start_offset for node in cluster.nodes.values()} == {0}
+    assert {node.log.state.log_start_offset for node in cluster.nodes.values()} == {0}
     cluster.settle(30)
-    assert min(node.log.log_start_offset for node in cluster.nodes.values()) > 20
+    assert min(node.log.state.log_start_offset for node in cluster.nodes.values()) > 20
 
 
 def compressed(compression: str, mebibytes: int, key: bytes | None = None) -> bytes:

@@ -15,9 +15,11 @@ from raftlog.errors import (
     MessageTooLargeError,
     UnsupportedForMessageFormatError,
 )
+from raftlog.record import batch
 from raftlog.record.batch import (
     HEADER_BYTES,
     BatchBuilder,
+    BatchHeader,
     check_batch,
     check_crc,
     decode,
@@ -250,3 +252,13 @@ def test_what_goes_in_comes_out(
     check_batch(batch)
     decoded = [(each.timestamp_ms, each.key, each.value, each.headers) for each in decode(batch)]
     assert decoded == records
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BASE_OFFSET", "BATCH_BYTES", "LEADER_EPOCH", "LAST_OFFSET_DELTA", "PRODUCER_ID", "PRODUCER_EPOCH",
+     "BASE_SEQUENCE", "RECORD_COUNT"],
+)  # fmt: skip
+def test_each_constant_is_the_place_of_its_field(name: str) -> None:
+    assert BatchHeader._fields[getattr(batch, name)] == name.lower()
+    assert BatchHeader._fields[batch.MAX_TIMESTAMP] == "max_timestamp_ms"

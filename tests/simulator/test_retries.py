@@ -12,7 +12,7 @@ from raftlog.errors import ErrorCode
 from raftlog.partition import duplicates
 from raftlog.record.batch import BatchHeader
 from raftlog.simulator.run import run_seed
-from raftlog.storage.log import PartitionLog
+from raftlog.storage.appender import Appender
 from raftlog.storage.producers import KnownBatch, ProducerState, judge
 
 FIRST_SEED = int(os.environ.get("RAFTLOG_SEED", random.SystemRandom().randrange(1_000_000)))
@@ -41,17 +41,17 @@ def test_without_the_judgement_records_are_doubled(verdict: Any, monkeypatch: py
 
 
 def _forget_at_starts_and_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PartitionLog, "_recall", lambda self: None)
+    monkeypatch.setattr(Appender, "recall", lambda self: None)
 
 
 def _leave_followers_unknowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    really = PartitionLog._note_producers
+    really = Appender._note_producers
 
-    def note(self: PartitionLog, shapes: Any, headers: Any) -> None:
+    def note(self: Appender, shapes: Any, headers: Any) -> None:
         if headers[0].leader_epoch < 0:  # a leader's own, which are stamped as they are written
             really(self, shapes, headers)
 
-    monkeypatch.setattr(PartitionLog, "_note_producers", note)
+    monkeypatch.setattr(Appender, "_note_producers", note)
 
 
 @pytest.mark.parametrize("sabotage", [_forget_at_starts_and_cuts, _leave_followers_unknowing])

@@ -15,7 +15,7 @@ SEEDS = range(2, 40, 4)
 
 def feed_all_that_is_synced(self: Leader, now_s: float) -> None:
     """The bound is gone: a witness gets what the leader has synced, whoever else holds it."""
-    self._feed.last_index = self._log.synced_index
+    self._feed.last_index = self._log.state.synced_index
     for node_id in self._seat.voters.witnesses:
         progress = self._progress[node_id]
         behind = progress.mode is Mode.REPLICATE and progress.next_index <= self._feed.last_index

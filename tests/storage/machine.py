@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
+
 from raftlog.clock import ManualClock
 from raftlog.record.batch import BatchHeader, check_batch, encode, numbered, split
 from raftlog.record.compacted import entries_of
@@ -12,6 +14,7 @@ from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import KnownBatch, Producers
+from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.types import CleanupPolicy, Doubt, Flush, TopicConfig
 from tests.storage.compacting import check_compacted, keyed_batch
@@ -40,7 +43,7 @@ def first_not_older(log: PartitionLog, timestamp_ms: int, end_offset: int, step:
     """(offset, timestamp_ms), found in steps of so many records."""
     search = log.search_time(timestamp_ms)
     while not search.done:
-        search.step(log.log_start_offset, end_offset, step)
+        search.step(log.state.log_start_offset, end_offset, step)
     return search.found
 
 
@@ -61,11 +64,13 @@ class Machine:
         self.disk = disk or SimulatedDisk(self.clock.wall_ms)
         self.indexes = MemoryIndexStore()
         self.flush = flush
+        self.fail_point: FailPoint = no_fail_point  # of the log that is open; may change
         self.config = TopicConfig(segment_bytes=segment_bytes, cleanup_policy=cleanup_policy, delete_retention_ms=2000)
 
     def open(
         self, *, existed: Doubt = Doubt.NONE, fail_point: FailPoint = no_fail_point, topic_id: bytes = TOPIC_ID
     ) -> PartitionLog:
+        self.fail_point = fail_point
         return PartitionLog.open(
             disk=self.disk,
             directory=DIRECTORY,
@@ -75,7 +80,7 @@ class Machine:
             clock=self.clock,
             index=self.indexes.open,
             existed=existed,
-            fail_point=fail_point,
+            fail_point=lambda name: self.fail_point(name),
         )
 
     def crash(self, rng: random.Random | None) -> None:
@@ -97,8 +102,13 @@ class Machine:
         return sum(len(data) for path, data in self.disk.files().items() if path.endswith(".log"))
 
 
+def values_of(state: ReplicaState) -> dict[str, object]:
+    """All that a replica must not forget."""
+    return {name: value for name, value in msgspec.structs.asdict(state.values).items() if name != "sequence"}
+
+
 def lead(log: PartitionLog, term: int) -> None:
-    log.set_term(term, 1)
+    log.state.set_term(term, 1)
     log.append_epoch_start(term)
 
 
@@ -115,7 +125,7 @@ def contents(log: PartitionLog, max_bytes: int = 700) -> dict[int, tuple[int, by
     The first index that a filler stands for has the filler, the others have no bytes.
     """
     found: dict[int, tuple[int, bytes | None]] = {}
-    index = log.horizon_index
+    index = log.state.horizon_index
     while index <= log.last_index:
         entries = log.read_entries(index, max_bytes)
         assert entries.count > 0
@@ -143,9 +153,9 @@ def mixed(machine: Machine, rng: random.Random, batches: int = 60) -> PartitionL
     log = machine.open()
     for number in range(batches):
         if number % 17 == 0:
-            lead(log, log.term + rng.randrange(1, 3))
+            lead(log, log.state.term + rng.randrange(1, 3))
             if rng.random() < 0.3:
-                lead(log, log.term + 1)  # an epoch without batches
+                lead(log, log.state.term + 1)  # an epoch without batches
         pairs = [
             batch_of([rng.randbytes(rng.randrange(150)) for _ in range(rng.randrange(1, 5))], 1000 + number * 10)
             for _ in range(rng.randrange(1, 4))
@@ -239,24 +249,24 @@ class CrashScript:
 
     def _covered(self, log: PartitionLog) -> None:
         self.durable_last = log.last_index
-        self.durable_vote = (log.term, log.voted_for)
+        self.durable_vote = (log.state.term, log.state.voted_for)
 
     def _epoch(self, log: PartitionLog) -> None:
-        self._set_term(log, log.term + 1, 1)
-        self.entries[log.last_index + 1] = (log.term, None)
-        log.append_epoch_start(log.term)
+        self._set_term(log, log.state.term + 1, 1)
+        self.entries[log.last_index + 1] = (log.state.term, None)
+        log.append_epoch_start(log.state.term)
         self._covered(log)
 
     def _vote(self, log: PartitionLog) -> None:
-        self._set_term(log, log.term + 1, self.rng.choice((-1, 2, 3)))
+        self._set_term(log, log.state.term + 1, self.rng.choice((-1, 2, 3)))
         self._persist(log)
 
     def _set_term(self, log: PartitionLog, term: int, voted_for: int) -> None:
         self.attempted_votes.add((term, voted_for))
-        log.set_term(term, voted_for)
+        log.state.set_term(term, voted_for)
 
     def _truncate(self, log: PartitionLog) -> None:
-        lowest = max(log.commit_bound, log.horizon_index - 1) + 1
+        lowest = max(log.state.commit_bound, log.state.horizon_index - 1) + 1
         if lowest > log.last_index:
             return
         index = self.rng.randrange(lowest, log.last_index + 1)
@@ -268,39 +278,39 @@ class CrashScript:
         self._covered(log)
 
     def _head(self, log: PartitionLog) -> None:
-        if log.synced_end_offset <= log.log_start_offset:
+        if log.synced_end_offset <= log.state.log_start_offset:
             return
-        before = {index: entry for index, entry in self.entries.items() if index >= log.horizon_index}
-        start = self.rng.randrange(log.log_start_offset, log.synced_end_offset + 1)
+        before = {index: entry for index, entry in self.entries.items() if index >= log.state.horizon_index}
+        start = self.rng.randrange(log.state.log_start_offset, log.synced_end_offset + 1)
         # Which horizon that gives is the log's to say; either may be found after a crash.
         self.horizons = set(before) | {log.last_index + 1}
         log.delete_head(start)
-        assert log.log_start_offset == start
+        assert log.state.log_start_offset == start
         self.durable_start = start
-        self.horizons = {log.horizon_index}
-        self.entries = {index: entry for index, entry in before.items() if index >= log.horizon_index}
+        self.horizons = {log.state.horizon_index}
+        self.entries = {index: entry for index, entry in before.items() if index >= log.state.horizon_index}
 
     def _commit(self, log: PartitionLog) -> None:
-        log.note_commit(self.rng.randrange(1, log.last_index + 1))
-        log.write_commit_bound()
+        log.state.note_commit(self.rng.randrange(1, log.last_index + 1))
+        log.state.write_commit_bound()
 
     def _compact(self, log: PartitionLog) -> None:
         log.persist()
         self._covered(log)
-        log.note_commit(log.last_index)
+        log.state.note_commit(log.last_index)
         self.machine.clock.advance(self.rng.random() * 2)
-        log.begin_compaction(log.last_index, self.machine.clock.wall_ms())
+        log.cleaner.begin(log.last_index, self.machine.clock.wall_ms())
         for _ in range(self.rng.choice((1, 5, 50))):
-            log.compact(self.rng.choice((100, 3000)), self.machine.clock.wall_ms())
+            log.cleaner.step(self.rng.choice((100, 3000)), self.machine.clock.wall_ms())
 
     def _reset(self, log: PartitionLog) -> None:
-        if self.rng.random() < 0.7 or log.term == 0:
+        if self.rng.random() < 0.7 or log.state.term == 0:
             return
         horizon = log.last_index + self.rng.randrange(2, 50)
-        self.horizons = {log.horizon_index, horizon}
-        self.durable_last = max(log.commit_bound, 1)  # it only resets what a leader no longer has
+        self.horizons = {log.state.horizon_index, horizon}
+        self.durable_last = max(log.state.commit_bound, 1)  # it only resets what a leader no longer has
         self.given[horizon] = [(numbered_batch([b""], 4, number)[1], number, number + 2) for number in range(7)]
-        log.reset_to(horizon, log.term, log.log_end_offset + 1000, self._expected(horizon, horizon - 1))
+        log.reset_to(horizon, log.state.term, log.log_end_offset + 1000, self._expected(horizon, horizon - 1))
         self.horizons = {horizon}
         self.entries = {}
         self._covered(log)
@@ -323,30 +333,30 @@ class CrashScript:
         before = self.machine.segment_bytes_on_disk()
         log = self.machine.open(fail_point=fail_point)
         found = contents(log)
-        assert log.horizon_index in self.horizons
-        if len(self.horizons) != 2 or log.horizon_index == min(self.horizons):
+        assert log.state.horizon_index in self.horizons
+        if len(self.horizons) != 2 or log.state.horizon_index == min(self.horizons):
             assert log.last_index >= min(self.durable_last, max(self.entries, default=log.last_index)), (
                 f"Raft index {self.durable_last} was durable, the log ends at {log.last_index}"
             )
-        assert known(log.producers) == known(self._expected(log.horizon_index, log.last_index))
+        assert known(log.producers) == known(self._expected(log.state.horizon_index, log.last_index))
         assert log.producers.complete
         if self.compacting:
             check_compacted(self.entries, found)
         for index, entry in found.items():
             assert self.compacting or self.entries[index] == entry, f"Raft index {index} changed"
-        assert (log.term, log.voted_for) in self.attempted_votes
-        assert log.log_start_offset >= min(self.durable_start, log.log_end_offset), "what was deleted is back"
-        assert log.term >= self.durable_vote[0], "the term went back"
-        if log.term == self.durable_vote[0]:
-            assert log.voted_for == self.durable_vote[1], "a vote was forgotten"
-        after = sum(len(data) for data in self.machine.segments(log._state.generation).values())
+        assert (log.state.term, log.state.voted_for) in self.attempted_votes
+        assert log.state.log_start_offset >= min(self.durable_start, log.log_end_offset), "what was deleted is back"
+        assert log.state.term >= self.durable_vote[0], "the term went back"
+        if log.state.term == self.durable_vote[0]:
+            assert log.state.voted_for == self.durable_vote[1], "a vote was forgotten"
+        after = sum(len(data) for data in self.machine.segments(log.state.values.generation).values())
         assert after == log.size_bytes == sum(len(data or b"") for _, data in found.values())
         cut = before > self.machine.segment_bytes_on_disk()
-        if cut and not self.compacting and log.horizon_index == 2 and log._state.generation == 1:
-            assert log.doubt != Doubt.NONE, "bytes were cut in silence"
-        assert (log.doubt == Doubt.NONE) == (log.doubt_reason == "")
+        if cut and not self.compacting and log.state.horizon_index == 2 and log.state.values.generation == 1:
+            assert log.state.doubt != Doubt.NONE, "bytes were cut in silence"
+        assert (log.state.doubt == Doubt.NONE) == (log.state.doubt_reason == "")
         # And it goes on from there.
-        lead(log, log.term + 1)
+        lead(log, log.state.term + 1)
         append(log, 3)
         log.persist()
         log.close()

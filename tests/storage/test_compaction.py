@@ -30,24 +30,24 @@ def _write(log: PartitionLog, *batches: KeyedRecords, producer_id: int = -1) -> 
         frame, header = keyed_batch(batch, producer_id, log.log_end_offset)
         log.append_as_leader([frame], [header], log.last_term)
     log.persist()
-    log.note_commit(log.last_index)
+    log.state.note_commit(log.last_index)
 
 
 def _roll(log: PartitionLog) -> None:
     """The next append goes to a new segment, as it would after segment_ms."""
-    log._roll_next = True
+    log.appender.roll_when_old(2**62)
     _write(log, [(b"the active segment", b"")])
 
 
 def _compact(machine: Machine, log: PartitionLog, held_index: int = _END) -> None:
-    log.begin_compaction(held_index, machine.clock.wall_ms())
-    while log.is_compacting:
-        log.compact(500, machine.clock.wall_ms())
+    log.cleaner.begin(held_index, machine.clock.wall_ms())
+    while log.cleaner.is_compacting:
+        log.cleaner.step(500, machine.clock.wall_ms())
 
 
 def _records(log: PartitionLog) -> dict[int, tuple[bytes | None, bytes | None]]:
     found = {}
-    offset = log.log_start_offset
+    offset = log.state.log_start_offset
     while data := log.read(offset, 300, log.log_end_offset):
         found |= {record.offset: (record.key, record.value) for record in decode(data) if record.offset >= offset}
         *_, (_, header) = split(data)
@@ -62,7 +62,7 @@ def test_the_newest_record_of_each_key_stays_at_its_offset() -> None:
     _roll(log)
     _compact(machine, log)
     assert _records(log) == {1: (b"b", b"1"), 3: (b"c", b"1"), 4: (b"a", b"3"), 5: (b"the active segment", b"")}
-    assert (log.last_index, log.log_end_offset, log.log_start_offset) == (6, 6, 0)
+    assert (log.last_index, log.log_end_offset, log.state.log_start_offset) == (6, 6, 0)
 
 
 def test_the_active_segment_is_left_alone() -> None:
@@ -78,10 +78,10 @@ def test_what_is_not_committed_is_left_alone() -> None:
     log = machine.open()
     lead(log, 1)
     log.append_as_leader(*zip(*[keyed_batch([(b"a", b"%d" % n)]) for n in range(5)], strict=True), 1)
-    log._roll_next = True
+    log.appender.roll_when_old(2**62)
     log.append_as_leader(*zip(*[keyed_batch([(b"a", b"6")])], strict=True), 1)
     log.persist()
-    log.note_commit(4)
+    log.state.note_commit(4)
     _compact(machine, log)
     assert len(_records(log)) == 6
 
@@ -107,7 +107,7 @@ def test_what_is_gone_is_one_filler_and_indexes_and_epochs_stay() -> None:
     assert log.offset_after(22) == 20
     log = machine.open()
     assert contents(log) == found
-    assert log.doubt is Doubt.NONE
+    assert log.state.doubt is Doubt.NONE
 
 
 def test_a_keyless_record_of_earlier_days_stays() -> None:
@@ -133,11 +133,11 @@ def test_tombstones_go_after_their_time_and_only_where_all_replicas_held_them() 
     machine.clock.advance(0.2)
     _compact(machine, log, held_index=4)
     assert 2 in _records(log)
-    assert log.purged_index == 0
+    assert log.state.purged_index == 0
     _compact(machine, log)
     assert _records(log) == {1: (b"b", b"1"), 3: (b"the active segment", b"")}
-    assert log.purged_index == 5
-    assert machine.open().purged_index == 5
+    assert log.state.purged_index == 5
+    assert machine.open().state.purged_index == 5
 
 
 def test_small_segments_become_one() -> None:
@@ -177,15 +177,15 @@ def test_a_pass_is_made_when_half_is_dirty() -> None:
     log = machine.open()
     _write(log, *([(b"k%d" % n, bytes(200))] for n in range(20)))
     _compact(machine, log)
-    assert log.compactions == 1
+    assert log.cleaner.passes == 1
     _compact(machine, log)
-    assert log.compactions == 1
+    assert log.cleaner.passes == 1
     _write(log, *([(b"k%d" % n, bytes(200))] for n in range(8)))
     _compact(machine, log)
-    assert log.compactions == 1
+    assert log.cleaner.passes == 1
     _write(log, *([(b"k%d" % n, bytes(200))] for n in range(20)))
     _compact(machine, log)
-    assert log.compactions == 2
+    assert log.cleaner.passes == 2
 
 
 def test_what_is_known_of_producers_survives_the_loss_of_every_snapshot() -> None:
@@ -217,7 +217,7 @@ def test_lookups_by_time_and_offset_find_the_next_record_that_stays() -> None:
 def test_damage_is_found_and_gets_no_good_checksum() -> None:
     machine = _machine()
     log = machine.open()
-    log.can_refetch = False
+    log.scrubber.refetchable = lambda: False
     _write(log, *([(b"k%d" % n, b"%d" % n)] for n in range(10)), [(b"k1", b"")])
     _roll(log)
     path = next(iter(machine.segments()))
@@ -248,16 +248,16 @@ def test_a_pass_ends_when_its_segments_are_deleted_or_left_behind() -> None:
     machine = _machine(1000)
     log = machine.open()
     _write(log, *([(b"k%d" % n, bytes(100))] for n in range(40)), *([(b"k%d" % n, bytes(100))] for n in range(40)))
-    log.begin_compaction(_END, 0)
-    log.compact(500, 0)
+    log.cleaner.begin(_END, 0)
+    log.cleaner.step(500, 0)
     log.delete_head(20)
-    log.compact(500, 0)
-    assert not log.is_compacting
-    log.begin_compaction(_END, 0)
-    log.compact(5000, 0)
+    log.cleaner.step(500, 0)
+    assert not log.cleaner.is_compacting
+    log.cleaner.begin(_END, 0)
+    log.cleaner.step(5000, 0)
     log.reset_to(log.last_index + 5, log.last_term, 1000, log.producers)
-    log.compact(500, 0)
-    assert not log.is_compacting
+    log.cleaner.step(500, 0)
+    assert not log.cleaner.is_compacting
     assert not [path for path in machine.disk.files() if path.endswith(compaction.CLEANED)]
 
 
@@ -268,26 +268,26 @@ def test_a_closed_segment_that_a_truncation_makes_active_again_keeps_what_is_app
     log = machine.open()
     _write(log, *([(b"k%d" % (n % 3), b"%d" % n + bytes(50))] for n in range(12)))
     committed = log.last_index
-    log._roll_next = True
+    log.appender.roll_when_old(2**62)
     frame, header = keyed_batch([(b"not committed", b"x")])
     log.append_as_leader([frame], [header], log.last_term)
     log.persist()
-    log.begin_compaction(_END, machine.clock.wall_ms())
-    assert log.is_compacting
+    log.cleaner.begin(_END, machine.clock.wall_ms())
+    assert log.cleaner.is_compacting
     for _ in range(slices):
-        log.compact(500, machine.clock.wall_ms())
-    log.set_term(2, -1)
+        log.cleaner.step(500, machine.clock.wall_ms())
+    log.state.set_term(2, -1)
     log.truncate_from(committed + 1)
     log.append_epoch_start(2)
     frame, header = keyed_batch([(b"acknowledged", b"in term 2")])
     log.append_as_leader([frame], [header], 2)
     log.persist()
     acknowledged = log.last_index
-    while log.is_compacting:
-        log.compact(500, machine.clock.wall_ms())
+    while log.cleaner.is_compacting:
+        log.cleaner.step(500, machine.clock.wall_ms())
     machine.kill()
     log = machine.open()
-    assert (log.last_index, log.doubt) == (acknowledged, Doubt.NONE)
+    assert (log.last_index, log.state.doubt) == (acknowledged, Doubt.NONE)
     assert _records(log)[log.log_end_offset - 1] == (b"acknowledged", b"in term 2")
 
 
@@ -296,7 +296,7 @@ def test_a_topic_that_only_deletes_is_never_compacted() -> None:
     log = machine.open()
     _write(log, *([(b"a", bytes(100))] for n in range(50)))
     _compact(machine, log)
-    assert log.compactions == 0
+    assert log.cleaner.passes == 0
     assert len(_records(log)) == 50
 
 
@@ -316,7 +316,7 @@ def test_a_follower_takes_any_part_of_a_compacted_log(seed: int) -> None:
     log = machine.open()
     for number in range(80):
         if number % 30 == 0:
-            lead(log, log.term + rng.randrange(1, 3))
+            lead(log, log.state.term + rng.randrange(1, 3))
         _write(
             log, [(b"k%d" % rng.randrange(6), rng.randbytes(rng.randrange(120))) for _ in range(rng.randrange(1, 4))]
         )
@@ -349,10 +349,10 @@ def test_a_slice_decodes_a_bounded_count_of_records_however_little_they_take(mon
         return digest(key)
 
     monkeypatch.setattr(compaction, "_digest", counting)
-    log.begin_compaction(_END, machine.clock.wall_ms())
-    while log.is_compacting:
+    log.cleaner.begin(_END, machine.clock.wall_ms())
+    while log.cleaner.is_compacting:
         digests.append(0)
-        log.compact(limits.COMPACTION_SLICE_BYTES, machine.clock.wall_ms())
+        log.cleaner.step(limits.COMPACTION_SLICE_BYTES, machine.clock.wall_ms())
     assert sum(digests) == 180_000
     assert max(digests) <= limits.COMPACTION_SLICE_BYTES // limits.COMPACTION_RECORD_BYTES + 1
     assert len(_records(log)) == 8

@@ -9,10 +9,11 @@ import pytest
 
 from raftlog.errors import DiskFullError
 from raftlog.limits import INDEX_COMMIT_BYTES, INDEX_PENDING_MAX
+from raftlog.storage.fail_points import no_fail_point
 from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import Producers
-from tests.storage.machine import Machine, append, batch_of, contents, lead
+from tests.storage.machine import Machine, append, batch_of, contents, lead, values_of
 
 
 def _begun(machine: Machine) -> PartitionLog:
@@ -31,7 +32,7 @@ def test_an_append_without_room_leaves_the_log_as_it_was_and_resumes() -> None:
     for _ in range(3):
         with pytest.raises(DiskFullError):
             append(log, 3)
-        assert (log.last_index, log.log_end_offset, log.failed) == (7, 5, None)
+        assert (log.last_index, log.log_end_offset, log.state.failed) == (7, 5, None)
         log.persist()
     assert contents(log) == held
     machine.disk.full = False
@@ -39,7 +40,7 @@ def test_an_append_without_room_leaves_the_log_as_it_was_and_resumes() -> None:
     log.persist()
     machine.crash(None)
     log = machine.open()
-    assert log.last_index == 10 and log.doubt == 0
+    assert log.last_index == 10 and log.state.doubt == 0
     assert {index: entry for index, entry in contents(log).items() if index <= 7} == held
 
 
@@ -60,7 +61,7 @@ def test_a_write_that_was_put_back_does_not_come_back_under_a_later_segment(seed
     held = contents(log)
     machine.crash(random.Random(seed))
     log = machine.open()
-    assert (log.doubt, contents(log)) == (0, held)
+    assert (log.state.doubt, contents(log)) == (0, held)
 
 
 def test_no_room_for_a_new_segment_leaves_no_empty_one() -> None:
@@ -76,13 +77,13 @@ def test_no_room_for_a_new_segment_leaves_no_empty_one() -> None:
     log.persist()
     assert log.segment_count == 2
     machine.crash(None)
-    assert machine.open().doubt == 0
+    assert machine.open().state.doubt == 0
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda log: log.append_epoch_start(log.term),
+        lambda log: log.append_epoch_start(log.state.term),
         lambda log: log.delete_head(3),
         lambda log: log.reset_to(100, 1, 50, Producers()),
     ],
@@ -92,7 +93,7 @@ def test_no_room_for_the_state_leaves_the_log_as_it_was(change: Callable[[Partit
         machine = Machine(segment_bytes=1024)
         log = _begun(machine)
         append(log, 4, size=300)
-        log.set_term(2, 1)
+        log.state.set_term(2, 1)
         log.persist()
         log.close()
 
@@ -102,27 +103,27 @@ def test_no_room_for_the_state_leaves_the_log_as_it_was(change: Callable[[Partit
 
         log = machine.open(fail_point=room_ends)
         held = contents(log)
-        before = (log.last_index, log.log_start_offset, log.horizon_index, log.segment_count, log.last_term)
+        before = (log.last_index, log.segment_count, log.last_term, values_of(log.state))
         machine.disk.full = not seed % 2
         with pytest.raises(DiskFullError):
             change(log)
-        assert before == (log.last_index, log.log_start_offset, log.horizon_index, log.segment_count, log.last_term)
+        assert before == (log.last_index, log.segment_count, log.last_term, values_of(log.state))
         assert contents(log) == held
-        log._state_file._fail_point = lambda name: None
+        machine.fail_point = no_fail_point
         machine.disk.full = False
         log.persist()
         machine.crash(random.Random(seed))
         log = machine.open()
-        assert contents(log) == held and log.doubt == 0
+        assert contents(log) == held and log.state.doubt == 0
         change(log)
         machine.crash(None)
-        assert machine.open().doubt == 0
+        assert machine.open().state.doubt == 0
 
 
 def test_a_vote_without_room_is_not_durable_until_it_is_said_to_be() -> None:
     machine = Machine()
     log = _begun(machine)
-    log.set_term(9, 3)
+    log.state.set_term(9, 3)
     machine.disk.full = True
     with pytest.raises(DiskFullError):
         log.persist()
@@ -130,20 +131,20 @@ def test_a_vote_without_room_is_not_durable_until_it_is_said_to_be() -> None:
     log.persist()
     machine.crash(None)
     log = machine.open()
-    assert (log.term, log.voted_for) == (9, 3)
+    assert (log.state.term, log.state.voted_for) == (9, 3)
 
 
 def test_no_room_for_the_commit_bound_is_no_failure() -> None:
     machine = Machine()
     log = _begun(machine)
-    log.note_commit(6)
+    log.state.note_commit(6)
     machine.disk.full = True
     with pytest.raises(DiskFullError):
-        log.write_commit_bound()
+        log.state.write_commit_bound()
     machine.disk.full = False
-    log.write_commit_bound()
+    log.state.write_commit_bound()
     machine.crash(None)
-    assert machine.open().commit_bound == 6
+    assert machine.open().state.commit_bound == 6
 
 
 def test_with_an_index_that_has_no_room_the_log_goes_on_then_refuses_and_resumes(
@@ -167,10 +168,10 @@ def test_with_an_index_that_has_no_room_the_log_goes_on_then_refuses_and_resumes
         with pytest.raises(DiskFullError, match="MDB_MAP_FULL"):
             append(log)
         log.persist()
-        assert log.last_index == log.synced_index == held
+        assert log.last_index == log.state.synced_index == held
         assert log.read(3, 1, log.log_end_offset)
     append(log)
     log.persist()
     machine.crash(random.Random(1))
     log = machine.open()
-    assert log.last_index == held + 1 and log.doubt == 0
+    assert log.last_index == held + 1 and log.state.doubt == 0

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from raftlog import limits
 from raftlog.errors import CorruptLogError, CorruptMessageError, DiskFullError, StorageError
 from raftlog.limits import INDEX_COMMIT_BYTES
 from raftlog.record.batch import decode, split
@@ -17,8 +18,9 @@ from tests.storage.machine import Machine, append, batch_of, contents, first_not
 
 def test_a_new_log_has_the_sentinel_only() -> None:
     log = Machine().open()
-    assert (log.last_index, log.last_term, log.horizon_index, log.horizon_prev_term) == (1, 0, 2, 0)
-    assert (log.log_start_offset, log.log_end_offset, log.synced_index, log.commit_bound) == (0, 0, 1, 1)
+    state = log.state
+    assert (log.last_index, log.last_term, state.horizon_index, state.horizon_prev_term) == (1, 0, 2, 0)
+    assert (state.log_start_offset, log.log_end_offset, state.synced_index, state.commit_bound) == (0, 0, 1, 1)
     assert log.term_at(1) == 0 and log.term_at(0) is None and log.term_at(2) is None
     assert log.offset_after(1) == 0
     assert log.read(0, 100, 10) == b""
@@ -44,7 +46,7 @@ def test_an_epoch_start_is_durable_with_all_in_front_of_it() -> None:
     lead(log, 1)
     append(log, 2)
     lead(log, 2)
-    assert log.synced_index == 5
+    assert log.state.synced_index == 5
     machine.crash(None)
     assert machine.open().last_index == 5
 
@@ -53,13 +55,13 @@ def test_what_is_not_persisted_does_not_count_as_synced() -> None:
     log = Machine().open()
     lead(log, 1)
     append(log, 3)
-    assert (log.last_index, log.synced_index, log.synced_end_offset) == (5, 2, 0)
-    log.note_commit(5)
-    assert log.commit_bound == 2
+    assert (log.last_index, log.state.synced_index, log.synced_end_offset) == (5, 2, 0)
+    log.state.note_commit(5)
+    assert log.state.commit_bound == 2
     log.persist()
-    assert (log.synced_index, log.synced_end_offset) == (5, 3)
-    log.note_commit(4)
-    assert log.commit_bound == 4
+    assert (log.state.synced_index, log.synced_end_offset) == (5, 3)
+    log.state.note_commit(4)
+    assert log.state.commit_bound == 4
 
 
 def test_nothing_is_synced_twice_and_an_idle_persist_syncs_nothing() -> None:
@@ -99,10 +101,10 @@ def test_flush_os_syncs_closed_segments_only_and_state_always() -> None:
     for _ in range(30):
         append(log)
         log.persist()
-    assert log.synced_index == log.last_index
+    assert log.state.synced_index == log.last_index
     machine.crash(None)
     again = machine.open()
-    assert again.term == 1
+    assert again.state.term == 1
     assert 2 < again.last_index < 32
     log = machine.open()
     append(log, 3)
@@ -130,7 +132,7 @@ def test_a_follower_ends_with_the_leaders_bytes() -> None:
     copy = follower.open()
     for index, (term, data) in contents(log).items():
         if data is None:
-            copy.set_term(term, -1)
+            copy.state.set_term(term, -1)
             assert copy.append_epoch_start(term) == index
         else:
             copy.append_as_follower(index, data, [next(split(data))[1]])
@@ -146,7 +148,7 @@ def test_a_follower_writes_many_pieces_at_once(monkeypatch: pytest.MonkeyPatch) 
     lead(log, 1)
     pieces = [bytes(log.read_entries(append(log, 2)[0], 10_000).payload) for _ in range(5)]
     copy = follower.open()
-    copy.set_term(1, -1)
+    copy.state.set_term(1, -1)
     copy.append_epoch_start(1)
     writes: list[int] = []
     really = SimulatedFile.append
@@ -170,7 +172,7 @@ def test_a_follower_takes_nothing_that_does_not_go_on_from_its_end(wrong: str) -
     payload = bytes(log.read_entries(3, 10_000).payload)
     headers = [header for _, header in split(payload)]
     copy = follower.open()
-    copy.set_term(2, -1)
+    copy.state.set_term(2, -1)
     copy.append_epoch_start(2 if wrong == "epoch" else 1)
     if wrong == "offset":
         payload, headers = payload[headers[0].batch_bytes :], headers[1:]
@@ -195,24 +197,24 @@ def test_a_truncation_leaves_what_is_in_front_of_it(seed: int) -> None:
     index = rng.randrange(2, log.last_index + 1)
     log.truncate_from(index)
     kept = {each: entry for each, entry in entries.items() if each < index}
-    assert contents(log) == kept and (log.truncations, log.cuts) == (1, 0), "a conflict is no damage"
+    assert contents(log) == kept and (log.state.truncations, log.state.cuts) == (1, 0), "a conflict is no damage"
     machine.crash(None)
     log = machine.open()
-    assert contents(log) == kept and log.doubt == 0
-    lead(log, log.term + 1)
+    assert contents(log) == kept and log.state.doubt == 0
+    lead(log, log.state.term + 1)
     append(log, 3)
     log.persist()
     machine.crash(None)
     assert list(contents(machine.open()))[-1] == index + 3
 
 
-def test_a_reader_that_went_on_before_a_truncation_does_not_use_its_old_place() -> None:
+def test_a_reader_that_went_on_before_a_truncation_does_not_use_its_old_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TAIL_CACHE_BYTES", 0)
     machine = Machine(segment_bytes=100_000)
     log = machine.open()
     lead(log, 1)
     append(log, 20)
     log.persist()
-    log.tail_cache_bytes = 0
     for offset in range(10, 15):
         log.read(offset, 1, 20)
         log.read_entries(offset, 1)
@@ -230,7 +232,7 @@ def test_a_truncation_at_or_below_the_commit_bound_fails_the_log() -> None:
     lead(log, 1)
     append(log, 5)
     log.persist()
-    log.note_commit(5)
+    log.state.note_commit(5)
     log.truncate_from(6)
     with pytest.raises(CorruptLogError):
         log.truncate_from(5)
@@ -243,24 +245,24 @@ def test_a_truncation_above_the_end_does_nothing() -> None:
     log = Machine().open()
     lead(log, 1)
     log.truncate_from(3)
-    assert log.truncations == 0
+    assert log.state.truncations == 0
 
 
 def test_a_reset_begins_anew_behind_the_horizon() -> None:
     machine = Machine()
     log = mixed(machine, random.Random(4))
-    log.set_term(50, 2)
+    log.state.set_term(50, 2)
     log.reset_to(1000, 40, 7000, Producers())
-    assert (log.horizon_index, log.last_index, log.last_term) == (1000, 999, 40)
-    assert (log.log_start_offset, log.log_end_offset, log.segment_count) == (7000, 7000, 0)
+    assert (log.state.horizon_index, log.last_index, log.last_term) == (1000, 999, 40)
+    assert (log.state.log_start_offset, log.log_end_offset, log.segment_count) == (7000, 7000, 0)
     assert log.term_at(999) == 40 and log.offset_after(999) == 7000
-    assert (log.term, log.voted_for) == (50, 2)
+    assert (log.state.term, log.state.voted_for) == (50, 2)
     frame, header = batch_of([b"x"])
     assert log.append_as_leader([frame], [header], 40)[0].first_index == 1000
     log.persist()
     machine.crash(None)
     log = machine.open()
-    assert (log.last_index, log.log_end_offset, log.doubt) == (1000, 7001, 0)
+    assert (log.last_index, log.log_end_offset, log.state.doubt) == (1000, 7001, 0)
     assert [record.offset for record in decode(log.read(7000, 100, 7001))] == [7000]
     assert machine.segments(1) == {}
 
@@ -270,7 +272,7 @@ def test_a_reset_that_contradicts_what_is_committed_fails_the_log() -> None:
     lead(log, 1)
     append(log, 5)
     log.persist()
-    log.note_commit(6)
+    log.state.note_commit(6)
     with pytest.raises(CorruptLogError):
         log.reset_to(5, 9, 100, Producers())
     with pytest.raises(StorageError):
@@ -287,7 +289,7 @@ def test_retention_by_time_and_by_size_keeps_whole_segments() -> None:
     for number in range(40):
         append(log, timestamp_ms=1000 + number)
         log.persist()
-    bases = [segment.base_offset for segment in log._segments]
+    bases = [segment.base_offset for segment in log.segments.in_order]
     log.set_config(TopicConfig(retention_ms=-1))
     assert log.retention_start(10**9) == 0
     log.set_config(TopicConfig(retention_ms=100))
@@ -307,10 +309,10 @@ def test_segments_roll_by_age() -> None:
     log = machine.open()
     lead(log, 1)
     append(log)
-    log.maybe_roll(machine.clock.wall_ms() + 4000)
+    log.appender.roll_when_old(machine.clock.wall_ms() + 4000)
     append(log)
     assert log.segment_count == 1
-    log.maybe_roll(machine.clock.wall_ms() + 5000)
+    log.appender.roll_when_old(machine.clock.wall_ms() + 5000)
     append(log)
     assert log.segment_count == 2
 
@@ -321,17 +323,17 @@ def test_the_commit_bound_is_written_with_each_roll_and_at_a_clean_stop() -> Non
     lead(log, 1)
     append(log, 7)
     log.persist()
-    log.note_commit(9)
+    log.state.note_commit(9)
     append(log, 3, size=300)
     assert log.segment_count == 2
     machine.crash(None)
-    assert machine.open().commit_bound == 9
+    assert machine.open().state.commit_bound == 9
     log = machine.open()
     append(log)
     log.persist()
-    log.note_commit(10)
+    log.state.note_commit(10)
     log.close()
-    assert machine.open().commit_bound == 10
+    assert machine.open().state.commit_bound == 10
 
 
 def test_the_index_is_committed_every_few_megabytes_of_synced_log() -> None:
@@ -341,10 +343,10 @@ def test_the_index_is_committed_every_few_megabytes_of_synced_log() -> None:
     frame, header = batch_of([bytes(64 * 1024)])
     batches = INDEX_COMMIT_BYTES // len(frame) + 1
     log.append_as_leader([frame] * batches, [header] * batches, 1)
-    assert log._index.last_committed() is None
+    assert log.segments.index.last_committed() is None
     log.persist()
-    assert log._index.last_committed() is not None
-    assert log._index.pending() == 0
+    assert log.segments.index.last_committed() is not None
+    assert log.segments.index.pending() == 0
 
 
 def test_the_index_commits_nothing_that_is_not_really_synced() -> None:
@@ -355,10 +357,10 @@ def test_the_index_commits_nothing_that_is_not_really_synced() -> None:
     batches = INDEX_COMMIT_BYTES // len(frame) + 1
     log.append_as_leader([frame] * batches, [header] * batches, 1)
     log.persist()
-    assert log._index.last_committed() is None
+    assert log.segments.index.last_committed() is None
     log.append_as_leader([frame] * batches, [header] * batches, 1)
     log.persist()
-    last = log._index.last_committed()
+    last = log.segments.index.last_committed()
     assert last is not None and last.base_offset == batches - 1
 
 
@@ -375,5 +377,5 @@ def test_after_a_failed_sync_the_log_refuses_everything() -> None:
     for use in (log.persist, lambda: append(log), lambda: log.truncate_from(2), lambda: log.append_epoch_start(1)):
         with pytest.raises((StorageError, AssertionError)):
             use()
-    assert log.failed is not None
+    assert log.state.failed is not None
     log.close()

@@ -41,7 +41,7 @@ def _open(directory: Path) -> PartitionLog:
 
 def test_a_restart_after_many_commits_reads_a_few_segments_and_decodes_few_records(tmp_path: Path) -> None:
     log = _open(tmp_path)
-    log.set_term(1, 1)
+    log.state.set_term(1, 1)
     log.append_epoch_start(1)
     frames = [encode([(1_700_000_000_000, b"group-%d orders 0" % key, b"offset %d" % key)]) for key in range(_KEYS)]
     headers = [check_batch(frame) for frame in frames]
@@ -51,27 +51,27 @@ def test_a_restart_after_many_commits_reads_a_few_segments_and_decodes_few_recor
         place = first % _KEYS
         log.append_as_leader(frames[place : place + _AT_ONCE], headers[place : place + _AT_ONCE], 1)
         log.persist()
-        log.note_commit(log.last_index)
+        log.state.note_commit(log.last_index)
         # As many slices as a worker that keeps up makes.
         before_s = time.perf_counter()
-        log.begin_compaction(log.last_index, 0)
+        log.cleaner.begin(log.last_index, 0)
         for _ in range(16):
-            log.compact(COMPACTION_SLICE_BYTES, 0)
+            log.cleaner.step(COMPACTION_SLICE_BYTES, 0)
         compacting_s += time.perf_counter() - before_s
     written_s = time.perf_counter() - started_s
-    log.begin_compaction(log.last_index, 0)
-    while log.is_compacting:
-        log.compact(COMPACTION_SLICE_BYTES, 0)
-        log.begin_compaction(log.last_index, 0)
+    log.cleaner.begin(log.last_index, 0)
+    while log.cleaner.is_compacting:
+        log.cleaner.step(COMPACTION_SLICE_BYTES, 0)
+        log.cleaner.begin(log.last_index, 0)
     assert log.log_end_offset == _COMMITS
-    size, compactions = log.size_bytes, log.compactions
+    size, compactions = log.size_bytes, log.cleaner.passes
     log.close()
     started_s, before = time.perf_counter(), io_counters()
     log = _open(tmp_path)
     opened_s = time.perf_counter() - started_s
     found: dict[bytes | None, int] = {}
     decoded = 0
-    offset = log.log_start_offset
+    offset = log.state.log_start_offset
     while data := log.read(offset, 1 << 20, log.log_end_offset):
         records = {record.key: record.offset for record in decode(data)}
         found.update(records)

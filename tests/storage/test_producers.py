@@ -18,7 +18,8 @@ from raftlog.limits import (
     PRODUCERS_MAX,
 )
 from raftlog.record.batch import BatchHeader
-from raftlog.storage import appending
+from raftlog.storage import appender
+from raftlog.storage.appender import Appender
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import KnownBatch, Producers, judge
 from raftlog.storage.snapshots import decode_snapshot, encode_snapshot
@@ -161,7 +162,7 @@ def _written(segment_bytes: int = 1024) -> tuple[Machine, PartitionLog]:
     log = machine.open()
     for sequence in range(20):
         if sequence % 8 == 0:
-            lead(log, log.term + 1)
+            lead(log, log.state.term + 1)
         _write(log, [(1, sequence), (2, sequence)])
         append(log)
         if sequence < 3:
@@ -199,7 +200,7 @@ def test_a_restart_reads_only_the_batches_behind_the_newest_snapshot(monkeypatch
     monkeypatch.setattr(Producers, "note", counted)
     log = machine.open()
     assert noted == []
-    monkeypatch.setattr(appending, "PRODUCER_SNAPSHOT_BYTES", 2000)
+    monkeypatch.setattr(appender, "PRODUCER_SNAPSHOT_BYTES", 2000)
     for sequence in range(20, 50):
         _write(log, [(1, sequence)])
     machine.kill()
@@ -209,7 +210,7 @@ def test_a_restart_reads_only_the_batches_behind_the_newest_snapshot(monkeypatch
 
 
 def test_snapshots_between_segments_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appending, "PRODUCER_SNAPSHOT_BYTES", 300)
+    monkeypatch.setattr(appender, "PRODUCER_SNAPSHOT_BYTES", 300)
     machine, log = _written(segment_bytes=4096)
     assert log.segment_count > 2
     assert len(_snapshots(machine)) <= log.segment_count + PRODUCER_SNAPSHOTS_MAX
@@ -221,21 +222,22 @@ def test_a_truncation_takes_the_knowledge_back(damage: str) -> None:
         machine, log = _written()
         index = log.last_index - cut_off
         expected = Producers()
-        for each in range(log.horizon_index, index):
-            if not log._epochs.is_start(each):
-                (segment, position), _ = log._lookup.of_index(each)
+        for each in range(log.state.horizon_index, index):
+            if not log.segments.epochs.is_start(each):
+                (segment, position), _ = log.segments.lookup.of_index(each)
                 found = segment.header_at(position)
                 assert found is not None
                 if found.producer_id >= 0:
                     expected.note(found, found.base_offset, each, 0)
         for path in _snapshots(machine)[::2] if damage != "none" else ():
             if damage == "gone":
-                log._snapshots._remove([name for name in log._snapshots.names if f"{name}"[:41] in path])
+                snapshots = log.segments.snapshots
+                snapshots._remove([name for name in snapshots.names if f"{name}"[:41] in path])
             else:
                 machine.disk.flip_bit(path, 20, 3)
         log.truncate_from(index)
         assert known(log.producers) == known(expected)
-        assert all(name.first_index <= index for name in log._snapshots.names)
+        assert all(name.first_index <= index for name in log.segments.snapshots.names)
         machine.crash(random.Random(cut_off))
         assert known(machine.open().producers) == known(expected)
 
@@ -243,7 +245,7 @@ def test_a_truncation_takes_the_knowledge_back(damage: str) -> None:
 def test_a_truncation_above_the_newest_numbered_batch_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     _, log = _written()
     append(log, 5)
-    monkeypatch.setattr(PartitionLog, "_recall", lambda self: pytest.fail("it was read again"))
+    monkeypatch.setattr(Appender, "recall", lambda self: pytest.fail("it was read again"))
     log.truncate_from(log.last_index - 3)
 
 
@@ -260,7 +262,7 @@ def test_retention_keeps_what_was_known(damage: str) -> None:
         assert not any(machine.disk.files()[path] for path in _snapshots(machine))
         log = machine.open()
     log.delete_head(log.synced_end_offset)
-    assert log.segment_count == 1 and log.horizon_index > 40
+    assert log.segment_count == 1 and log.state.horizon_index > 40
     machine.crash(None)
     log = machine.open()
     assert known(log.producers) == before and log.producers.complete
@@ -289,11 +291,11 @@ def test_a_header_that_cannot_be_read_makes_no_older_batch_the_newest() -> None:
     [path] = machine.segments()
     for name in _snapshots(machine):
         machine.disk.remove(name)
-    place = log._lookup.of_index(31)[0].position
+    place = log.segments.lookup.of_index(31)[0].position
     machine.kill()
     machine.disk.flip_bit(path, place + 8, 6)  # its length; the index says that it was synced, so nobody cuts it
     log = machine.open()
-    if log.doubt == 0:
+    if log.state.doubt == 0:
         assert not log.producers.complete
     assert judge(log.producers.get(1), header(19, producer_id=1)) != ErrorCode.NONE
 
@@ -306,16 +308,17 @@ def test_a_reset_brings_the_knowledge_of_the_horizon_and_keeps_it() -> None:
     assert log.snapshot_at_horizon() == payload  # never of what came later
     other = Machine()
     copy = other.open()
-    copy.set_term(log.term, -1)
+    copy.state.set_term(log.state.term, -1)
     snapshot = decode_snapshot(payload)
-    copy.reset_to(log.horizon_index, log.horizon_prev_term, log._state.horizon_offset, snapshot.producers())
+    values = log.state.values
+    copy.reset_to(values.horizon_index, values.horizon_prev_term, values.horizon_offset, snapshot.producers())
     assert known(copy.producers) == known(snapshot.producers()) != known(log.producers)
     for crash in range(3):
         other.crash(random.Random(crash))
         copy = other.open()
         assert known(copy.producers) == known(snapshot.producers())
         assert decode_snapshot(copy.snapshot_at_horizon()).states.keys() == snapshot.states.keys()
-    lead(copy, copy.term + 1)
+    lead(copy, copy.state.term + 1)
     for sequence in range(19, 60):
         _write(copy, [(1, sequence)])
     copy.close()
@@ -337,9 +340,9 @@ def test_a_full_disk_leaves_the_knowledge_as_it_was() -> None:
 
 def test_a_full_disk_can_do_without_a_snapshot() -> None:
     machine, log = _written()
-    log._snapshots._remove(list(log._snapshots.names))
+    log.segments.snapshots._remove(list(log.segments.snapshots.names))
     machine.disk.capacity_bytes = machine.disk.used_bytes + 20
-    log._write_snapshot()
-    assert _snapshots(machine) == [] and log.failed is None
+    log.appender.write_snapshot()
+    assert _snapshots(machine) == [] and log.state.failed is None
     machine.disk.capacity_bytes = None
     assert DIRECTORY and known(machine.open().producers) == known(log.producers)

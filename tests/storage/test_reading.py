@@ -7,6 +7,7 @@ import random
 import google_crc32c
 import pytest
 
+from raftlog import limits
 from raftlog.errors import OffsetOutOfRangeError
 from raftlog.record.batch import check_batch, encode, split
 from raftlog.storage.log import PartitionLog
@@ -24,7 +25,6 @@ def test_every_reader_sees_the_same_log(seed: int, cached: bool) -> None:
     if not cached:
         log.close()
         log = machine.open()
-        log.tail_cache_bytes = 0
     for max_bytes in (1, 300, 1000, 100_000):
         assert contents(log, max_bytes) == entries
     for index in rng.sample(sorted(entries), 30):
@@ -65,8 +65,8 @@ def test_a_reader_goes_on_without_a_lookup(monkeypatch: pytest.MonkeyPatch) -> N
     log = machine.open()
     index = 2 + log.read_entries(2, 2000).count
     *_, (_, header) = split(log.read(0, 2000, log.log_end_offset))
-    monkeypatch.setattr(type(log._index), "floor_offset", None)
-    monkeypatch.setattr(type(log._index), "floor_index", None)
+    monkeypatch.setattr(type(log.segments.index), "floor_offset", None)
+    monkeypatch.setattr(type(log.segments.index), "floor_index", None)
     while header.next_offset < log.log_end_offset:
         *_, (_, header) = split(log.read(header.next_offset, 2000, log.log_end_offset))
     while index <= log.last_index:
@@ -97,15 +97,15 @@ def test_a_large_run_is_sent_alone_and_not_copied() -> None:
     assert counts == [1, 1, 1, 2]
 
 
-def test_the_tail_is_bounded_in_bytes() -> None:
+def test_the_tail_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TAIL_CACHE_BYTES", 20_000)
     machine = Machine(segment_bytes=10**6)
     log = machine.open()
-    log.tail_cache_bytes = 20_000
     lead(log, 1)
     for _ in range(5000):
         append(log)
-        assert log._tail._bytes <= 20_000
-    assert len(log._tail._runs) < 3000
+        assert log.segments.tail._bytes <= 20_000
+    assert len(log.segments.tail._runs) < 3000
     log.persist()
     assert len(contents(log, 50_000)) == 5001
 
@@ -154,7 +154,7 @@ def _searched(log: PartitionLog, timestamp_ms: int, records: int) -> tuple[TimeS
     search = log.search_time(timestamp_ms)
     works = []
     while not search.done:
-        works.append(search.step(log.log_start_offset, log.log_end_offset, records))
+        works.append(search.step(log.state.log_start_offset, log.log_end_offset, records))
     return search, works
 
 
@@ -193,7 +193,7 @@ def test_the_log_may_change_while_a_time_is_searched_for() -> None:
     log.delete_head(300)
     assert log.segment_count < before
     while not search.done:
-        search.step(log.log_start_offset, log.log_end_offset, 3)
+        search.step(log.state.log_start_offset, log.log_end_offset, 3)
     assert search.found == (300, 300)
 
 

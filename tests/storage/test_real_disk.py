@@ -43,7 +43,7 @@ def test_a_log_lives_on_the_real_disk(tmp_path: Path) -> None:
     held = contents(log)
     log.close()
     log = _open(tmp_path, segment_bytes=20_000)
-    assert contents(log) == held and log.doubt == 0
+    assert contents(log) == held and log.state.doubt == 0
     log.reset_to(1000, 1, 5000, Producers())
     log.close()
     assert sorted(os.listdir(tmp_path / "orders-0")) == ["index.lmdb", "log.2", "state.a", "state.b"]
@@ -57,9 +57,8 @@ def test_an_index_that_is_gone_is_built_anew(tmp_path: Path) -> None:
     log.close()
     os.remove(tmp_path / "orders-0" / "index.lmdb" / "data.mdb")
     log = _open(tmp_path)
-    log.tail_cache_bytes = 0
     assert log.read(1500, 1, 2000)[:8] == (1500).to_bytes(8, "big")
-    assert log._index.last_committed() is not None
+    assert log.segments.index.last_committed() is not None
     log.close()
 
 

@@ -33,8 +33,8 @@ def _filled(machine: Machine, batches: int = 30, bound: int = 10) -> dict[int, t
     while log.last_index < batches + 3:
         append(log)
         log.persist()
-    log.note_commit(bound)
-    log.write_commit_bound()
+    log.state.note_commit(bound)
+    log.state.write_commit_bound()
     held = contents(log)
     assert log.segment_count > 2
     machine.kill()
@@ -55,8 +55,9 @@ def test_a_killed_process_loses_nothing_and_is_not_doubtful() -> None:
     held = _filled(machine)
     log = machine.open()
     _assert_prefix(log, held, 33)
-    assert log.doubt == Doubt.NONE and log.commit_bound == 10 and (log.term, log.voted_for) == (4, 1)
-    assert log.synced_index == 33
+    assert log.state.doubt == Doubt.NONE and log.state.commit_bound == 10
+    assert (log.state.term, log.state.voted_for) == (4, 1)
+    assert log.state.synced_index == 33
 
 
 def test_what_a_killed_process_had_only_written_is_synced_before_it_counts() -> None:
@@ -66,7 +67,7 @@ def test_what_a_killed_process_had_only_written_is_synced_before_it_counts() -> 
     append(log, 3)
     machine.kill()
     log = machine.open()
-    assert log.synced_index == log.last_index == 5
+    assert log.state.synced_index == log.last_index == 5
     machine.crash(None)
     assert machine.open().last_index == 5
 
@@ -79,12 +80,12 @@ def test_a_torn_tail_is_cut_and_makes_doubtful(garbage: bytes) -> None:
     machine.disk.open(path).append(garbage)
     log = machine.open()
     _assert_prefix(log, held, 33)
-    assert log.doubt == Doubt.CUT_TAIL and (log.truncations, log.cuts) == (1, 1)
-    assert f"cut {len(garbage)} bytes at position {len(data)}" in log.doubt_reason
+    assert log.state.doubt == Doubt.CUT_TAIL and (log.state.truncations, log.state.cuts) == (1, 1)
+    assert f"cut {len(garbage)} bytes at position {len(data)}" in log.state.doubt_reason
     # Said once, and for good.
     log.close()
     log = machine.open()
-    assert log.doubt == Doubt.CUT_TAIL and log.truncations == 1
+    assert log.state.doubt == Doubt.CUT_TAIL and log.state.truncations == 1
 
 
 def test_a_flip_in_the_last_acknowledged_batch_looks_like_a_torn_tail_and_makes_doubtful() -> None:
@@ -94,7 +95,7 @@ def test_a_flip_in_the_last_acknowledged_batch_looks_like_a_torn_tail_and_makes_
     machine.disk.flip_bit(path, len(data) - 1, 3)
     log = machine.open()
     _assert_prefix(log, held, 32)
-    assert log.doubt == Doubt.CUT_TAIL
+    assert log.state.doubt == Doubt.CUT_TAIL
 
 
 def test_a_flip_in_front_of_good_batches_is_corruption() -> None:
@@ -103,7 +104,7 @@ def test_a_flip_in_front_of_good_batches_is_corruption() -> None:
     path, _ = _last_segment(machine)
     machine.disk.flip_bit(path, 70, 3)
     log = machine.open()
-    assert log.doubt == Doubt.CORRUPT
+    assert log.state.doubt == Doubt.CORRUPT
     _assert_prefix(log, held, log.last_index)
     assert log.last_index < 33
 
@@ -117,7 +118,7 @@ def test_fields_that_no_checksum_covers_are_checked(field: tuple[int, str]) -> N
     machine.disk.flip_bit(path, len(data) - size + field[0], 0)
     log = machine.open()
     _assert_prefix(log, held, 32)
-    assert log.doubt == Doubt.CUT_TAIL and field[1] in log.doubt_reason
+    assert log.state.doubt == Doubt.CUT_TAIL and field[1] in log.state.doubt_reason
 
 
 def test_a_log_below_its_commit_bound_is_short() -> None:
@@ -127,7 +128,8 @@ def test_a_log_below_its_commit_bound_is_short() -> None:
     machine.disk.truncate_durable(path, len(data) - len(held[33][1] or b""))
     log = machine.open()
     _assert_prefix(log, held, 32)
-    assert log.doubt == Doubt.SHORT and "commit bound 33" in log.doubt_reason and log.commit_bound == 33
+    assert log.state.doubt == Doubt.SHORT and "commit bound 33" in log.state.doubt_reason
+    assert log.state.commit_bound == 33
 
 
 def test_a_cut_at_a_batch_boundary_above_the_bound_cannot_be_told() -> None:
@@ -137,7 +139,7 @@ def test_a_cut_at_a_batch_boundary_above_the_bound_cannot_be_told() -> None:
     machine.disk.truncate_durable(path, len(data) - len(held[33][1] or b""))
     log = machine.open()
     _assert_prefix(log, held, 32)
-    assert log.doubt == Doubt.NONE
+    assert log.state.doubt == Doubt.NONE
 
 
 def test_the_doubt_is_durable_before_the_cut() -> None:
@@ -158,7 +160,7 @@ def test_the_doubt_is_durable_before_the_cut() -> None:
         state = decode_state(machine.disk.read_whole(f"{DIRECTORY}/state.{copy}"))
         assert state is not None and state.doubt == Doubt.CUT_TAIL
     machine.crash(None)
-    assert machine.open().doubt == Doubt.CUT_TAIL
+    assert machine.open().state.doubt == Doubt.CUT_TAIL
 
 
 def test_without_room_for_the_doubt_nothing_is_cut() -> None:
@@ -172,7 +174,7 @@ def test_without_room_for_the_doubt_nothing_is_cut() -> None:
         machine.open()
     assert machine.segments() == before
     machine.disk.full = False
-    assert machine.open().doubt == Doubt.CUT_TAIL
+    assert machine.open().state.doubt == Doubt.CUT_TAIL
 
 
 def test_an_epoch_start_that_the_batches_do_not_reach_is_dropped_and_makes_doubtful() -> None:
@@ -187,8 +189,8 @@ def test_an_epoch_start_that_the_batches_do_not_reach_is_dropped_and_makes_doubt
     machine.disk.truncate_durable(path, len(data) - len(held[5][1] or b""))
     log = machine.open()
     _assert_prefix(log, held, 4)
-    assert log.doubt == Doubt.CUT_TAIL and [start.term for start in log.epoch_starts] == [1]
-    assert log.last_term == 1 and log.term == 2
+    assert log.state.doubt == Doubt.CUT_TAIL and [start.term for start in log.epoch_starts] == [1]
+    assert log.last_term == 1 and log.state.term == 2
 
 
 def test_a_batch_whose_epoch_has_no_start_is_cut_and_makes_doubtful() -> None:
@@ -201,7 +203,7 @@ def test_a_batch_whose_epoch_has_no_start_is_cut_and_makes_doubtful() -> None:
     file.write(state)
     log = machine.open()
     _assert_prefix(log, held, 12)
-    assert log.doubt == Doubt.CORRUPT and "epoch" in log.doubt_reason
+    assert log.state.doubt == Doubt.CORRUPT and "epoch" in log.state.doubt_reason
 
 
 def test_a_missing_segment_ends_the_log_in_front_of_it() -> None:
@@ -212,7 +214,7 @@ def test_a_missing_segment_ends_the_log_in_front_of_it() -> None:
     log = machine.open()
     first_lost = int(paths[1].split(".")[2])
     _assert_prefix(log, held, first_lost - 1)
-    assert log.doubt == Doubt.CORRUPT and sorted(machine.segments()) == paths[:1]
+    assert log.state.doubt == Doubt.CORRUPT and sorted(machine.segments()) == paths[:1]
 
 
 def test_a_missing_first_segment_leaves_nothing() -> None:
@@ -220,7 +222,7 @@ def test_a_missing_first_segment_leaves_nothing() -> None:
     _filled(machine)
     machine.disk.remove(min(machine.segments()))
     log = machine.open()
-    assert log.doubt == Doubt.SHORT and log.last_index == 2 and log.log_end_offset == 0
+    assert log.state.doubt == Doubt.SHORT and log.last_index == 2 and log.log_end_offset == 0
     assert machine.segments() == {}
 
 
@@ -231,7 +233,7 @@ def test_an_old_segment_that_was_cut_at_a_batch_boundary_is_found_without_readin
     paths = sorted(machine.segments())
     machine.disk.truncate_durable(paths[0], len(machine.segments()[paths[0]]) // 2)
     log = machine.open()
-    assert log.doubt in (Doubt.CORRUPT, Doubt.SHORT)
+    assert log.state.doubt in (Doubt.CORRUPT, Doubt.SHORT)
     assert log.last_index < 10
 
 
@@ -247,7 +249,6 @@ def test_after_a_cut_below_the_index_the_log_goes_on_and_is_found_again() -> Non
     log.close()
     log = machine.open()
     held = contents(log)
-    log.tail_cache_bytes = 0
     assert contents(log) == held and held[log.last_index][0] == 9
 
 
@@ -257,21 +258,21 @@ def test_an_empty_last_segment_makes_doubtful() -> None:
     path, _ = _last_segment(machine)
     machine.disk.truncate_durable(path, 0)
     log = machine.open()
-    assert log.doubt == Doubt.CUT_TAIL
+    assert log.state.doubt == Doubt.CUT_TAIL
     assert path not in machine.segments()
 
 
 def test_an_empty_directory_of_a_replica_that_existed_is_a_lost_disk_durably() -> None:
     machine = Machine()
     log = machine.open(existed=Doubt.LOST_DISK)
-    assert log.doubt == Doubt.LOST_DISK and log.doubt_reason
+    assert log.state.doubt == Doubt.LOST_DISK and log.state.doubt_reason
     machine.crash(None)
     log = machine.open()
-    assert log.doubt == Doubt.LOST_DISK
-    log.set_doubt(Doubt.NONE, "")
+    assert log.state.doubt == Doubt.LOST_DISK
+    log.state.set_doubt(Doubt.NONE, "")
     log.persist()
     machine.crash(None)
-    assert machine.open().doubt == Doubt.NONE
+    assert machine.open().state.doubt == Doubt.NONE
 
 
 def test_a_lost_state_keeps_its_segments_aside_until_the_doubt_ends() -> None:
@@ -281,14 +282,14 @@ def test_a_lost_state_keeps_its_segments_aside_until_the_doubt_ends() -> None:
     for copy in "ab":
         machine.disk.remove(f"{DIRECTORY}/state.{copy}")
     log = machine.open()
-    assert log.doubt == Doubt.LOST_STATE and log.last_index == 1 and log.term == 0
+    assert log.state.doubt == Doubt.LOST_STATE and log.last_index == 1 and log.state.term == 0
     assert machine.segments(1) == before
     log.reset_to(20, 3, 15, Producers())
     lead(log, 9)
     log.close()
     assert machine.segments(1) == before
     log = machine.open()
-    log.set_doubt(Doubt.NONE, "")
+    log.state.set_doubt(Doubt.NONE, "")
     log.persist()
     assert machine.segments(1) == {}
     assert machine.open().last_index == 20
@@ -342,8 +343,7 @@ def test_a_stale_index_is_not_believed(seed: int) -> None:
     committed.commit(2**62)
     log = machine.open()
     _assert_prefix(log, held, 33)
-    assert log.doubt == Doubt.NONE
-    log.tail_cache_bytes = 0
+    assert log.state.doubt == Doubt.NONE
     for offset in range(log.log_end_offset):
         assert int.from_bytes(log.read(offset, 1, log.log_end_offset)[:8], "big") == offset
 
@@ -357,13 +357,13 @@ def test_a_removal_of_the_head_that_did_not_finish_is_finished_without_doubt() -
         if name == "head.state-durable":
             raise PowerFailureError(name)
 
-    log._fail_point = stop
+    machine.fail_point = stop
     with pytest.raises(PowerFailureError):
         log.delete_head(20)
     before = len(machine.segments())
     machine.crash(None)
     log = machine.open()
-    assert log.log_start_offset == 20 and log.doubt == Doubt.NONE
+    assert log.state.log_start_offset == 20 and log.state.doubt == Doubt.NONE
     assert len(machine.segments()) == log.segment_count < before
 
 
@@ -377,7 +377,7 @@ def test_flush_os_leaves_a_power_failure_doubt_and_never_a_hole() -> None:
         _assert_prefix(log, held, log.last_index)
         if log.last_index < 33:
             shorter += 1
-            assert log.doubt == Doubt.SHORT
+            assert log.state.doubt == Doubt.SHORT
     assert shorter > 5
 
 

@@ -28,13 +28,13 @@ def opened(disk: SimulatedDisk, fail_point: FailPoint = no_fail_point, existed: 
 
 
 def content(log: WitnessLog) -> list[int | None]:
-    return [log.term_at(index) for index in range(log.horizon_index - 1, log.last_index + 1)]
+    return [log.term_at(index) for index in range(log.state.horizon_index - 1, log.last_index + 1)]
 
 
 def with_three_terms(disk: SimulatedDisk) -> WitnessLog:
     """Indexes 2 to 10: terms 1 1 1 3 3 3 3 4 4, behind the sentinel of term 0."""
     log = opened(disk)
-    log.set_term(4, 2)
+    log.state.set_term(4, 2)
     log.append(4, [(2, 1)])
     log.append(10, [(5, 3), (9, 4)])
     log.persist()
@@ -43,25 +43,26 @@ def with_three_terms(disk: SimulatedDisk) -> WitnessLog:
 
 def test_a_new_witness_holds_the_sentinel_alone() -> None:
     log = opened(SimulatedDisk())
-    assert (log.last_index, log.last_term, log.term, log.voted_for, log.doubt) == (1, 0, 0, -1, Doubt.NONE)
+    assert (log.last_index, log.last_term) == (1, 0)
+    assert (log.state.term, log.state.voted_for, log.state.doubt) == (0, -1, Doubt.NONE)
 
 
 def test_the_term_of_each_entry_is_kept_across_a_power_failure() -> None:
     disk = SimulatedDisk()
     log = with_three_terms(disk)
     assert content(log) == [0, 1, 1, 1, 3, 3, 3, 3, 4, 4]
-    assert (log.first_index_of_term(7), log.synced_index) == (5, 10)
+    assert (log.first_index_of_term(7), log.state.synced_index) == (5, 10)
     disk.crash(None)
     again = opened(disk)
     assert content(again) == content(log)
-    assert (again.term, again.voted_for, again.last_term, again.synced_index) == (4, 2, 4, 10)
+    assert (again.state.term, again.state.voted_for, again.last_term, again.state.synced_index) == (4, 2, 4, 10)
 
 
 def test_what_was_not_persisted_does_not_count_as_synced() -> None:
     disk = SimulatedDisk()
     log = with_three_terms(disk)
     log.append(12, [])
-    assert (log.last_index, log.synced_index) == (12, 10)
+    assert (log.last_index, log.state.synced_index) == (12, 10)
     disk.crash(None)
     assert opened(disk).last_index == 10
 
@@ -70,25 +71,25 @@ def test_a_truncation_drops_the_terms_above_it_and_what_follows_takes_their_plac
     disk = SimulatedDisk()
     log = with_three_terms(disk)
     log.truncate_from(7)
-    assert (log.last_index, log.last_term, log.synced_index) == (6, 3, 6)
-    log.set_term(5, -1)
+    assert (log.last_index, log.last_term, log.state.synced_index) == (6, 3, 6)
+    log.state.set_term(5, -1)
     log.append(8, [(8, 5)])
     log.persist()
     disk.crash(None)
     again = opened(disk)
     assert content(again) == [0, 1, 1, 1, 3, 3, 3, 5]
-    assert again.truncations == 1
+    assert again.state.truncations == 1
 
 
 def test_nothing_committed_is_cut() -> None:
     cut, anew = with_three_terms(SimulatedDisk()), with_three_terms(SimulatedDisk())
     for log in (cut, anew):
-        log.note_commit(6)
+        log.state.note_commit(6)
     with pytest.raises(CorruptLogError):
         cut.truncate_from(6)
     with pytest.raises(CorruptLogError):
         anew.reset_to(6, 2, 0, Producers())
-    assert cut.failed is not None and anew.failed is not None
+    assert cut.state.failed is not None and anew.state.failed is not None
 
 
 def test_a_reset_begins_anew_behind_the_horizon() -> None:
@@ -98,28 +99,28 @@ def test_a_reset_begins_anew_behind_the_horizon() -> None:
     log.persist()
     disk.crash(None)
     again = opened(disk)
-    assert (again.last_index, again.last_term, again.horizon_index, content(again)) == (19, 4, 20, [4])
+    assert (again.last_index, again.last_term, again.state.horizon_index, content(again)) == (19, 4, 20, [4])
 
 
 def test_many_terms_do_not_grow_the_state_without_bound() -> None:
     disk = SimulatedDisk()
     log = opened(disk)
     for term in range(1, 5 * WITNESS_EPOCHS_MAX):
-        log.set_term(term, 1)
+        log.state.set_term(term, 1)
         log.append(log.last_index + 2, [(log.last_index + 1, term)])
-        log.note_commit(log.last_index - 2)
+        log.state.note_commit(log.last_index - 2)
         log.persist()
     assert len(log.epoch_starts) <= WITNESS_EPOCHS_MAX + 1
     assert content(log) == content(opened(disk))
     assert log.term_at(log.last_index) == 5 * WITNESS_EPOCHS_MAX - 1
-    assert log.horizon_index <= log.commit_bound
+    assert log.state.horizon_index <= log.state.commit_bound
 
 
 def test_a_lost_directory_makes_doubtful_before_anything_is_said() -> None:
     disk = SimulatedDisk()
-    assert opened(disk, existed=Doubt.LOST_DISK).doubt is Doubt.LOST_DISK
+    assert opened(disk, existed=Doubt.LOST_DISK).state.doubt is Doubt.LOST_DISK
     disk.crash(None)
-    assert opened(disk).doubt is Doubt.LOST_DISK
+    assert opened(disk).state.doubt is Doubt.LOST_DISK
 
 
 def test_one_damaged_copy_is_mended_and_two_stop_the_witness() -> None:
@@ -140,10 +141,10 @@ def test_without_room_nothing_counts_as_synced_and_it_is_tried_again() -> None:
     disk.full = True
     with pytest.raises(DiskFullError):
         log.persist()
-    assert log.synced_index == 10
+    assert log.state.synced_index == 10
     disk.full = False
     log.persist()
-    assert log.synced_index == 12
+    assert log.state.synced_index == 12
     assert opened(disk).last_index == 12
 
 
@@ -164,12 +165,12 @@ def test_a_power_failure_leaves_all_of_a_change_or_none(point: str) -> None:
         log = opened(disk, fail_point)
         before, after = content(log), [0, 1, 1, 1, 3, 3, 5, 5]
         log.truncate_from(7)
-        log.set_term(5, 1)
+        log.state.set_term(5, 1)
         log.append(8, [(7, 5)])
         with pytest.raises(PowerFailureError):
             log.persist()
         disk.crash(rng)
         found = opened(disk)
-        assert (content(found), found.term, found.voted_for) in [(before, 4, 2), (after, 5, 1)]
+        assert (content(found), found.state.term, found.state.voted_for) in [(before, 4, 2), (after, 5, 1)]
         if point == "state.b.durable":
             assert content(found) == after

@@ -9,9 +9,9 @@ import pytest
 from raftlog import limits
 from raftlog.errors import CorruptLogError
 from raftlog.record.batch import BatchBuilder, check_batch
-from raftlog.storage.checked import CheckedLog, inspect
 from raftlog.storage.fail_points import FAIL_POINTS
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.scrubber import inspect
 from raftlog.storage.state import decode_state
 from raftlog.types import Doubt
 from tests.storage.machine import DIRECTORY, Machine, PowerFailureError, append, contents, lead
@@ -20,7 +20,7 @@ _BATCHES = 60
 _STEP = 4096
 
 
-def _filled(machine: Machine, can_refetch: bool = True) -> PartitionLog:
+def _filled(machine: Machine, refetchable: bool = True) -> PartitionLog:
     """Two epochs, several segments; the index knows all of it, so that a start would not read most of it again."""
     log = machine.open()
     for term in (1, 4):
@@ -28,17 +28,17 @@ def _filled(machine: Machine, can_refetch: bool = True) -> PartitionLog:
         for _ in range(_BATCHES // 2):
             append(log)
             log.persist()
-    log._commit_index()
-    log.note_commit(10)
-    log.write_commit_bound()
-    log.can_refetch = can_refetch
+    log.appender.commit_index()
+    log.state.note_commit(10)
+    log.state.write_commit_bound()
+    log.scrubber.refetchable = lambda: refetchable
     assert log.segment_count > 3
     return log
 
 
 def _scrub_all(log: PartitionLog) -> None:
     for _ in range(2 * (log.size_bytes // _STEP + log.segment_count)):
-        log.scrub(_STEP)
+        log.scrubber.scrub(_STEP)
 
 
 def _flip(machine: Machine, segment: int, position: int) -> None:
@@ -47,8 +47,8 @@ def _flip(machine: Machine, segment: int, position: int) -> None:
 
 
 def _assert_given_up(log: PartitionLog) -> None:
-    assert (log.doubt, log.corruptions) == (Doubt.CORRUPT, 1)
-    assert log.failed is not None  # nothing is written any more
+    assert (log.state.doubt, log.state.corruptions) == (Doubt.CORRUPT, 1)
+    assert log.state.failed is not None  # nothing is written any more
 
 
 def test_a_whole_log_is_scrubbed_again_and_again_without_a_complaint() -> None:
@@ -60,7 +60,7 @@ def test_a_whole_log_is_scrubbed_again_and_again_without_a_complaint() -> None:
         log.truncate_from(log.last_index - 2)
         append(log, 5)
         log.persist()
-    assert (log.doubt, log.corruptions) == (Doubt.NONE, 0)
+    assert (log.state.doubt, log.state.corruptions) == (Doubt.NONE, 0)
 
 
 # The base offset and the epoch lie outside the checksum; the length leads astray; the rest is the body.
@@ -77,11 +77,11 @@ def test_a_flipped_bit_anywhere_is_found_by_the_scrub_and_cut_by_the_next_start(
     log = machine.open()
     assert contents(log) == {index: entry for index, entry in held.items() if index <= log.last_index}
     assert log.last_index < max(held)
-    assert log.doubt in (Doubt.CORRUPT, Doubt.SHORT) and "damaged from offset" in log.doubt_reason
-    assert (log.corruptions, log.truncations) == (1, 1)
+    assert log.state.doubt in (Doubt.CORRUPT, Doubt.SHORT) and "damaged from offset" in log.state.doubt_reason
+    assert (log.state.corruptions, log.state.truncations) == (1, 1)
     machine.kill()
     log = machine.open()
-    assert (log.doubt is Doubt.NONE, log.corruptions) == (False, 1)
+    assert (log.state.doubt is Doubt.NONE, log.state.corruptions) == (False, 1)
     _scrub_all(log)
 
 
@@ -90,7 +90,7 @@ def test_a_start_alone_does_not_read_what_the_index_knows() -> None:
     _filled(machine)
     _flip(machine, 1, 90)
     machine.kill()
-    assert machine.open().doubt is Doubt.NONE
+    assert machine.open().state.doubt is Doubt.NONE
 
 
 def test_a_file_that_became_shorter_is_found() -> None:
@@ -114,22 +114,22 @@ def test_the_largest_batch_that_a_replica_takes_is_not_damage() -> None:
     for _ in range(2):
         log.append_as_leader([frame], [check_batch(frame)], 1)
     log.persist()
-    log.note_commit(log.last_index)
-    log.can_refetch = True
+    log.state.note_commit(log.last_index)
+    log.scrubber.refetchable = lambda: True
     for _ in range(4):
-        log.scrub(_STEP)
+        log.scrubber.scrub(_STEP)
     assert len(log.read(1, 1, log.log_end_offset)) == len(frame)
-    log.write_commit_bound()
+    log.state.write_commit_bound()
     machine.kill()
     again = machine.open()
-    assert (again.last_index, again.doubt) == (log.last_index, Doubt.NONE)
+    assert (again.last_index, again.state.doubt) == (log.last_index, Doubt.NONE)
 
 
 def test_a_follower_s_complaint_is_confirmed_by_the_disk() -> None:
     machine = Machine()
     log = _filled(machine)
     log.verify_entries(3, log.last_index)
-    assert log.doubt is Doubt.NONE  # it was the wire
+    assert log.state.doubt is Doubt.NONE  # it was the wire
     _flip(machine, 0, 90)
     with pytest.raises(CorruptLogError):
         log.verify_entries(3, 4)
@@ -139,12 +139,11 @@ def test_a_follower_s_complaint_is_confirmed_by_the_disk() -> None:
 def test_entries_whose_header_is_gone_are_damage_and_no_crash_for_ever() -> None:
     machine = Machine()
     log = _filled(machine)
-    log.tail_cache_bytes = 0
-    log._tail.clear()
+    log.segments.tail.clear()
     _flip(machine, 1, 9)
     with pytest.raises(CorruptLogError):
         contents(log)
-    assert log.doubt is Doubt.CORRUPT
+    assert log.state.doubt is Doubt.CORRUPT
 
 
 def test_a_checked_read_tells_damage_that_a_plain_one_hands_out() -> None:
@@ -154,7 +153,7 @@ def test_a_checked_read_tells_damage_that_a_plain_one_hands_out() -> None:
     assert log.read(0, 50, log.log_end_offset)
     with pytest.raises(CorruptLogError):
         log.read(0, 50, log.log_end_offset, verify=True)
-    assert log.doubt is Doubt.NONE  # a suspicion; confirmed by:
+    assert log.state.doubt is Doubt.NONE  # a suspicion; confirmed by:
     with pytest.raises(CorruptLogError):
         log.verify_offset(0)
     _assert_given_up(log)
@@ -162,12 +161,12 @@ def test_a_checked_read_tells_damage_that_a_plain_one_hands_out() -> None:
 
 def test_a_log_that_nobody_else_holds_cuts_nothing_and_says_what_is_damaged() -> None:
     machine = Machine()
-    log = _filled(machine, can_refetch=False)
+    log = _filled(machine, refetchable=False)
     end = log.log_end_offset
     _flip(machine, 1, 90)
     _scrub_all(log)
     assert log.damage is not None and "checksum" in str(log.damage)
-    assert (log.doubt, log.log_end_offset) == (Doubt.NONE, end)
+    assert (log.state.doubt, log.log_end_offset) == (Doubt.NONE, end)
     append(log)
     log.persist()
     machine.kill()
@@ -176,12 +175,12 @@ def test_a_log_that_nobody_else_holds_cuts_nothing_and_says_what_is_damaged() ->
 
 def test_inspect_names_the_batch() -> None:
     machine = Machine()
-    log: CheckedLog = _filled(machine)
-    segment = log._segments[1]
-    following = log._segments[2].base_offset
-    assert inspect(segment, log._epochs, following) is None
+    log = _filled(machine)
+    segment = log.segments.in_order[1]
+    following = log.segments.in_order[2].base_offset
+    assert inspect(segment, log.segments.epochs, following) is None
     _flip(machine, 1, segment.size - 1)
-    damage = inspect(segment, log._epochs, following)
+    damage = inspect(segment, log.segments.epochs, following)
     assert damage is not None
     assert damage.offset == following - 1
 
@@ -203,7 +202,7 @@ def test_power_may_fail_anywhere_between_the_finding_and_the_cut(point: str, see
     log = _filled(machine)
     held = contents(log)
     _flip(machine, rng.randrange(3), rng.randrange(200))
-    log._fail_point = log._state_file._fail_point = fail_point
+    machine.fail_point = fail_point
     try:
         try:
             _scrub_all(log)
@@ -214,13 +213,13 @@ def test_power_may_fail_anywhere_between_the_finding_and_the_cut(point: str, see
         pass
     machine.crash(rng)
     log = machine.open()
-    log.can_refetch = True
+    log.scrubber.refetchable = lambda: True
     state = decode_state(machine.disk.read_whole(f"{DIRECTORY}/state.a"))
     assert state is not None and state.damaged_index == 0
     try:
         _scrub_all(log)
     except CorruptLogError:
-        assert log.corruptions == 1  # power failed before the first finding was durable
+        assert log.state.corruptions == 1  # power failed before the first finding was durable
         return
-    assert log.doubt is not Doubt.NONE
+    assert log.state.doubt is not Doubt.NONE
     assert contents(log) == {index: entry for index, entry in held.items() if index <= log.last_index}

@@ -6,14 +6,14 @@ bad wire or a stale position is not taken for a bad disk. Then, when other repli
 
     doubt, its reason and the damaged Raft index in `state`, synced, BEFORE the log fails and its worker ends
 
-and the next start cuts there and refetches (opening.py). A log that nobody else holds (`can_refetch` False) goes on
+and the next start cuts there and refetches (opening.py). A log that nobody else holds (`refetchable` False) goes on
 with what is whole; `damage` says what is not.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
 from raftlog.errors import CorruptLogError, CorruptMessageError, OffsetOutOfRangeError
@@ -22,8 +22,9 @@ from raftlog.record.compacted import entries_of
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.lookup import Place
 from raftlog.storage.reader import Entries
-from raftlog.storage.recalling import RecallingLog
+from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.segment import SCAN_BYTES, BadBatchError, Segment
+from raftlog.storage.segments import Segments
 
 
 class Damage(NamedTuple):
@@ -80,9 +81,20 @@ def inspect(segment: Segment, epochs: Epochs, end_offset: int) -> Damage | None:
     return None
 
 
-class CheckedLog(RecallingLog):
-    can_refetch = False  # other replicas hold what this one holds: for its owner to say
-    damage: Damage | None = None  # found, and nobody to refetch it from
+class Scrubber:
+    """What reads a log and trusts nothing that it reads; it looks for damage slowly, where nobody reads.
+
+    `refetchable` tells whether other replicas hold what this one holds: for its owner to say, once.
+    """
+
+    def __init__(self, segments: Segments, state: ReplicaState) -> None:
+        self.refetchable: Callable[[], bool] = lambda: False
+        self.damage: Damage | None = None  # found, and nobody to refetch it from
+        self._segments = segments
+        self._state = state
+        self._segment = -1  # base offset of the segment that the scrub reads
+        self._cursor: Cursor | None = None
+        self._mark = (0, 0, 0)  # of the segments in which the cursor stands
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -91,9 +103,10 @@ class CheckedLog(RecallingLog):
 
         Raises CorruptLogError when they do not read back.
         """
-        assert self._state.horizon_index <= first_index <= self.last_index
+        segments = self._segments
+        assert self._state.horizon_index <= first_index <= segments.last_index
         try:
-            return self._reader.entries(first_index, self.last_index, max_bytes)
+            return segments.reader.entries(first_index, segments.last_index, max_bytes)
         except (CorruptLogError, CorruptMessageError) as error:
             self.verify_entries(first_index, first_index)
             raise CorruptLogError(str(error)) from error
@@ -104,25 +117,25 @@ class CheckedLog(RecallingLog):
         Ends where a segment ends; `verify` checks their checksums. Raises OffsetOutOfRangeError outside
         [log start offset, log end offset], CorruptLogError when they do not read back: see `verify_offset` then.
         """
-        if not self._state.log_start_offset <= offset <= self.log_end_offset:
-            raise OffsetOutOfRangeError(
-                f"offset {offset} is not in [{self._state.log_start_offset}, {self.log_end_offset}]"
-            )
-        end_offset = min(end_offset, self.log_end_offset)
+        segments, start_offset = self._segments, self._state.log_start_offset
+        if not start_offset <= offset <= segments.end_offset:
+            raise OffsetOutOfRangeError(f"offset {offset} is not in [{start_offset}, {segments.end_offset}]")
+        end_offset = min(end_offset, segments.end_offset)
         if offset >= end_offset:
             return b""
         try:
-            data = self._reader.records(offset, max_bytes, end_offset)
+            data = segments.reader.records(offset, max_bytes, end_offset)
             if verify and not all(check_crc(data, position, header) for position, header in split(data)):
                 raise CorruptLogError(f"a batch from offset {offset} on does not match its checksum")
         except CorruptMessageError as error:
             raise CorruptLogError(str(error)) from error
         return data
 
-    def _batch_end(self, index: int) -> int:
+    def batch_end(self, index: int) -> int:
         """The offset behind the batch at a Raft index that the log holds."""
+        lookup = self._segments.lookup
         try:
-            (segment, position), first_index = self._lookup.of_index(index)
+            (segment, position), first_index = lookup.of_index(index)
             header = segment.header_at(position)
             if header is None:
                 raise CorruptLogError(f"no batch at {position} of {segment.path}")
@@ -130,7 +143,7 @@ class CheckedLog(RecallingLog):
             self.verify_entries(index, index)
             raise
         if first_index == index:
-            self._lookup.remember_index(index, Place(segment, position))
+            lookup.remember_index(index, Place(segment, position))
         return header.next_offset
 
     # --- damage ----------------------------------------------------------------------------
@@ -140,83 +153,74 @@ class CheckedLog(RecallingLog):
 
         Raises CorruptLogError, with the log failed, when they are damaged and can be refetched.
         """
-        self._tail.clear()  # memory may be what is bad
-        first = max(0, bisect_right(self._segments, first_index, key=_first_index) - 1)
-        for segment in self._segments[first:]:
-            if segment.first_index > last_index or not self._is_whole(segment):
+        segments = self._segments
+        segments.tail.clear()  # memory may be what is bad
+        first = max(0, bisect_right(segments.in_order, first_index, key=_first_index) - 1)
+        for segment in segments.in_order[first:]:
+            if segment.first_index > last_index or not self.is_whole(segment):
                 return
 
     def verify_offset(self, offset: int) -> None:
         """Likewise for the record at `offset`."""
-        self._tail.clear()
-        number = max(0, bisect_right(self._segments, offset, key=_base_offset) - 1)
-        for segment in self._segments[number : number + 1]:
-            self._is_whole(segment)
+        self._segments.tail.clear()
+        number = self._segments.lookup.segment_number(offset)
+        for segment in self._segments.in_order[number : number + 1]:
+            self.is_whole(segment)
 
-    def _is_whole(self, segment: Segment) -> bool:
-        damage = inspect(segment, self._epochs, self._end_of(segment))
+    def is_whole(self, segment: Segment) -> bool:
+        """Raises CorruptLogError, with the log failed, when it is not and can be refetched."""
+        damage = inspect(segment, self._segments.epochs, self._segments.end_of(segment))
         if damage is None:
             return True
-        if self.can_refetch:
+        if self.refetchable():
             self._give_up(damage)
         self.damage = damage
         return False
 
-    def _end_of(self, segment: Segment) -> int:
-        following = bisect_right(self._segments, segment.base_offset, key=_base_offset)
-        return self._segments[following].base_offset if following < len(self._segments) else self.log_end_offset
-
     def begin_anew(self, reason: str) -> NoReturn:
         """All that this log holds is of no use: it is given up like damage, and fetched again after the next start."""
-        self._give_up(Damage(self._state.horizon_index, self._state.horizon_offset, reason))
+        values = self._state.values
+        self._give_up(Damage(values.horizon_index, values.horizon_offset, reason))
 
     def _give_up(self, damage: Damage) -> NoReturn:
-        self.note_damage(damage.raft_index, str(damage))
-        error = CorruptLogError(f"{damage}; at its next start this replica refetches it from the others")
-        self._fail(error)
-        raise error
+        self._state.note_damage(damage.raft_index, str(damage))
+        raise self._state.fail(
+            CorruptLogError(f"{damage}; at its next start this replica refetches it from the others")
+        )
 
     # --- the scrub -------------------------------------------------------------------------
-
-    _scrub_segment = -1  # base offset of the segment that is being read
-    _scrub_cursor: Cursor | None = None
-    _scrub_mark: tuple[int, int, int] = (0, 0, 0)
-    swaps = 0  # segments that compaction has replaced
 
     def scrub(self, max_bytes: int) -> None:
         """Reads on through the log, about max_bytes of it, checking all; begins anew behind the end.
 
         Raises CorruptLogError, with the log failed, for damage that can be refetched.
         """
-        self._check_usable()
-        if not self._segments or self.damage is not None:
+        self._state.check_usable()
+        segments, values = self._segments, self._state.values
+        if not segments.in_order or self.damage is not None:
             return
-        mark = (self._state.generation, self._state.truncations, self.swaps)
-        if mark != self._scrub_mark:
-            self._scrub_mark, self._scrub_cursor = mark, None  # positions may hold other batches now
-        segment = self._segments[max(0, bisect_right(self._segments, self._scrub_segment, key=_base_offset) - 1)]
-        if segment.base_offset != self._scrub_segment:
-            self._scrub_segment, self._scrub_cursor = segment.base_offset, None
-        start = self._scrub_cursor.position if self._scrub_cursor else 0
+        mark = (values.generation, values.truncations, segments.swaps)
+        if mark != self._mark:
+            self._mark, self._cursor = mark, None  # positions may hold other batches now
+        segment = segments.in_order[segments.lookup.segment_number(self._segment)]
+        if segment.base_offset != self._segment:
+            self._segment, self._cursor = segment.base_offset, None
+        start = self._cursor.position if self._cursor else 0
         try:
-            for cursor in check_batches(segment, self._epochs, self._scrub_cursor, max_bytes):
-                self._scrub_cursor = cursor
+            for cursor in check_batches(segment, segments.epochs, self._cursor, max_bytes):
+                self._cursor = cursor
                 if cursor.position - start >= max_bytes:
                     return
         except BadBatchError:
-            self._scrub_cursor = None
-            self._is_whole(segment)
+            self._cursor = None
+            self.is_whole(segment)
             return
-        following = bisect_right(self._segments, segment.base_offset, key=_base_offset)
-        if following < len(self._segments):
-            self._scrub_segment, self._scrub_cursor = self._segments[following].base_offset, None
-            self._lookup.close_idle()
+        self._cursor = None
+        if segment is segments.in_order[-1]:
+            self._segment = -1
         else:
-            self._scrub_segment, self._scrub_cursor = -1, None
-
-
-def _base_offset(segment: Segment) -> int:
-    return segment.base_offset
+            self._segment = segments.end_of(segment)
+            segments.lookup.close_idle()
 
 
 def _first_index(segment: Segment) -> int:
