@@ -21,7 +21,6 @@ from raftlog.consensus.record_copy import RecordCopy
 from raftlog.consensus.seat import Seat
 from raftlog.consensus.voters import Outcome, Vote, VoterSet
 from raftlog.protocol import raft as r
-from raftlog.simulator.machine import Machine
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt, Flush
@@ -89,12 +88,13 @@ def _no_flow_control() -> list[Patch]:
 
 def _nothing_synced() -> list[Patch]:
     """G5: what was written counts as durable."""
-    start = Machine.__init__
+    opened = PartitionLog.open.__func__  # type: ignore[attr-defined]
 
-    def init(self: Machine, **options: Any) -> None:
-        start(self, **{**options, "flush": Flush.OS})
+    def open_log(cls: Any, /, **options: Any) -> PartitionLog:
+        log: PartitionLog = opened(cls, **{**options, "flush": Flush.OS})
+        return log
 
-    return [(Machine, "__init__", init)]
+    return [(PartitionLog, "open", classmethod(open_log))]
 
 
 def _vote_forgotten() -> list[Patch]:

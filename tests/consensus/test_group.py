@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
 
@@ -12,25 +10,8 @@ from raftlog.protocol import raft as r
 from raftlog.storage.producers import Producers
 from raftlog.storage.snapshots import encode_snapshot
 from raftlog.types import Doubt, Role
-from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, produce
-
-
-def head(cluster: Cluster, source: int, target: int, term: int) -> tuple[Any, ...]:
-    nodes = cluster.nodes
-    return (TOPIC_ID, 0, source, nodes[source].boot_id, nodes[target].boot_id, term)
-
-
-def sent_to(cluster: Cluster, target: int, kind: type) -> list[Any]:
-    return [message for _, to, message, _ in cluster.queue if to == target and isinstance(message, kind)]
-
-
-def cluster_with_leader() -> tuple[Cluster, Node, Node]:
-    """Three nodes, the leader, and a follower; nothing under way."""
-    cluster = Cluster(3)
-    leader = cluster.leader()
-    follower = next(node for node in cluster.nodes.values() if node is not leader)
-    cluster.queue.clear()
-    return cluster, leader, follower
+from tests.consensus.messages import cluster_with_leader, head, sent_to
+from tests.partition.harness import Cluster, Node, batch, produce
 
 
 def test_a_leader_takes_over_the_higher_log_start_of_a_follower() -> None:
@@ -44,24 +25,6 @@ def test_a_leader_takes_over_the_higher_log_start_of_a_follower() -> None:
     follower.log.delete_head(2)
     cluster.settle(1.0)
     assert {node.log.state.log_start_offset for node in cluster.nodes.values()} == {2}
-
-
-def test_g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
-    cluster, leader, _ = cluster_with_leader()
-    cluster.away = set(cluster.nodes) - {leader.node_id}
-    leader.replica.on_request("c", produce(1), [batch(b"a")])
-    cluster.settle()
-    group = leader.replica._group
-    for source in cluster.away:
-        stale = head(cluster, source, leader.node_id, group.term - 1)
-        leader.replica.on_raft(r.AppendResponse(*stale, 10**6, True, leader.log.last_index, 0, Doubt.NONE), None)
-    leader.replica.turn()
-    assert leader.results() == []
-    for source in cluster.away:
-        fresh = head(cluster, source, leader.node_id, group.term)
-        leader.replica.on_raft(r.AppendResponse(*fresh, 10**6, True, leader.log.last_index, 0, Doubt.NONE), None)
-    leader.replica.turn()
-    assert [result.error_code for result in leader.results()] == [0]
 
 
 def test_g3_a_leader_of_an_older_term_is_answered_with_ours() -> None:
@@ -149,36 +112,6 @@ def test_a_leader_that_has_another_entry_where_one_is_committed_stops_the_worker
     assert follower.log.last_index == committed
 
 
-def test_g1_a_duplicate_does_not_cut_what_came_after_it() -> None:
-    cluster, leader, follower = cluster_with_leader()
-    for number in range(3):
-        leader.replica.on_request("c", produce(number), [batch(b"%d" % number)])
-        cluster.settle()
-    before = follower.log.last_index
-    first = leader.log.read_entries(3, 10)
-    old = r.AppendEntries(
-        *head(cluster, leader.node_id, follower.node_id, leader.log.state.term), 1, 2, leader.log.state.term, 2,
-        first.count, first.epoch_starts, 0, before, 0,
-    )  # fmt: skip
-    follower.replica.on_raft(old, bytes(first.payload))
-    follower.replica.turn()
-    assert follower.log.last_index == before
-    assert follower.log.state.truncations == 0
-
-
-def test_g2_the_commit_index_is_capped_at_what_the_message_showed() -> None:
-    cluster, leader, follower = cluster_with_leader()
-    cluster.away = set(cluster.nodes) - {follower.node_id}
-    group = follower.replica._group
-    before = group.commit_index
-    heartbeat = r.AppendEntries(
-        *head(cluster, leader.node_id, follower.node_id, leader.log.state.term), 50, 1, 0, 1000, 0, [], 0, 1000, 0
-    )
-    follower.replica.on_raft(heartbeat, None)
-    follower.replica.turn()
-    assert group.commit_index == before
-
-
 def test_g7_a_second_answer_of_one_voter_is_one_vote() -> None:
     cluster = Cluster(5)
     node = cluster.nodes[1]
@@ -193,24 +126,6 @@ def test_g7_a_second_answer_of_one_voter_is_one_vote() -> None:
     assert group.role.kind is Role.CANDIDATE
     node.replica.on_raft(r.VoteResponse(*head(cluster, 3, 1, group.term), True, Doubt.NONE, 1), None)
     assert group.role.kind is Role.LEADER
-
-
-def test_g11_followers_of_a_living_leader_refuse_a_prevote_and_ignore_a_vote() -> None:
-    cluster, leader, follower = cluster_with_leader()
-    other = next(n for n in cluster.nodes.values() if n not in (leader, follower))
-    term = follower.log.state.term
-    cluster.settle(0.4)
-    cluster.queue.clear()
-    last = (other.log.last_index, other.log.last_term)
-    asked = r.PreVoteRequest(*head(cluster, other.node_id, follower.node_id, term), term + 1, *last)
-    follower.replica.on_raft(asked, None)
-    vote = r.VoteRequest(*head(cluster, other.node_id, follower.node_id, term + 1), *last, False)
-    follower.replica.on_raft(vote, None)
-    follower.replica.turn()
-    [answer] = sent_to(cluster, other.node_id, r.PreVoteResponse)
-    assert not answer.granted
-    assert sent_to(cluster, other.node_id, r.VoteResponse) == []
-    assert follower.log.state.term == term
 
 
 def test_messages_of_another_boot_or_topic_are_dropped() -> None:
