@@ -42,7 +42,7 @@ def entries_of(
     sequence: int = 1,
 ) -> r.AppendEntries:
     """`count` entries behind `after` (index, term); `term` 0: the leader's."""
-    start = head(cluster, leader.node_id, target.node_id, term or leader.log.term)
+    start = head(cluster, leader.node_id, target.node_id, term or leader.log.state.term)
     last_index = max(after[0] + count, commit)
     return r.AppendEntries(*start, sequence, *after, commit, count, starts or [], 0, last_index, 0)
 

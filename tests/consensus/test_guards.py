@@ -21,9 +21,11 @@ from raftlog.consensus.progress import Mode
 from raftlog.errors import RaftlogError
 from raftlog.protocol import raft as r
 from raftlog.simulator.sabotage import GUARDS, without
-from raftlog.types import NOBODY, Doubt, Role
+from raftlog.storage.simulated_disk import SimulatedDisk
+from raftlog.storage.witness_log import WitnessLog
+from raftlog.types import Doubt, Role
 from tests.consensus.messages import appended, cluster_with_leader, entries_of, head, sent_to
-from tests.partition.harness import Cluster, batch, produce
+from tests.partition.harness import TOPIC_ID, Cluster, batch, produce
 
 _opened: list[str] = []
 
@@ -37,7 +39,7 @@ def g1_a_duplicate_does_not_cut_what_came_after_it() -> None:
     follower.replica.on_raft(old, bytes(first.payload))
     follower.replica.turn()
     assert follower.log.last_index == before
-    assert follower.log.truncations == 0
+    assert follower.log.state.truncations == 0
 
 
 def g2_a_tail_that_the_message_did_not_show_is_not_committed() -> None:
@@ -59,7 +61,7 @@ def g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
     cluster.away = set(cluster.nodes) - {leader.node_id}
     leader.replica.on_request("c", produce(1), [batch(b"a")])
     cluster.settle()
-    term = leader.log.term
+    term = leader.log.state.term
     for source in cluster.away:
         stale = head(cluster, source, leader.node_id, term - 1)
         leader.replica.on_raft(r.AppendResponse(*stale, 10**6, True, leader.log.last_index, 0, Doubt.NONE), None)
@@ -124,12 +126,12 @@ def g8_a_log_that_ends_below_its_commit_bound_is_doubtful() -> None:
     follower.disk.truncate_durable(path, len(data) // 2)  # between the two batches: nothing is torn
     follower.disk.restart()
     follower.start()
-    assert follower.log.commit_bound > follower.log.last_index
-    assert follower.log.doubt is Doubt.SHORT
+    assert follower.log.state.commit_bound > follower.log.last_index
+    assert follower.log.state.doubt is Doubt.SHORT
 
 
 def g9_pysyncobj_deletes_nothing() -> None:
-    core = elections.Elections(1, (2, 3), _State(), random.Random(1), 5.0)._core
+    core = _core()
     with pytest.raises(AssertionError):
         core._SyncObj__raftLog.deleteEntriesTo(5)
     with pytest.raises(AssertionError):
@@ -137,7 +139,7 @@ def g9_pysyncobj_deletes_nothing() -> None:
 
 
 def g10_no_byte_of_an_entry_is_unpickled() -> None:
-    core = elections.Elections(1, (2, 3), _State(), random.Random(1), 5.0)._core
+    core = _core()
     _opened.clear()
     with suppress(KeyError):  # of what was unpickled: no such command
         core._SyncObj__doApplyCommand(b"\0" + pickle.dumps(_Pickled()))
@@ -147,7 +149,7 @@ def g10_no_byte_of_an_entry_is_unpickled() -> None:
 def g11_followers_of_a_living_leader_refuse_a_prevote_and_ignore_a_vote() -> None:
     cluster, leader, follower = cluster_with_leader()
     other = next(n for n in cluster.nodes.values() if n not in (leader, follower))
-    term = follower.log.term
+    term = follower.log.state.term
     cluster.settle(0.4)
     cluster.queue.clear()
     last = (other.log.last_index, other.log.last_term)
@@ -159,7 +161,7 @@ def g11_followers_of_a_living_leader_refuse_a_prevote_and_ignore_a_vote() -> Non
     [answer] = sent_to(cluster, other.node_id, r.PreVoteResponse)
     assert not answer.granted
     assert sent_to(cluster, other.node_id, r.VoteResponse) == []
-    assert follower.log.term == term
+    assert follower.log.state.term == term
 
 
 CLAIMS: dict[str, Callable[[], None]] = {
@@ -210,13 +212,9 @@ def _without(guard: str) -> Iterator[None]:
         yield
 
 
-class _State:
-    """A log for elections alone."""
-
-    term, voted_for, last_index, last_term = 3, NOBODY, 1, 0
-
-    def set_term(self, term: int, voted_for: int) -> None:
-        self.term, self.voted_for = term, voted_for
+def _core() -> Any:
+    log = WitnessLog.open(disk=SimulatedDisk(), directory="orders-0", topic_id=TOPIC_ID)
+    return elections.Elections(1, (2, 3), log, random.Random(1), 5.0)._core
 
 
 class _Pickled:

@@ -44,8 +44,8 @@ class Desk:
             clock=ManualClock(),
             index=lambda path: MemoryIndex(),
         )
-        self.log.set_term(5, 1)
-        self.links = Links(1, 10, SPEC, self.log, lambda node_id, m, payload: self.sent.append((node_id, m)))
+        self.log.state.set_term(5, 1)
+        self.links = Links(1, 10, SPEC, self.log.state, lambda node_id, m, payload: self.sent.append((node_id, m)))
         self.links.boots.update({2: 20, 3: 30})
         self.seat = Seat(1, VoterSet(SPEC.replicas), self.log, self.links)
 
@@ -90,9 +90,9 @@ def test_a_follower_cuts_what_its_leader_has_otherwise_and_nothing_else() -> Non
     follower = desk.follower()
     follower.on_append(append(1, 0, (2, 2), (3, 3)), b"")
     follower.on_append(append(1, 0, (2, 2)), b"")
-    assert (desk.log.last_index, desk.log.truncations) == (3, 0)
+    assert (desk.log.last_index, desk.log.state.truncations) == (3, 0)
     follower.on_append(append(2, 2, (3, 4)), b"")
-    assert (desk.log.last_term, desk.log.truncations) == (4, 1)
+    assert (desk.log.last_term, desk.log.state.truncations) == (4, 1)
 
 
 def test_a_follower_says_where_the_leader_should_try_next() -> None:
