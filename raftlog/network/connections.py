@@ -31,6 +31,8 @@ from raftlog.limits import (
 )
 
 TICK_S = 1.0
+_HURRY_S = 0.1  # while the process grows: a stranger may be sending a message without an end
+_GREW_BYTES = 16 * 1024 * 1024  # since the last tick; large requests do so too, and a tick costs next to nothing
 _LOOK_BYTES = 1024 * 1024  # handed over since the kernel was asked last
 _LOOK_AT_ALL_S = 0.05  # above the bound, all are asked no more often than this
 _UNFINISHED_ONE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # a message is a header, a payload, and what the kernel holds
@@ -74,13 +76,15 @@ class Client:
 
 
 class Connections:
-    """Of the server at `port`. `ended` counts those that were ended for what they held. Call `tick` each TICK_S."""
+    """Of the server at `port`. `ended` counts those that were ended for what they held. Call `tick` each `tick_s`."""
 
     def __init__(self, port: int) -> None:
         self.clients: dict[bytes, Client] = {}
         self.ended = 0
         self.drained = True  # everything that was whole has been handed out at some time since the last tick
+        self.tick_s = TICK_S
         self._port = port
+        self._seen_bytes = _resident_bytes()  # at the last tick
         self._waiting_bytes = 0
         self._looked_s = 0.0
         self._silent: set[_Place] = set()  # connections without a message, at the last look
@@ -177,8 +181,11 @@ class Connections:
                 self._look(identity, client)
                 if client.waiting_bytes and now_s - client.idle_since_s > CLIENT_SILENT_S:
                     self._end_client(identity, client)
+        resident_bytes = _resident_bytes()
+        self.tick_s = _HURRY_S if resident_bytes > self._seen_bytes + _GREW_BYTES else TICK_S
+        self._seen_bytes = resident_bytes
         descriptors = self._descriptors()
-        if len(descriptors) > self._connections_max or _resident_bytes() > _SCAN_FROM_BYTES or self._has_many_gone():
+        if len(descriptors) > self._connections_max or resident_bytes > _SCAN_FROM_BYTES or self._has_many_gone():
             self._scan(descriptors)
         else:
             self._silent.clear()

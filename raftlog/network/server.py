@@ -12,7 +12,7 @@ from raftlog.clock import monotonic_s
 from raftlog.errors import ConfigError
 from raftlog.limits import FRAMES_PER_MESSAGE_MAX
 from raftlog.network.addresses import resolve, url_host
-from raftlog.network.connections import TICK_S, Connections
+from raftlog.network.connections import Connections
 from raftlog.network.context import (
     KEPT_FROM_BYTES,
     NOBLOCK,
@@ -56,7 +56,7 @@ class Server:
             raise
         self.connections = Connections(self.port)
         self._clients = self.connections.clients
-        self.due_s = monotonic_s() + TICK_S
+        self.due_s = monotonic_s() + self.connections.tick_s
 
     def tick(self) -> None:
         """Ends connections that hold too much memory, or have held it for too long."""
@@ -65,7 +65,7 @@ class Server:
             if not int(self.socket.get(zmq.EVENTS)) & POLLIN:
                 self.connections.drained = True
             self.connections.tick(now_s - self.due_s)
-            self.due_s = now_s + TICK_S
+            self.due_s = now_s + self.connections.tick_s
 
     def _bind(self, ports: range | int | None) -> int:
         if ports is None:

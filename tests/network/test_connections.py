@@ -214,6 +214,23 @@ def test_a_message_whose_end_does_not_come_is_dropped_at_a_bound(end: End, monke
     end.until(lambda: len(end.received) == 3)
 
 
+def test_a_process_that_grows_looks_again_soon(end: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident_bytes = 100_000_000
+    monkeypatch.setattr(connections, "_resident_bytes", lambda: resident_bytes)
+
+    def due_in_s() -> float:
+        end.tick()
+        return round(end.server.due_s - monotonic_s(), 1)
+
+    end.tick()
+    assert due_in_s() == 1.0
+    for _ in range(3):
+        resident_bytes += 20_000_000
+        assert due_in_s() == 0.1
+    resident_bytes += 1_000_000
+    assert due_in_s() == 1.0
+
+
 def test_unfinished_messages_of_many_connections_are_bounded(end: End, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "_SCAN_FROM_BYTES", 0)
     monkeypatch.setattr(connections, "UNFINISHED_BYTES_MAX", 3_000_000)
