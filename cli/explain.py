@@ -21,6 +21,9 @@ _ADVICE: dict[type[errors.RaftlogError], str] = {
     errors.OffsetOutOfRangeError: "`raftlog topic describe` shows the offsets that can be read",
     errors.MessageTooLargeError: "the topic's max_record_bytes is the limit",
     errors.InvalidTimestampError: "the topic's message_timestamp_after_max_ms is the limit",
+    errors.UnreadableRecordsError: (
+        "`raftlog consume --partition` with --from at that offset reads on, `raftlog group reset-offsets` moves a group"
+    ),
     errors.NotEnoughReplicasError: "`raftlog topic describe` shows the in-sync replicas",
     errors.RequestTimedOutError: "`raftlog cluster status` shows whether the cluster is healthy",
     errors.DeliveryTimeoutError: "`raftlog cluster status` shows whether the cluster is healthy",

@@ -2,8 +2,11 @@
 
 Headers of frames and blocks say an upper bound without unpacking anything: a zstd block holds 128 KiB at most, an LZ4
 block what its frame says, a snappy block names its size. Where that is above the limit the batch is unpacked and
-counted: gzip, which says nothing that can be believed, a piece at a time; zstd and LZ4 in one call, a tenth of a
-second of output that is thrown away. Sources: RFC 1952, RFC 8878, the LZ4 frame format, snappy's format.
+counted: gzip, which says nothing that can be believed, a piece at a time; zstd and LZ4 in one call, a tenth of a second
+(zstd) to four tenths (LZ4) of output that is thrown away. cramjam has no way to stop in a frame and to go on: its
+`Decompressor` takes whole frames only, and a block alone says nothing, since it refers to the blocks before it. Only a
+batch whose blocks may hold more than the limit comes so far: what clients send does not, unless it is made for that.
+Sources: RFC 1952, RFC 8878, the LZ4 frame format, snappy's format.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def test_a_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 def test_a_closed_pipe_is_no_error() -> None:
     """The interpreter's own last flush must not complain either."""
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m raftlog_cli.main --help | true; echo done"],
+        ["sh", "-c", f"{sys.executable} -m raftlog --help | true; echo done"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -123,7 +123,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 )
 def test_a_stream_that_is_closed_from_the_start_is_no_crash(redirected: str, code: int, said: str) -> None:
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m raftlog_cli.main {redirected}"],
+        ["sh", "-c", f"{sys.executable} -m raftlog {redirected}"],
         capture_output=True,
         text=True,
         timeout=60,
