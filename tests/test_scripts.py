@@ -100,4 +100,4 @@ def test_nothing_is_installed_again_while_nothing_changed(checkout: Path) -> Non
 def test_a_python_that_was_asked_for_and_cannot_serve_is_an_error(checkout: Path) -> None:
     done = _make_venv(checkout, PYTHON="/bin/false")
     assert done.returncode != 0
-    assert "PYTHON=/bin/false is not a Python 3.11, 3.12 or 3.13" in done.stderr
+    assert "PYTHON=/bin/false is not a Python 3.11, 3.12, 3.13 or 3.14" in done.stderr
