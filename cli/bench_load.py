@@ -20,22 +20,17 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from raftlog.clock import SystemClock
 from raftlog.errors import ErrorCode, RaftlogError, RequestTimedOutError, error_for
 from raftlog.network import Context, Link, Poller, keep_freed_memory
-from raftlog.protocol.codec import decode_response, encode
-from raftlog.protocol.records import (
-    FetchRequest,
-    FetchResponse,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
-    ProduceRequest,
-    ProduceResponse,
-)
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.envelope import decode_response, encode_request
+from raftlog.protocol.records import FetchRequest, ListOffsetsRequest, ProduceRequest
 from raftlog.record.batch import BatchBuilder
 from raftlog.types import LATEST_TIMESTAMP, Endpoint
 
@@ -109,6 +104,7 @@ class ProduceWork:
         self._plan = plan
         self._partition = partition
         self._batches = batches
+        self._request = ProduceRequest(acks=plan.acks, timeout_ms=_REQUEST_TIMEOUT_MS)
         self._left = -(-plan.records // plan.batch_records) if plan.mode == "fill" else -1
 
     def messages(self, correlation_id: int) -> list[Frames]:
@@ -118,25 +114,18 @@ class ProduceWork:
         return [self.produce(correlation_id)]
 
     def produce(self, correlation_id: int) -> Frames:
-        plan = self._plan
-        header = ProduceRequest(
-            correlation_id=correlation_id,
-            topic_id=plan.topic_id,
-            partition=self._partition,
-            acks=plan.acks,
-            timeout_ms=_REQUEST_TIMEOUT_MS,
-        )
-        return encode(header), self._batches[correlation_id % _BATCHES]
+        header = encode_request(apis.PRODUCE, correlation_id, self._request, self._plan.topic_id, self._partition)
+        return header, self._batches[correlation_id % _BATCHES]
 
     def answered(self, frames: list[bytes]) -> list[tuple[int, int]]:
-        response = decode_response(frames[0])
-        if not isinstance(response, ProduceResponse):
-            raise _unexpected(response)
-        for result in response.results:
+        api, _, results = decode_response(frames[0])
+        if api is not apis.PRODUCE:
+            raise _unexpected(api, results)
+        for result in results:
             if result.error_code:
-                raise error_for(result.error_code, result.error_text)
+                raise _unexpected(api, result)
         records = self._plan.batch_records
-        return [(result.correlation_id, records) for result in response.results]
+        return [(result.correlation_id, records) for result in results]
 
 
 class UnansweredWork:
@@ -152,21 +141,17 @@ class UnansweredWork:
         self._end = -1
 
     def messages(self, correlation_id: int) -> list[Frames]:
-        question = ListOffsetsRequest(
-            correlation_id=correlation_id,
-            topic_id=self._plan.topic_id,
-            partition=self._partition,
-            timestamp_ms=LATEST_TIMESTAMP,
-        )
-        return [*map(self._produce, range(self._plan.in_flight)), (encode(question),)]
+        question = ListOffsetsRequest(timestamp_ms=LATEST_TIMESTAMP)
+        header = encode_request(apis.LIST_OFFSETS, correlation_id, question, self._plan.topic_id, self._partition)
+        return [*map(self._produce, range(self._plan.in_flight)), (header,)]
 
     def answered(self, frames: list[bytes]) -> list[tuple[int, int]]:
-        response = decode_response(frames[0])
-        if not isinstance(response, ListOffsetsResponse) or response.error_code:
-            raise _unexpected(response)
+        api, number, response = decode_response(frames[0])
+        if api is not apis.LIST_OFFSETS or response.error_code:
+            raise _unexpected(api, response)
         moved = response.offset - self._end if self._end >= 0 else 0
         self._end = response.offset
-        return [(response.correlation_id, moved)]
+        return [(number, moved)]
 
 
 class FetchWork:
@@ -195,28 +180,22 @@ class FetchWork:
         self.asked_bytes += batches * self._batch_bytes
         if self._next_batch >= self._batches:
             self._next_batch = 0
-        request = FetchRequest(
-            correlation_id=correlation_id,
-            topic_id=self._plan.topic_id,
-            partition=self._partition,
-            offset=offset,
-            max_bytes=batches * self._batch_bytes,
-        )
-        return [(encode(request),)]
+        request = FetchRequest(offset=offset, max_bytes=batches * self._batch_bytes)
+        return [(encode_request(apis.FETCH, correlation_id, request, self._plan.topic_id, self._partition),)]
 
     def answered(self, frames: list[bytes]) -> list[tuple[int, int]]:
-        response = decode_response(frames[0])
-        if not isinstance(response, FetchResponse) or response.error_code:
-            raise _unexpected(response)
+        api, number, response = decode_response(frames[0])
+        if api is not apis.FETCH or response.error_code:
+            raise _unexpected(api, response)
         batches = sum(map(len, frames[1:])) // self._batch_bytes
-        return [(response.correlation_id, batches * self._plan.batch_records)]
+        return [(number, batches * self._plan.batch_records)]
 
 
-def _unexpected(response: object) -> RaftlogError:
+def _unexpected(api: Api[Any, Any] | None, response: Any) -> RaftlogError:
     code = getattr(response, "error_code", 0)
     if code:
-        return error_for(code, getattr(response, "error_text", ""))
-    return RaftlogError(f"a {type(response).__name__} came instead of the answer")
+        return error_for(code, response.error_text)
+    return RaftlogError(f"{api} was answered, which was not asked")
 
 
 class Pipe:

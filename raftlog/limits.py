@@ -6,7 +6,7 @@ docs/reference/limits.md is made of it. What only one module knows, such as how 
 from __future__ import annotations
 
 # --- protocol ------------------------------------------------------------------------------
-PROTOCOL_VERSION = 1  # what both ends of a link speak; a handshake refuses any other
+PROTOCOL_VERSION = 2  # what both ends of a link speak; a node refuses any other
 
 # --- names ---------------------------------------------------------------------------------
 TOPIC_NAME_MAX_CHARS = 249  # Kafka's: the name and "-<partition>" must fit a file name of 255

@@ -26,9 +26,9 @@ from pathlib import Path
 import msgspec
 
 from raftlog.network.stream import LENGTHS
-from raftlog.protocol import codec
+from raftlog.protocol import apis
+from raftlog.protocol.envelope import decode_response, encode_response
 from raftlog.protocol.raft import AppendResponse
-from raftlog.protocol.records import ProduceResponse
 from raftlog.record.batch import split
 
 CALLS = "write,writev,pwrite64,pwritev,pwritev2,fdatasync,fsync,sendto,sendmsg"
@@ -39,6 +39,7 @@ _BEGIN = re.compile(r"^(?P<name>\w+)\((?P<fd>\d+)<(?P<file>[^>]*)>(?P<arguments>
 _RESUMED = re.compile(r"^<\.\.\. (?P<name>\w+) resumed>.*\) += (?P<result>-?\d+)")
 _ENDED = re.compile(r"\) += (?P<result>-?\d+)[^=]*$")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
+_PRODUCE_ANSWER = encode_response(apis.PRODUCE, 0, [])[:-1]
 _append_responses = msgspec.msgpack.Decoder(AppendResponse)
 
 
@@ -156,10 +157,8 @@ def _bytes_in(arguments: str) -> bytes:
 
 
 def _judge_send(data: bytes, synced: _Log, started: bool, verdict: Verdict) -> None:
-    for frame in _frames_with(data, b"\xa8ProduceR"):
-        response = codec.decode_response(frame)
-        assert isinstance(response, ProduceResponse)
-        for result in response.results:
+    for frame in _frames_with(data, _PRODUCE_ANSWER):
+        for result in decode_response(frame)[2]:
             if result.error_code == 0:
                 verdict.produce_answers += 1
                 if result.base_offset >= synced.end_offset:
@@ -186,11 +185,12 @@ def _stream_headers_with(data: bytes, tag: bytes) -> Iterator[bytes]:
 
 
 def _frames_with(data: bytes, tag: bytes) -> Iterator[bytes]:
-    """ZMTP frames (flags, length in one byte or eight, body) whose header begins with `tag`."""
+    """ZMTP frames (flags, length in one byte or eight, body) that begin with `tag`."""
     position = data.find(tag)
     while position >= 0:
-        body = position - 1  # the header is an array of at most 15 fields, so that its own mark is one byte
+        body = position
         is_long = body >= 9 and data[body - 9] == 2 and int.from_bytes(data[body - 8 : body], "big") <= len(data) - body
         length = int.from_bytes(data[body - 8 : body], "big") if is_long else data[body - 1]
-        yield data[body : body + length]
+        if length > len(tag):  # else these bytes stand somewhere else, in a message of Raft's
+            yield data[body : body + length]
         position = data.find(tag, position + 1)

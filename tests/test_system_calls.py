@@ -14,9 +14,10 @@ import pytest
 
 from raftlog import Admin, Producer
 from raftlog.network.stream import LENGTHS
-from raftlog.protocol import codec
+from raftlog.protocol import apis, codec
+from raftlog.protocol.envelope import encode_response
 from raftlog.protocol.raft import AppendResponse
-from raftlog.protocol.records import ProduceResponse, ProduceResult
+from raftlog.protocol.records import ProduceResult
 from raftlog.protocol.topics import NewTopic
 from raftlog.record.batch import encode, stamp
 from raftlog.types import Doubt, ReplicaStatus, Role
@@ -36,9 +37,8 @@ def _write(offset: int) -> str:
 
 
 def _answer(*offsets: int) -> str:
-    results = [ProduceResult(number, 0, offset) for number, offset in enumerate(offsets)]
-    body = codec.encode(ProduceResponse(results=results))
-    return _send(body)
+    results = [ProduceResult(0, "", number, offset) for number, offset in enumerate(offsets)]
+    return _send(encode_response(apis.PRODUCE, 0, results))
 
 
 def _reply(match_index: int) -> str:

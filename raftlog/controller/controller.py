@@ -26,7 +26,7 @@ from raftlog.controller.records import (
     decode_record,
     encode_record,
 )
-from raftlog.errors import ErrorCode
+from raftlog.errors import ErrorCode, error_for
 from raftlog.limits import (
     ADMIN_TIMEOUT_MS,
     DISK_RETRY_S,
@@ -35,9 +35,9 @@ from raftlog.limits import (
     PRODUCER_ID_BLOCK,
     WAITING_ADMIN_REQUESTS_MAX,
 )
-from raftlog.machine.result import Caller, Now, Outbox, Then
-from raftlog.protocol.cluster import ErrorResponse
-from raftlog.protocol.codec import Response
+from raftlog.machine.result import Now, Outbox, Then
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 from raftlog.protocol.topics import CreateTopicsRequest
 from raftlog.types import ReplicaSpec
@@ -46,10 +46,9 @@ _NEVER_S = float("inf")
 
 
 class _Waiting(NamedTuple):
-    """A request that has not been decided. `caller` holds it as well, for the answer."""
+    """A request that has not been decided."""
 
-    caller: Caller
-    request: ControllerRequest
+    caller: Request[Any]
     deadline_s: float
 
 
@@ -122,19 +121,19 @@ class Controller:
         self._leads = False
         self._found_due_s = _NEVER_S
         for waiting in self._waiting:
-            self.outbox.answer(waiting.caller, self.refusal(waiting.request, ErrorCode.NOT_LEADER_OR_FOLLOWER))
+            self.outbox.answer(waiting.caller, self.refusal(waiting.caller, ErrorCode.NOT_LEADER_OR_FOLLOWER))
         self._waiting.clear()
 
-    def on_request(self, caller: Caller, now: Now) -> None:
-        request: ControllerRequest = caller.request
+    def on_request(self, caller: Request[Any], now: Now) -> None:
+        request: ControllerRequest = caller.body
         if len(self._waiting) >= WAITING_ADMIN_REQUESTS_MAX:
             text = "too many requests wait for the controller"
-            self.outbox.answer(caller, _error(request, ErrorCode.THROTTLING_QUOTA_EXCEEDED, text))
+            self.outbox.answer(caller, _error(caller, ErrorCode.THROTTLING_QUOTA_EXCEEDED, text))
             return
         asked_ms = ADMIN_TIMEOUT_MS
         if isinstance(request, CreateTopicsRequest):
             asked_ms = min(max(request.timeout_ms, 0), ADMIN_TIMEOUT_MS)
-        self._waiting.append(_Waiting(caller, request, now.s + asked_ms / 1000))
+        self._waiting.append(_Waiting(caller, now.s + asked_ms / 1000))
 
     def _decide(self, now: Now) -> bool:
         """The next thing to do, if there is one; an image that holds all of the log is the ground."""
@@ -147,16 +146,17 @@ class Controller:
             return True
         if not self._waiting:
             return False
-        caller, request, deadline_s = self._waiting.popleft()
+        caller, deadline_s = self._waiting.popleft()
+        request: ControllerRequest = caller.body
         live = self._live()
         if now.s >= deadline_s:
             text = "the controller had too much else to do"
-            self.outbox.answer(caller, _error(request, ErrorCode.REQUEST_TIMED_OUT, text))
+            self.outbox.answer(caller, _error(caller, ErrorCode.REQUEST_TIMED_OUT, text))
         elif isinstance(request, InitProducerIdRequest):
             self._give_producer_id(caller)
         elif (not live or (now.s < self._listened_s and image.nodes.keys() - live)) and needs_nodes(image, request):
             text = "the controller has just begun to listen for the other nodes"
-            self.outbox.answer(caller, _error(request, ErrorCode.LEADER_NOT_AVAILABLE, text))
+            self.outbox.answer(caller, _error(caller, ErrorCode.LEADER_NOT_AVAILABLE, text))
         else:
             decision = decide(image, request, live=live, mint_id=self._mint_id)
             if decision.records:
@@ -176,10 +176,10 @@ class Controller:
         if code is not ErrorCode.NONE:
             self._found_due_s = now.s + DISK_RETRY_S
 
-    def _give_producer_id(self, caller: Caller) -> None:
+    def _give_producer_id(self, caller: Request[Any]) -> None:
         first = self.image.next_producer_id
         block = self._producer_ids or range(first, first + PRODUCER_ID_BLOCK)
-        response = InitProducerIdResponse(correlation_id=caller.correlation_id, producer_id=block[0], producer_epoch=0)
+        response = InitProducerIdResponse(producer_id=block[0], producer_epoch=0)
         if self._producer_ids:
             self._producer_ids = block[1:]
             self.outbox.answer(caller, response)
@@ -196,26 +196,29 @@ class Controller:
         records: list[MetadataRecord],
         then: Then | None = None,
         *,
-        caller: Caller | None = None,
-        response: Response | None = None,
+        caller: Request[Any] | None = None,
+        response: ResponseBody | None = None,
     ) -> None:
         encoded = [(None, encode_record(record)) for record in records]
         self.outbox.propose(encoded, then, caller=caller, response=response)
 
     # --- answers -------------------------------------------------------------------------------
-    def misdirected(self, _request: Any, _spec: ReplicaSpec) -> ErrorCode:
+    def misdirected(self, _request: Request[Any], _spec: ReplicaSpec) -> ErrorCode:
         return ErrorCode.NONE  # there is one metadata log, and requests to it name no partition
 
-    def refusal(self, request: ControllerRequest, code: ErrorCode) -> Response:
+    def refusal(self, request: Request[Any], code: ErrorCode) -> ResponseBody:
         if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.OFFSET_NOT_AVAILABLE):
             return _error(request, ErrorCode.NOT_CONTROLLER, "not the controller")
         if code is ErrorCode.REQUEST_TIMED_OUT:
             return _error(request, code, "leadership moved; whether it was done is not known")
         return _error(request, code, f"the metadata log refused it: {code.name}")
 
-    def is_statement(self, response: Response) -> bool:
-        return not isinstance(response, ErrorResponse | InitProducerIdResponse)
+    def is_statement(self, response: ResponseBody) -> bool:
+        if response.error_code:
+            return not error_for(response.error_code).retriable
+        return not isinstance(response, InitProducerIdResponse)
 
 
-def _error(request: ControllerRequest, code: ErrorCode, text: str) -> ErrorResponse:
-    return ErrorResponse(correlation_id=request.correlation_id, error_code=code, error_text=text)
+def _error(request: Request[Any], code: ErrorCode, text: str) -> ResponseBody:
+    refusal: ResponseBody = request.api.refusal(code, text)
+    return refusal

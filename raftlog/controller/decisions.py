@@ -106,14 +106,14 @@ def _change_topics(
             results, records = _alter_topic(image, request, live)
     if records:
         records.append(record_of(request, results))
-    return Decision(TopicsResponse(correlation_id=request.correlation_id, results=results), records)
+    return Decision(TopicsResponse(results=results), records)
 
 
 def _find_topics(image: Image, request: TopicIdsRequest) -> Decision:
     found = [image.topics.get(name) for name in request.names]
     topic_ids = [topic.topic_id if topic else b"" for topic in found]
     return Decision(
-        TopicIdsResponse(correlation_id=request.correlation_id, end_offset=image.end_offset, topic_ids=topic_ids),
+        TopicIdsResponse(end_offset=image.end_offset, topic_ids=topic_ids),
         [],
     )
 
@@ -249,9 +249,7 @@ def _find_coordinator(
     topic = image.topics.get(OFFSETS_TOPIC)
     made = [] if topic is not None else [offsets_topic(image, live=live, mint_id=mint_id)]
     found = topic or made[0]
-    response = FindCoordinatorResponse(
-        correlation_id=request.correlation_id, topic_id=found.topic_id, partitions=len(found.replicas)
-    )
+    response = FindCoordinatorResponse(topic_id=found.topic_id, partitions=len(found.replicas))
     return Decision(response, [*made])
 
 
@@ -272,7 +270,7 @@ def _register_node(image: Image, request: RegisterNodeRequest) -> Decision:
         records.append(
             NodeRecord(node_id=request.node_id, directory_id=request.directory_id, endpoint=request.endpoint)
         )
-    response = RegisterNodeResponse(correlation_id=request.correlation_id, error_code=code, error_text=text)
+    response = RegisterNodeResponse(error_code=code, error_text=text)
     return Decision(response, records)
 
 

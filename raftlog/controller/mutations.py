@@ -30,7 +30,7 @@ MutationRequest = CreateTopicsRequest | DeleteTopicsRequest | IncrementalAlterCo
 
 def earlier_answer(image: Image, request: MutationRequest) -> TopicsResponse | None:
     """What has to be answered without a decision: a repetition, or what may be one. None: the change is new."""
-    response = TopicsResponse(correlation_id=request.correlation_id)
+    response = TopicsResponse()
     if len(request.mutation_id) != MUTATION_ID_BYTES:
         response.error_code = ErrorCode.INVALID_REQUEST
         response.error_text = f"a mutation id has {MUTATION_ID_BYTES} bytes, this one {len(request.mutation_id)}"

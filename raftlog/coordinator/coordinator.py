@@ -14,17 +14,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from raftlog import limits
 from raftlog.coordinator.committed import Committed
 from raftlog.coordinator.group import Group, State
 from raftlog.coordinator.offsets import Offsets
 from raftlog.coordinator.records import Record
-from raftlog.coordinator.refusals import code_of_log, refusal
+from raftlog.coordinator.refusals import code_of_log
 from raftlog.errors import ErrorCode, error_for
-from raftlog.machine.result import Caller, Now, Outbox, Then
+from raftlog.machine.result import Now, Outbox, Then
 from raftlog.protocol import groups as g
-from raftlog.protocol.codec import Response
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.types import ReplicaSpec
 
 _NEVER_S = float("inf")
@@ -96,16 +98,17 @@ class Coordinator:
             self._expire()
 
     # --- requests --------------------------------------------------------------------------------
-    def misdirected(self, request: g.GroupRequest, spec: ReplicaSpec) -> ErrorCode:
+    def misdirected(self, request: Request[Any], spec: ReplicaSpec) -> ErrorCode:
         if request.topic_id != spec.topic_id:
             return ErrorCode.INCONSISTENT_TOPIC_ID
         return ErrorCode.NONE if request.partition == spec.partition else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
-    def refusal(self, request: g.GroupRequest, code: ErrorCode) -> g.GroupResponse:
-        return refusal(request, code_of_log(code))
+    def refusal(self, request: Request[Any], code: ErrorCode) -> ResponseBody:
+        refusal: ResponseBody = request.api.refusal(code_of_log(code))
+        return refusal
 
-    def is_statement(self, response: Response) -> bool:
-        code = getattr(response, "error_code", ErrorCode.NONE)
+    def is_statement(self, response: ResponseBody) -> bool:
+        code = response.error_code
         if code == ErrorCode.MEMBER_ID_REQUIRED:
             return False  # an id that nobody has
         if code:
@@ -114,9 +117,9 @@ class Coordinator:
             isinstance(response, g.LeaveGroupResponse) and any(response.member_error_codes)
         )
 
-    def on_request(self, caller: Caller, now: Now) -> None:
+    def on_request(self, caller: Request[Any], now: Now) -> None:
         now_s, self._now_ms = now
-        request: g.GroupRequest = caller.request
+        request = caller.body
         group = None if isinstance(request, g.ListGroupsRequest) else self._groups.get(request.group_id)
         match request:
             case g.JoinGroupRequest():
@@ -125,15 +128,15 @@ class Coordinator:
                 group.sync(request, caller, now_s)
             case g.HeartbeatRequest() if group is not None:
                 code = group.heartbeat(request, now_s)
-                self._answer(caller, g.HeartbeatResponse(correlation_id=caller.correlation_id, error_code=int(code)))
+                self._answer(caller, g.HeartbeatResponse(error_code=int(code)))
             case g.SyncGroupRequest() | g.HeartbeatRequest():
-                self._answer(caller, refusal(request, ErrorCode.UNKNOWN_MEMBER_ID))
+                self._answer(caller, caller.api.refusal(ErrorCode.UNKNOWN_MEMBER_ID))
             case g.LeaveGroupRequest():
                 codes = [
                     int(group.leave(leaving, now_s) if group is not None else ErrorCode.UNKNOWN_MEMBER_ID)
                     for leaving in request.members
                 ]
-                response = g.LeaveGroupResponse(correlation_id=caller.correlation_id, member_error_codes=codes)
+                response = g.LeaveGroupResponse(member_error_codes=codes)
                 self._answer(caller, response)
             case g.OffsetCommitRequest():
                 self._commit(group, request, caller, now_s)
@@ -149,7 +152,7 @@ class Coordinator:
         if group is not None:
             self._settle(group)
 
-    def _join(self, group: Group | None, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
+    def _join(self, group: Group | None, request: g.JoinGroupRequest, caller: Request[Any], now_s: float) -> None:
         code = ErrorCode.NONE
         if not _is_group_id(request.group_id):
             code = ErrorCode.INVALID_GROUP_ID
@@ -162,16 +165,16 @@ class Coordinator:
         elif group is None and len(self._groups) >= limits.GROUPS_MAX:
             code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
         if code is not ErrorCode.NONE:
-            self._answer(caller, refusal(request, code))
+            self._answer(caller, caller.api.refusal(code))
         else:
             (group or self._new_group(request.group_id)).join(request, caller, now_s)
 
-    def _commit(self, group: Group | None, request: g.OffsetCommitRequest, caller: Caller, now_s: float) -> None:
+    def _commit(self, group: Group | None, request: g.OffsetCommitRequest, caller: Request[Any], now_s: float) -> None:
         code = self._who_commits(group, request)
         if code is ErrorCode.NONE and request.version is not None:
             code = self._check_version(group, request.group_id, request.version)
         if code is not ErrorCode.NONE:
-            self._answer(caller, refusal(request, code))
+            self._answer(caller, caller.api.refusal(code))
             return
         if request.member_id and group is not None:
             group.touch(request.member_id, now_s)
@@ -214,11 +217,11 @@ class Coordinator:
             for group_id in self.committed.groups_with_offsets() - self._groups.keys()
         ]
         groups.sort(key=lambda listed: listed.group_id)
-        return g.ListGroupsResponse(correlation_id=request.correlation_id, groups=groups)
+        return g.ListGroupsResponse(groups=groups)
 
     def _describe(self, group: Group | None, request: g.DescribeGroupRequest) -> g.DescribeGroupResponse:
         state = State.EMPTY if self._offsets.has_any(request.group_id) else State.DEAD
-        response = g.DescribeGroupResponse(correlation_id=request.correlation_id, group_id=request.group_id)
+        response = g.DescribeGroupResponse(group_id=request.group_id)
         response.state = state.value
         if group is not None:
             response.state = group.state.value
@@ -236,27 +239,27 @@ class Coordinator:
             ]
         return response
 
-    def _delete(self, group: Group | None, request: g.DeleteGroupRequest, caller: Caller) -> None:
+    def _delete(self, group: Group | None, request: g.DeleteGroupRequest, caller: Request[Any]) -> None:
         group_id = request.group_id
         if group is not None and group.state is not State.EMPTY:
-            self._answer(caller, refusal(request, ErrorCode.NON_EMPTY_GROUP))
+            self._answer(caller, caller.api.refusal(ErrorCode.NON_EMPTY_GROUP))
             return
         if not self._offsets.has_any(group_id) and not self.committed.has_group(group_id):
-            self._answer(caller, refusal(request, ErrorCode.GROUP_ID_NOT_FOUND))
+            self._answer(caller, caller.api.refusal(ErrorCode.GROUP_ID_NOT_FOUND))
             return
         code = self._check_version(group, group_id, request.version)
         if code is not ErrorCode.NONE:
-            self._answer(caller, refusal(request, code))
+            self._answer(caller, caller.api.refusal(code))
             return
         group = group or self._new_group(group_id)
         self._bury(group, caller)
 
-    def _bury(self, group: Group, caller: Caller | None = None) -> None:
+    def _bury(self, group: Group, caller: Request[Any] | None = None) -> None:
         """Tombstones for all that the log has of the group, or is about to have."""
         group.emptied = False
         group.writes += 1
         records = [*self._offsets.tombstones(group.group_id), (group.key, None)]
-        response = None if caller is None else g.DeleteGroupResponse(correlation_id=caller.correlation_id)
+        response = None if caller is None else g.DeleteGroupResponse()
         self._propose(group.group_id, records, partial(self._buried, group), caller, response)
 
     def _buried(self, group: Group, _code: ErrorCode, _now: Now) -> None:
@@ -304,8 +307,8 @@ class Coordinator:
         group_id: str,
         records: list[Record],
         then: Then,
-        caller: Caller | None = None,
-        response: g.GroupResponse | None = None,
+        caller: Request[Any] | None = None,
+        response: ResponseBody | None = None,
     ) -> None:
         self.outbox.propose(records, partial(self._finished, group_id, then), caller=caller, response=response)
 
@@ -317,7 +320,7 @@ class Coordinator:
             # What the log refused, it may refuse again: to forget a group waits for the next scan then.
             self._settle(group, may_forget=code is ErrorCode.NONE)
 
-    def _answer(self, caller: Caller, response: g.GroupResponse) -> None:
+    def _answer(self, caller: Request[Any], response: ResponseBody) -> None:
         self.outbox.answer(caller, response)
 
 

@@ -15,15 +15,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from raftlog import limits
 from raftlog.coordinator.member import Member, elect_protocol
 from raftlog.coordinator.members import Members
 from raftlog.coordinator.records import GroupKey, GroupValue, Record, encode
-from raftlog.coordinator.refusals import code_of_log, refusal
+from raftlog.coordinator.refusals import code_of_log
 from raftlog.errors import ErrorCode
-from raftlog.machine.result import Caller, Now, Outbox, Then
+from raftlog.machine.result import Now, Outbox, Then
 from raftlog.protocol import groups as g
+from raftlog.protocol.envelope import Request
 
 _NEVER_S = float("inf")
 
@@ -84,12 +86,12 @@ class Group:
         return self.state is State.EMPTY and not self.members.promised and not self.writes
 
     # --- joining ---------------------------------------------------------------------------------
-    def join(self, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
+    def join(self, request: g.JoinGroupRequest, caller: Request[Any], now_s: float) -> None:
         member_id, instance_id = request.member_id, request.group_instance_id
         code, known = self.members.who_joins(member_id, instance_id)
         code = code or self.members.why_not(request, known, self.protocol_type)
         if code is not ErrorCode.NONE:
-            self._outbox.answer(caller, refusal(request, code))
+            self._outbox.answer(caller, caller.api.refusal(code))
         elif known is not None and member_id:
             self._rejoin(known, request, caller, now_s)
         elif known is not None:
@@ -102,18 +104,16 @@ class Group:
             until_s = now_s + request.session_timeout_ms / 1000
             self.members.promised[member_id] = until_s
             self.due_s = min(self.due_s, until_s)
-            response = g.JoinGroupResponse(
-                correlation_id=caller.correlation_id, error_code=ErrorCode.MEMBER_ID_REQUIRED, member_id=member_id
-            )
+            response = g.JoinGroupResponse(error_code=ErrorCode.MEMBER_ID_REQUIRED, member_id=member_id)
             self._outbox.answer(caller, response)
 
-    def _add(self, member: Member, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
+    def _add(self, member: Member, request: g.JoinGroupRequest, caller: Request[Any], now_s: float) -> None:
         member.take_wishes(request)
         self.members.enter(member)
         self.leader = self.leader or member.member_id
         self._wait_for_others(member, request, caller, now_s)
 
-    def _rejoin(self, member: Member, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
+    def _rejoin(self, member: Member, request: g.JoinGroupRequest, caller: Request[Any], now_s: float) -> None:
         changed = member.protocols != request.protocols
         member.take_wishes(request)
         self._renew(member, now_s)
@@ -123,7 +123,7 @@ class Group:
         else:
             self._tell_generation(member, caller)  # the answer got lost
 
-    def _replace(self, old: Member, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
+    def _replace(self, old: Member, request: g.JoinGroupRequest, caller: Request[Any], now_s: float) -> None:
         """Another process comes with the instance id of a static member, and takes its place."""
         member = Member(self._mint_id(old.group_instance_id or ""), old.group_instance_id)
         member.take_wishes(request)
@@ -142,7 +142,7 @@ class Group:
         assignments = {other.member_id: other.assignment for other in self.members.all()}
         self._write(assignments, partial(self._replaced, member, caller))
 
-    def _replaced(self, member: Member, caller: Caller, code: ErrorCode, now: Now) -> None:
+    def _replaced(self, member: Member, caller: Request[Any], code: ErrorCode, now: Now) -> None:
         if member.join is not caller:
             return  # answered: by a rebalance, or because it has gone
         if code is not ErrorCode.NONE:
@@ -153,7 +153,7 @@ class Group:
             member.join = None
             self._tell_generation(member, caller)
 
-    def _wait_for_others(self, member: Member, request: g.JoinGroupRequest, caller: Caller, now_s: float) -> None:
+    def _wait_for_others(self, member: Member, request: g.JoinGroupRequest, caller: Request[Any], now_s: float) -> None:
         self._answer_waiting(member, ErrorCode.REBALANCE_IN_PROGRESS)  # an earlier try of the same member
         self.protocol_type = request.protocol_type
         member.join = caller
@@ -203,9 +203,8 @@ class Group:
         self.empty_since_ms = self._wall_ms()
         self.emptied = True
 
-    def _tell_generation(self, member: Member, caller: Caller) -> None:
+    def _tell_generation(self, member: Member, caller: Request[Any]) -> None:
         response = g.JoinGroupResponse(
-            correlation_id=caller.correlation_id,
             generation_id=self.generation,
             protocol_type=self.protocol_type,
             protocol_name=self.protocol_name,
@@ -217,7 +216,7 @@ class Group:
         self._outbox.answer(caller, response)
 
     # --- the assignment --------------------------------------------------------------------------
-    def sync(self, request: g.SyncGroupRequest, caller: Caller, now_s: float) -> None:
+    def sync(self, request: g.SyncGroupRequest, caller: Request[Any], now_s: float) -> None:
         code = self.check(request.member_id, request.group_instance_id, request.generation_id)
         if code is ErrorCode.NONE:
             of_type, spoken = request.protocol_type, request.protocol_name
@@ -226,7 +225,7 @@ class Group:
             elif self.state is State.PREPARING:
                 code = ErrorCode.REBALANCE_IN_PROGRESS
         if code is not ErrorCode.NONE:
-            self._outbox.answer(caller, refusal(request, code))
+            self._outbox.answer(caller, caller.api.refusal(code))
             return
         member = self.members.by_id[request.member_id]
         self._renew(member, now_s)
@@ -350,7 +349,7 @@ class Group:
     def _answer_waiting(self, member: Member, code: ErrorCode) -> None:
         if member.join is not None:
             caller, member.join = member.join, None
-            self._outbox.answer(caller, g.JoinGroupResponse(correlation_id=caller.correlation_id, error_code=code))
+            self._outbox.answer(caller, g.JoinGroupResponse(error_code=code))
         self._answer_sync(member, code)
 
     def _answer_syncs(self, code: ErrorCode, now_s: float) -> None:
@@ -363,7 +362,7 @@ class Group:
         if member.sync is None:
             return
         caller, member.sync = member.sync, None
-        response = g.SyncGroupResponse(correlation_id=caller.correlation_id, error_code=code)
+        response = g.SyncGroupResponse(error_code=code)
         if code is ErrorCode.NONE:
             response.protocol_type, response.protocol_name = self.protocol_type, self.protocol_name
             response.assignment = member.assignment

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from raftlog.coordinator.records import MemberValue
 from raftlog.limits import REBALANCE_TIMEOUT_MAX_MS
-from raftlog.machine.result import Caller
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.groups import GroupMember, JoinGroupRequest
 
 Protocols = list[tuple[str, bytes]]
@@ -24,8 +25,8 @@ class Member:
         self.protocols: Protocols = []
         self.assignment = b""
         self.deadline_s = float("inf")  # of its session
-        self.join: Caller | None = None
-        self.sync: Caller | None = None
+        self.join: Request[Any] | None = None
+        self.sync: Request[Any] | None = None
         self.owes_sync = False  # was told the generation, has not asked for its assignment
 
     @classmethod

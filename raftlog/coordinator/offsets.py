@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from raftlog import limits
 from raftlog.config import check_topic_name
 from raftlog.coordinator.committed import Committed
 from raftlog.coordinator.records import OffsetKey, OffsetValue, Record, encode
 from raftlog.errors import ErrorCode, InvalidTopicError
-from raftlog.machine.result import Caller, Now, Outbox, Then
+from raftlog.machine.result import Now, Outbox, Then
 from raftlog.protocol import groups as g
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 
 
 class Offsets:
@@ -21,7 +24,7 @@ class Offsets:
         self,
         committed: Committed,
         outbox: Outbox,
-        propose: Callable[[str, list[Record], Then, Caller, g.GroupResponse], None],
+        propose: Callable[[str, list[Record], Then, Request[Any], ResponseBody], None],
     ) -> None:
         self._committed = committed
         self._outbox = outbox
@@ -35,10 +38,10 @@ class Offsets:
     def is_writing(self, group_id: str) -> bool:
         return group_id in self._in_flight
 
-    def commit(self, request: g.OffsetCommitRequest, caller: Caller, now_ms: int) -> None:
+    def commit(self, request: g.OffsetCommitRequest, caller: Request[Any], now_ms: int) -> None:
         """All of them, or none. Who may commit has been judged."""
         group_id = request.group_id
-        response = g.OffsetCommitResponse(correlation_id=caller.correlation_id)
+        response = g.OffsetCommitResponse()
         records: list[Record] = []
         code, text = _judge(request)
         if code is ErrorCode.NONE:
@@ -109,7 +112,6 @@ class Offsets:
             for key, value in found
         ]
         return g.OffsetFetchResponse(
-            correlation_id=request.correlation_id,
             offsets=offsets,
             version=self._committed.version(request.group_id) if request.with_version else b"",
         )

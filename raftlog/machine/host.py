@@ -17,7 +17,7 @@ anybody.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -25,8 +25,9 @@ from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.errors import ErrorCode, OffsetOutOfRangeError
 from raftlog.machine.machine import StateMachine
-from raftlog.machine.result import Caller, Now, Record, Result
-from raftlog.protocol.codec import Response
+from raftlog.machine.result import Now, Record, Result
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.record.batch import decode_pairs, encode, split
 from raftlog.types import ReplicaSpec, ReplicaStatus
 
@@ -79,7 +80,7 @@ class Host:
         replica: ReplicatedLog,
         machine: StateMachine,
         clock: Clock,
-        answer: Callable[[Hashable, Response], None],
+        answer: Callable[[Request[Any], ResponseBody], None],
         fail_point: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._replica = replica
@@ -92,12 +93,12 @@ class Host:
         self._led_epoch = 0  # in which the machine takes requests; 0: in none
         self._outcomes: deque[_Outcome] = deque()
 
-    def on_request(self, client: Hashable, request: Any) -> None:
+    def on_request(self, request: Request[Any]) -> None:
         code = self._machine.misdirected(request, self._replica.spec) or self._why_not()
         if code is not ErrorCode.NONE:
-            self._answer(client, self._machine.refusal(request, code))
+            self._answer(request, self._machine.refusal(request, code))
         else:
-            self._machine.on_request(Caller(client, request), self._now())
+            self._machine.on_request(request, self._now())
 
     def _why_not(self) -> ErrorCode:
         if self.leads:
@@ -193,9 +194,9 @@ class Host:
         if result.caller is None or result.response is None:
             return
         if code is ErrorCode.NONE:
-            self._answer(result.caller.client, result.response)
+            self._answer(result.caller, result.response)
         else:
-            self._respond(result._replace(response=self._machine.refusal(result.caller.request, code)))
+            self._respond(result._replace(response=self._machine.refusal(result.caller, code)))
 
     # --- 3 lead --------------------------------------------------------------------------------
     def _is_whole(self) -> bool:
@@ -247,9 +248,9 @@ class Host:
         if self._machine.is_statement(result.response):
             self._replica.confirm(partial(self._confirmed, result.caller, result.response))
         else:
-            self._answer(result.caller.client, result.response)
+            self._answer(result.caller, result.response)
 
-    def _confirmed(self, caller: Caller, response: Response, code: ErrorCode) -> None:
+    def _confirmed(self, caller: Request[Any], response: ResponseBody, code: ErrorCode) -> None:
         if code is not ErrorCode.NONE:
-            response = self._machine.refusal(caller.request, ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self._answer(caller.client, response)
+            response = self._machine.refusal(caller, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self._answer(caller, response)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from raftlog.errors import ErrorCode
-from raftlog.machine.result import Caller, Now, Outbox
-from raftlog.protocol.codec import Response
+from raftlog.machine.result import Now, Outbox
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.types import ReplicaSpec
 
 
@@ -51,16 +52,16 @@ class StateMachine(Protocol):
         """Decide no more, and refuse all that wait. The fate of all that was proposed has been told."""
         ...
 
-    def on_request(self, caller: Caller, now: Now) -> None:
+    def on_request(self, caller: Request[Any], now: Now) -> None:
         """Answered once, here or later, through the outbox."""
         ...
 
     # --- answers -------------------------------------------------------------------------------
-    def misdirected(self, request: Any, spec: ReplicaSpec) -> ErrorCode:
+    def misdirected(self, request: Request[Any], spec: ReplicaSpec) -> ErrorCode:
         """Why `request` is not for the partition `spec`, whoever leads it; NONE where it is."""
         ...
 
-    def refusal(self, request: Any, code: ErrorCode) -> Response:
+    def refusal(self, request: Request[Any], code: ErrorCode) -> ResponseBody:
         """The answer that says no more than an error, in the words of this machine's clients.
 
         `code` is what the log says: NOT_LEADER_OR_FOLLOWER, OFFSET_NOT_AVAILABLE before the machine is loaded, or the
@@ -68,6 +69,6 @@ class StateMachine(Protocol):
         """
         ...
 
-    def is_statement(self, response: Response) -> bool:
+    def is_statement(self, response: ResponseBody) -> bool:
         """Whether a machine that was replaced without noticing might say otherwise than its successor."""
         ...

@@ -8,11 +8,12 @@ The host keeps both; a machine only says which records a response needs. Data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from raftlog.errors import ErrorCode
-from raftlog.protocol.codec import Response
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 
 Record = tuple[bytes | None, bytes | None]
 """Key and value, as they stand in the log."""
@@ -23,18 +24,6 @@ class Now(NamedTuple):
 
     s: float
     ms: int
-
-
-class Caller(NamedTuple):
-    """Who waits for the answer to which request."""
-
-    client: Hashable
-    request: Any  # one of those that the machine serves
-
-    @property
-    def correlation_id(self) -> int:
-        correlation_id: int = self.request.correlation_id
-        return correlation_id
 
 
 Then = Callable[[ErrorCode, Now], None]
@@ -48,8 +37,8 @@ class Result(NamedTuple):
     after which their fate may be open. In place of `response` the caller is refused with that error.
     """
 
-    caller: Caller | None  # None: nobody asked
-    response: Response | None
+    caller: Request[Any] | None  # whose request it answers; None: nobody asked
+    response: ResponseBody | None
     records: Sequence[Record]
     then: Then | None
 
@@ -61,7 +50,7 @@ class Outbox:
         self._results: list[Result] = []
         self.unfinished = 0  # results with records whose fate the machine has not heard of
 
-    def answer(self, caller: Caller, response: Response) -> None:
+    def answer(self, caller: Request[Any], response: ResponseBody) -> None:
         self._results.append(Result(caller, response, [], None))
 
     def propose(
@@ -69,8 +58,8 @@ class Outbox:
         records: Sequence[Record],
         then: Then | None = None,
         *,
-        caller: Caller | None = None,
-        response: Response | None = None,
+        caller: Request[Any] | None = None,
+        response: ResponseBody | None = None,
     ) -> None:
         self.unfinished += 1
         self._results.append(Result(caller, response, records, then))

@@ -18,6 +18,7 @@ import os
 import resource
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from raftlog.clock import monotonic_s
@@ -37,6 +38,7 @@ _LOOK_BYTES = 1024 * 1024  # handed over since the kernel was asked last
 _LOOK_AT_ALL_S = 0.05  # above the bound, all are asked no more often than this
 _UNFINISHED_ONE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # a message is a header, a payload, and what the kernel holds
 _SCAN_FROM_BYTES = 256 * 1024 * 1024  # a process below it holds nothing for strangers that would matter
+_IDLE_LOOKS = 200  # system calls of some microseconds each, in each tick
 _SPARE_DESCRIPTORS = 512  # of the process's limit: segments, peers, the index
 _COUNTS = struct.Struct("QQ")  # of Linux' struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received
 _COUNTS_AT = 120
@@ -80,6 +82,7 @@ class Connections:
 
     def __init__(self, port: int) -> None:
         self.clients: dict[bytes, Client] = {}
+        self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
         self.ended = 0
         self.drained = True  # everything that was whole has been handed out at some time since the last tick
         self.tick_s = TICK_S
@@ -88,6 +91,7 @@ class Connections:
         self._waiting_bytes = 0
         self._looked_s = 0.0
         self._silent: set[_Place] = set()  # connections without a message, at the last look
+        self._unlooked: list[bytes] = []  # whether these are there still is asked next
         self._libc = ctypes.CDLL(None)
         self._info = ctypes.create_string_buffer(_INFO_BYTES)
         self._info_bytes = ctypes.c_uint(_INFO_BYTES)
@@ -126,6 +130,7 @@ class Connections:
         client = self.clients.pop(identity, None)
         if client is not None:
             self._waiting_bytes -= client.waiting_bytes
+            self.on_gone(identity)
 
     # --- bytes that wait for clients -------------------------------------------------------------
     def _is_full(self, size: int) -> bool:
@@ -181,6 +186,7 @@ class Connections:
                 self._look(identity, client)
                 if client.waiting_bytes and now_s - client.idle_since_s > CLIENT_SILENT_S:
                     self._end_client(identity, client)
+        self._look_at_idle()
         resident_bytes = _resident_bytes()
         self.tick_s = _HURRY_S if resident_bytes > self._seen_bytes + _GREW_BYTES else TICK_S
         self._seen_bytes = resident_bytes
@@ -192,6 +198,16 @@ class Connections:
         for client in self.clients.values():
             client.seen_taken = client.taken
         self.drained = False
+
+    def _look_at_idle(self) -> None:
+        """ZeroMQ does not say that a connection ended: those that said nothing are looked at, a few each time."""
+        self._unlooked = self._unlooked or list(self.clients)
+        looked, self._unlooked = self._unlooked[:_IDLE_LOOKS], self._unlooked[_IDLE_LOOKS:]
+        for identity in looked:
+            client = self.clients.get(identity)
+            idle = client is not None and client.taken == client.seen_taken
+            if client is not None and idle and self._place(client.descriptor) != client.place:
+                self.forget(identity)
 
     def _has_many_gone(self) -> bool:
         return len(self.clients) > self._connections_max

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping
+from typing import Any
 
-from raftlog.errors import InvalidRequestError
+from raftlog.errors import InvalidRequestError, UnsupportedVersionError
 from raftlog.network import Context, Link, Poller
-from raftlog.protocol.codec import Request, Response, decode_response, encode
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.body import Body, ResponseBody
+from raftlog.protocol.envelope import decode_response, encode_request
+from raftlog.protocol.nodes import NodeState
 from raftlog.types import Endpoint
 
 log = logging.getLogger(__name__)
@@ -60,14 +64,14 @@ class NodeLinks:
             self._losses[node_id] = 0
             self._poller.register(link)
 
-    def send(self, node_id: int, message: Request) -> bool:
+    def send(self, node_id: int, api: Api[Any, Any], body: Body) -> bool:
         link = self._links.get(node_id)
-        return link is not None and link.send([encode(message)])
+        return link is not None and link.send([encode_request(api, 0, body)])
 
-    def send_all(self, message: Request) -> None:
+    def send_all(self, state: NodeState) -> None:
         if self._lacks_descriptors:
             self._open()
-        header = encode(message)
+        header = encode_request(apis.NODE_STATE, 0, state)
         for link in self._links.values():
             link.send([header])
 
@@ -81,17 +85,21 @@ class NodeLinks:
                 broken.append(node_id)
         return broken
 
-    def receive(self) -> list[tuple[int, Response, list[bytes]]]:
-        """(node id, answer, payload). What does not decode is dropped.
+    def receive(self) -> list[tuple[int, ResponseBody, list[bytes]]]:
+        """(node id, answer, payload). What does not decode is dropped; another version of the protocol is a refusal.
 
         A list, not an iterator: what one answer says may move the link that the next would come from.
         """
-        answers = []
+        answers: list[tuple[int, ResponseBody, list[bytes]]] = []
         for node_id, link in self._links.items():
             for _ in range(_PER_ROUND):
                 frames = link.receive()
                 if frames is None:
                     break
-                with contextlib.suppress(InvalidRequestError):
-                    answers.append((node_id, decode_response(frames[0]), frames[1:]))
+                try:
+                    answers.append((node_id, decode_response(frames[0])[2], frames[1:]))
+                except UnsupportedVersionError as error:
+                    answers.append((node_id, ResponseBody(error.code, f"it speaks {error}"), []))
+                except InvalidRequestError:
+                    continue
         return answers

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection
-from types import UnionType
 from typing import NamedTuple
 
 from raftlog.controller.controller import Controller
-from raftlog.controller.decisions import ControllerRequest, Founder
+from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image
 from raftlog.coordinator.coordinator import Coordinator
 from raftlog.machine.machine import StateMachine
-from raftlog.protocol.groups import GroupRequest
+from raftlog.protocol.apis import Served
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC
 
 _ID_NAME_CHARS = 64  # of a member id; what makes it unique follows
@@ -43,13 +42,13 @@ def _coordinator(_given: Surroundings) -> StateMachine:
 
 
 class Hosted(NamedTuple):
-    """A machine's maker, and the requests that go to it."""
+    """A machine's maker, and which APIs it serves."""
 
     make: Callable[[Surroundings], StateMachine]
-    requests: UnionType
+    served: Served
 
 
 MACHINES = {
-    METADATA_TOPIC: Hosted(_controller, ControllerRequest),
-    OFFSETS_TOPIC: Hosted(_coordinator, GroupRequest),
+    METADATA_TOPIC: Hosted(_controller, Served.CONTROLLER),
+    OFFSETS_TOPIC: Hosted(_coordinator, Served.COORDINATOR),
 }

@@ -32,9 +32,10 @@ from raftlog.node.identity import Identity, is_superseded, newest
 from raftlog.node.links import NodeLinks
 from raftlog.node.meta import DataDirectory
 from raftlog.node.settings import NodeSettings
+from raftlog.protocol import apis
 from raftlog.protocol import nodes as n
-from raftlog.protocol.cluster import ErrorResponse
-from raftlog.protocol.codec import Response, encode
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import encode_request
 from raftlog.protocol.nodes import WorkerState
 
 log = logging.getLogger(__name__)
@@ -130,11 +131,11 @@ class Membership:
         return known
 
     # --- other supervisors -------------------------------------------------------------------------
-    def on_state(self, state: n.NodeState, now_s: float) -> ErrorResponse | bool:
+    def on_state(self, state: n.NodeState, now_s: float) -> n.NodeStateResponse | bool:
         """An error to be answered, or whether the sender should be told who is here."""
         refusal = self._why_not_hear(state, now_s)
         if refusal is not None:
-            return ErrorResponse(correlation_id=-1, error_code=refusal[0], error_text=refusal[1])
+            return n.NodeStateResponse(*refusal)
         if not self._counts(state, now_s):
             self._learn(state, now_s)
             return True  # what is known here of its node decides what it does next
@@ -142,24 +143,26 @@ class Membership:
         self._hear(state, now_s)
         return previous is None or previous.boot_id != state.boot_id or state.node_id not in self._links
 
-    def on_answer(self, node_id: int, answer: Response, payload: list[bytes], now_s: float) -> None:
+    def on_answer(self, node_id: int, answer: ResponseBody, payload: list[bytes], now_s: float) -> None:
         """Something came over the link to a node."""
-        match answer:
-            case n.NodeState():
-                refusal = self._why_not_hear(answer, now_s)
-                if refusal is None and not self._counts(answer, now_s):
-                    self._learn(answer, now_s)
-                elif refusal is None:
-                    self._hear(answer, now_s)
-                elif refusal[0] == InconsistentClusterIdError.code:
-                    self._stranger(node_id, f"belongs to cluster {answer.cluster_id}")
-            case n.ImageResponse() if len(payload) == 1:
-                try:
-                    self.adopt(decode_image(payload[0]))
-                except CorruptLogError as error:
-                    log.warning("node %d sent no image: %s", node_id, error)
-            case ErrorResponse(correlation_id=-1):
-                self._stranger(node_id, f"says: {answer.error_text}")
+        if answer.error_code:
+            self._stranger(node_id, f"says: {answer.error_text}")
+        elif isinstance(answer, n.NodeStateResponse) and answer.state is not None:
+            self._on_state_of(node_id, answer.state, now_s)
+        elif isinstance(answer, n.ImageResponse) and len(payload) == 1:
+            try:
+                self.adopt(decode_image(payload[0]))
+            except CorruptLogError as error:
+                log.warning("node %d sent no image: %s", node_id, error)
+
+    def _on_state_of(self, node_id: int, state: n.NodeState, now_s: float) -> None:
+        refusal = self._why_not_hear(state, now_s)
+        if refusal is None and not self._counts(state, now_s):
+            self._learn(state, now_s)
+        elif refusal is None:
+            self._hear(state, now_s)
+        elif refusal[0] == InconsistentClusterIdError.code:
+            self._stranger(node_id, f"belongs to cluster {state.cluster_id}")
 
     def _why_not_hear(self, state: n.NodeState, now_s: float) -> tuple[ErrorCode, str] | None:
         own = self.cluster_id
@@ -348,10 +351,8 @@ class Membership:
         for node_id, state in self.gossip.states().items():
             if state.image_offset > self.image.end_offset and self.gossip.is_live(node_id, now_s):
                 self._ask_due_s = now_s + _ASK_AGAIN_S
-                request = n.ImageRequest(
-                    correlation_id=0, cluster_id=self.cluster_id, image_offset=self.image.end_offset
-                )
-                if self._links.send(node_id, request):
+                request = n.ImageRequest(cluster_id=self.cluster_id, image_offset=self.image.end_offset)
+                if self._links.send(node_id, apis.IMAGE, request):
                     return
         if self.image.cluster_id and not self.is_registered:
             self._ask_due_s = now_s + _ASK_AGAIN_S
@@ -371,11 +372,10 @@ class Membership:
                 self._controller_link.close()
             self._controller_link = Link(self._context, endpoint)
         request = n.RegisterNodeRequest(
-            correlation_id=0,
             cluster_id=self.cluster_id,
             node_id=self._node_id,
             directory_id=self._data.meta.directory_id,
             endpoint=self._settings.advertise,
         )
         # Not read: the image says when it is done, and until then it is asked again.
-        self._controller_link.send([encode(request)])
+        self._controller_link.send([encode_request(apis.REGISTER_NODE, 0, request)])

@@ -41,7 +41,6 @@ def metadata_response(
             )
         )
     return MetadataResponse(
-        correlation_id=request.correlation_id,
         cluster_id=image.cluster_id,
         controller_id=controller.node_id if controller else -1,
         controller=controller.worker.endpoint if controller else None,
@@ -102,7 +101,6 @@ def describe_replicas_response(
         for voter in spec.voters
     ]
     return DescribeReplicasResponse(
-        correlation_id=request.correlation_id,
         replicas=statuses,
         cluster_id=image.cluster_id,
         node_id=node_id,

@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 
-import raftlog.node.worker  # noqa: F401
+import raftlog.node.worker_process  # noqa: F401
 from raftlog.network import keep_freed_memory
 from raftlog.node.processes import SUPERVISOR_VARIABLE, die_with_parent
 

@@ -78,7 +78,7 @@ def start_worker(config: WorkerConfig) -> Child:
 
 def _enter(config_bytes: bytes, end: socket.socket) -> None:
     # Imported in the fork server already; a supervisor has no need of storage and consensus.
-    from raftlog.node.worker import run_worker
+    from raftlog.node.worker_process import run_worker
 
     run_worker(config_bytes, end)
 

@@ -16,25 +16,24 @@ from raftlog.controller.image import decode_image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
 from raftlog.node import channel as ch
+from raftlog.node.dispatch import Dispatch
+from raftlog.node.doors.native import NativeDoor
 from raftlog.node.gossip import ReplicaKey
-from raftlog.node.incoming import FrontDoor
 from raftlog.node.links import NodeLinks
 from raftlog.node.membership import Membership
 from raftlog.node.meta import DataDirectory
 from raftlog.node.metadata_answers import describe_replicas_response, metadata_response
 from raftlog.node.replica_host import ReplicaHost
 from raftlog.node.settings import NodeSettings
-from raftlog.protocol import nodes as n
+from raftlog.protocol import apis
 from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
-    ErrorResponse,
-    HandshakeRequest,
     MetadataRequest,
-    MetadataResponse,
     RecoverPartitionRequest,
     RecoverPartitionResponse,
 )
-from raftlog.protocol.codec import Request, Response, encode
+from raftlog.protocol.envelope import Request
+from raftlog.protocol.nodes import ImageRequest, ImageResponse, NodeState, NodeStateResponse
 
 _REQUESTS_PER_ROUND = 200
 _GOSSIP_MIN_S = 0.01  # many workers that start at once are one piece of news
@@ -51,7 +50,18 @@ class Supervisor:
         self._on_ready = on_ready
         self._context = Context()
         self._server = Server(self._context, settings.listen.host, settings.listen.port)
-        self._door = FrontDoor(self._server, settings.node_id)
+        self._door = NativeDoor(self._server, settings.node_id, lambda: self._membership.cluster_id)
+        self._dispatch = Dispatch(
+            self._door,
+            "a node's address",
+            {
+                apis.METADATA: self._metadata,
+                apis.DESCRIBE_REPLICAS: self._describe_replicas,
+                apis.RECOVER_PARTITION: self._recover,
+                apis.NODE_STATE: self._hear,
+                apis.IMAGE: self._give_image,
+            },
+        )
         self._poller = Poller()
         self._poller.register(self._server)
         links = NodeLinks(self._context, self._poller)
@@ -105,7 +115,7 @@ class Supervisor:
         if self._leash in ready:
             self._stopping = True
         if self._server in ready:
-            self._serve()
+            self._dispatch.serve(_REQUESTS_PER_ROUND, float("inf"))
         lost = self._links.lost()
         for node_id, answer, payload in self._links.receive():
             self._membership.on_answer(node_id, answer, payload, monotonic_s())
@@ -152,76 +162,52 @@ class Supervisor:
     def _on_image(self, data: bytes) -> None:
         self._membership.adopt(decode_image(data))
 
-    # --- the front door ------------------------------------------------------------------------------
-    def _serve(self) -> None:
-        for _ in range(_REQUESTS_PER_ROUND):
-            frames = self._server.receive()
-            if frames is None:
-                return
-            message = self._door.decode(frames)
-            if message is not None:
-                self._on_message(frames[0], message)
+    # --- handlers ----------------------------------------------------------------------------------
+    def _hear(self, request: Request[NodeState]) -> None:
+        answer = self._membership.on_state(request.body, monotonic_s())
+        if answer is True:
+            answer = NodeStateResponse(state=self._membership.own_state(self._workers.states()))
+        if isinstance(answer, NodeStateResponse):
+            self._door.answer(request, answer)
 
-    def _on_message(self, client: bytes, message: Request) -> None:
-        now_s = monotonic_s()
-        match message:
-            case n.NodeState():
-                answer = self._membership.on_state(message, now_s)
-                if answer is True:
-                    self._send(client, self._membership.own_state(self._workers.states()))
-                elif isinstance(answer, ErrorResponse):
-                    self._send(client, answer)
-            case MetadataRequest():
-                self._send(client, self._metadata(message, now_s))
-            case DescribeReplicasRequest():
-                membership = self._membership
-                described = describe_replicas_response(
-                    message,
-                    node_id=self._settings.node_id,
-                    image=membership.image,
-                    gossip=membership.gossip,
-                    now_s=now_s,
-                )
-                self._send(client, described)
-            case RecoverPartitionRequest():
-                self._recover(client, message)
-            case HandshakeRequest():
-                self._door.handshake(client, message, self._membership.cluster_id)
-            case n.ImageRequest():
-                image = self._membership.image
-                if message.cluster_id == image.cluster_id and message.image_offset < image.end_offset:
-                    response = n.ImageResponse(correlation_id=message.correlation_id, image_offset=image.end_offset)
-                    self._server.send(client, [encode(response), encode_image(image)])
-            case _:
-                self._door.refuse_message(client, message, "a node's address, but by a worker's")
-
-    def _recover(self, client: bytes, request: RecoverPartitionRequest) -> None:
-        key = (request.topic_id, request.partition)
-        if self._workers.tell(key, ch.AcceptLoss()):
-            self._send(client, RecoverPartitionResponse(correlation_id=request.correlation_id))
-        else:
-            text = f"node {self._settings.node_id} runs no replica of this partition"
-            self._door.refuse(client, request.correlation_id, text)
-
-    def _send(self, client: bytes, response: Response) -> None:
-        self._server.send(client, [encode(response)])
-
-    def _metadata(self, request: MetadataRequest, now_s: float) -> MetadataResponse:
+    def _describe_replicas(self, request: Request[DescribeReplicasRequest]) -> None:
         membership = self._membership
-        if not membership.image.cluster_id:
-            return MetadataResponse(
-                correlation_id=request.correlation_id,
-                error_code=ErrorCode.LEADER_NOT_AVAILABLE,
-                error_text=membership.waiting_for or "the cluster is being formed",
-            )
-        return metadata_response(
-            request,
+        described = describe_replicas_response(
+            request.body,
             node_id=self._settings.node_id,
             image=membership.image,
             gossip=membership.gossip,
-            now_s=now_s,
+            now_s=monotonic_s(),
+        )
+        self._door.answer(request, described)
+
+    def _give_image(self, request: Request[ImageRequest]) -> None:
+        image = self._membership.image
+        if request.body.cluster_id == image.cluster_id and request.body.image_offset < image.end_offset:
+            self._door.answer(request, ImageResponse(image_offset=image.end_offset), encode_image(image))
+
+    def _recover(self, request: Request[RecoverPartitionRequest]) -> None:
+        if self._workers.tell((request.body.topic_id, request.body.partition), ch.AcceptLoss()):
+            self._door.answer(request, RecoverPartitionResponse())
+        else:
+            text = f"node {self._settings.node_id} runs no replica of this partition"
+            self._dispatch.refuse(request, ErrorCode.INVALID_REQUEST, text)
+
+    def _metadata(self, request: Request[MetadataRequest]) -> None:
+        membership = self._membership
+        if not membership.image.cluster_id:
+            text = membership.waiting_for or "the cluster is being formed"
+            self._dispatch.refuse(request, ErrorCode.LEADER_NOT_AVAILABLE, text)
+            return
+        response = metadata_response(
+            request.body,
+            node_id=self._settings.node_id,
+            image=membership.image,
+            gossip=membership.gossip,
+            now_s=monotonic_s(),
             flush=self._settings.flush,
         )
+        self._door.answer(request, response)
 
     # --- the end ---------------------------------------------------------------------------------------
     def _end(self) -> None:

@@ -1,19 +1,20 @@
 """Batches that have to be looked into before they are appended, a bounded piece of them in each turn.
 
 A compressed one must not unpack to more than a consumer takes, and in a compacted topic each record has a key. Batches
-of one client stay in the order in which they came: those behind one that is looked into wait for it. No I/O.
+of one session stay in the order in which they came: those behind one that is looked into wait for it. No I/O.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from raftlog.errors import RaftlogError
 from raftlog.limits import DECOMPRESSED_BYTES_MAX, INSPECTED_BYTES_MAX, INSPECTED_BYTES_PER_TURN
 from raftlog.partition.duplicates import Taken
 from raftlog.partition.pending_produces import Produce
+from raftlog.protocol.session import Session
 from raftlog.record.batch import BatchHeader, Buffer
 from raftlog.record.compacted import check_keyed
 from raftlog.record.unpacking import measure
@@ -25,12 +26,12 @@ class _Waiting(NamedTuple):
 
 
 class BatchInspection:
-    """`take` each batch that came, `step` once a turn; `accept` or `refuse` is called for each, in a client's order."""
+    """`take` each batch that came, `step` once a turn; `accept` or `refuse` is called for each, in their order."""
 
     def __init__(self, accept: Callable[[Taken], None], refuse: Callable[[Produce, RaftlogError], None]) -> None:
         self._accept = accept
         self._refuse = refuse
-        self._clients: dict[Hashable, deque[_Waiting]] = {}
+        self._sessions: dict[Session | None, deque[_Waiting]] = {}
         self.count = 0
         self.size_bytes = 0
         self.spent_bytes = 0  # of work, in this turn
@@ -38,12 +39,12 @@ class BatchInspection:
 
     def take(self, taken: Taken, *, keyed: bool) -> None:
         produce, frame, header = taken
-        waiting = self._clients.get(produce.client)
+        waiting = self._sessions.get(produce.session)
         each = _Waiting(taken, self._look_into(frame, header, keyed))
         if waiting is None:
             if self._go_on(each):
                 return
-            waiting = self._clients[produce.client] = deque()
+            waiting = self._sessions[produce.session] = deque()
         waiting.append(each)
         self.count += 1
         self.size_bytes += len(frame)
@@ -51,22 +52,22 @@ class BatchInspection:
     def step(self) -> None:
         """Begins a turn."""
         self.spent_bytes = 0
-        for client in list(self._clients):
-            waiting = self._clients.pop(client)
+        for session in list(self._sessions):
+            waiting = self._sessions.pop(session)
             while waiting and self._go_on(waiting[0]):
                 self._forget(waiting.popleft())
             if waiting:
-                self._clients[client] = waiting  # behind the others, which come first in the next turn
+                self._sessions[session] = waiting  # behind the others, which come first in the next turn
             if self.spent_bytes >= INSPECTED_BYTES_PER_TURN:
                 return
 
     def end_all(self) -> list[Produce]:
         """Forgets what waits, and says what that is."""
-        ended = [each.taken[0] for waiting in self._clients.values() for each in waiting]
-        for waiting in self._clients.values():
+        ended = [each.taken[0] for waiting in self._sessions.values() for each in waiting]
+        for waiting in self._sessions.values():
             for each in waiting:
                 each.work.close()
-        self._clients.clear()
+        self._sessions.clear()
         self.count = self.size_bytes = 0
         return ended
 

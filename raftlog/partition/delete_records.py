@@ -10,28 +10,24 @@ with each answer where their log starts. Segments that end up below the log star
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from raftlog import limits
+from raftlog.clock import Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import ErrorCode
+from raftlog.partition.outbox import Outbox
 from raftlog.partition.reads import Reads
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.storage.log import PartitionLog
-from raftlog.types import INTERNAL_TOPICS, Buffer, CleanupPolicy, ReplicaSpec
-
-
-class Answering(Protocol):
-    """Where answers go."""
-
-    def answer(self, client: Hashable, response: DeleteRecordsResponse, payload: Buffer | None) -> None: ...
+from raftlog.types import INTERNAL_TOPICS, CleanupPolicy, ReplicaSpec
 
 
 class _Waiting(NamedTuple):
-    client: Hashable
-    correlation_id: int
+    request: Request[DeleteRecordsRequest]
     offset: int
     deadline_s: float
 
@@ -39,7 +35,18 @@ class _Waiting(NamedTuple):
 class RecordDeletion:
     """One step BEFORE AppendEntries leave (`move`), one after the answers of the followers are counted (`answer`)."""
 
-    def __init__(self, log: PartitionLog, group: RaftMember, reads: Reads, outbox: Answering) -> None:
+    def __init__(
+        self,
+        log: PartitionLog,
+        group: RaftMember,
+        reads: Reads,
+        clock: Clock,
+        outbox: Outbox,
+        spec: Callable[[], ReplicaSpec],
+    ) -> None:
+        """`spec` gives the partition with the settings that it has now."""
+        self._clock = clock
+        self._spec = spec
         self._log = log
         self._group = group
         self._reads = reads
@@ -57,19 +64,17 @@ class RecordDeletion:
     def has_waiting(self) -> bool:
         return bool(self._waiting)
 
-    def on_request(
-        self, client: Hashable, request: DeleteRecordsRequest, code: ErrorCode, spec: ReplicaSpec, now_s: float
-    ) -> None:
-        timeout_ms = min(max(request.timeout_ms, 0), limits.ADMIN_TIMEOUT_MS)
-        waiting = _Waiting(client, request.correlation_id, request.offset, now_s + timeout_ms / 1000)
+    def on_request(self, request: Request[DeleteRecordsRequest], code: ErrorCode) -> None:
+        timeout_ms = min(max(request.body.timeout_ms, 0), limits.ADMIN_TIMEOUT_MS)
+        waiting = _Waiting(request, request.body.offset, self._clock.monotonic_s() + timeout_ms / 1000)
         if code is ErrorCode.NONE:
-            self._reads.confirm(partial(self._judge, waiting, spec))
+            self._reads.confirm(partial(self._judge, waiting))
         else:
             self._answer(waiting, code)
 
-    def _judge(self, waiting: _Waiting, spec: ReplicaSpec, code: ErrorCode) -> None:
+    def _judge(self, waiting: _Waiting, code: ErrorCode) -> None:
         """Before it was known who leads, `end` might have been lower than what was acknowledged."""
-        text = ""
+        text, spec = "", self._spec()
         end = self._reads.high_watermark
         offset = end if waiting.offset == HIGH_WATERMARK else waiting.offset
         if code is ErrorCode.NONE:
@@ -119,11 +124,10 @@ class RecordDeletion:
 
     def _answer(self, waiting: _Waiting, code: ErrorCode, text: str = "") -> None:
         response = DeleteRecordsResponse(
-            correlation_id=waiting.correlation_id,
             error_code=int(code),
             error_text=text,
             log_start_offset=self._log.state.log_start_offset if code is ErrorCode.NONE else -1,
             leader_id=self._group.leader_id,
             leader_epoch=self._group.term,
         )
-        self._outbox.answer(waiting.client, response, None)
+        self._outbox.answer(waiting.request, response, None)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import NamedTuple
 
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import FetchRequest
 
 
 class WaitingFetch(NamedTuple):
-    """`seen_end`: what lies in front of it was too little for `min_bytes`."""
+    """A fetch that is not answered yet. The records below `seen_end` were too few for its `min_bytes`."""
 
-    client: Hashable
-    request: FetchRequest
+    request: Request[FetchRequest]
     deadline_s: float
     seen_end: int = -1
 
     def is_ready(self, end_offset: int, now_s: float) -> bool:
         """There are records below `end_offset` that it has not seen, or its time is over."""
-        return max(self.request.offset, self.seen_end) < end_offset or self.deadline_s <= now_s
+        return max(self.request.body.offset, self.seen_end) < end_offset or self.deadline_s <= now_s
 
 
 class WaitingFetches:

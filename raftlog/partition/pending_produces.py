@@ -1,4 +1,4 @@
-"""Produce requests that wait for their acknowledgement, and the answers of a turn, grouped by client.
+"""Produce requests that wait for their acknowledgement, and the answers of a turn, grouped by session.
 
 A waiting produce is known by (Raft index, term), not by index alone: when leadership is lost its outcome is
 unknown, never success (docs/architecture.md, "Semantics"). No I/O.
@@ -7,19 +7,20 @@ unknown, never success (docs/architecture.md, "Semantics"). No I/O.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from raftlog.errors import ErrorCode
 from raftlog.protocol.records import ProduceResult
+from raftlog.protocol.session import Session
 
 Done = Callable[[ErrorCode, int], None]
 
 
 class Produce(NamedTuple):
-    """One accepted request. `client` None: raftlog's own, told through `done`."""
+    """One accepted request. `session` None: raftlog's own, told through `done`."""
 
-    client: Hashable | None
+    session: Session | None
     correlation_id: int
     acks: int
     deadline_s: float
@@ -38,10 +39,10 @@ class Appended(NamedTuple):
 
 
 class Answers:
-    """The produce results of one turn, one frame a client."""
+    """The produce results of one turn, one frame a session."""
 
     def __init__(self) -> None:
-        self.by_client: dict[Hashable, list[ProduceResult]] = {}
+        self.by_session: dict[Session, list[ProduceResult]] = {}
 
     def put(
         self,
@@ -55,15 +56,17 @@ class Answers:
         if produce.done is not None:
             produce.done(code, base_offset)
         elif produce.acks != 0:
-            result = ProduceResult(produce.correlation_id, int(code), base_offset, leader_id, leader_epoch, text)
-            results = self.by_client.get(produce.client)
+            session = produce.session
+            assert session is not None, "raftlog's own is told through `done`"
+            result = ProduceResult(int(code), text, produce.correlation_id, base_offset, leader_id, leader_epoch)
+            results = self.by_session.get(session)
             if results is None:
-                self.by_client[produce.client] = [result]
+                self.by_session[session] = [result]
             else:
                 results.append(result)
 
-    def take(self) -> dict[Hashable, list[ProduceResult]]:
-        taken, self.by_client = self.by_client, {}
+    def take(self) -> dict[Session, list[ProduceResult]]:
+        taken, self.by_session = self.by_session, {}
         return taken
 
 

@@ -13,34 +13,27 @@ that is OFFSET_OUT_OF_RANGE and every ListOffsets (Raft's ReadIndex). An empty f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import CorruptLogError, ErrorCode, OffsetOutOfRangeError
 from raftlog.partition.fetches import WaitingFetch, WaitingFetches
+from raftlog.partition.outbox import Outbox
 from raftlog.partition.time_searches import TimeSearches
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import split
 from raftlog.storage.log import PartitionLog
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Buffer
 
 
-class Answering(Protocol):
-    """Where answers go."""
-
-    def answer(
-        self, client: Hashable, response: FetchResponse | ListOffsetsResponse, payload: Buffer | None
-    ) -> None: ...
-
-
 class Reads:
     """`high_watermark` is set by the replica, once per turn."""
 
-    def __init__(self, log: PartitionLog, group: RaftMember, clock: Clock, outbox: Answering) -> None:
+    def __init__(self, log: PartitionLog, group: RaftMember, clock: Clock, outbox: Outbox) -> None:
         self.high_watermark = log.offset_after(group.commit_index)
         self._log = log
         self._group = group
@@ -71,11 +64,11 @@ class Reads:
             self._log.verify_offset(offset)
             raise
 
-    def on_fetch(self, client: Hashable, request: FetchRequest, code: ErrorCode) -> None:
-        code = code or self._why_not_to(request.leader_epoch)
-        wait_ms = min(max(request.max_wait_ms, 0), limits.FETCH_WAIT_MAX_MS)
-        waiting = WaitingFetch(client, request, self._clock.monotonic_s() + wait_ms / 1000)
-        if code is ErrorCode.NONE and not self._is_in_range(request.offset):
+    def on_fetch(self, request: Request[FetchRequest], code: ErrorCode) -> None:
+        code = code or self._why_not_to(request.body.leader_epoch)
+        wait_ms = min(max(request.body.max_wait_ms, 0), limits.FETCH_WAIT_MAX_MS)
+        waiting = WaitingFetch(request, self._clock.monotonic_s() + wait_ms / 1000)
+        if code is ErrorCode.NONE and not self._is_in_range(request.body.offset):
             self.confirm(partial(self._judge_range, waiting))
         else:
             self._take_fetch(waiting, code)
@@ -85,7 +78,7 @@ class Reads:
 
     def _judge_range(self, waiting: WaitingFetch, code: ErrorCode) -> None:
         """This replica leads still, and the high watermark may have come to the offset since it was asked."""
-        if code is ErrorCode.NONE and not self._is_in_range(waiting.request.offset):
+        if code is ErrorCode.NONE and not self._is_in_range(waiting.request.body.offset):
             code = ErrorCode.OFFSET_OUT_OF_RANGE
         self._take_fetch(waiting, code)
 
@@ -98,9 +91,9 @@ class Reads:
             self._fetches.add(waiting)
             self._unserved = True
 
-    def on_list_offsets(self, client: Hashable, request: ListOffsetsRequest, code: ErrorCode) -> None:
-        answer = partial(self._answer_offsets, client, request)
-        code = code or self._why_not_to(request.leader_epoch)
+    def on_list_offsets(self, request: Request[ListOffsetsRequest], code: ErrorCode) -> None:
+        answer = partial(self._answer_offsets, request)
+        code = code or self._why_not_to(request.body.leader_epoch)
         if code is ErrorCode.NONE:
             self.confirm(answer)
         else:
@@ -121,32 +114,32 @@ class Reads:
         else:
             done(code)
 
-    def _answer_offsets(self, client: Hashable, request: ListOffsetsRequest, code: ErrorCode) -> None:
-        answer = partial(self._send_offsets, client, request)
+    def _answer_offsets(self, request: Request[ListOffsetsRequest], code: ErrorCode) -> None:
+        answer = partial(self._send_offsets, request)
+        timestamp_ms = request.body.timestamp_ms
         if code is not ErrorCode.NONE:
             answer(code, None)
-        elif request.timestamp_ms == LATEST_TIMESTAMP:
+        elif timestamp_ms == LATEST_TIMESTAMP:
             answer(code, (self.high_watermark, -1))
-        elif request.timestamp_ms == EARLIEST_TIMESTAMP:
+        elif timestamp_ms == EARLIEST_TIMESTAMP:
             answer(code, (self._log.state.log_start_offset, -1))
-        elif request.timestamp_ms < 0:
+        elif timestamp_ms < 0:
             answer(ErrorCode.INVALID_REQUEST, None)
         else:
-            self._searches.add(request.timestamp_ms, answer, self._clock.monotonic_s())
+            self._searches.add(timestamp_ms, answer, self._clock.monotonic_s())
 
     def _send_offsets(
-        self, client: Hashable, request: ListOffsetsRequest, code: ErrorCode, found: tuple[int, int] | None
+        self, request: Request[ListOffsetsRequest], code: ErrorCode, found: tuple[int, int] | None
     ) -> None:
         offset, timestamp_ms = found or (-1, -1)
         response = ListOffsetsResponse(
-            correlation_id=request.correlation_id,
             error_code=int(code),
             offset=offset,
             timestamp_ms=timestamp_ms,
             leader_id=self._group.leader_id,
             leader_epoch=self._group.term,
         )
-        self._outbox.answer(client, response, None)
+        self._outbox.answer(request, response, None)
 
     def why_not(self) -> ErrorCode:
         if not self._group.is_leader:
@@ -184,23 +177,23 @@ class Reads:
                 self._fetches.put_back(ready[number:])
                 self._unserved = True
                 return
-            request = waiting.request
-            if request.offset >= self.high_watermark:
+            fetch = waiting.request.body
+            if fetch.offset >= self.high_watermark:
                 self._answer_fetch(waiting, ErrorCode.NONE)
                 continue
-            max_bytes = min(max(request.max_bytes, 1), limits.FETCH_BYTES_MAX)
+            max_bytes = min(max(fetch.max_bytes, 1), limits.FETCH_BYTES_MAX)
             try:
-                data = self._log.read(request.offset, max_bytes, self.high_watermark, verify=request.verify)
+                data = self._log.read(fetch.offset, max_bytes, self.high_watermark, verify=fetch.verify)
             except OffsetOutOfRangeError:
                 self.confirm(partial(self._judge_range, waiting))  # the log start has moved while it waited
                 continue
             except CorruptLogError as error:
                 self._answer_fetch(waiting, self._damaged(), text=str(error))
                 if self._log.damage is None:
-                    self._log.verify_offset(request.offset)
+                    self._log.verify_offset(fetch.offset)
                 continue
             left_bytes -= len(data)
-            if len(data) < min(request.min_bytes, max_bytes) and self._may_grow(waiting, data, now_s):
+            if len(data) < min(fetch.min_bytes, max_bytes) and self._may_grow(waiting, data, now_s):
                 self._fetches.add(waiting._replace(seen_end=self.high_watermark))
                 continue
             self._answer_fetch(waiting, ErrorCode.NONE, data)
@@ -218,7 +211,7 @@ class Reads:
 
         Nor does what ends where the next batch does not fit: who is behind would be held up at each of those.
         """
-        if waiting.deadline_s <= now_s or waiting.request.offset < self._log.active_base_offset:
+        if waiting.deadline_s <= now_s or waiting.request.body.offset < self._log.active_base_offset:
             return False
         *_, (_, last) = split(data)
         return last.next_offset >= self.high_watermark
@@ -244,7 +237,6 @@ class Reads:
         self, waiting: WaitingFetch, code: ErrorCode, data: Buffer | None = None, *, text: str = ""
     ) -> None:
         response = FetchResponse(
-            correlation_id=waiting.request.correlation_id,
             error_code=int(code),
             error_text=text,
             high_watermark=self.high_watermark,
@@ -252,4 +244,4 @@ class Reads:
             leader_id=self._group.leader_id,
             leader_epoch=self._group.term,
         )
-        self._outbox.answer(waiting.client, response, data)
+        self._outbox.answer(waiting.request, response, data)

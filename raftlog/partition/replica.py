@@ -19,8 +19,8 @@ other StorageError leaves `turn` and must end the worker, since a failed fsync c
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any
 
 from raftlog import limits
 from raftlog.clock import Clock
@@ -31,20 +31,15 @@ from raftlog.partition.delete_records import RecordDeletion
 from raftlog.partition.duplicates import Taken, WaitingForAcks, admit
 from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.leadership_transfer import LeadershipTransfer
+from raftlog.partition.outbox import Outbox
 from raftlog.partition.pending_produces import Answers, Done, Produce
 from raftlog.partition.reads import Reads
 from raftlog.partition.status import status_of
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
-from raftlog.protocol.records import (
-    DeleteRecordsRequest,
-    DeleteRecordsResponse,
-    FetchRequest,
-    FetchResponse,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
-    ProduceRequest,
-    ProduceResponse,
-)
+from raftlog.protocol.records import ProduceRequest
 from raftlog.record.batch import COMPRESSION_MASK, BatchHeader, check_batch
 from raftlog.storage.log import PartitionLog
 from raftlog.types import Buffer, CleanupPolicy, ReplicaSpec, ReplicaStatus
@@ -53,17 +48,6 @@ _STEPS = ("received", "ticked", "appended", "replicated", "persisted", "committe
 FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
 
 _ACKS = (-1, 0, 1)
-
-ClientRequest = ProduceRequest | FetchRequest | ListOffsetsRequest | DeleteRecordsRequest
-ClientResponse = ProduceResponse | FetchResponse | ListOffsetsResponse | DeleteRecordsResponse
-
-
-class Outbox(Protocol):
-    """Where a turn's output goes: sockets in a worker, a simulated network in the simulator."""
-
-    def send_raft(self, node_id: int, message: RaftMessage, payload: Buffer | None) -> None: ...
-
-    def answer(self, client: Hashable, response: ClientResponse, payload: Buffer | None) -> None: ...
 
 
 class Replica:
@@ -103,13 +87,19 @@ class Replica:
         self._inspecting = BatchInspection(self._to_append.append, self._refuse_for)
         self._waiting = WaitingForAcks()
         self._reads = Reads(log, self._group, clock, outbox)
-        self._deleting = RecordDeletion(log, self._group, self._reads, outbox)
+        self._deleting = RecordDeletion(log, self._group, self._reads, clock, outbox, lambda: self.spec)
         self._house = Housekeeping(log, self._group, clock)
         self._answers = Answers()
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
         self._watermark_index = self._group.commit_index
         self._take_config(spec)
         self._moving = LeadershipTransfer(self._group, spec.replicas[0])
+        self._handlers: dict[Api[Any, Any], Callable[[Request[Any], ErrorCode], None]] = {
+            apis.PRODUCE: self._on_produce,
+            apis.FETCH: self._reads.on_fetch,
+            apis.LIST_OFFSETS: self._reads.on_list_offsets,
+            apis.DELETE_RECORDS: self._deleting.on_request,
+        }
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
 
@@ -213,22 +203,14 @@ class Replica:
             self._group.receive(message, payload, self._clock.monotonic_s())
             self._notice_role()
 
-    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Buffer]) -> None:
+    def on_request(self, request: Request[Any]) -> None:
         """Take a client's request; its answer leaves through the outbox, in this turn or a later one."""
         code = ErrorCode.NONE
         if request.topic_id != self._topic_id:
             code = ErrorCode.INCONSISTENT_TOPIC_ID
         elif request.partition != self._partition:
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        kind = type(request)
-        if kind is ProduceRequest:
-            self._on_produce(client, request, payload, code)  # type: ignore[arg-type]
-        elif kind is FetchRequest:
-            self._reads.on_fetch(client, request, code)  # type: ignore[arg-type]
-        elif isinstance(request, DeleteRecordsRequest):
-            self._deleting.on_request(client, request, code, self.spec, self._clock.monotonic_s())
-        else:
-            self._reads.on_list_offsets(client, request, code)  # type: ignore[arg-type]
+        self._handlers[request.api](request, code)
 
     def propose(self, batch: bytes, done: Done) -> None:
         """Append raftlog's own batch; `done(code, base_offset)` is called once, when its outcome is known or lost."""
@@ -236,12 +218,13 @@ class Replica:
         produce = Produce(None, 0, -1, now_s + limits.ADMIN_TIMEOUT_MS / 1000, len(batch), done)
         self._take_produce(produce, batch, now_s)
 
-    def _on_produce(self, client: Hashable, request: ProduceRequest, payload: list[Buffer], code: ErrorCode) -> None:
+    def _on_produce(self, request: Request[ProduceRequest], code: ErrorCode) -> None:
         now_s = self._clock.monotonic_s()
-        timeout_ms = min(max(request.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
+        body, payload = request.body, request.payload
+        timeout_ms = min(max(body.timeout_ms, 0), limits.PRODUCE_TIMEOUT_MAX_MS)
         size_bytes = len(payload[0]) if payload else 0
-        acks = request.acks
-        produce = Produce(client, request.correlation_id, acks, now_s + timeout_ms / 1000, size_bytes, None)
+        acks = body.acks
+        produce = Produce(request.session, request.correlation_id, acks, now_s + timeout_ms / 1000, size_bytes, None)
         if code:
             self._refuse(produce, code)
         elif acks not in _ACKS:
@@ -271,7 +254,7 @@ class Replica:
         else:
             try:
                 header = check_batch(frame)
-                own = produce.client is None  # raftlog's own batches are stamped here, and known
+                own = produce.session is None  # raftlog's own batches are stamped here, and known
                 if header.max_timestamp_ms > self._future_ms and not own:
                     self._check_time(header)
             except RaftlogError as error:
@@ -357,7 +340,7 @@ class Replica:
             and not self._to_append
             and not self._inspecting.count
             and not self._waiting.count
-            and not self._answers.by_client
+            and not self._answers.by_session
             and not self._moving.under_way
             and not self._deleting.has_waiting
             and self._watermark_index == self._group.commit_index
@@ -436,5 +419,5 @@ class Replica:
         self._reads.serve(now_s)
 
     def _send_answers(self) -> None:
-        for client, results in self._answers.take().items():
-            self._outbox.answer(client, ProduceResponse(results=results), None)
+        for session, results in self._answers.take().items():
+            self._outbox.answer_produces(session, results)

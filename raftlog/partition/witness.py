@@ -11,25 +11,17 @@ Nothing that claims durability leaves BEFORE step 3 is over. A client that asks 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from typing import Any
 
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode
-from raftlog.partition.replica import ClientRequest, ClientResponse, Outbox
+from raftlog.partition.outbox import Outbox
+from raftlog.protocol import apis
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
-from raftlog.protocol.records import (
-    DeleteRecordsRequest,
-    DeleteRecordsResponse,
-    FetchRequest,
-    FetchResponse,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
-    ProduceRequest,
-    ProduceResponse,
-    ProduceResult,
-)
 from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Buffer, ReplicaSpec, ReplicaStatus, Role
 
@@ -134,33 +126,19 @@ class Witness:
         if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
             self._group.receive(message, payload, self._clock.monotonic_s())
 
-    def on_request(self, client: Hashable, request: ClientRequest, payload: list[Buffer]) -> None:
+    def on_request(self, request: Request[Any]) -> None:
         """A witness serves nobody: the answer names the leader."""
         code = ErrorCode.NOT_LEADER_OR_FOLLOWER
         if request.topic_id != self.spec.topic_id:
             code = ErrorCode.INCONSISTENT_TOPIC_ID
         elif request.partition != self.spec.partition:
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        leader_id, leader_epoch = self.leader_id, self.leader_epoch
-        response: ClientResponse
-        match request:
-            case ProduceRequest(acks=0):
-                return
-            case ProduceRequest(correlation_id=asked):
-                response = ProduceResponse(results=[ProduceResult(asked, int(code), -1, leader_id, leader_epoch)])
-            case FetchRequest(correlation_id=asked):
-                response = FetchResponse(
-                    correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
-                )
-            case DeleteRecordsRequest(correlation_id=asked):
-                response = DeleteRecordsResponse(
-                    correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
-                )
-            case ListOffsetsRequest(correlation_id=asked):
-                response = ListOffsetsResponse(
-                    correlation_id=asked, error_code=int(code), leader_id=leader_id, leader_epoch=leader_epoch
-                )
-        self._outbox.answer(client, response, None)
+        response = request.api.refusal(code, leader_id=self.leader_id, leader_epoch=self.leader_epoch)
+        if request.api is not apis.PRODUCE:
+            self._outbox.answer(request, response, None)
+        elif request.body.acks:
+            response.correlation_id = request.correlation_id
+            self._outbox.answer_produces(request.session, [response])
 
     # --- the turn ----------------------------------------------------------------------------------
     def turn(self) -> None:

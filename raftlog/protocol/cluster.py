@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from raftlog.protocol.message import _Request, _Response
+from raftlog.protocol.body import Body, ResponseBody
 from raftlog.types import Endpoint, ReplicaStatus
 
 
-class HandshakeRequest(_Request, tag="Handshake"):
+class HandshakeRequest(Body):
     """First message of a link. The answer names the version both will speak."""
 
     min_version: int
@@ -16,17 +16,13 @@ class HandshakeRequest(_Request, tag="Handshake"):
     client_id: str = ""
 
 
-class HandshakeResponse(_Response, tag="HandshakeR"):
+class HandshakeResponse(ResponseBody):
     version: int = 0
     node_id: int = -1
     cluster_id: str = ""
 
 
-class ErrorResponse(_Response, tag="ErrorR"):
-    """The answer to what could not be decoded or is not known here. correlation_id is -1 if unreadable."""
-
-
-class MetadataRequest(_Request, tag="Metadata"):
+class MetadataRequest(Body):
     """topics None asks for all."""
 
     topics: list[str] | None = None
@@ -63,7 +59,7 @@ class NodeMetadata(msgspec.Struct, array_like=True, kw_only=True):
     voter: bool
 
 
-class MetadataResponse(_Response, tag="MetadataR"):
+class MetadataResponse(ResponseBody):
     """Made from one metadata image and from gossip.
 
     `image_offset`: the end offset of that image; topics of an answer with a higher one are newer.
@@ -83,13 +79,13 @@ class MetadataResponse(_Response, tag="MetadataR"):
     confirmed: bool = False
 
 
-class DescribeReplicasRequest(_Request, tag="DescribeReplicas"):
+class DescribeReplicasRequest(Body):
     """What every replica last said of itself; topics None asks for all, internal ones included."""
 
     topics: list[str] | None = None
 
 
-class DescribeReplicasResponse(_Response, tag="DescribeReplicasR"):
+class DescribeReplicasResponse(ResponseBody):
     """`node_id`, `image_offset`, `confirmed`: as in MetadataResponse."""
 
     replicas: list[ReplicaStatus] = []
@@ -99,12 +95,12 @@ class DescribeReplicasResponse(_Response, tag="DescribeReplicasR"):
     confirmed: bool = False
 
 
-class RecoverPartitionRequest(_Request, tag="RecoverPartition"):
+class RecoverPartitionRequest(Body):
     """To the node whose replica shall be the truth of a partition that lost a majority's records."""
 
     topic_id: bytes
     partition: int
 
 
-class RecoverPartitionResponse(_Response, tag="RecoverPartitionR"):
+class RecoverPartitionResponse(ResponseBody):
     """The replica was told. Whether it is elected shows in the metadata."""

@@ -1,8 +1,8 @@
 """What group members, group tools and the coordinator say to each other: Kafka's classic protocol, message for message.
 
 A group lives in partition `coordinator_partition(group_id, n)` of `__consumer_offsets`, which has n partitions; the
-worker that leads it is the group's coordinator. Requests name that partition as Produce names its own, so that a worker
-refuses what is not its own. FindCoordinator goes to the controller, which makes the topic at its first use.
+worker that leads it is the group's coordinator. Envelopes name that partition as Produce's name their own, so that a
+worker refuses what is not its own. FindCoordinator goes to the controller, which makes the topic at its first use.
 
 Subscription and assignment bytes belong to the members; the coordinator never looks inside.
 """
@@ -13,7 +13,7 @@ import zlib
 
 import msgspec
 
-from raftlog.protocol.message import _Request, _Response
+from raftlog.protocol.body import Body, ResponseBody
 
 
 def coordinator_partition(group_id: str, partitions: int) -> int:
@@ -21,32 +21,30 @@ def coordinator_partition(group_id: str, partitions: int) -> int:
     return zlib.crc32(group_id.encode()) % partitions
 
 
-class _GroupRequest(_Request, tag=True, kw_only=True):
-    """To the leader of this partition of `__consumer_offsets`."""
+class GroupBody(Body, kw_only=True):
+    """What is asked of one group."""
 
-    topic_id: bytes
-    partition: int
+    group_id: str
 
 
 # --- controller ------------------------------------------------------------------------------
-class FindCoordinatorRequest(_Request, tag="FindCoordinator", kw_only=True):
+class FindCoordinatorRequest(Body, kw_only=True):
     """Makes `__consumer_offsets` where it is not there yet."""
 
 
-class FindCoordinatorResponse(_Response, tag="FindCoordinatorR", kw_only=True):
+class FindCoordinatorResponse(ResponseBody, kw_only=True):
     topic_id: bytes = b""
     partitions: int = 0
 
 
 # --- membership ------------------------------------------------------------------------------
-class JoinGroupRequest(_GroupRequest, tag="JoinGroup", kw_only=True):
+class JoinGroupRequest(GroupBody, kw_only=True):
     """member_id "": a new member, which is told its id with MEMBER_ID_REQUIRED and joins again (KIP-394).
 
     `protocols`: (name, subscription), the one that the member likes best first. Answered once all members have joined,
     or those that have not are given up after the longest rebalance_timeout_ms among them.
     """
 
-    group_id: str
     session_timeout_ms: int
     rebalance_timeout_ms: int
     member_id: str
@@ -62,7 +60,7 @@ class GroupMember(msgspec.Struct, array_like=True, kw_only=True):
     metadata: bytes = b""
 
 
-class JoinGroupResponse(_Response, tag="JoinGroupR", kw_only=True):
+class JoinGroupResponse(ResponseBody, kw_only=True):
     """`members` only for the leader, who assigns."""
 
     generation_id: int = -1
@@ -73,10 +71,9 @@ class JoinGroupResponse(_Response, tag="JoinGroupR", kw_only=True):
     members: list[GroupMember] = []
 
 
-class SyncGroupRequest(_GroupRequest, tag="SyncGroup", kw_only=True):
+class SyncGroupRequest(GroupBody, kw_only=True):
     """`assignments`: (member id, assignment), from the leader alone."""
 
-    group_id: str
     generation_id: int
     member_id: str
     group_instance_id: str | None = None
@@ -85,20 +82,19 @@ class SyncGroupRequest(_GroupRequest, tag="SyncGroup", kw_only=True):
     assignments: list[tuple[str, bytes]] = []
 
 
-class SyncGroupResponse(_Response, tag="SyncGroupR", kw_only=True):
+class SyncGroupResponse(ResponseBody, kw_only=True):
     protocol_type: str = ""
     protocol_name: str = ""
     assignment: bytes = b""
 
 
-class HeartbeatRequest(_GroupRequest, tag="Heartbeat", kw_only=True):
-    group_id: str
+class HeartbeatRequest(GroupBody, kw_only=True):
     generation_id: int
     member_id: str
     group_instance_id: str | None = None
 
 
-class HeartbeatResponse(_Response, tag="HeartbeatR", kw_only=True):
+class HeartbeatResponse(ResponseBody, kw_only=True):
     """REBALANCE_IN_PROGRESS: join again."""
 
 
@@ -109,12 +105,11 @@ class LeavingMember(msgspec.Struct, array_like=True, kw_only=True):
     group_instance_id: str | None = None
 
 
-class LeaveGroupRequest(_GroupRequest, tag="LeaveGroup", kw_only=True):
-    group_id: str
+class LeaveGroupRequest(GroupBody, kw_only=True):
     members: list[LeavingMember]
 
 
-class LeaveGroupResponse(_Response, tag="LeaveGroupR", kw_only=True):
+class LeaveGroupResponse(ResponseBody, kw_only=True):
     """One error code per member, in the order asked for."""
 
     member_error_codes: list[int] = []
@@ -136,7 +131,7 @@ class CommittedOffset(msgspec.Struct, array_like=True, kw_only=True):
     begun_partitions: int = -1
 
 
-class OffsetCommitRequest(_GroupRequest, tag="OffsetCommit", kw_only=True):
+class OffsetCommitRequest(GroupBody, kw_only=True):
     """generation_id -1 and member_id "": from outside of the group, taken only while it has no members.
 
     `version`: what is committed of the group has to be as it was when OffsetFetchResponse gave this version, or nothing
@@ -145,7 +140,6 @@ class OffsetCommitRequest(_GroupRequest, tag="OffsetCommit", kw_only=True):
     late does not take back a later one. -1: no order is known.
     """
 
-    group_id: str
     generation_id: int = -1
     member_id: str = ""
     group_instance_id: str | None = None
@@ -155,19 +149,18 @@ class OffsetCommitRequest(_GroupRequest, tag="OffsetCommit", kw_only=True):
     sequence: int = -1
 
 
-class OffsetCommitResponse(_Response, tag="OffsetCommitR", kw_only=True):
+class OffsetCommitResponse(ResponseBody, kw_only=True):
     """Committed to the log, all of them, or none with one error."""
 
 
-class OffsetFetchRequest(_GroupRequest, tag="OffsetFetch", kw_only=True):
+class OffsetFetchRequest(GroupBody, kw_only=True):
     """`partitions` None: all that the group has committed."""
 
-    group_id: str
     partitions: list[tuple[str, int]] | None = None
     with_version: bool = False
 
 
-class OffsetFetchResponse(_Response, tag="OffsetFetchR", kw_only=True):
+class OffsetFetchResponse(ResponseBody, kw_only=True):
     """Only those partitions for which something is committed.
 
     `version`: of all that is committed of the group, if asked for; b"" where nothing is.
@@ -178,7 +171,7 @@ class OffsetFetchResponse(_Response, tag="OffsetFetchR", kw_only=True):
 
 
 # --- tools -----------------------------------------------------------------------------------
-class ListGroupsRequest(_GroupRequest, tag="ListGroups", kw_only=True):
+class ListGroupsRequest(Body, kw_only=True):
     """The groups of one partition of `__consumer_offsets`; all of them: ask each of its leaders."""
 
 
@@ -189,12 +182,12 @@ class ListedGroup(msgspec.Struct, array_like=True, kw_only=True):
     members: int
 
 
-class ListGroupsResponse(_Response, tag="ListGroupsR", kw_only=True):
+class ListGroupsResponse(ResponseBody, kw_only=True):
     groups: list[ListedGroup] = []
 
 
-class DescribeGroupRequest(_GroupRequest, tag="DescribeGroup", kw_only=True):
-    group_id: str
+class DescribeGroupRequest(GroupBody, kw_only=True):
+    pass
 
 
 class DescribedMember(msgspec.Struct, array_like=True, kw_only=True):
@@ -205,7 +198,7 @@ class DescribedMember(msgspec.Struct, array_like=True, kw_only=True):
     assignment: bytes
 
 
-class DescribeGroupResponse(_Response, tag="DescribeGroupR", kw_only=True):
+class DescribeGroupResponse(ResponseBody, kw_only=True):
     """`state` "Dead" for a group that is not there."""
 
     group_id: str = ""
@@ -216,39 +209,14 @@ class DescribeGroupResponse(_Response, tag="DescribeGroupR", kw_only=True):
     members: list[DescribedMember] = []
 
 
-class DeleteGroupRequest(_GroupRequest, tag="DeleteGroup", kw_only=True):
+class DeleteGroupRequest(GroupBody, kw_only=True):
     """Refused with NON_EMPTY_GROUP while it has members, and where `version` is not that of the group any more.
 
     So a request that comes again, or late, deletes no group that was made anew under the name.
     """
 
-    group_id: str
     version: bytes
 
 
-class DeleteGroupResponse(_Response, tag="DeleteGroupR", kw_only=True):
+class DeleteGroupResponse(ResponseBody, kw_only=True):
     pass
-
-
-GroupRequest = (
-    JoinGroupRequest
-    | SyncGroupRequest
-    | HeartbeatRequest
-    | LeaveGroupRequest
-    | OffsetCommitRequest
-    | OffsetFetchRequest
-    | ListGroupsRequest
-    | DescribeGroupRequest
-    | DeleteGroupRequest
-)
-GroupResponse = (
-    JoinGroupResponse
-    | SyncGroupResponse
-    | HeartbeatResponse
-    | LeaveGroupResponse
-    | OffsetCommitResponse
-    | OffsetFetchResponse
-    | ListGroupsResponse
-    | DescribeGroupResponse
-    | DeleteGroupResponse
-)

@@ -1,7 +1,7 @@
 """What nodes say to each other and clients never send. No sockets.
 
-    supervisor -> supervisor    NodeState, every GOSSIP_S and when something changed; to one who is
-                                not linked back it comes as the answer to its own NodeState
+    supervisor -> supervisor    NodeState, every GOSSIP_S and when something changed; answered where its
+                                sender should know who is here, or is refused
     supervisor -> supervisor    ImageRequest / ImageResponse (payload: the image as bytes)
     supervisor -> controller    RegisterNodeRequest / RegisterNodeResponse
 
@@ -15,7 +15,7 @@ import re
 
 import msgspec
 
-from raftlog.protocol.message import _Message, _Request, _Response
+from raftlog.protocol.body import Body, ResponseBody
 from raftlog.types import Endpoint, ReplicaStatus, parse_ipv6
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # what ZeroMQ takes without an error
@@ -83,7 +83,7 @@ class KnownRun(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return UNREGISTERED < other.registered_offset < self.registered_offset
 
 
-class NodeState(_Message, tag="nState"):
+class NodeState(Body):
     """All that a supervisor says of itself.
 
     cluster_id is empty until a cluster is formed. `voters` are the nodes of `--peers` or of the
@@ -117,25 +117,31 @@ class NodeState(_Message, tag="nState"):
     known: list[KnownRun] = []
 
 
-class ImageRequest(_Request, tag="nImage"):
+class NodeStateResponse(ResponseBody):
+    """Why the state does not count, or who is here: the state of the supervisor that was told. None: it is known."""
+
+    state: NodeState | None = None
+
+
+class ImageRequest(Body):
     """Asks for the metadata image if it reaches beyond `image_offset`."""
 
     cluster_id: str
     image_offset: int
 
 
-class ImageResponse(_Response, tag="nImageR"):
+class ImageResponse(ResponseBody):
     """Payload frame 1: the image. Not answered at all when there is nothing newer."""
 
     image_offset: int = 0
 
 
-class RegisterNodeRequest(_Request, tag="nRegister"):
+class RegisterNodeRequest(Body):
     cluster_id: str
     node_id: int
     directory_id: str
     endpoint: Endpoint
 
 
-class RegisterNodeResponse(_Response, tag="nRegisterR"):
+class RegisterNodeResponse(ResponseBody):
     pass

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from raftlog.protocol.message import _Message, _Request, _Response
+from raftlog.protocol.body import Body, ResponseBody
 
 
-class InitProducerIdRequest(_Request, tag="InitProducerId"):
+class InitProducerIdRequest(Body):
     """A producer id that nobody had before, for an idempotent producer. Its epochs are its own to count."""
 
 
-class InitProducerIdResponse(_Response, tag="InitProducerIdR"):
+class InitProducerIdResponse(ResponseBody):
     producer_id: int = -1
     producer_epoch: int = -1
 
 
-class ProduceRequest(_Request, tag="Produce"):
+class ProduceRequest(Body):
     """One record batch in payload frame 1. acks: 0, 1, or -1 for all."""
 
-    topic_id: bytes
-    partition: int
     acks: int
     timeout_ms: int
 
 
-class ProduceResult(msgspec.Struct, array_like=True, gc=False):
-    """Positional for speed. The leader hint is set with NOT_LEADER_OR_FOLLOWER."""
+class ProduceResult(ResponseBody):
+    """The answer to one Produce. The leader hint is set with NOT_LEADER_OR_FOLLOWER.
 
-    correlation_id: int
-    error_code: int
-    base_offset: int  # -1 on error
+    All answers to one client of one turn of the worker leave together: the body behind the envelope, whose correlation
+    id is 0, is an array of these.
+    """
+
+    correlation_id: int = 0
+    base_offset: int = -1  # on error
     leader_id: int = -1
     leader_epoch: int = -1
-    error_text: str = ""
 
 
-class ProduceResponse(_Message, tag="ProduceR"):
-    """All answers for one client of one turn of the worker, grouped in one frame."""
-
-    results: list[ProduceResult]
-
-
-class FetchRequest(_Request, tag="Fetch"):
+class FetchRequest(Body):
     """Long poll: answered when min_bytes are there or after max_wait_ms.
 
     The payload holds whole batches from the one that contains `offset`, at least one even if it is
@@ -52,8 +44,6 @@ class FetchRequest(_Request, tag="Fetch"):
     answers UNKNOWN_LEADER_EPOCH (KIP-320).
     """
 
-    topic_id: bytes
-    partition: int
     offset: int
     max_bytes: int
     min_bytes: int = 1
@@ -62,7 +52,7 @@ class FetchRequest(_Request, tag="Fetch"):
     leader_epoch: int = -1
 
 
-class FetchResponse(_Response, tag="FetchR"):
+class FetchResponse(ResponseBody):
     """`high_watermark` is what this leader knows of, which may have been deposed: no bound of the log."""
 
     high_watermark: int = -1
@@ -71,20 +61,18 @@ class FetchResponse(_Response, tag="FetchR"):
     leader_epoch: int = -1
 
 
-class ListOffsetsRequest(_Request, tag="ListOffsets"):
+class ListOffsetsRequest(Body):
     """timestamp_ms: LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, or a time: first record at or after it.
 
     The leader first makes sure, by a round of heartbeats, that it still leads, so that the answer covers everything
     acknowledged before the request. `leader_epoch` as in Fetch.
     """
 
-    topic_id: bytes
-    partition: int
     timestamp_ms: int
     leader_epoch: int = -1
 
 
-class ListOffsetsResponse(_Response, tag="ListOffsetsR"):
+class ListOffsetsResponse(ResponseBody):
     """offset -1: no record at or after the time."""
 
     offset: int = -1
@@ -97,16 +85,14 @@ HIGH_WATERMARK = -1
 """DeleteRecords: all that can be read now."""
 
 
-class DeleteRecordsRequest(_Request, tag="DeleteRecords", kw_only=True):
+class DeleteRecordsRequest(Body, kw_only=True):
     """The log shall start at `offset`, or HIGH_WATERMARK (KIP-107). Answered once no in-sync replica has less."""
 
-    topic_id: bytes
-    partition: int
     offset: int
     timeout_ms: int = 30_000
 
 
-class DeleteRecordsResponse(_Response, tag="DeleteRecordsR", kw_only=True):
+class DeleteRecordsResponse(ResponseBody, kw_only=True):
     """`log_start_offset`: where the log starts now, which may be beyond what was asked for."""
 
     log_start_offset: int = -1

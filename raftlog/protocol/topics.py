@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raftlog.protocol.message import _Request, _Response
+from raftlog.protocol.body import Body, ResponseBody
 
 
 class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
@@ -19,7 +19,7 @@ class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
 MUTATION_ID_BYTES = 16
 
 
-class _MutationRequest(_Request, tag=True):
+class MutationBody(Body):
     """A change of topics, which is carried out once, however often it is asked for.
 
     `mutation_id`: random bytes of the client, the same at each attempt. `since_offset`: where the metadata ended
@@ -30,32 +30,32 @@ class _MutationRequest(_Request, tag=True):
     since_offset: int
 
 
-class TopicIdsRequest(_Request, tag="TopicIds"):
+class TopicIdsRequest(Body):
     """Which topics have these names now: asked once before a change, so that each attempt means the same topics."""
 
     names: list[str]
 
 
-class TopicIdsResponse(_Response, tag="TopicIdsR"):
+class TopicIdsResponse(ResponseBody):
     """`topic_ids`: one of each name, b"" where there is no such topic. `end_offset`: where the metadata ends."""
 
     end_offset: int = 0
     topic_ids: list[bytes] = []
 
 
-class CreateTopicsRequest(_MutationRequest, tag="CreateTopics"):
+class CreateTopicsRequest(MutationBody):
     topics: list[NewTopic]
     timeout_ms: int = 30_000
 
 
-class DeleteTopicsRequest(_MutationRequest, tag="DeleteTopics"):
+class DeleteTopicsRequest(MutationBody):
     """`topics`: (name, topic id), so that one made anew under the name is not meant (KIP-516)."""
 
     topics: list[tuple[str, bytes]]
     timeout_ms: int = 30_000
 
 
-class IncrementalAlterConfigsRequest(_MutationRequest, tag="IncrementalAlterConfigs", kw_only=True):
+class IncrementalAlterConfigsRequest(MutationBody, kw_only=True):
     """`config` sets these settings, `reset` puts those back to their defaults; all others stay (KIP-339)."""
 
     name: str
@@ -64,7 +64,7 @@ class IncrementalAlterConfigsRequest(_MutationRequest, tag="IncrementalAlterConf
     reset: list[str] = []
 
 
-class CreatePartitionsRequest(_MutationRequest, tag="CreatePartitions", kw_only=True):
+class CreatePartitionsRequest(MutationBody, kw_only=True):
     """`partitions`: how many there shall be in all (KIP-195)."""
 
     name: str
@@ -85,7 +85,7 @@ class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
     warning: str = ""
 
 
-class TopicsResponse(_Response, tag="TopicsR"):
+class TopicsResponse(ResponseBody):
     """One result per topic asked for; each stands or falls alone."""
 
     results: list[TopicResult] = []

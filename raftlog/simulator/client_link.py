@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from raftlog.client.core.exchange import Exchange, Request
+from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
-from raftlog.partition.replica import ClientRequest
-from raftlog.protocol import codec
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.cluster import (
-    HandshakeRequest,
-    MetadataRequest,
     MetadataResponse,
     NodeMetadata,
     PartitionMetadata,
     TopicMetadata,
 )
+from raftlog.protocol.envelope import Request, encode_response, read_body, read_request
+from raftlog.protocol.session import Session
 from raftlog.types import Endpoint
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class LinkedClient:
         self._due_s = float("inf")
         self._cache = MetadataCache()
         self._exchange = Exchange(self, name)
+        self._session = Session(name)
         nodes = [Endpoint("node", node_id) for node_id in world.node_ids]
         self._refresher = Refresher(self._exchange, self._cache, nodes, frozenset({world.spec.topic}), rng)
         self._parts: tuple[Part, ...] = ()
@@ -105,35 +107,32 @@ class LinkedClient:
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
         if not self.connect(endpoint):
             return False
-        request = codec.decode_request(frames[0])
-        if isinstance(request, MetadataRequest):
-            self._later(endpoint, self._metadata(endpoint.port, request.correlation_id))
-        elif isinstance(request, HandshakeRequest):
-            pass  # nobody waits for its answer
-        else:
-            assert isinstance(request, Request)
-            self._ask(endpoint, request, frames[1:])
+        api, number, topic_id, partition = read_request(frames[0])
+        if api is apis.METADATA:
+            self._later(endpoint, api, number, self._metadata(endpoint.port))
+        elif api is not apis.HANDSHAKE:  # nobody waits for its answer
+            body = read_body(api, frames[0])
+            self._ask(endpoint, Request(self._session, api, number, topic_id, partition, body, [*frames[1:]]))
         return True
 
-    def _ask(self, endpoint: Endpoint, request: Request, payload: list[bytes]) -> None:
-        assert isinstance(request, ClientRequest)
+    def _ask(self, endpoint: Endpoint, request: Request[Any]) -> None:
         self._asked[request.correlation_id] = endpoint
-        self._world.send_request(endpoint.port, self.name, request, payload)
+        self._world.send_request(endpoint.port, request)
 
-    def _take(self, correlation_id: int, response: codec.Response, payload: bytes | None = None) -> None:
+    def _take(self, api: Api[Any, Any], number: int, response: object, payload: bytes | None = None) -> None:
         """Hands an answer of whoever was asked to the exchange."""
-        frames = [codec.encode(response)] if payload is None else [codec.encode(response), payload]
-        self._exchange.answered(self._asked[correlation_id], frames)
+        header = encode_response(api, 0 if api is apis.PRODUCE else number, response)
+        self._exchange.answered(self._asked[number], [header] if payload is None else [header, payload])
 
-    def _later(self, endpoint: Endpoint, response: codec.Response) -> None:
+    def _later(self, endpoint: Endpoint, api: Api[Any, Any], number: int, response: ResponseBody) -> None:
         def arrive() -> None:
             if not self.closed:
-                self._exchange.answered(endpoint, [codec.encode(response)])
+                self._exchange.answered(endpoint, [encode_response(api, number, response)])
                 self._wake()
 
         self._events.after(self._rng.uniform(0.0005, 0.005), arrive)
 
-    def _metadata(self, node_id: int, correlation_id: int) -> MetadataResponse:
+    def _metadata(self, node_id: int) -> MetadataResponse:
         epoch, leader_id = self._world.believed_leader(node_id)
         leader = Endpoint("node", leader_id) if leader_id > 0 else None
         replicas = list(self._world.node_ids)
@@ -143,6 +142,4 @@ class LinkedClient:
         spec = self._world.spec
         topic = TopicMetadata(name=spec.topic, topic_id=spec.topic_id, error_code=0, partitions=[partition], config={})
         nodes = [NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
-        return MetadataResponse(
-            correlation_id=correlation_id, nodes=nodes, topics=[topic], controller=nodes[0].endpoint, confirmed=True
-        )
+        return MetadataResponse(nodes=nodes, topics=[topic], controller=nodes[0].endpoint, confirmed=True)

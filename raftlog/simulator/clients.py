@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from typing import Any, TypeVar
 
 from raftlog.errors import ErrorCode
-from raftlog.partition.replica import ClientRequest, ClientResponse
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.body import Body, ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import (
     ListOffsetsRequest,
     ListOffsetsResponse,
     ProduceRequest,
-    ProduceResponse,
     ProduceResult,
 )
+from raftlog.protocol.session import Session
 from raftlog.record.batch import CRC_START, BatchBuilder
+from raftlog.simulator.asker import SendRequest
 from raftlog.simulator.events import Events
 from raftlog.simulator.invariants import Broken, Invariants
 from raftlog.simulator.keyed_records import Keyed, keyed
-from raftlog.types import LATEST_TIMESTAMP, ReplicaSpec
+from raftlog.types import LATEST_TIMESTAMP, Buffer, ReplicaSpec
 
 _TIMEOUT_S = 2.0
 _REFUSED = b"no log may take this"
 
-SendRequest = Callable[[int, str, ClientRequest, list[bytes]], None]
+Q = TypeVar("Q", bound=Body)
 
 
 class Client:
@@ -50,6 +54,7 @@ class Client:
         self._events = events
         self._rng = rng
         self._send = send
+        self._session = Session(name)
         self._invariants = invariants
         self._acked = acked
         self._think_s = think_s
@@ -68,17 +73,8 @@ class Client:
         correlation_id = self._next_id
         if self._rng.random() < 0.1:
             self._in_flight[correlation_id] = (0, b"", 0)
-            self._send(
-                self._leader,
-                self.name,
-                ListOffsetsRequest(
-                    correlation_id=correlation_id,
-                    topic_id=self._spec.topic_id,
-                    partition=self._spec.partition,
-                    timestamp_ms=LATEST_TIMESTAMP,
-                ),
-                [],
-            )
+            question = ListOffsetsRequest(timestamp_ms=LATEST_TIMESTAMP)
+            self._send(self._leader, self._request(apis.LIST_OFFSETS, correlation_id, question, []))
         elif self._rng.random() < 0.02:
             self._append_what_is_refused(correlation_id)
         else:
@@ -102,32 +98,31 @@ class Client:
             named = value + b"%d:" % number + bytes(size)
             record = keyed(named) if self._compacted else Keyed(None, named, [])
             builder.append(1_700_000_000_000 + correlation_id, *record)
-        request = self._produce(correlation_id, acks)
+        request = self._produce(correlation_id, acks, [builder.build()])
         if acks == 0:
             self._events.after(self._rng.expovariate(1 / self._think_s), self._next)
         else:
             self._in_flight[correlation_id] = (acks, value, records)
-        self._send(self._leader, self.name, request, [builder.build()])
+        self._send(self._leader, request)
 
-    def _produce(self, correlation_id: int, acks: int) -> ProduceRequest:
-        return ProduceRequest(
-            correlation_id=correlation_id,
-            topic_id=self._spec.topic_id,
-            partition=self._spec.partition,
-            acks=acks,
-            timeout_ms=int(_TIMEOUT_S * 1000),
-        )
+    def _request(self, api: Api[Q, Any], correlation_id: int, body: Q, payload: list[Buffer]) -> Request[Q]:
+        spec = self._spec
+        return Request(self._session, api, correlation_id, spec.topic_id, spec.partition, body, payload)
+
+    def _produce(self, correlation_id: int, acks: int, payload: list[Buffer]) -> Request[ProduceRequest]:
+        body = ProduceRequest(acks=acks, timeout_ms=int(_TIMEOUT_S * 1000))
+        return self._request(apis.PRODUCE, correlation_id, body, payload)
 
     def _append_what_is_refused(self, correlation_id: int) -> None:
         """A request that no log may take: it is answered with an error, whoever is asked."""
-        request = self._produce(correlation_id, -1)
         builder = BatchBuilder()
         size = self._rng.choice((0, self._spec.config.max_record_bytes * 2))
         builder.append(1_700_000_000_000, None, _REFUSED + bytes(size), [])
         payload = [builder.build()]
+        request = self._produce(correlation_id, -1, [])
         match self._rng.randrange(5 + self._compacted) if size == 0 else -1:  # 5: it has no key
             case 0:
-                request.acks = 7
+                request.body.acks = 7
             case 1:
                 request.topic_id = b"another topic!!!"
             case 2:
@@ -138,7 +133,8 @@ class Client:
                 position = self._rng.randrange(CRC_START, len(payload[0]))
                 payload[0] = payload[0][:position] + bytes([payload[0][position] ^ 1]) + payload[0][position + 1 :]
         self._in_flight[correlation_id] = (-1, _REFUSED, 0)
-        self._send(self._leader, self.name, request, payload)
+        request.payload = [*payload]
+        self._send(self._leader, request)
 
     def _give_up(self, correlation_id: int) -> None:
         if self._in_flight.pop(correlation_id, None) is not None:
@@ -152,15 +148,14 @@ class Client:
     def judge(self, contents: dict[int, bytes]) -> None:
         """What was acknowledged to it is judged by the world; what was not may be there, or not."""
 
-    def on_response(self, response: ClientResponse) -> None:
-        match response:
-            case ProduceResponse():
-                for result in response.results:
-                    self._on_result(result)
-            case ListOffsetsResponse():
-                if self._in_flight.pop(response.correlation_id, None) is None:
-                    return
-                self._after(response.error_code, response.leader_id)
+    def on_response(self, request: Request[Any], response: ResponseBody, _payload: bytes | None) -> None:
+        assert isinstance(response, ListOffsetsResponse)
+        if self._in_flight.pop(request.correlation_id, None) is not None:
+            self._after(response.error_code, response.leader_id)
+
+    def on_produced(self, results: list[ProduceResult]) -> None:
+        for result in results:
+            self._on_result(result)
 
     def _on_result(self, result: ProduceResult) -> None:
         sent = self._in_flight.pop(result.correlation_id, None)

@@ -7,13 +7,13 @@ again unless a member began at an older commit, and what was read once stays as 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.fetcher.partition_state import EARLIEST, LATEST, ConsumerRecord, PartitionState
 from raftlog.errors import CorruptMessageError
-from raftlog.partition.replica import ClientResponse
-from raftlog.protocol.records import FetchResponse, ListOffsetsResponse
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.record.batch import Record
 from raftlog.simulator.client_link import LinkedClient
 from raftlog.simulator.invariants import Broken
@@ -102,10 +102,9 @@ class ConsumingClient(LinkedClient):
         if self._state.position is not None:
             self._group.committed = self._state.position, self._state.position_epoch
 
-    def on_response(self, response: ClientResponse, payload: bytes | None) -> None:
+    def on_response(self, request: Request[Any], response: ResponseBody, payload: bytes | None) -> None:
         if not self.closed:
-            assert isinstance(response, (FetchResponse, ListOffsetsResponse))
-            self._take(response.correlation_id, response, payload)
+            self._take(request.api, request.correlation_id, response, payload)
             self._wake()
 
     def at_end(self, end_offset: int) -> bool:

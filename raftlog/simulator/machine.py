@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from raftlog.errors import StorageError
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
-from raftlog.partition.replica import ClientResponse, Replica
+from raftlog.partition.replica import Replica
 from raftlog.partition.witness import Witness
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
+from raftlog.protocol.records import ProduceResult
+from raftlog.protocol.session import Session
 from raftlog.simulator.events import DriftingClock
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
 from raftlog.storage.index import MemoryIndexStore
@@ -42,7 +48,8 @@ class Machine:
         clock: DriftingClock,
         rng: random.Random,
         send: Callable[[int, int, RaftMessage, bytes | None], None],
-        answer: Callable[[int, Hashable, ClientResponse, bytes | None], None],
+        answer: Callable[[int, Request[Any], ResponseBody, bytes | None], None],
+        answer_produces: Callable[[int, Session, list[ProduceResult]], None],
         flush: Flush,
         served: Callable[[Machine], None],
     ) -> None:
@@ -64,6 +71,7 @@ class Machine:
         self._rng = rng
         self._send = send
         self._answer = answer
+        self._answer_produces = answer_produces
         self._flush = flush
         self._served = served
         self._hosted = False
@@ -73,8 +81,11 @@ class Machine:
     def send_raft(self, node_id: int, message: RaftMessage, payload: Any) -> None:
         self._send(self.node_id, node_id, message, None if payload is None else bytes(payload))
 
-    def answer(self, client: Hashable, response: ClientResponse, payload: Any) -> None:
-        self._answer(self.node_id, client, response, None if payload is None else bytes(payload))
+    def answer(self, request: Request[Any], response: ResponseBody, payload: Any) -> None:
+        self._answer(self.node_id, request, response, None if payload is None else bytes(payload))
+
+    def answer_produces(self, session: Session, results: list[ProduceResult]) -> None:
+        self._answer_produces(self.node_id, session, results)
 
     # --- life ----------------------------------------------------------------------------------
     @property
@@ -204,9 +215,9 @@ class Machine:
             elif kind == "peer":
                 replica.set_peer(*arguments)
             else:
-                client, request, payload = arguments
-                received: list[Buffer] = [_as_received(frame) for frame in payload]
-                replica.on_request(client, request, received)
+                (request,) = arguments
+                received = [_as_received(frame) for frame in request.payload]
+                replica.on_request(msgspec.structs.replace(request, payload=received))
             taken += 1
         replica.turn()
         return taken

@@ -6,9 +6,11 @@ It believes every answer, whichever leader gives it: a deposed one must not deny
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from raftlog.errors import CorruptMessageError, ErrorCode
-from raftlog.partition.replica import ClientResponse
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import decode, split
 from raftlog.simulator.asker import Asker, SendRequest
@@ -44,7 +46,7 @@ class Prober(Asker[FetchRequest | ListOffsetsRequest]):
         self._acked_before = 0
         self._verify = False  # the last answer did not match its checksum: the leader is to look at its disk
 
-    def _choose(self) -> FetchRequest | ListOffsetsRequest:
+    def _choose(self) -> Request[FetchRequest | ListOffsetsRequest]:
         draw = self._rng.random
         odd = draw() < 0.1
         topic_id, partition = self._spec.topic_id, self._spec.partition
@@ -53,40 +55,32 @@ class Prober(Asker[FetchRequest | ListOffsetsRequest]):
         if draw() < 0.2:
             known = (LATEST_TIMESTAMP, LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 1_700_000_000_000 + int(draw() * 3000))
             self._acked_before = max(self._acked, default=-1)
-            return ListOffsetsRequest(
-                correlation_id=self._next_id,
-                topic_id=topic_id,
-                partition=partition,
-                timestamp_ms=_UNKNOWN_KIND if odd else self._rng.choice(known),
-            )
-        return FetchRequest(
-            correlation_id=self._next_id,
-            topic_id=topic_id,
-            partition=partition,
+            timestamp_ms = _UNKNOWN_KIND if odd else self._rng.choice(known)
+            return self._request(ListOffsetsRequest(timestamp_ms=timestamp_ms), topic_id, partition)
+        fetch = FetchRequest(
             offset=self._rng.choice((0, _FAR, self._offset // 2)) if odd else self._offset,
             max_bytes=self._rng.choice((1, 5000, 1 << 20)),
             min_bytes=self._rng.choice((1, 1, 20_000)),
             max_wait_ms=self._rng.choice((0, 100, 500)),
             verify=self._verify,
         )
+        return self._request(fetch, topic_id, partition)
 
-    def on_response(self, response: ClientResponse, payload: bytes | None) -> None:
+    def on_response(self, request: Request[Any], response: ResponseBody, payload: bytes | None) -> None:
         assert isinstance(response, (FetchResponse, ListOffsetsResponse))
-        asked = self._take(response.correlation_id)
-        if asked is None:
+        if not self._take(request):
             return
         pause_s = self._rng.expovariate(1 / 0.05)
         if response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
             self._turn_to(response.leader_id)
         elif isinstance(response, FetchResponse):
-            assert isinstance(asked, FetchRequest)
-            self._on_fetched(asked, response, payload or b"")
+            self._on_fetched(request, response, payload or b"")
         else:
-            assert isinstance(asked, ListOffsetsRequest)
-            self._on_offset(asked, response)
+            self._on_offset(request.body, response)
         self._events.after(pause_s, self._next)
 
-    def _on_fetched(self, asked: FetchRequest, response: FetchResponse, payload: bytes) -> None:
+    def _on_fetched(self, request: Request[FetchRequest], response: FetchResponse, payload: bytes) -> None:
+        asked = request.body
         if response.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
             if response.high_watermark < asked.offset < _FAR:
                 raise Broken(
@@ -95,7 +89,7 @@ class Prober(Asker[FetchRequest | ListOffsetsRequest]):
             self._offset = max(self._offset, response.log_start_offset)
         if response.error_code != ErrorCode.NONE:
             return
-        if (asked.topic_id, asked.partition) != (self._spec.topic_id, self._spec.partition) or asked.offset == _FAR:
+        if (request.topic_id, request.partition) != (self._spec.topic_id, self._spec.partition) or asked.offset == _FAR:
             raise Broken("diverged", f"a fetch of what is not there was answered: {asked}")
         due = asked.offset
         try:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raftlog.client.core.call import Calls
-from raftlog.client.core.exchange import Request
 from raftlog.client.producer.accumulator import Accumulator
 from raftlog.client.producer.batch import RecordFuture
 from raftlog.client.producer.sender import Sender
 from raftlog.client.producer.sequences import ProducerIds
 from raftlog.errors import error_for
-from raftlog.partition.replica import ClientResponse
-from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse, ProduceResponse
+from raftlog.protocol import apis
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
+from raftlog.protocol.records import InitProducerIdResponse, ProduceResult
 from raftlog.simulator.client_link import LinkedClient
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.keyed_records import Keyed, keyed
@@ -126,26 +127,28 @@ class ProducingClient(LinkedClient):
     def _stepped(self) -> None:
         self._take_outcomes()
 
-    def _ask(self, endpoint: Endpoint, request: Request, payload: list[bytes]) -> None:
-        if isinstance(request, InitProducerIdRequest):
-            response = InitProducerIdResponse(correlation_id=request.correlation_id, producer_id=self._producer_id)
-            self._later(endpoint, response)
+    def _ask(self, endpoint: Endpoint, request: Request[Any]) -> None:
+        if request.api is apis.INIT_PRODUCER_ID:
+            response = InitProducerIdResponse(producer_id=self._producer_id)
+            self._later(endpoint, request.api, request.correlation_id, response)
             return
-        super()._ask(endpoint, request, payload)
+        super()._ask(endpoint, request)
         if self._rng.random() < _LATE_COPIES:
-            again = partial(super()._ask, endpoint, request, payload)
+            again = partial(super()._ask, endpoint, request)
             self._events.after(self._rng.uniform(0.05, 4.0), partial(self._again, request.correlation_id, again))
 
     def _again(self, correlation_id: int, send: Callable[[], None]) -> None:
         if correlation_id not in self._refused:
             send()
 
-    def on_response(self, response: ClientResponse) -> None:
-        assert isinstance(response, ProduceResponse), "it asks for nothing else"
-        for result in response.results:
+    def on_response(self, request: Request[Any], _response: ResponseBody, _payload: bytes | None) -> None:
+        raise AssertionError(f"it does not ask for {request.api}")
+
+    def on_produced(self, results: list[ProduceResult]) -> None:
+        for result in results:
             if result.error_code and not error_for(result.error_code, "").outcome_unknown:
                 self._refused.add(result.correlation_id)
-            self._take(result.correlation_id, ProduceResponse(results=[result]))
+            self._take(apis.PRODUCE, result.correlation_id, [result])
         self._take_outcomes()
         self._wake()
 

@@ -6,9 +6,11 @@ What was answered stays: no later leader may start its log below it.
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from raftlog.errors import ErrorCode
-from raftlog.partition.replica import ClientResponse
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import (
     HIGH_WATERMARK,
     DeleteRecordsRequest,
@@ -33,33 +35,23 @@ class Trimmer(Asker[DeleteRecordsRequest | ListOffsetsRequest]):
         self._epoch = 0  # in which that was answered
         self._start = 0
 
-    def _choose(self) -> DeleteRecordsRequest | ListOffsetsRequest:
-        topic_id, partition = self._spec.topic_id, self._spec.partition
+    def _choose(self) -> Request[DeleteRecordsRequest | ListOffsetsRequest]:
         if self._rng.random() < 0.5:
-            return ListOffsetsRequest(
-                correlation_id=self._next_id, topic_id=topic_id, partition=partition, timestamp_ms=EARLIEST_TIMESTAMP
-            )
+            return self._request(ListOffsetsRequest(timestamp_ms=EARLIEST_TIMESTAMP))
         offset = self._start + self._rng.randrange(1, 40)
         if self._rng.random() < 0.1:
             offset = self._rng.choice((HIGH_WATERMARK, HIGH_WATERMARK, 0, _FAR))
-        return DeleteRecordsRequest(
-            correlation_id=self._next_id,
-            topic_id=topic_id,
-            partition=partition,
-            offset=offset,
-            timeout_ms=int(TIMEOUT_S * 1000),
-        )
+        return self._request(DeleteRecordsRequest(offset=offset, timeout_ms=int(TIMEOUT_S * 1000)))
 
-    def on_response(self, response: ClientResponse) -> None:
+    def on_response(self, request: Request[Any], response: ResponseBody, _payload: bytes | None) -> None:
         assert isinstance(response, (DeleteRecordsResponse, ListOffsetsResponse))
-        asked = self._take(response.correlation_id)
-        if asked is None:
+        if not self._take(request):
             return
         if response.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
             self._turn_to(response.leader_id)
         elif response.error_code == ErrorCode.NONE:
             start = response.offset if isinstance(response, ListOffsetsResponse) else response.log_start_offset
-            self._on_start(asked, start, response.leader_epoch)
+            self._on_start(request.body, start, response.leader_epoch)
         self._events.after(self._rng.expovariate(1 / 0.2), self._next)
 
     def _on_start(self, asked: DeleteRecordsRequest | ListOffsetsRequest, start: int, epoch: int) -> None:

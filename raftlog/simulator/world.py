@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from raftlog.errors import DiskFullError, ErrorCode, StorageError
-from raftlog.partition.replica import ClientRequest, ClientResponse, Replica
+from raftlog.partition.replica import Replica
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
-from raftlog.protocol.records import ListOffsetsResponse, ProduceResponse
+from raftlog.protocol.records import ListOffsetsResponse, ProduceResult
+from raftlog.protocol.session import Session
 from raftlog.simulator.clients import Client
 from raftlog.simulator.consumer import ConsumingClient, GroupOfOne
 from raftlog.simulator.events import DriftingClock, Events
@@ -71,6 +76,7 @@ class World:
                 rng=random.Random(seed * 1009 + node_id),
                 send=self._send,
                 answer=self._answer,
+                answer_produces=self._answer_produces,
                 flush=Flush.ALWAYS,
                 served=self.invariants.note_commits,
             )
@@ -269,36 +275,37 @@ class World:
             machine.hand_in("raft", msgspec.structs.replace(message), payload)
             self._schedule_turn(machine, self.events.now_s)
 
-    def send_request(self, node_id: int, client: str, request: ClientRequest, payload: list[bytes]) -> None:
+    def send_request(self, node_id: int, request: Request[Any]) -> None:
         def arrive() -> None:
             machine = self.machines[node_id]
             if machine.running:
-                machine.hand_in("request", client, request, payload)
+                machine.hand_in("request", request)
                 self._schedule_turn(machine, self.events.now_s)
 
         self.events.after(self.rng.uniform(0.0002, 0.001), arrive)
 
-    def _answer(self, node_id: int, client: Hashable, response: ClientResponse, payload: bytes | None) -> None:
-        assert isinstance(client, str)
-        if client in self.readers:
-            reader = self.readers[client]
-            self.events.after(self.rng.uniform(0.0002, 0.001), lambda: reader.on_response(response, payload))
-            return
-        if client not in self.clients and client not in self.trimmers:
+    def _answer(self, node_id: int, request: Request[Any], response: ResponseBody, payload: bytes | None) -> None:
+        name = _name_of(request.session)
+        asker = self.readers.get(name) or self.trimmers.get(name) or self.clients.get(name)
+        if asker is None:
             return  # its process has ended
-        if client in self.trimmers:
-            trimmer = self.trimmers[client]
-            self.events.after(self.rng.uniform(0.0002, 0.001), lambda: trimmer.on_response(response))
-            return
-        if isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
+        if name in self.clients and isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
             self.invariants.on_watermark(response.leader_epoch, response.offset)
-        if isinstance(response, ProduceResponse):
-            replica = self.machines[node_id].replica
-            assert replica is not None
-            for result in response.results:
-                if result.error_code == ErrorCode.NONE and self.clients[client].waits_for_all(result.correlation_id):
-                    self.invariants.note_answer(node_id, result.base_offset, replica._group.in_sync)
-        self.events.after(self.rng.uniform(0.0002, 0.001), lambda: self.clients[client].on_response(response))
+        self._later(partial(asker.on_response, request, response, payload))
+
+    def _answer_produces(self, node_id: int, session: Session, results: list[ProduceResult]) -> None:
+        client = self.clients.get(_name_of(session))
+        if client is None:
+            return
+        replica = self.machines[node_id].replica
+        assert replica is not None
+        for result in results:
+            if result.error_code == ErrorCode.NONE and client.waits_for_all(result.correlation_id):
+                self.invariants.note_answer(node_id, result.base_offset, replica._group.in_sync)
+        self._later(partial(client.on_produced, results))
+
+    def _later(self, arrive: Callable[[], None]) -> None:
+        self.events.after(self.rng.uniform(0.0002, 0.001), arrive)
 
     # --- the run -------------------------------------------------------------------------------
     def add_clients(self, count: int, *, think_s: float | None = None, depth: int | None = None) -> None:
@@ -373,3 +380,8 @@ class World:
                 self._schedule_turn(machine, self.events.now_s)
         for node_id in self.node_ids:
             self.start(node_id)
+
+
+def _name_of(session: Session) -> str:
+    assert isinstance(session.connection, str), "clients of the simulator are known by name"
+    return session.connection

@@ -6,15 +6,11 @@ import msgspec
 import pytest
 
 from raftlog.errors import NotLeaderOrFollowerError, RaftlogError
-from raftlog.protocol.cluster import ErrorResponse
-from raftlog.protocol.codec import decode_request, encode
+from raftlog.protocol import apis
+from raftlog.protocol.envelope import encode_response, encode_unread, read_body, read_request
 from raftlog.protocol.records import (
-    FetchRequest,
     FetchResponse,
-    ListOffsetsRequest,
     ListOffsetsResponse,
-    ProduceRequest,
-    ProduceResponse,
     ProduceResult,
 )
 from raftlog.record.batch import check_batch
@@ -66,16 +62,15 @@ def test_a_plan_survives_its_way_to_the_other_process() -> None:
 def test_a_produce_is_worth_the_records_of_its_batch_and_an_error_ends_the_run() -> None:
     work = ProduceWork(PLAN, 3, encode_batches(PLAN))
     ((header, batch),) = work.messages(7)
-    request = decode_request(bytes(header))
-    assert isinstance(request, ProduceRequest)
-    assert (request.correlation_id, request.partition, request.acks) == (7, 3, -1)
+    assert read_request(header) == (apis.PRODUCE, 7, PLAN.topic_id, 3)
+    assert read_body(apis.PRODUCE, header).acks == -1
     assert check_batch(batch).record_count == 50
-    answers = ProduceResponse([ProduceResult(7, 0, 100), ProduceResult(8, 0, 150)])
-    assert work.answered([encode(answers)]) == [(7, 50), (8, 50)]
+    answers = [ProduceResult(0, "", 7, 100), ProduceResult(0, "", 8, 150)]
+    assert work.answered([encode_response(apis.PRODUCE, 0, answers)]) == [(7, 50), (8, 50)]
     with pytest.raises(NotLeaderOrFollowerError):
-        work.answered([encode(ProduceResponse([ProduceResult(9, 6, -1)]))])
+        work.answered([encode_response(apis.PRODUCE, 0, [ProduceResult(6, "", 9)])])
     with pytest.raises(RaftlogError):
-        work.answered([encode(ErrorResponse(correlation_id=9, error_code=42, error_text="what?"))])
+        work.answered([encode_unread("what?", 42)])
 
 
 def test_filling_sends_as_many_batches_as_the_records_need() -> None:
@@ -88,11 +83,10 @@ def test_without_acknowledgements_the_end_of_the_log_says_what_was_taken() -> No
     work = UnansweredWork(plan, 0, encode_batches(plan))
     *produces, (question,) = work.messages(5)
     assert len(produces) == plan.in_flight
-    asked = decode_request(bytes(question))
-    assert isinstance(asked, ListOffsetsRequest)
-    assert asked.correlation_id == 5
-    assert work.answered([encode(ListOffsetsResponse(correlation_id=5, offset=1000))]) == [(5, 0)]
-    assert work.answered([encode(ListOffsetsResponse(correlation_id=6, offset=1200))]) == [(6, 200)]
+    assert read_request(question)[:2] == (apis.LIST_OFFSETS, 5)
+    for number, offset, worth in ((5, 1000, 0), (6, 1200, 200)):
+        answer = encode_response(apis.LIST_OFFSETS, number, ListOffsetsResponse(offset=offset))
+        assert work.answered([answer]) == [(number, worth)]
 
 
 def test_fetches_ask_for_whole_batches_in_turn_and_start_over_at_the_end() -> None:
@@ -101,12 +95,11 @@ def test_fetches_ask_for_whole_batches_in_turn_and_start_over_at_the_end() -> No
     offsets = []
     for number in range(5):
         ((header,),) = work.messages(number)
-        request = decode_request(bytes(header))
-        assert isinstance(request, FetchRequest)
+        request = read_body(apis.FETCH, header)
         assert request.max_bytes == 2 * batch_bytes
         offsets.append(request.offset)
     assert offsets == [0, 100, 200, 0, 100]
-    answer = encode(FetchResponse(correlation_id=3, high_watermark=250))
+    answer = encode_response(apis.FETCH, 3, FetchResponse(high_watermark=250))
     assert work.answered([answer, bytes(2 * batch_bytes)]) == [(3, 100)]
     assert work.answered([answer, bytes(batch_bytes), bytes(batch_bytes)]) == [(3, 100)]
 
@@ -117,7 +110,6 @@ def test_a_bounded_take_asks_for_whole_batches_until_it_has_enough() -> None:
     work = FetchWork(plan, 0, batch_bytes)
     asked = []
     while messages := work.messages(len(asked)):
-        request = decode_request(bytes(messages[0][0]))
-        assert isinstance(request, FetchRequest)
+        request = read_body(apis.FETCH, messages[0][0])
         asked.append((request.offset, request.max_bytes // batch_bytes))
     assert asked == [(0, 4), (200, 2)]

@@ -10,20 +10,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
-from raftlog.protocol import codec
+from raftlog.node.doors.native import NativeDoor
 from raftlog.protocol import groups as g
 from raftlog.protocol.cluster import (
     HandshakeRequest,
-    HandshakeResponse,
     MetadataRequest,
     MetadataResponse,
     NodeMetadata,
     PartitionMetadata,
     TopicMetadata,
 )
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import (
     FetchRequest,
     FetchResponse,
@@ -32,9 +34,9 @@ from raftlog.protocol.records import (
     ListOffsetsRequest,
     ListOffsetsResponse,
     ProduceRequest,
-    ProduceResponse,
     ProduceResult,
 )
+from raftlog.protocol.session import Session
 from raftlog.record.batch import check_batch, stamp
 from raftlog.types import LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
 
@@ -57,7 +59,8 @@ class FakeNode:
         self.confirmed = True
         self.producer_ids = 0
         self.commits: list[g.OffsetCommitRequest] = []
-        self._waiting: list[tuple[bytes, FetchRequest, float]] = []
+        self._door = NativeDoor(self._server, 1, lambda: self.cluster_id)
+        self._waiting: list[tuple[Request[FetchRequest], float]] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -67,58 +70,47 @@ class FakeNode:
         poller.register(self._server)
         while not self._stopping:
             poller.poll(0.01)
-            produced: dict[bytes, list[ProduceResult]] = {}
-            while (frames := self._server.receive()) is not None:
+            produced: dict[Session, list[ProduceResult]] = {}
+            for request in self._door.requests(10_000):
                 if not self.silent:
-                    self._handle(frames, produced)
-            for identity, results in produced.items():
-                self._server.send(identity, [codec.encode(ProduceResponse(results=results))])
+                    self._handle(request, produced)
+            for session, results in produced.items():
+                self._door.answer_produces(session, results)
             waiting, self._waiting = self._waiting, []
-            for identity, request, until_s in waiting:
-                self._fetch(identity, request, until_s)
+            for request, until_s in waiting:
+                self._fetch(request, until_s)
         self._server.close()
         self._context.close()
 
-    def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
-        identity, header, *payload = frames
-        match request := codec.decode_request(header):
+    def _handle(self, request: Request[Any], produced: dict[Session, list[ProduceResult]]) -> None:
+        answer = partial(self._door.answer, request)
+        match request.body:
             case HandshakeRequest():
-                self._answer(identity, HandshakeResponse(correlation_id=request.correlation_id, version=1))
+                self._door.greet(request)
             case MetadataRequest():
-                self._answer(identity, self._metadata(request))
+                answer(self._metadata(request.body))
             case InitProducerIdRequest():
                 self.producer_ids += 1
-                response = InitProducerIdResponse(
-                    correlation_id=request.correlation_id, producer_id=self.producer_ids, producer_epoch=0
-                )
-                self._answer(identity, response)
+                answer(InitProducerIdResponse(producer_id=self.producer_ids, producer_epoch=0))
             case ProduceRequest():
-                result = self._produce(request, payload[0])
-                if request.acks:
-                    produced.setdefault(identity, []).append(result)
+                result = self._produce(request, bytes(request.payload[0]))
+                if request.body.acks:
+                    produced.setdefault(request.session, []).append(result)
             case FetchRequest():
-                self._fetch(identity, request, time.monotonic() + request.max_wait_ms / 1000)
+                self._fetch(request, time.monotonic() + request.body.max_wait_ms / 1000)
             case ListOffsetsRequest():
                 end = self.end(request.partition)
-                offset = end if request.timestamp_ms == LATEST_TIMESTAMP else 0
-                self._answer(identity, ListOffsetsResponse(correlation_id=request.correlation_id, offset=offset))
+                answer(ListOffsetsResponse(offset=end if request.body.timestamp_ms == LATEST_TIMESTAMP else 0))
             case g.FindCoordinatorRequest():
-                found = g.FindCoordinatorResponse(
-                    correlation_id=request.correlation_id, topic_id=TOPIC_ID, partitions=1
-                )
-                self._answer(identity, found)
+                answer(g.FindCoordinatorResponse(topic_id=TOPIC_ID, partitions=1))
             case g.OffsetCommitRequest():
-                self.commits.append(request)
-                self._answer(identity, g.OffsetCommitResponse(correlation_id=request.correlation_id))
+                self.commits.append(request.body)
+                answer(g.OffsetCommitResponse())
             case g.OffsetFetchRequest():
-                offsets = list(self.committed().values())
-                self._answer(identity, g.OffsetFetchResponse(correlation_id=request.correlation_id, offsets=offsets))
+                answer(g.OffsetFetchResponse(offsets=list(self.committed().values())))
 
     def committed(self) -> dict[TopicPartition, g.CommittedOffset]:
         return {TopicPartition(each.topic, each.partition): each for made in self.commits for each in made.offsets}
-
-    def _answer(self, identity: bytes, response: codec.Response, payload: bytes = b"") -> None:
-        self._server.send(identity, [codec.encode(response), *([payload] if payload else [])])
 
     def _metadata(self, request: MetadataRequest) -> MetadataResponse:
         topics = []
@@ -141,7 +133,6 @@ class FakeNode:
             )
         node = NodeMetadata(node_id=1, endpoint=self.endpoint, alive=True, voter=True)
         return MetadataResponse(
-            correlation_id=request.correlation_id,
             cluster_id=self.cluster_id,
             nodes=[node],
             topics=topics,
@@ -154,37 +145,31 @@ class FakeNode:
         log = self.batches[partition]
         return log[-1][1] if log else 0
 
-    def _produce(self, request: ProduceRequest, batch: bytes) -> ProduceResult:
+    def _produce(self, request: Request[ProduceRequest], batch: bytes) -> ProduceResult:
         if self.refuse:
-            return ProduceResult(request.correlation_id, self.refuse, -1)
+            return ProduceResult(self.refuse, "", request.correlation_id)
         header = check_batch(batch)
         start = self.end(request.partition)
         stamped = stamp(batch, start, 1)
         self.batches[request.partition].append((start, start + header.record_count, stamped))
-        return ProduceResult(request.correlation_id, 0, start)
+        return ProduceResult(0, "", request.correlation_id, start)
 
-    def _fetch(self, identity: bytes, request: FetchRequest, until_s: float) -> None:
+    def _fetch(self, request: Request[FetchRequest], until_s: float) -> None:
         end = self.end(request.partition)
         code = self.refuse
         found: list[bytes] = []
-        if request.offset > end:
+        if request.body.offset > end:
             code = ErrorCode.OFFSET_OUT_OF_RANGE
         else:
-            found = self._batches(request)
+            found = self._batches(request.partition, request.body)
         if not found and not code and time.monotonic() < until_s:
-            self._waiting.append((identity, request, until_s))
+            self._waiting.append((request, until_s))
             return
-        response = FetchResponse(
-            correlation_id=request.correlation_id,
-            error_code=code,
-            high_watermark=end,
-            log_start_offset=0,
-            leader_epoch=1,  # as its batches are stamped
-        )
-        self._answer(identity, response, b"".join(found))
+        response = FetchResponse(error_code=code, high_watermark=end, log_start_offset=0, leader_epoch=1)
+        self._door.answer(request, response, b"".join(found) or None)
 
-    def _batches(self, request: FetchRequest) -> list[bytes]:
-        log = self.batches[request.partition]
+    def _batches(self, partition: int, request: FetchRequest) -> list[bytes]:
+        log = self.batches[partition]
         low, high = 0, len(log)
         while low < high:
             middle = (low + high) // 2

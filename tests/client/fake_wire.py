@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from raftlog.client.core.exchange import Exchange, Request
+from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.errors import ErrorCode
-from raftlog.protocol import codec
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
 from raftlog.protocol.cluster import (
-    ErrorResponse,
-    HandshakeRequest,
     MetadataResponse,
     NodeMetadata,
     PartitionMetadata,
     TopicMetadata,
 )
+from raftlog.protocol.envelope import encode_response, read_body, read_request
 from raftlog.protocol.records import (
     FetchResponse,
     InitProducerIdResponse,
     ListOffsetsResponse,
-    ProduceResponse,
     ProduceResult,
 )
 from raftlog.types import Endpoint
@@ -33,9 +32,15 @@ TOPIC_ID = b"0123456789abcdef"
 
 
 class Sent(NamedTuple):
+    """A request as it went out: its body, and what its envelope says."""
+
     endpoint: Endpoint
-    request: Request
+    request: Any
     payload: bytes
+    api: Api[Any, Any]
+    number: int
+    topic_id: bytes
+    partition: int
 
 
 class FakeWire:
@@ -55,12 +60,13 @@ class FakeWire:
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
         if endpoint not in self.connected or endpoint in self.full:
             return False
-        request = codec.decode_request(frames[0])
-        if isinstance(request, HandshakeRequest):
+        api, number, topic_id, partition = read_request(frames[0])
+        if api is apis.HANDSHAKE:
             self.greeted.append(endpoint)
         else:
-            assert isinstance(request, Request)
-            self.sent.append(Sent(endpoint, request, frames[1] if len(frames) > 1 else b""))
+            payload = frames[1] if len(frames) > 1 else b""
+            body = read_body(api, frames[0])
+            self.sent.append(Sent(endpoint, body, payload, api, number, topic_id, partition))
         return True
 
     def take(self, kind: type | None = None) -> list[Sent]:
@@ -97,41 +103,39 @@ class Cluster:
     def know_nothing(self) -> None:
         """A node has answered that it knows no topic t."""
         gone = TopicMetadata(name="t", topic_id=b"", error_code=3, partitions=[], config={})
-        self.cache.update(MetadataResponse(correlation_id=0, topics=[gone], confirmed=True), self.now_s)
+        self.cache.update(MetadataResponse(topics=[gone], confirmed=True), self.now_s)
         self.refresher.answered_s = self.now_s
 
     def lose(self, endpoint: Endpoint) -> None:
         self.exchange.lost(endpoint)
 
+    def answer(self, sent: Sent, response: Any, payload: bytes = b"") -> None:
+        """`response`: a body, or a list of them to a Produce."""
+        header = encode_response(sent.api, sent.number, response)
+        self.exchange.answered(sent.endpoint, [header, *([payload] if payload else [])])
+
     def answer_produce(self, sent: Sent, code: int = 0, base_offset: int = -1, *, epoch: int = -1) -> None:
-        result = ProduceResult(sent.request.correlation_id, code, base_offset, -1, epoch)
-        self.exchange.answered(sent.endpoint, [codec.encode(ProduceResponse(results=[result]))])
+        self.answer(sent, [ProduceResult(code, "", sent.number, base_offset, -1, epoch)])
 
     def answer_fetch(
         self, sent: Sent, payload: bytes = b"", code: int = 0, high_watermark: int = 0, *, epoch: int = 1
     ) -> None:
-        response = FetchResponse(
-            correlation_id=sent.request.correlation_id,
-            error_code=code,
-            high_watermark=high_watermark,
-            log_start_offset=0,
-            leader_epoch=epoch,
-        )
-        self.exchange.answered(sent.endpoint, [codec.encode(response), *([payload] if payload else [])])
+        response = FetchResponse(error_code=code, high_watermark=high_watermark, log_start_offset=0, leader_epoch=epoch)
+        self.answer(sent, response, payload)
 
     def answer_offsets(self, sent: Sent, offset: int, *, epoch: int = 1) -> None:
-        response = ListOffsetsResponse(correlation_id=sent.request.correlation_id, offset=offset, leader_epoch=epoch)
-        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+        self.answer(sent, ListOffsetsResponse(offset=offset, leader_epoch=epoch))
 
     def answer_producer_id(self, sent: Sent, producer_id: int) -> None:
-        response = InitProducerIdResponse(
-            correlation_id=sent.request.correlation_id, producer_id=producer_id, producer_epoch=0
-        )
-        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+        self.answer(sent, InitProducerIdResponse(producer_id=producer_id, producer_epoch=0))
 
     def answer_error(self, sent: Sent, code: ErrorCode) -> None:
-        response = ErrorResponse(correlation_id=sent.request.correlation_id, error_code=code, error_text="no")
-        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+        refusal = sent.api.refusal(code, "no")
+        if isinstance(refusal, ProduceResult):
+            refusal.correlation_id = sent.number
+            self.answer(sent, [refusal])
+        else:
+            self.answer(sent, refusal)
 
 
 def metadata(
@@ -140,12 +144,10 @@ def metadata(
     partitions: int = 1,
     topic_id: bytes = TOPIC_ID,
     max_record_bytes: int = 1024 * 1024,
-    correlation_id: int = 0,
     image_offset: int = 0,
     confirmed: bool = True,
 ) -> MetadataResponse:
     return MetadataResponse(
-        correlation_id=correlation_id,
         cluster_id="c",
         controller=NODE,
         nodes=[NodeMetadata(node_id=1, endpoint=NODE, alive=True, voter=True)],

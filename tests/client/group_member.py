@@ -20,9 +20,10 @@ from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import GroupMember
 from raftlog.client.group.session import GroupSession
 from raftlog.errors import CommitFailedError
-from raftlog.protocol import codec
+from raftlog.protocol.envelope import Request, encode_response
 from raftlog.types import Endpoint, TopicPartition
-from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, FakeWire
+from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, FakeWire, Sent
+from tests.requests import session_of
 
 if TYPE_CHECKING:
     from tests.client.group_world import World
@@ -130,7 +131,7 @@ class Member:
         parts = (self.group, self.fetcher, self._calls, self._refresher)
         next_s = min(min(part.step(now_s) for part in parts), self._exchange.next_wakeup_s(), now_s + 5.0)
         for sent in self._wire.take():
-            self._send(sent.endpoint, sent.request)
+            self._send(sent)
         self._step_at(max(next_s, now_s + 0.001))
 
     def _deliver_s(self, endpoint: Endpoint, out: bool) -> float | None:
@@ -142,14 +143,17 @@ class Member:
         self._latest[endpoint, out] = time_s
         return time_s
 
-    def _send(self, endpoint: Endpoint, request: Any) -> None:
-        time_s = self._deliver_s(endpoint, True)
+    def _send(self, sent: Sent) -> None:
+        time_s = self._deliver_s(sent.endpoint, True)
+        place = sent.topic_id, sent.partition
+        request: Request[Any] = Request(session_of(self), sent.api, sent.number, *place, sent.request)
         if time_s is not None:
-            self.world.at(time_s, lambda: self.world.serve(self, endpoint, request))
+            self.world.at(time_s, lambda: self.world.serve(sent.endpoint, request))
 
-    def answer(self, endpoint: Endpoint, response: Any, payload: bytes = b"") -> None:
+    def answer(self, endpoint: Endpoint, request: Request[Any], response: Any, payload: bytes = b"") -> None:
         time_s = self._deliver_s(endpoint, False)
-        frames = [codec.encode(response), *([payload] if payload else [])]
+        header = encode_response(request.api, request.correlation_id, response)
+        frames = [header, *([payload] if payload else [])]
         if time_s is not None:
             self.world.at(time_s, lambda: self._receive(endpoint, frames))
 

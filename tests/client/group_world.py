@@ -15,9 +15,10 @@ from typing import Any
 
 from raftlog.coordinator.coordinator import Coordinator
 from raftlog.errors import ErrorCode
-from raftlog.machine.result import Caller, Now, Record, Result
+from raftlog.machine.result import Now, Record, Result
 from raftlog.protocol import groups as g
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import encode, stamp
 from raftlog.types import LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
@@ -41,7 +42,7 @@ class World:
         self.members: list[Member] = []
         self.read: dict[TopicPartition, list[tuple[int, str]]] = defaultdict(list)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._waiting: dict[TopicPartition, list[tuple[Member, FetchRequest]]] = {}
+        self._waiting: dict[TopicPartition, list[Request[FetchRequest]]] = {}
         self._order = 0
         self._ids = 0
         self._log: list[Record] = []
@@ -84,8 +85,8 @@ class World:
             for topic, count in self.topics.items():
                 for partition in range(count):
                     self.produced[TopicPartition(topic, partition)] += 1
-                    for member, request in self._waiting.pop(TopicPartition(topic, partition), []):
-                        self._fetch(member, request, self.now_s)
+                    for request in self._waiting.pop(TopicPartition(topic, partition), []):
+                        self._fetch(request, self.now_s)
             self.at(self.now_s + seconds, produce)
 
         produce()
@@ -127,13 +128,12 @@ class World:
     def _finish(self, coordinator: Coordinator, result: Result, code: ErrorCode) -> None:
         coordinator.outbox.finish(result, code, self._now())
         if result.caller is not None:
-            refusal = coordinator.refusal(result.caller.request, code)
+            refusal = coordinator.refusal(result.caller, code)
             self._answer(result, refusal if code else result.response)
 
-    @staticmethod
-    def _answer(result: Result, response: Any) -> None:
-        assert result.caller is not None and isinstance(result.caller.client, Member)
-        result.caller.client.answer(WORKER_B, response)
+    def _answer(self, result: Result, response: Any) -> None:
+        assert result.caller is not None
+        self._member_of(result.caller).answer(WORKER_B, result.caller, response)
 
     def _mint(self, name: str) -> str:
         self._ids += 1
@@ -182,61 +182,53 @@ class World:
         return {key: value.offset for key, value in found.items() if value is not None}
 
     # --- requests ------------------------------------------------------------------------------
-    def serve(self, member: Member, endpoint: Endpoint, request: Any) -> None:
+    def _member_of(self, request: Request[Any]) -> Member:
+        member = request.session.connection
+        assert isinstance(member, Member)
+        return member
+
+    def serve(self, endpoint: Endpoint, request: Request[Any]) -> None:
         response: Any
-        payload = b""
-        match request:
+        match body := request.body:
             case MetadataRequest():
-                names = [*self.topics, OFFSETS_TOPIC] if request.topics is None else request.topics
-                response = self._metadata(request.correlation_id, names)
+                response = self._metadata([*self.topics, OFFSETS_TOPIC] if body.topics is None else body.topics)
             case g.FindCoordinatorRequest():
-                response = g.FindCoordinatorResponse(
-                    correlation_id=request.correlation_id, topic_id=OFFSETS_ID, partitions=1
-                )
+                response = g.FindCoordinatorResponse(topic_id=OFFSETS_ID, partitions=1)
             case ListOffsetsRequest():
-                end = self.produced[TopicPartition(*_place(request))]
-                offset = end if request.timestamp_ms == LATEST_TIMESTAMP else 0
-                response = ListOffsetsResponse(correlation_id=request.correlation_id, offset=offset, leader_epoch=1)
+                end = self.produced[_place(request)]
+                offset = end if body.timestamp_ms == LATEST_TIMESTAMP else 0
+                response = ListOffsetsResponse(offset=offset, leader_epoch=1)
             case FetchRequest():
-                self._fetch(member, request, self.now_s + request.max_wait_ms / 1000)
+                self._fetch(request, self.now_s + body.max_wait_ms / 1000)
                 return
             case _:
                 if self.coordinator is None:
-                    response = g.HeartbeatResponse(
-                        correlation_id=request.correlation_id, error_code=int(ErrorCode.NOT_COORDINATOR)
-                    )
+                    response = request.api.refusal(ErrorCode.NOT_COORDINATOR)
                 else:
-                    self.coordinator.on_request(Caller(member, request), self._now())
+                    self.coordinator.on_request(request, self._now())
                     self._flush()
                     return
-        member.answer(endpoint, response, payload)
+        self._member_of(request).answer(endpoint, request, response)
 
-    def _fetch(self, member: Member, request: FetchRequest, until_s: float) -> None:
-        place = TopicPartition(*_place(request))
+    def _fetch(self, request: Request[FetchRequest], until_s: float) -> None:
+        place, offset = _place(request), request.body.offset
         end = self.produced[place]
-        if request.offset >= end and self.now_s < until_s:
-            self._waiting.setdefault(place, []).append((member, request))
-            self.at(until_s, lambda: self._end_wait(place, member, request))
+        if offset >= end and self.now_s < until_s:
+            self._waiting.setdefault(place, []).append(request)
+            self.at(until_s, lambda: self._end_wait(place, request))
             return
         found = [
-            stamp(encode([(self._wall_ms(), None, b"x")]), offset, 1)
-            for offset in range(request.offset, min(end, request.offset + 50))
+            stamp(encode([(self._wall_ms(), None, b"x")]), offset, 1) for offset in range(offset, min(end, offset + 50))
         ]
-        response = FetchResponse(
-            correlation_id=request.correlation_id,
-            error_code=0,
-            high_watermark=end,
-            log_start_offset=0,
-            leader_epoch=1,
-        )
-        member.answer(WORKER_A, response, b"".join(found))
+        response = FetchResponse(high_watermark=end, log_start_offset=0, leader_epoch=1)
+        self._member_of(request).answer(WORKER_A, request, response, b"".join(found))
 
-    def _end_wait(self, place: TopicPartition, member: Member, request: FetchRequest) -> None:
-        if (member, request) in self._waiting.get(place, []):
-            self._waiting[place].remove((member, request))
-            self._fetch(member, request, self.now_s)
+    def _end_wait(self, place: TopicPartition, request: Request[FetchRequest]) -> None:
+        if request in self._waiting.get(place, []):
+            self._waiting[place].remove(request)
+            self._fetch(request, self.now_s)
 
-    def _metadata(self, correlation_id: int, names: Iterable[str]) -> MetadataResponse:
+    def _metadata(self, names: Iterable[str]) -> MetadataResponse:
         topics = []
         for name in names:
             count = 1 if name == OFFSETS_TOPIC else self.topics.get(name, 0)
@@ -256,9 +248,7 @@ class World:
                 )
             )
         node = NodeMetadata(node_id=1, endpoint=NODE, alive=True, voter=True)
-        return MetadataResponse(
-            correlation_id=correlation_id, cluster_id="c", nodes=[node], topics=topics, controller=NODE, confirmed=True
-        )
+        return MetadataResponse(cluster_id="c", nodes=[node], topics=topics, controller=NODE, confirmed=True)
 
     # --- members -------------------------------------------------------------------------------
     def join(self, name: str, topics: Iterable[str] | None = None, **options: Any) -> Member:
@@ -274,5 +264,5 @@ def topic_id(name: str) -> bytes:
     return OFFSETS_ID if name == OFFSETS_TOPIC else name.encode().ljust(16, b"-")
 
 
-def _place(request: FetchRequest | ListOffsetsRequest) -> tuple[str, int]:
-    return request.topic_id.rstrip(b"-").decode(), request.partition
+def _place(request: Request[Any]) -> TopicPartition:
+    return TopicPartition(request.topic_id.rstrip(b"-").decode(), request.partition)

@@ -36,7 +36,7 @@ def test_the_first_answer_about_a_topic_says_what_was_there() -> None:
     cluster = Beginning()
     cluster.beginnings.choose(["t"])
     assert cluster.beginnings.awaits("t")
-    cluster.cache.update(MetadataResponse(correlation_id=0), cluster.now_s)  # to a question that did not name it
+    cluster.cache.update(MetadataResponse(), cluster.now_s)  # to a question that did not name it
     assert cluster.later() == [] and cluster.beginnings.awaits("t")
     cluster.know(partitions=1)
     assert cluster.later() == [1, 2]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from raftlog.client.core.call import Call, Calls
-from raftlog.client.core.exchange import Answer, Request
 from raftlog.errors import (
     ClosedError,
     ErrorCode,
@@ -19,6 +18,7 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import TOPIC_UNKNOWN_S
+from raftlog.protocol import apis
 from raftlog.protocol.cluster import MetadataRequest
 from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import TopicPartition
@@ -33,18 +33,16 @@ class Calling(Cluster):
         self.calls = Calls(self.exchange, self.cache, self.refresher)
         self.maybe_done: list[bool] = []
 
-    def call(self, place: TopicPartition | str | None = PLACE, seconds: float = 5.0, timestamp_ms: int = -1) -> Call:
-        def request(correlation_id: int, topic_id: bytes) -> Request:
-            return ListOffsetsRequest(
-                correlation_id=correlation_id, topic_id=topic_id, partition=0, timestamp_ms=timestamp_ms
-            )
-
-        def read(answer: Answer, _payload: bytes, maybe_done: bool) -> int:
-            assert isinstance(answer, ListOffsetsResponse)
+    def call(
+        self, place: TopicPartition | str | None = PLACE, seconds: float = 5.0, timestamp_ms: int = -1
+    ) -> Call[Any, Any]:
+        def read(answer: ListOffsetsResponse, maybe_done: bool) -> int:
             self.maybe_done.append(maybe_done)
             return answer.offset
 
-        call = Call("offsets", place, request, read, deadline_s=self.now_s + seconds, attempt_s=1.0)
+        body = ListOffsetsRequest(timestamp_ms=timestamp_ms)
+        deadline_s = self.now_s + seconds
+        call = Call("offsets", place, apis.LIST_OFFSETS, body, read, deadline_s=deadline_s, attempt_s=1.0)
         self.calls.add(call)
         self.calls.step(self.now_s)
         return call

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Any
 
-from raftlog.client.core.exchange import Answer
 from raftlog.errors import ErrorCode
-from raftlog.protocol import codec
-from raftlog.protocol.cluster import ErrorResponse, HandshakeResponse
+from raftlog.protocol import apis
+from raftlog.protocol.envelope import encode_response
 from raftlog.protocol.records import (
+    FetchResponse,
     ListOffsetsRequest,
     ListOffsetsResponse,
     ProduceRequest,
-    ProduceResponse,
     ProduceResult,
 )
 from tests.client.fake_wire import TOPIC_ID, WORKER_A, WORKER_B, Cluster
@@ -24,30 +23,33 @@ class Asking:
     def __init__(self) -> None:
         self.cluster = Cluster()
         self.exchange = self.cluster.exchange
-        self.outcomes: list[tuple[Answer | None, bytes]] = []
+        self.outcomes: list[tuple[Any, bytes]] = []
 
     def ask(self, deadline_s: float = 10.0, overdue_s: float = INFINITY, endpoint: object = WORKER_A) -> int:
-        number = self.exchange.next_id()
-        request = ListOffsetsRequest(correlation_id=number, topic_id=TOPIC_ID, partition=0, timestamp_ms=-1)
-        assert self.exchange.ask(
+        number = self.exchange.ask(
             endpoint,  # type: ignore[arg-type]
-            request,
+            apis.LIST_OFFSETS,
+            ListOffsetsRequest(timestamp_ms=-1),
             lambda answer, payload: self.outcomes.append((answer, payload)),
-            now_s=0.0,
             deadline_s=deadline_s,
             overdue_s=overdue_s,
+            topic_id=TOPIC_ID,
+            partition=0,
         )
+        assert number
         return number
+
+
+def answer(number: int, offset: int = -1) -> bytes:
+    return encode_response(apis.LIST_OFFSETS, number, ListOffsetsResponse(offset=offset))
 
 
 def test_an_answer_ends_its_request_and_a_second_one_is_ignored() -> None:
     asking = Asking()
     number = asking.ask()
-    response = ListOffsetsResponse(correlation_id=number, offset=7)
     for _ in range(2):
-        asking.exchange.answered(WORKER_A, [codec.encode(response), b"payload"])
-    assert asking.outcomes == [(response, b"payload")]
-    assert asking.exchange.late == 1
+        asking.exchange.answered(WORKER_A, [answer(number, 7), b"payload"])
+    assert asking.outcomes == [(ListOffsetsResponse(offset=7), b"payload")]
 
 
 def test_time_ends_a_request_and_a_late_answer_is_ignored() -> None:
@@ -58,15 +60,14 @@ def test_time_ends_a_request_and_a_late_answer_is_ignored() -> None:
     assert asking.outcomes == []
     asking.exchange.expire(10.1)
     assert asking.outcomes == [(None, b"")]
-    asking.exchange.answered(WORKER_A, [codec.encode(ListOffsetsResponse(correlation_id=number))])
+    asking.exchange.answered(WORKER_A, [answer(number)])
     assert len(asking.outcomes) == 1
-    assert asking.exchange.late == 1
 
 
 def test_an_answer_from_elsewhere_ends_nothing() -> None:
     asking = Asking()
     number = asking.ask()
-    asking.exchange.answered(WORKER_B, [codec.encode(ListOffsetsResponse(correlation_id=number))])
+    asking.exchange.answered(WORKER_B, [answer(number)])
     assert asking.outcomes == []
 
 
@@ -101,39 +102,45 @@ def test_every_connection_is_greeted_first_and_once() -> None:
     assert asking.cluster.wire.greeted == [WORKER_A, WORKER_B, WORKER_A]
 
 
-def test_a_refused_greeting_is_the_answer_to_all_that_was_asked() -> None:
+def test_an_answer_of_another_api_ends_nothing() -> None:
     asking = Asking()
     number = asking.ask()
-    refusal = HandshakeResponse(
-        correlation_id=1, error_code=ErrorCode.UNSUPPORTED_VERSION, error_text="speaks version 9 to 12"
-    )
-    asking.exchange.answered(WORKER_A, [codec.encode(refusal)])
-    ((answer, _),) = asking.outcomes
-    assert isinstance(answer, ErrorResponse)
-    assert (answer.correlation_id, answer.error_code) == (number, ErrorCode.UNSUPPORTED_VERSION)
+    asking.exchange.answered(WORKER_A, [encode_response(apis.FETCH, number, FetchResponse())])
+    assert asking.outcomes == []
+
+
+def test_a_refused_greeting_is_the_answer_to_all_that_was_asked() -> None:
+    asking = Asking()
+    asking.ask()
+    refusal = apis.HANDSHAKE.refusal(ErrorCode.UNSUPPORTED_VERSION, "speaks version 9 to 12")
+    asking.exchange.answered(WORKER_A, [encode_response(apis.HANDSHAKE, 1, refusal)])
+    ((refused, _),) = asking.outcomes
+    assert isinstance(refused, ListOffsetsResponse)
+    assert refused.error_code == ErrorCode.UNSUPPORTED_VERSION and "speaks version 9" in refused.error_text
+    assert "speaks version 9 to 12" in asking.exchange.trouble
 
 
 def test_results_of_many_produces_come_in_one_message() -> None:
     asking = Asking()
     results: dict[int, ProduceResult] = {}
-    numbers = [asking.exchange.next_id() for _ in range(3)]
 
-    def done(answer: Answer | None, _payload: bytes) -> None:
-        assert isinstance(answer, ProduceResult)
-        results[answer.correlation_id] = answer
+    def done(result: ProduceResult | None, _payload: bytes) -> None:
+        assert result is not None
+        results[result.correlation_id] = result
 
-    for number in numbers:
-        request = ProduceRequest(correlation_id=number, topic_id=TOPIC_ID, partition=0, acks=-1, timeout_ms=1)
-        asking.exchange.ask(WORKER_A, request, done, now_s=0.0, deadline_s=1.0, payload=b"batch")
-    response = ProduceResponse(results=[ProduceResult(number, 0, number * 10) for number in numbers])
-    asking.exchange.answered(WORKER_A, [codec.encode(response)])
+    request = ProduceRequest(acks=-1, timeout_ms=1)
+    numbers = [
+        asking.exchange.ask(WORKER_A, apis.PRODUCE, request, done, deadline_s=1.0, payload=b"batch") for _ in range(3)
+    ]
+    response = [ProduceResult(0, "", number, number * 10) for number in numbers]
+    asking.exchange.answered(WORKER_A, [encode_response(apis.PRODUCE, 0, response)])
     assert [results[number].base_offset for number in numbers] == [number * 10 for number in numbers]
 
 
 def test_answers_that_cannot_be_read_are_ignored() -> None:
     asking = Asking()
     asking.ask()
-    for frame in (b"", b"\xc1", b"not msgpack", msgspec.msgpack.encode(["Produce", 1]), b"\x00" * 1000):
+    for frame in (b"", b"\x02", b"\x02not msgpack", b"\x02" + b"\xff" * 10, b"\x02" * 1000, answer(1)[:-1]):
         asking.exchange.answered(WORKER_A, [frame])
     assert asking.outcomes == []
 
@@ -144,13 +151,13 @@ def test_what_is_overdue_is_told_until_it_ends() -> None:
     assert not asking.exchange.expire(0.5)
     assert asking.exchange.expire(1.1)
     assert asking.exchange.expire(1.3)
-    asking.exchange.answered(WORKER_A, [codec.encode(ListOffsetsResponse(correlation_id=number))])
+    asking.exchange.answered(WORKER_A, [answer(number)])
     assert not asking.exchange.expire(1.5)
 
 
 def test_what_cannot_be_sent_is_never_answered() -> None:
     asking = Asking()
     asking.cluster.wire.connected.clear()
-    request = ListOffsetsRequest(correlation_id=1, topic_id=TOPIC_ID, partition=0, timestamp_ms=-1)
-    assert not asking.exchange.ask(WORKER_A, request, None, now_s=0.0, deadline_s=1.0)
+    request = ListOffsetsRequest(timestamp_ms=-1)
+    assert not asking.exchange.ask(WORKER_A, apis.LIST_OFFSETS, request, None, deadline_s=1.0)
     assert not asking.exchange.is_asked(WORKER_A)

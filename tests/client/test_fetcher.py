@@ -159,17 +159,17 @@ def test_what_is_buffered_is_bounded_and_partitions_have_equal_shares() -> None:
         for sent in consuming.asked():
             assert isinstance(sent.request, FetchRequest)
             assert sent.request.max_bytes == 1000
-            if sent.request.partition == 2:
+            if sent.partition == 2:
                 consuming.answer_fetch(sent)  # nothing there
             else:
                 offset = sent.request.offset
                 consuming.answer_fetch(sent, batch(offset, value, value))
-                offsets[sent.request.partition] = offset + 2
+                offsets[sent.partition] = offset + 2
     held = [consuming.state(place).buffered_bytes for place in (T0, T1, T2)]
     assert sum(held) <= 3000
     assert held[0] == held[1] > 0
     consuming.read(T0)
-    assert TopicPartition("t", 0) in {TopicPartition("t", sent.request.partition) for sent in consuming.asked()}  # type: ignore[union-attr]
+    assert TopicPartition("t", 0) in {TopicPartition("t", sent.partition) for sent in consuming.asked()}  # type: ignore[union-attr]
 
 
 def test_a_batch_larger_than_the_share_is_taken_all_the_same() -> None:
@@ -274,7 +274,7 @@ def test_another_error_is_the_users_and_stops_only_its_partition() -> None:
     consuming.answer_fetch(second, batch(5, b"x"))
     (again,) = consuming.asked()
     assert isinstance(again.request, FetchRequest)
-    assert again.request.partition == 1
+    assert again.partition == 1
 
 
 def test_an_answer_that_is_no_batches_is_fetched_again_before_it_is_an_error() -> None:
@@ -360,7 +360,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning() -> None:
     (sent,) = consuming.asked()
     assert isinstance(sent.request, ListOffsetsRequest)
     assert (sent.endpoint, sent.request.timestamp_ms) == (WORKER_B, EARLIEST_TIMESTAMP)
-    assert sent.request.topic_id == b"another topic id"
+    assert sent.topic_id == b"another topic id"
 
 
 def test_a_topic_made_anew_is_an_error_with_policy_none() -> None:
@@ -399,11 +399,7 @@ def test_a_paused_partition_is_not_fetched() -> None:
 
 
 def begins_at(sent: Sequence[Sent]) -> dict[int, int]:
-    return {
-        each.request.partition: each.request.timestamp_ms
-        for each in sent
-        if isinstance(each.request, ListOffsetsRequest)
-    }
+    return {each.partition: each.request.timestamp_ms for each in sent if isinstance(each.request, ListOffsetsRequest)}
 
 
 def test_with_latest_a_partition_that_comes_later_begins_at_its_first_record() -> None:
@@ -461,9 +457,9 @@ def test_a_position_that_is_out_of_range_goes_to_the_end_also_in_a_partition_tha
         consuming.fetcher.subscribe(("t",))
     consuming.wire.take()
     consuming.know(partitions=4)
-    (sent,) = [each for each in consuming.asked() if each.request.partition == 3]  # type: ignore[union-attr]
+    (sent,) = [each for each in consuming.asked() if each.partition == 3]  # type: ignore[union-attr]
     consuming.answer_offsets(sent, 0)
-    (sent,) = [each for each in consuming.asked() if each.request.partition == 3]  # type: ignore[union-attr]
+    (sent,) = [each for each in consuming.asked() if each.partition == 3]  # type: ignore[union-attr]
     consuming.answer_fetch(sent, code=ErrorCode.OFFSET_OUT_OF_RANGE)
     assert begins_at(consuming.asked(1.0))[3] == LATEST_TIMESTAMP
 
@@ -677,10 +673,10 @@ def test_bounds_give_up_a_lost_epoch_as_well_and_the_position_is_reset_all_the_s
     consuming.asked()
     assert named_for_long(consuming, 2)
     call = list_offsets_call(consuming.cache, T0, LATEST_TIMESTAMP, deadline_s=consuming.now_s + 60)
-    request = call.request(1, TOPIC_ID)
+    request = call.body_for(TOPIC_ID)
     assert isinstance(request, ListOffsetsRequest)
     assert request.leader_epoch == -1
-    assert call.read(ListOffsetsResponse(correlation_id=1, offset=4, leader_epoch=2), b"", False).offset == 4
+    assert call.read(ListOffsetsResponse(offset=4, leader_epoch=2), False).offset == 4
     consuming.lose(WORKER_A)
     consuming.know(WORKER_A, 2, partitions=3)
     consuming.asked(1.0)

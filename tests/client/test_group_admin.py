@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from raftlog import Admin, TopicPartition
 from raftlog.errors import ErrorCode, GroupIdNotFoundError, NoBrokersAvailableError
-from raftlog.protocol import codec
 from raftlog.protocol import groups as g
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import ProduceResult
+from raftlog.protocol.session import Session
 from tests.client.fake_node import FakeNode
 
 
@@ -27,22 +29,21 @@ class Coordinator(FakeNode):
     lagging = 0
     stale = 0
 
-    def _handle(self, frames: list[bytes], produced: dict[bytes, list[ProduceResult]]) -> None:
-        match request := codec.decode_request(frames[1]):
+    def _handle(self, request: Request[Any], produced: dict[Session, list[ProduceResult]]) -> None:
+        match request.body:
             case g.ListGroupsRequest():
                 group = g.ListedGroup(group_id="g", protocol_type="", state="Empty", members=0)
                 groups = [group] if self.has_group else []
-                self._answer(frames[0], g.ListGroupsResponse(correlation_id=request.correlation_id, groups=groups))
+                self._door.answer(request, g.ListGroupsResponse(groups=groups))
             case g.DeleteGroupRequest():
                 code = ErrorCode.NONE if self.has_group else ErrorCode.GROUP_ID_NOT_FOUND
                 self.has_group = False
                 if self.lost_answers:
                     self.lost_answers -= 1
                 else:
-                    response = g.DeleteGroupResponse(correlation_id=request.correlation_id, error_code=int(code))
-                    self._answer(frames[0], response)
+                    self._door.answer(request, g.DeleteGroupResponse(error_code=int(code)))
             case _:
-                super()._handle(frames, produced)
+                super()._handle(request, produced)
 
     def _metadata(self, request: MetadataRequest) -> MetadataResponse:
         response = super()._metadata(request)

@@ -14,7 +14,6 @@ from raftlog.client.group.member_tasks import Identity
 from raftlog.client.group.offsets import GroupOffsets, OffsetAndMetadata
 from raftlog.errors import CommitFailedError, ErrorCode, InvalidGroupIdError, RequestTimedOutError
 from raftlog.limits import GROUP_RETRY_S
-from raftlog.protocol import codec
 from raftlog.protocol import groups as g
 from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
 from raftlog.protocol.records import FetchRequest, ListOffsetsRequest
@@ -61,7 +60,7 @@ class Committing(Cluster):
     def know_coordinator(self, endpoint: Endpoint, epoch: int) -> None:
         (partition,) = metadata(endpoint, epoch).topics[0].partitions
         offsets = TopicMetadata(name=OFFSETS_TOPIC, topic_id=b"o" * 16, error_code=0, partitions=[partition], config={})
-        response = MetadataResponse(correlation_id=0, controller=NODE, topics=[offsets], confirmed=True)
+        response = MetadataResponse(controller=NODE, topics=[offsets], confirmed=True)
         self.cache.update(response, self.now_s)
 
     def step(self, seconds: float = 0.0) -> None:
@@ -82,12 +81,11 @@ class Committing(Cluster):
     def find_coordinator(self) -> None:
         self.step()
         (sent,) = self.wire.take(g.FindCoordinatorRequest)
-        self.answer(sent, g.FindCoordinatorResponse, topic_id=b"o" * 16, partitions=1)
+        self.told(sent, g.FindCoordinatorResponse, topic_id=b"o" * 16, partitions=1)
         self.step()
 
-    def answer(self, sent: Sent, kind: Any, **fields: Any) -> None:
-        response = kind(correlation_id=sent.request.correlation_id, **fields)
-        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+    def told(self, sent: Sent, kind: Any, **fields: Any) -> None:
+        self.answer(sent, kind(**fields))
         self.step()
 
     def commit(self, offset: int, within_s: float = 30.0, place: TopicPartition = T0) -> Future[None]:
@@ -113,11 +111,11 @@ def test_commits_wait_for_the_coordinator_and_go_one_after_the_other() -> None:
     sent, request = cluster.sent_commit()
     assert sent.endpoint == WORKER_B
     assert [(entry.offset, entry.topic_id) for entry in request.offsets] == [(5, TOPIC_ID)]
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert first.done() and not second.done()
     sent, request = cluster.sent_commit()
     assert request.offsets[0].offset == 7
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert second.result(0) is None
     assert cluster.offsets.committed == {(TOPIC_ID, 0): 7}
 
@@ -128,11 +126,11 @@ def test_commits_that_wait_go_together_and_the_last_of_a_partition_counts() -> N
     cluster.find_coordinator()
     under_way, _ = cluster.sent_commit()
     futures = [cluster.commit(5), cluster.commit(9, place=T1), cluster.commit(7), cluster.commit(6)]
-    cluster.answer(under_way, g.OffsetCommitResponse)
+    cluster.told(under_way, g.OffsetCommitResponse)
     sent, request = cluster.sent_commit()
     assert {entry.partition: entry.offset for entry in request.offsets} == {0: 6, 1: 9}
     assert not any(future.done() for future in futures)
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert [future.result(0) for future in futures] == [None] * 4
     assert cluster.offsets.committed == {(TOPIC_ID, 0): 6, (TOPIC_ID, 1): 9}
     assert not cluster.wire.take(g.OffsetCommitRequest)
@@ -143,12 +141,12 @@ def test_commits_that_went_together_are_refused_together_and_tried_again_in_orde
     futures = [cluster.commit(5), cluster.commit(9, place=T1)]
     cluster.find_coordinator()
     sent, _ = cluster.sent_commit()
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
     futures.append(cluster.commit(7))
     cluster.step(GROUP_RETRY_S)
     sent, request = cluster.sent_commit()
     assert {entry.partition: entry.offset for entry in request.offsets} == {0: 7, 1: 9}
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.INVALID_GROUP_ID)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.INVALID_GROUP_ID)
     assert all(isinstance(future.exception(0), InvalidGroupIdError) for future in futures)
 
 
@@ -165,7 +163,7 @@ def test_a_commit_under_way_with_others_ends_in_its_own_time_and_they_go_on() ->
     cluster.step(1.0)
     sent, request = cluster.sent_commit()
     assert {entry.partition: entry.offset for entry in request.offsets} == {1: 9}
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert long.result(0) is None
 
 
@@ -177,10 +175,10 @@ def test_commits_of_two_tenures_do_not_go_together() -> None:
     cluster.find_coordinator()
     sent, request = cluster.sent_commit()
     assert (request.member_id, request.offsets[0].offset) == ("me", 5)
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
     sent, request = cluster.sent_commit()
     assert (request.member_id, request.offsets[0].offset) == ("me again", 2)
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert isinstance(before.exception(0), CommitFailedError) and after.result(0) is None
 
 
@@ -190,12 +188,12 @@ def test_a_commit_during_a_rebalance_is_tried_again_as_the_member_of_the_new_gen
     cluster.find_coordinator()
     sent, request = cluster.sent_commit()
     assert request.generation_id == 1
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
     cluster.identity = Identity("me", 2, 0)
     cluster.step(GROUP_RETRY_S)
     sent, request = cluster.sent_commit()
     assert request.generation_id == 2
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert future.result(0) is None
 
 
@@ -206,7 +204,7 @@ def test_what_was_read_before_a_loss_is_never_committed_by_the_member_that_comes
     cluster.find_coordinator()
     sent, request = cluster.sent_commit()
     assert (request.member_id, request.generation_id) == ("me", 1)
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
     with pytest.raises(CommitFailedError):
         future.result(0)
     assert cluster.offsets.committed == {}
@@ -217,13 +215,13 @@ def test_what_was_given_up_since_is_not_committed_in_a_generation_of_its_next_ow
     future = cluster.commit(5)
     cluster.find_coordinator()
     sent, _ = cluster.sent_commit()
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.REBALANCE_IN_PROGRESS)
     cluster.offsets.gave_up(frozenset({T0}))
     cluster.identity = Identity("me", 2, 0)
     cluster.step(GROUP_RETRY_S)
     sent, request = cluster.sent_commit()
     assert request.generation_id == 1
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.ILLEGAL_GENERATION)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.ILLEGAL_GENERATION)
     assert isinstance(future.exception(0), CommitFailedError)
 
 
@@ -232,18 +230,18 @@ def test_what_is_given_up_while_it_is_committed_does_not_fail_what_is_kept() -> 
     given_up, kept = cluster.commit(5), cluster.commit(9, place=T1)
     cluster.find_coordinator()
     sent, _ = cluster.sent_commit()
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.NOT_COORDINATOR)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.NOT_COORDINATOR)
     cluster.offsets.gave_up(frozenset({T0}))
     cluster.identity = Identity("me", 2, 0)
     cluster.know_coordinator(WORKER_A, 2)
     cluster.step(1.0)
     sent, request = cluster.sent_commit()
     assert request.generation_id == 1
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.ILLEGAL_GENERATION)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.ILLEGAL_GENERATION)
     assert isinstance(given_up.exception(0), CommitFailedError) and not kept.done()
     sent, request = cluster.sent_commit()
     assert (request.generation_id, [entry.partition for entry in request.offsets]) == (2, [1])
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert kept.result(0) is None
     assert cluster.offsets.committed == {(TOPIC_ID, 1): 9}
 
@@ -264,7 +262,7 @@ def test_a_partition_begins_where_the_group_committed_or_as_the_reset_policy_say
     cluster.find_coordinator()
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     found = [g.CommittedOffset(topic="t", topic_id=TOPIC_ID, partition=0, offset=42)]
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.told(sent, g.OffsetFetchResponse, offsets=found)
     assert cluster.fetcher.states[T0].position == 42
     assert cluster.fetcher.states[T1].reset == "earliest"
     assert not cluster.wire.take(g.OffsetFetchRequest)
@@ -276,7 +274,7 @@ def test_the_offset_of_a_topic_that_was_made_anew_since_counts_for_nothing() -> 
     cluster.find_coordinator()
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     found = [g.CommittedOffset(topic="t", topic_id=b"of an older one.", partition=0, offset=42)]
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.told(sent, g.OffsetFetchResponse, offsets=found)
     assert cluster.fetcher.states[T0].unplaced, "it may be of a newer one, of which was not heard yet"
     cluster.refresher.answered_s = cluster.now_s
     cluster.step()
@@ -290,7 +288,7 @@ def test_an_offset_of_a_topic_made_anew_that_was_not_heard_of_yet_is_where_the_m
     cluster.find_coordinator()
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     found = [g.CommittedOffset(topic="t", topic_id=b"of a newer topic", partition=0, offset=42)]
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.told(sent, g.OffsetFetchResponse, offsets=found)
     cluster.step(1.0)
     assert cluster.fetcher.states[T0].unplaced
     cluster.know(topic_id=b"of a newer topic")
@@ -307,7 +305,7 @@ def test_a_topic_made_anew_while_its_offset_is_asked_for_begins_where_the_group_
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     cluster.know(topic_id=b"of a newer topic")
     found = [g.CommittedOffset(topic="t", topic_id=b"of a newer topic", partition=0, offset=42)]
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.told(sent, g.OffsetFetchResponse, offsets=found)
     cluster.fetcher.step(cluster.now_s)
     assert cluster.fetcher.states[T0].position == 42
 
@@ -319,7 +317,7 @@ def test_a_seek_while_the_committed_offset_is_asked_for_wins() -> None:
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     cluster.fetcher.states[T0].move(7)
     found = [g.CommittedOffset(topic="t", topic_id=TOPIC_ID, partition=0, offset=42)]
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.told(sent, g.OffsetFetchResponse, offsets=found)
     assert cluster.fetcher.states[T0].position == 7
 
 
@@ -328,7 +326,7 @@ def test_a_group_that_may_not_be_asked_is_an_error_of_the_partition() -> None:
     cluster.fetcher.assign([T0])
     cluster.find_coordinator()
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
-    cluster.answer(sent, g.OffsetFetchResponse, error_code=ErrorCode.INVALID_GROUP_ID)
+    cluster.told(sent, g.OffsetFetchResponse, error_code=ErrorCode.INVALID_GROUP_ID)
     assert isinstance(cluster.fetcher.states[T0].error, InvalidGroupIdError)
 
 
@@ -337,13 +335,13 @@ def test_a_coordinator_that_moved_is_followed() -> None:
     future = cluster.commit(5)
     cluster.find_coordinator()
     sent, _ = cluster.sent_commit()
-    cluster.answer(sent, g.OffsetCommitResponse, error_code=ErrorCode.NOT_COORDINATOR)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.NOT_COORDINATOR)
     assert cluster.cache.leader(OFFSETS_TOPIC, 0) is None
     cluster.know_coordinator(WORKER_A, 2)
     cluster.step(1.0)
     sent, _ = cluster.sent_commit()
     assert sent.endpoint == WORKER_A
-    cluster.answer(sent, g.OffsetCommitResponse)
+    cluster.told(sent, g.OffsetCommitResponse)
     assert future.result(0) is None
 
 
@@ -359,7 +357,7 @@ def begin_latest(found: list[g.CommittedOffset], *, partitions: int = 2) -> tupl
         cluster.fetcher.assign([T0, T1])
     cluster.find_coordinator()
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=found)
+    cluster.told(sent, g.OffsetFetchResponse, offsets=found)
     cluster.fetcher.step(cluster.now_s)
     return cluster, cluster.wire.take(ListOffsetsRequest)
 
@@ -402,7 +400,7 @@ def test_members_that_began_at_once_and_saw_different_numbers_leave_nothing_out(
     cluster.find_coordinator()
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     assert sent.request.partitions == [("t", 1), ("t", 0), ("t", 2)]  # type: ignore[union-attr]
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=[committed(2, 3), committed(0, 1)])
+    cluster.told(sent, g.OffsetFetchResponse, offsets=[committed(2, 3), committed(0, 1)])
     cluster.fetcher.step(cluster.now_s)
     assert timestamps(cluster.wire.take(ListOffsetsRequest)) == [EARLIEST_TIMESTAMP]
 
@@ -425,7 +423,7 @@ def test_who_begins_at_a_committed_offset_asks_no_leader_of_an_older_epoch_than_
     cluster.find_coordinator()
     (sent,) = cluster.wire.take(g.OffsetFetchRequest)
     entry = g.CommittedOffset(topic="t", topic_id=TOPIC_ID, partition=0, offset=7, leader_epoch=4)
-    cluster.answer(sent, g.OffsetFetchResponse, offsets=[entry])
+    cluster.told(sent, g.OffsetFetchResponse, offsets=[entry])
     cluster.fetcher.step(cluster.now_s)
     assert cluster.wire.take(FetchRequest) == [], "the leader of epoch 1 was deposed"
     cluster.know(WORKER_A, 4, partitions=2)

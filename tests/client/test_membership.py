@@ -47,7 +47,7 @@ class Alone:
     def step(self, seconds: float = 0.0) -> None:
         self.now_s += seconds
         for ask in self.member.step(self.now_s, self._counts):
-            self.asks.append((ask, ask.build(1, b"offsets", 0)))
+            self.asks.append((ask, ask.body(b"offsets")))
 
     def _counts(self, topics: Collection[str]) -> Mapping[str, int] | None:
         return None if self.counts is None else {topic: self.counts.get(topic, 0) for topic in topics}
@@ -64,7 +64,7 @@ class Alone:
         return sent
 
     def heartbeat(self, code: int = 0) -> None:
-        self.answer(g.HeartbeatRequest, g.HeartbeatResponse(correlation_id=1, error_code=code))
+        self.answer(g.HeartbeatRequest, g.HeartbeatResponse(error_code=code))
 
     def join(self, generation: int = 1, leader: str = "other", code: int = 0) -> g.JoinGroupRequest:
         members = []
@@ -75,7 +75,6 @@ class Alone:
         sent: g.JoinGroupRequest = self.answer(
             g.JoinGroupRequest,
             g.JoinGroupResponse(
-                correlation_id=1,
                 error_code=code,
                 generation_id=generation,
                 protocol_name=name,
@@ -87,7 +86,7 @@ class Alone:
         return sent
 
     def sync(self, *places: TopicPartition, code: int = 0) -> g.SyncGroupRequest:
-        response = g.SyncGroupResponse(correlation_id=1, error_code=code, assignment=encode_assignment(places))
+        response = g.SyncGroupResponse(error_code=code, assignment=encode_assignment(places))
         sent: g.SyncGroupRequest = self.answer(g.SyncGroupRequest, response)
         return sent
 
@@ -212,7 +211,7 @@ def test_nothing_is_handed_out_a_session_after_the_last_answered_heartbeat_was_s
     alone.step(HEARTBEAT_S)
     ask, _ = alone.asked(g.HeartbeatRequest)
     alone.now_s += 2.0  # the answer is slow: what counts is when it was asked
-    alone.member.answered(ask, g.HeartbeatResponse(correlation_id=1), alone.now_s)
+    alone.member.answered(ask, g.HeartbeatResponse(), alone.now_s)
     assert alone.member.hands_out_until_s() == alone.now_s - 2.0 + SESSION_S
     alone.now_s += SESSION_S
     assert not alone.hands_out()
@@ -332,7 +331,7 @@ def test_lost_answers_are_asked_for_again_and_late_ones_ignored() -> None:
     late, _ = alone.asked(g.JoinGroupRequest)
     alone.member.failed(late, RequestTimedOutError("nobody answered"), alone.now_s)
     alone.step(GROUP_RETRY_S)
-    response = g.JoinGroupResponse(correlation_id=1, generation_id=9, protocol_name="x", leader="", member_id="else")
+    response = g.JoinGroupResponse(generation_id=9, protocol_name="x", leader="", member_id="else")
     alone.member.answered(late, response, alone.now_s)
     assert alone.member.member_id == "me"
     assert claims(alone.join(generation=2)).owned == (T0,)
@@ -359,6 +358,6 @@ def test_an_assignor_that_is_not_offered_ends_the_membership() -> None:
     alone = Alone()
     alone.poll()
     alone.step()
-    response = g.JoinGroupResponse(correlation_id=1, generation_id=1, protocol_name="sticky", leader="", member_id="me")
+    response = g.JoinGroupResponse(generation_id=1, protocol_name="sticky", leader="", member_id="me")
     alone.answer(g.JoinGroupRequest, response)
     assert isinstance(alone.member.error, InconsistentGroupProtocolError)

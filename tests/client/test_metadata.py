@@ -20,7 +20,6 @@ from raftlog.limits import (
     METADATA_MAX_AGE_S,
     UNCONFIRMED_S,
 )
-from raftlog.protocol import codec
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, NodeMetadata, TopicMetadata
 from raftlog.types import Endpoint
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
@@ -121,9 +120,7 @@ def asked(cluster: Cluster) -> list[Sent]:
 
 
 def answer(cluster: Cluster, sent: Sent, response: MetadataResponse | None = None) -> None:
-    response = response or metadata(WORKER_A, 1)
-    response.correlation_id = sent.request.correlation_id
-    cluster.exchange.answered(sent.endpoint, [codec.encode(response)])
+    cluster.answer(sent, response or metadata(WORKER_A, 1))
 
 
 def test_metadata_is_asked_for_at_once_and_then_only_when_it_is_old() -> None:

@@ -16,8 +16,8 @@ from raftlog.client.admin import requester
 from raftlog.client.core.exchange import Exchange
 from raftlog.errors import RequestTimedOutError, UnknownTopicOrPartitionError
 from raftlog.node.local import LocalCluster
-from raftlog.protocol import codec
 from raftlog.protocol import groups as g
+from raftlog.protocol.envelope import decode_response
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsResponse
 from raftlog.protocol.topics import NewTopic, TopicsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, Endpoint, TopicPartition
@@ -36,7 +36,7 @@ class Lossy:
 
     def answered(self, exchange: Exchange, endpoint: Endpoint, frames: list[bytes]) -> None:
         first = exchange._client_id == "lossy" and not self.lost.is_set()
-        if first and isinstance(codec.decode_response(frames[0]), self._kind):
+        if first and isinstance(decode_response(frames[0])[2], self._kind):
             self.lost.set()
             assert self.go_on.wait(WAIT_S)
         else:

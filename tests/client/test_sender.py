@@ -22,8 +22,9 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.limits import CLOSE_LINGER_S, CONNECT_PATIENCE_S, LEADER_MOVED_S, TOPIC_UNKNOWN_S
-from raftlog.protocol import codec
+from raftlog.protocol import apis
 from raftlog.protocol.cluster import HandshakeResponse, MetadataRequest
+from raftlog.protocol.envelope import encode_response
 from raftlog.protocol.records import InitProducerIdRequest, ProduceRequest
 from raftlog.record.batch import decode
 from tests.client.fake_wire import WORKER_A, WORKER_B, Cluster, Sent, metadata
@@ -326,9 +327,9 @@ def test_at_its_end_the_leaders_are_asked_whether_they_received_what_nobody_ackn
     producing.sender.end()
     producing.step()
     assert producing.wire.greeted == [WORKER_A]
-    for number in range(producing.exchange.next_id()):
-        received = HandshakeResponse(correlation_id=number, version=1)
-        producing.exchange.answered(WORKER_A, [codec.encode(received)])
+    for number in range(producing.exchange._last_id + 1):
+        received = encode_response(apis.HANDSHAKE, number, HandshakeResponse(version=2))
+        producing.exchange.answered(WORKER_A, [received])
     producing.step()
     assert not producing.sender.all_received.is_set(), "the other's connection takes nothing now"
     producing.wire.full.clear()
@@ -368,7 +369,7 @@ def test_a_topic_that_was_made_anew_gets_what_was_not_acknowledged() -> None:
     producing.know(WORKER_B, 1, topic_id=b"another topic id")
     (sent,) = producing.produced(0.1)
     assert isinstance(sent.request, ProduceRequest)
-    assert sent.request.topic_id == b"another topic id"
+    assert sent.topic_id == b"another topic id"
 
 
 def test_records_of_a_topic_that_is_gone_fail_after_a_while() -> None:

@@ -32,12 +32,7 @@ class Knowing(Cluster):
             TopicMetadata(name=name, topic_id=topic.topic_id, error_code=0, partitions=topic.partitions, config={})
             for name in names
         ]
-        response = MetadataResponse(
-            correlation_id=sent.request.correlation_id, topics=topics, controller=NODE, confirmed=True
-        )
-        from raftlog.protocol import codec
-
-        self.exchange.answered(sent.endpoint, [codec.encode(response)])
+        self.answer(sent, MetadataResponse(topics=topics, controller=NODE, confirmed=True))
 
 
 def test_partitions_never_become_fewer_and_a_topic_made_anew_may_have_fewer() -> None:

@@ -20,7 +20,7 @@ def cluster_with_leader() -> tuple[Cluster, Node, Node]:
 def appended(cluster: Cluster, leader: Node, *values: bytes) -> None:
     """One batch each, and all that follows from it."""
     for number, value in enumerate(values):
-        leader.replica.on_request("c", produce(number), [batch(value)])
+        leader.request("c", produce(number), [batch(value)])
         cluster.settle()
 
 

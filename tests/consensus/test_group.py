@@ -19,7 +19,7 @@ def test_a_leader_takes_over_the_higher_log_start_of_a_follower() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
     for number in range(3):
-        leader.replica.on_request("c", produce(number), [batch(b"x")])
+        leader.request("c", produce(number), [batch(b"x")])
         cluster.settle(0.5)
     follower = next(node for node in cluster.nodes.values() if node is not leader)
     follower.log.delete_head(2)
@@ -98,7 +98,7 @@ def test_a_leader_that_has_another_entry_where_one_is_committed_stops_the_worker
     """A majority had lost what it acknowledged: refused, it would ask for ever, and nobody would hear why."""
     cluster, leader, follower = cluster_with_leader()
     for number in range(3):
-        leader.replica.on_request("c", produce(number), [batch(b"%d" % number)])
+        leader.request("c", produce(number), [batch(b"%d" % number)])
         cluster.settle(0.5)
     group = follower.replica._group
     committed = group.commit_index
@@ -142,7 +142,7 @@ def test_messages_of_another_boot_or_topic_are_dropped() -> None:
 def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() -> None:
     cluster, leader, follower = cluster_with_leader()
     cluster.away = {follower.node_id}
-    leader.replica.on_request("c", produce(1), [batch(b"good")])
+    leader.request("c", produce(1), [batch(b"good")])
     cluster.settle()
     entries = leader.log.read_entries(3, 1 << 20)
     damaged = bytearray(entries.payload)

@@ -45,7 +45,7 @@ def g1_a_duplicate_does_not_cut_what_came_after_it() -> None:
 def g2_a_tail_that_the_message_did_not_show_is_not_committed() -> None:
     """The follower has an entry of the last leader; the new one has not compared it and commits its own up to there."""
     cluster, leader, follower = cluster_with_leader()
-    leader.replica.on_request("c", produce(1), [batch(b"only here")])
+    leader.request("c", produce(1), [batch(b"only here")])
     leader.replica.turn()
     tail = leader.log.last_index
     [sent] = [item for item in cluster.queue if item[1] == follower.node_id and item[2].entries]
@@ -59,7 +59,7 @@ def g2_a_tail_that_the_message_did_not_show_is_not_committed() -> None:
 def g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
     cluster, leader, _ = cluster_with_leader()
     cluster.away = set(cluster.nodes) - {leader.node_id}
-    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    leader.request("c", produce(1), [batch(b"a")])
     cluster.settle()
     term = leader.log.state.term
     for source in cluster.away:
@@ -79,7 +79,7 @@ def g4_what_is_in_flight_is_bounded_and_not_sent_again() -> None:
     cluster.away = set(cluster.nodes) - {leader.node_id}
     assert leader.replica._group.role._progress[follower.node_id].mode is Mode.REPLICATE
     for number in range(limits.APPEND_WINDOW_MESSAGES + 6):
-        leader.replica.on_request("c", produce(number), [batch(b"a")])
+        leader.request("c", produce(number), [batch(b"a")])
         leader.replica.turn()
     carried = [m.prev_index + 1 for m in sent_to(cluster, follower.node_id, r.AppendEntries) if m.entries]
     assert len(carried) == len(set(carried)) == limits.APPEND_WINDOW_MESSAGES

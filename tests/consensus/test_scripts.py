@@ -81,7 +81,7 @@ class Stage:
     def on_append(self, node_id: str, *values: str) -> list[str]:
         node = self._node(node_id)
         for value in values:
-            node.replica.on_request("c", produce(len(node.results())), [batch(value.encode())])
+            node.request("c", produce(len(node.results())), [batch(value.encode())])
         return []
 
     def on_fill(self, node_id: str, count: str) -> list[str]:

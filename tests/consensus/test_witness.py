@@ -26,7 +26,7 @@ def group_of_three() -> tuple[Cluster, Node, Node, Node]:
 
 def append(node: Node, *values: bytes) -> None:
     for value in values:
-        node.replica.on_request("c", produce(len(node.results())), [batch(value)])
+        node.request("c", produce(len(node.results())), [batch(value)])
 
 
 def gone(cluster: Cluster, node: Node) -> None:
@@ -152,7 +152,7 @@ def test_a_partition_waits_for_the_leader_that_was_in_sync_alone_and_goes_on_whe
     again = cluster.leader()
     assert again is leader
     cluster.settle(2.0)
-    again.replica.on_request("r", fetch(0), [])
+    again.request("r", fetch(0), [])
     again.replica.turn()
     assert again.answers[-1][1].high_watermark == 1
     assert follower.log.last_index == leader.log.last_index
@@ -212,11 +212,10 @@ def test_a_witness_never_stands() -> None:
 @pytest.mark.parametrize("request_", [produce(1), fetch(0)], ids=["produce", "fetch"])
 def test_a_witness_serves_nobody_and_names_the_leader(request_: Any) -> None:
     _, leader, _, witness = group_of_three()
-    witness.replica.on_request("c", request_, [batch(b"a")])
+    witness.request("c", request_, [batch(b"a")])
     [(client, response, _)] = witness.answers
-    answer = getattr(response, "results", [response])[0]
-    assert (client, answer.error_code) == ("c", ErrorCode.NOT_LEADER_OR_FOLLOWER)
-    assert answer.leader_id == leader.node_id
+    assert (client, response.error_code) == ("c", ErrorCode.NOT_LEADER_OR_FOLLOWER)
+    assert response.leader_id == leader.node_id
 
 
 def test_a_witness_that_cannot_write_says_nothing_and_goes_on_with_room() -> None:

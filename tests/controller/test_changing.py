@@ -68,13 +68,11 @@ def ask(
 
 
 def altered(name: str, config: dict[str, str], reset: Sequence[str] = ()) -> IncrementalAlterConfigsRequest:
-    return IncrementalAlterConfigsRequest(
-        correlation_id=1, **mutation(), name=name, topic_id=TOPIC_ID, config=config, reset=list(reset)
-    )
+    return IncrementalAlterConfigsRequest(**mutation(), name=name, topic_id=TOPIC_ID, config=config, reset=list(reset))
 
 
 def enlarged(name: str, partitions: int) -> CreatePartitionsRequest:
-    return CreatePartitionsRequest(correlation_id=1, **mutation(), name=name, topic_id=TOPIC_ID, partitions=partitions)
+    return CreatePartitionsRequest(**mutation(), name=name, topic_id=TOPIC_ID, partitions=partitions)
 
 
 def mutation() -> dict[str, Any]:

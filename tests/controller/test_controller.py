@@ -20,8 +20,7 @@ from raftlog.limits import (
     PRODUCER_ID_BLOCK,
     WAITING_ADMIN_REQUESTS_MAX,
 )
-from raftlog.machine.result import Caller, Now, Result
-from raftlog.protocol.cluster import ErrorResponse
+from raftlog.machine.result import Now, Result
 from raftlog.protocol.groups import FindCoordinatorRequest
 from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
@@ -35,6 +34,7 @@ from raftlog.protocol.topics import (
     TopicsResponse,
 )
 from raftlog.types import Endpoint
+from tests.requests import request_of
 
 FOUNDERS = [Founder(i, f"directory-{i}", Endpoint("127.0.0.1", 7070 + i)) for i in (3, 1, 2)]
 
@@ -83,8 +83,8 @@ class Log:
     def image(self) -> Image:
         return self.controller.image
 
-    def request(self, request: ControllerRequest, client: str = "client") -> None:
-        self.controller.on_request(Caller(client, request), self.now)
+    def request(self, body: ControllerRequest, client: str = "client") -> None:
+        self.controller.on_request(request_of(body, client=client), self.now)
 
     def step(self) -> None:
         self.controller.tick(self.now)
@@ -113,11 +113,11 @@ class Log:
     def _finish(self, result: Result, code: ErrorCode) -> None:
         self.controller.outbox.finish(result, code, self.now)
         if result.caller is not None:
-            self._hear(result, self.controller.refusal(result.caller.request, code) if code else result.response)
+            self._hear(result, self.controller.refusal(result.caller, code) if code else result.response)
 
     def _hear(self, result: Result, response: Any) -> None:
         assert result.caller is not None
-        self.answers.append(Answer(result.caller.client, response))
+        self.answers.append(Answer(result.caller.session.connection, response))
 
     def ask(self, request: ControllerRequest) -> list[TopicResult]:
         self.request(request)
@@ -136,7 +136,7 @@ def log() -> Log:
 
 def create(*names: str, partitions: int = -1, factor: int = -1, **config: str) -> CreateTopicsRequest:
     topics = [NewTopic(name=name, partitions=partitions, replication_factor=factor, config=config) for name in names]
-    return CreateTopicsRequest(correlation_id=1, **mutation(), topics=topics)
+    return CreateTopicsRequest(**mutation(), topics=topics)
 
 
 def mutation() -> dict[str, Any]:
@@ -145,18 +145,18 @@ def mutation() -> dict[str, Any]:
 
 def delete(log: Log, *names: str) -> DeleteTopicsRequest:
     topics = [(name, topic.topic_id if (topic := log.image.topics.get(name)) else b"") for name in names]
-    return DeleteTopicsRequest(correlation_id=1, **mutation(), topics=topics)
+    return DeleteTopicsRequest(**mutation(), topics=topics)
 
 
 def add_partitions(log: Log, name: str, partitions: int) -> CreatePartitionsRequest:
     topic = log.image.topics.get(name)
     topic_id = topic.topic_id if topic else b""
-    return CreatePartitionsRequest(correlation_id=1, **mutation(), name=name, topic_id=topic_id, partitions=partitions)
+    return CreatePartitionsRequest(**mutation(), name=name, topic_id=topic_id, partitions=partitions)
 
 
 def alter(log: Log, name: str, **config: str) -> IncrementalAlterConfigsRequest:
     return IncrementalAlterConfigsRequest(
-        correlation_id=1, **mutation(), name=name, topic_id=log.image.topics[name].topic_id, config=config
+        **mutation(), name=name, topic_id=log.image.topics[name].topic_id, config=config
     )
 
 
@@ -193,7 +193,7 @@ def test_a_topic_has_one_partition_and_up_to_three_replicas_by_default(log: Log)
         (create("t", nonsense="1"), ErrorCode.INVALID_CONFIG),
         (create("taken"), ErrorCode.TOPIC_ALREADY_EXISTS),
         (
-            DeleteTopicsRequest(correlation_id=1, **mutation(), topics=[("t", b"")]),
+            DeleteTopicsRequest(**mutation(), topics=[("t", b"")]),
             ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
         ),
     ],
@@ -281,7 +281,6 @@ def test_a_proposal_that_fails_is_said_to_its_client_and_the_next_goes_on(
     log.fail(outcome)
     log.run()
     first, second = log.answers
-    assert isinstance(first.response, ErrorResponse)
     assert first.response.error_code == answered
     assert second.response.error_code == 0
     assert list(log.image.topics) == ["b"]
@@ -309,7 +308,6 @@ def register(
     node_id: int = 4, cluster_id: str = "minted", directory_id: str = "d", port: int = 1
 ) -> RegisterNodeRequest:
     return RegisterNodeRequest(
-        correlation_id=1,
         cluster_id=cluster_id,
         node_id=node_id,
         directory_id=directory_id,
@@ -397,7 +395,7 @@ def test_a_controller_that_has_heard_nobody_yet_takes_nobody_for_dead(log: Log) 
     for request in (
         create("t"),
         add_partitions(log, "t", 2),
-        FindCoordinatorRequest(correlation_id=1),
+        FindCoordinatorRequest(),
     ):
         log.request(request)
         log.run()
@@ -428,11 +426,11 @@ def test_a_node_of_another_cluster_is_refused(log: Log) -> None:
 
 def _producer_ids(log: Log, count: int) -> list[int]:
     given = []
-    for number in range(count):
-        log.request(InitProducerIdRequest(correlation_id=number))
+    for _ in range(count):
+        log.request(InitProducerIdRequest())
         log.run()
         response = log.answers.pop().response
-        assert isinstance(response, InitProducerIdResponse) and response.correlation_id == number
+        assert isinstance(response, InitProducerIdResponse) and not response.error_code
         given.append(response.producer_id)
     return given
 
@@ -446,18 +444,18 @@ def test_producer_ids_come_from_blocks_of_the_log_and_are_given_once(log: Log) -
 
 
 def test_a_block_of_open_outcome_gives_no_ids(log: Log) -> None:
-    log.request(InitProducerIdRequest(correlation_id=1))
+    log.request(InitProducerIdRequest())
     log.step()
     log.fail(ErrorCode.REQUEST_TIMED_OUT)
     answer = log.answers.pop().response
-    assert isinstance(answer, ErrorResponse) and answer.error_code == ErrorCode.REQUEST_TIMED_OUT
+    assert answer.error_code == ErrorCode.REQUEST_TIMED_OUT
     taken = encode_record(ProducerIdsRecord(next_producer_id=PRODUCER_ID_BLOCK))
     log.controller.apply(log.image.end_offset, None, taken)
     assert _producer_ids(log, 1) == [PRODUCER_ID_BLOCK]
 
 
 def test_a_log_without_room_for_a_block_says_so(log: Log) -> None:
-    log.request(InitProducerIdRequest(correlation_id=1))
+    log.request(InitProducerIdRequest())
     log.step()
     log.fail(ErrorCode.KAFKA_STORAGE_ERROR)
     assert log.answers.pop().response.error_code == ErrorCode.KAFKA_STORAGE_ERROR

@@ -170,7 +170,7 @@ def test_an_id_of_another_size_is_refused(log: Log) -> None:
 
 def test_topics_are_looked_up_by_name(log: Log) -> None:
     (made,) = log.ask(create("t"))
-    log.request(TopicIdsRequest(correlation_id=1, names=["t", "absent"]))
+    log.request(TopicIdsRequest(names=["t", "absent"]))
     log.run()
     response = log.answers.pop().response
     assert isinstance(response, TopicIdsResponse) and not isinstance(response, TopicsResponse)

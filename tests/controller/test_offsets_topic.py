@@ -34,11 +34,9 @@ def _ask(image: Image, request: DecidedRequest) -> tuple[Decision, Image]:
 
 @pytest.mark.parametrize(("nodes", "partitions", "factor"), [(1, 1, 1), (2, 2, 2), (3, 3, 3), (5, 5, 3), (20, 8, 3)])
 def test_it_has_as_many_partitions_and_replicas_as_the_cluster_allows(nodes: int, partitions: int, factor: int) -> None:
-    decision, image = _ask(_cluster(nodes), FindCoordinatorRequest(correlation_id=7))
+    decision, image = _ask(_cluster(nodes), FindCoordinatorRequest())
     topic = image.topics[OFFSETS_TOPIC]
-    assert decision.response == FindCoordinatorResponse(
-        correlation_id=7, topic_id=topic.topic_id, partitions=partitions
-    )
+    assert decision.response == FindCoordinatorResponse(topic_id=topic.topic_id, partitions=partitions)
     assert {len(replicas) for replicas in topic.replicas} == {factor}
     assert topic.witnesses == ()
     assert (topic.config.cleanup_policy, topic.config.retention_ms) == (CleanupPolicy.COMPACT, -1)
@@ -50,7 +48,7 @@ def test_it_has_as_many_partitions_and_replicas_as_the_cluster_allows(nodes: int
     [(3, {1, 3}, 3), (3, {2}, 1), (2, {2}, 1), (5, {1, 2, 3}, 3), (5, {1, 5}, 3), (5, {4}, 1)],
 )
 def test_a_majority_of_each_of_its_partitions_is_alive_when_it_is_made(nodes: int, live: set[int], factor: int) -> None:
-    decision = decide(_cluster(nodes), FindCoordinatorRequest(correlation_id=1), live=live, mint_id=lambda: b"i" * 16)
+    decision = decide(_cluster(nodes), FindCoordinatorRequest(), live=live, mint_id=lambda: b"i" * 16)
     (record,) = decision.records
     assert isinstance(record, TopicRecord)
     for replicas in record.replicas:
@@ -59,18 +57,15 @@ def test_a_majority_of_each_of_its_partitions_is_alive_when_it_is_made(nodes: in
 
 
 def test_it_is_made_once() -> None:
-    first, image = _ask(_cluster(3), FindCoordinatorRequest(correlation_id=1))
-    again, _ = _ask(image, FindCoordinatorRequest(correlation_id=1))
+    first, image = _ask(_cluster(3), FindCoordinatorRequest())
+    again, _ = _ask(image, FindCoordinatorRequest())
     assert (again.response, again.records) == (first.response, [])
 
 
 def test_users_neither_create_nor_delete_it() -> None:
-    _, image = _ask(_cluster(3), FindCoordinatorRequest(correlation_id=1))
-    create = CreateTopicsRequest(
-        correlation_id=1, mutation_id=bytes(16), since_offset=0, topics=[NewTopic(name=OFFSETS_TOPIC)]
-    )
+    _, image = _ask(_cluster(3), FindCoordinatorRequest())
+    create = CreateTopicsRequest(mutation_id=bytes(16), since_offset=0, topics=[NewTopic(name=OFFSETS_TOPIC)])
     delete = DeleteTopicsRequest(
-        correlation_id=1,
         mutation_id=bytes(16),
         since_offset=0,
         topics=[(OFFSETS_TOPIC, image.topics[OFFSETS_TOPIC].topic_id)],

@@ -8,8 +8,10 @@ from typing import Any
 
 from raftlog.coordinator.coordinator import Coordinator
 from raftlog.errors import ErrorCode
-from raftlog.machine.result import Caller, Now, Record, Result
+from raftlog.machine.result import Now, Record, Result
 from raftlog.protocol import groups as g
+from raftlog.protocol.body import Body
+from tests.requests import request_of
 
 TOPIC_ID = b"orders-topic-id-"
 START_MS = 1_700_000_000_000
@@ -41,15 +43,15 @@ class Driver:
     def now(self) -> Now:
         return Now(self.now_s, self.now_ms)
 
-    def send(self, make: Callable[..., g.GroupRequest], **fields: Any) -> int:
+    def send(self, make: Callable[..., Body], **fields: Any) -> int:
         """The correlation id, under which its answer will be in `answers`."""
         correlation_id = next(self._correlation_ids)
-        request = make(correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, **fields)
-        self.coordinator.on_request(Caller("client", request), self.now)
+        request = request_of(make(**fields), correlation_id, topic_id=TOPIC_ID, partition=0)
+        self.coordinator.on_request(request, self.now)
         self._take()
         return correlation_id
 
-    def ask(self, make: Callable[..., g.GroupRequest], **fields: Any) -> Any:
+    def ask(self, make: Callable[..., Body], **fields: Any) -> Any:
         """The answer, where it comes at once or after what was proposed is committed."""
         correlation_id = self.send(make, **fields)
         self.commit()
@@ -68,17 +70,19 @@ class Driver:
             if result.records:
                 self.proposed.append(result)
             else:
-                self._hear(result.response)
+                self._hear(result, result.response)
 
-    def _hear(self, response: Any) -> None:
-        assert response.correlation_id not in self.answers, f"answered twice: {response}"
-        self.answers[response.correlation_id] = response
+    def _hear(self, result: Result, response: Any) -> None:
+        assert result.caller is not None
+        number = result.caller.correlation_id
+        assert number not in self.answers, f"answered twice: {response}"
+        self.answers[number] = response
 
     def _finish(self, result: Result, code: ErrorCode) -> None:
         self.coordinator.outbox.finish(result, code, self.now)
         if result.caller is not None:
-            refusal = self.coordinator.refusal(result.caller.request, code)
-            self._hear(refusal if code else result.response)
+            refusal = self.coordinator.refusal(result.caller, code)
+            self._hear(result, refusal if code else result.response)
 
     def commit(self, count: int = 1_000_000) -> None:
         """The oldest proposals, in order, and those that follow from them."""
@@ -146,7 +150,7 @@ class Client:
         self.generation = -1
         self.joining = 0
 
-    def _ask(self, make: Callable[..., g.GroupRequest], **fields: Any) -> int:
+    def _ask(self, make: Callable[..., Body], **fields: Any) -> int:
         if make is not g.LeaveGroupRequest:
             fields["group_instance_id"] = self.instance_id
         return self.driver.send(make, group_id=self.group_id, **fields)

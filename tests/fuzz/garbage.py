@@ -9,9 +9,12 @@ import google_crc32c
 import msgspec
 from hypothesis import strategies as st
 
-from raftlog.protocol import codec
+from raftlog.limits import PROTOCOL_VERSION
+from raftlog.protocol import apis
 from raftlog.protocol import nodes as n
+from raftlog.protocol.body import Body
 from raftlog.protocol.cluster import DescribeReplicasRequest, HandshakeRequest, MetadataRequest
+from raftlog.protocol.envelope import encode_request
 from raftlog.protocol.raft import RaftMessage
 from raftlog.protocol.records import FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest
 from raftlog.protocol.topics import CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicIdsRequest
@@ -24,54 +27,33 @@ ANY_INT = st.one_of(st.integers(-2, 5), INT64, st.just(2**64 - 1))
 TOPIC_IDS = st.binary(min_size=0, max_size=20)
 
 REQUESTS = st.one_of(
-    st.builds(HandshakeRequest, correlation_id=ANY_INT, min_version=ANY_INT, max_version=ANY_INT, client_id=st.text()),
-    st.builds(MetadataRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(max_size=300), max_size=3)),
-    st.builds(DescribeReplicasRequest, correlation_id=ANY_INT, topics=st.none() | st.lists(st.text(), max_size=3)),
-    st.builds(TopicIdsRequest, correlation_id=ANY_INT, names=st.lists(st.text(), max_size=3)),
+    st.builds(HandshakeRequest, min_version=ANY_INT, max_version=ANY_INT, client_id=st.text()),
+    st.builds(MetadataRequest, topics=st.none() | st.lists(st.text(max_size=300), max_size=3)),
+    st.builds(DescribeReplicasRequest, topics=st.none() | st.lists(st.text(), max_size=3)),
+    st.builds(TopicIdsRequest, names=st.lists(st.text(), max_size=3)),
     st.builds(
         DeleteTopicsRequest,
-        correlation_id=ANY_INT,
         mutation_id=TOPIC_IDS,
         since_offset=ANY_INT,
         topics=st.lists(st.tuples(st.text(), TOPIC_IDS), max_size=3),
         timeout_ms=ANY_INT,
     ),
-    st.builds(InitProducerIdRequest, correlation_id=ANY_INT),
+    st.builds(InitProducerIdRequest),
     st.builds(
         ProduceRequest,
-        correlation_id=ANY_INT,
-        topic_id=TOPIC_IDS,
-        partition=ANY_INT,
         acks=ANY_INT,
         timeout_ms=ANY_INT,
     ),
     st.builds(
         FetchRequest,
-        correlation_id=ANY_INT,
-        topic_id=TOPIC_IDS,
-        partition=ANY_INT,
         offset=ANY_INT,
         max_bytes=ANY_INT,
         min_bytes=ANY_INT,
         max_wait_ms=ANY_INT,
     ),
-    st.builds(ListOffsetsRequest, correlation_id=ANY_INT, topic_id=TOPIC_IDS, partition=ANY_INT, timestamp_ms=ANY_INT),
+    st.builds(ListOffsetsRequest, timestamp_ms=ANY_INT),
 )
-REQUEST_TAGS = [
-    "Handshake",
-    "Metadata",
-    "DescribeReplicas",
-    "RecoverPartition",
-    "CreateTopics",
-    "DeleteTopics",
-    "InitProducerId",
-    "Produce",
-    "Fetch",
-    "ListOffsets",
-]
-ANSWER_TAGS = ["HandshakeR", "ErrorR", "ProduceR", "FetchR"]
-NODE_TAGS = ["rPV", "rPVR", "rV", "rVR", "rA", "rAR", "rR", "rT", "nState", "nImage", "nImageR", "nRegister"]
-TAGS = [*REQUEST_TAGS, *ANSWER_TAGS, *NODE_TAGS, "NoSuchApi"]
+KEYS = st.sampled_from([api.key for api in apis.APIS]) | st.integers(0, 2**16 - 1)
 VALUES = st.recursive(
     st.none() | st.booleans() | ANY_INT | st.floats() | st.binary(max_size=40) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -93,15 +75,21 @@ def damaged(data: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     return st.builds(_damaged, data, flips, st.none() | st.integers(0, 2**16))
 
 
+def said(body: Body, correlation_id: int, topic_id: bytes, partition: int) -> bytes:
+    return encode_request(apis.BY_REQUEST[type(body)], correlation_id, body, topic_id, partition)
+
+
+ENCODED = st.builds(said, REQUESTS, INT64, st.binary(min_size=16, max_size=16), st.integers(-(2**31), 2**31 - 1))
+ENVELOPES = st.builds(struct.pack, st.just(">BHq16si"), st.just(PROTOCOL_VERSION), KEYS, INT64, TOPIC_IDS, st.just(0))
 HEADERS = st.one_of(
     st.binary(max_size=200),
-    st.builds(codec.encode, REQUESTS),
-    damaged(st.builds(codec.encode, REQUESTS)),
-    st.tuples(st.sampled_from(TAGS), st.lists(VALUES, max_size=14)).map(
-        lambda t: msgspec.msgpack.encode([t[0], *t[1]])
-    ),
+    ENCODED,
+    damaged(ENCODED),
+    st.builds(lambda envelope, body: envelope + body, ENVELOPES, st.builds(msgspec.msgpack.encode, VALUES)),
+    st.builds(lambda envelope, body: envelope + body, ENVELOPES, st.binary(max_size=40)),
     st.builds(msgspec.msgpack.encode, VALUES),
     st.integers(1, 2000).map(lambda depth: b"\x91" * depth),  # arrays in arrays, without an end
+    st.builds(lambda envelope, depth: envelope + b"\x91" * depth, ENVELOPES, st.integers(1, 2000)),
 )
 
 
@@ -144,7 +132,6 @@ CONTROLLER_REQUESTS = st.one_of(
     REQUESTS,
     st.builds(
         CreateTopicsRequest,
-        correlation_id=ANY_INT,
         mutation_id=TOPIC_IDS,
         since_offset=ANY_INT,
         topics=st.lists(ILLEGAL_TOPICS, max_size=3),
@@ -194,10 +181,9 @@ NODE_STATES = st.builds(
 )
 NODE_REQUESTS = st.one_of(
     NODE_STATES,
-    st.builds(n.ImageRequest, correlation_id=ANY_INT, cluster_id=st.text(max_size=5), image_offset=ANY_INT),
+    st.builds(n.ImageRequest, cluster_id=st.text(max_size=5), image_offset=ANY_INT),
     st.builds(
         n.RegisterNodeRequest,
-        correlation_id=ANY_INT,
         cluster_id=st.text(max_size=5),
         node_id=st.one_of(st.integers(1, 4), ANY_INT),
         directory_id=st.text(max_size=300),

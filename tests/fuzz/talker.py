@@ -8,22 +8,20 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any
 
-import msgspec
-
+from raftlog.errors import UnsupportedVersionError
+from raftlog.limits import PROTOCOL_VERSION
 from raftlog.network import Context, Link, Poller
-from raftlog.protocol import codec
+from raftlog.protocol import apis
+from raftlog.protocol.body import Body
 from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
-from raftlog.protocol.records import ProduceResponse
+from raftlog.protocol.envelope import NO_TOPIC, decode_response, encode_request
 from raftlog.types import Endpoint
 
 ANSWER_WAIT_S = 20.0
 # A greeting of ZMTP 3.0 with the NULL mechanism.
 GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
-
-
-Answer = TypeVar("Answer")
 
 
 def ready(kind: bytes) -> bytes:
@@ -68,40 +66,34 @@ class Talker:
             assert time.monotonic() < deadline, f"{self.endpoint} takes no frames"
             time.sleep(0.005)
 
-    def ask(self, request: msgspec.Struct, payload: Sequence[bytes] = ()) -> msgspec.Struct:
-        """The answer to a request; its correlation id is set here. What else arrives is passed over."""
+    def ask(self, body: Body, payload: Sequence[bytes] = (), *, topic_id: bytes = NO_TOPIC, partition: int = -1) -> Any:
+        """The body of the answer. What else arrives is passed over."""
         number = next(self._numbers)
-        self.say([codec.encode(msgspec.structs.replace(request, correlation_id=number)), *payload])
+        header = encode_request(apis.BY_REQUEST[type(body)], number, body, topic_id, partition)
+        self.say([header, *payload])
         return self.hear(number)
 
-    def hear(self, number: int) -> msgspec.Struct:
+    def hear(self, number: int) -> Any:
+        """-1: the next answer to what could not be read."""
         deadline = time.monotonic() + ANSWER_WAIT_S
         while time.monotonic() < deadline:
             self._poller.poll(0.1)
             while (frames := self._link.receive()) is not None:
-                response = codec.decode_response(frames[0])
-                if isinstance(response, ProduceResponse):
-                    for result in response.results:
+                try:
+                    api, answered, response = decode_response(frames[0])
+                except UnsupportedVersionError:
+                    continue  # as version 1 is refused
+                if api is apis.PRODUCE:
+                    for result in response:
                         if result.correlation_id == number:
                             return result
-                elif response.correlation_id == number:
+                elif answered == number:
                     return response
         raise AssertionError(f"{self.endpoint} did not answer within {ANSWER_WAIT_S} s")
 
-    def wait_for(self, kind: type[Answer]) -> Answer:
-        """The next one of a kind that has no correlation id."""
-        deadline = time.monotonic() + ANSWER_WAIT_S
-        while time.monotonic() < deadline:
-            self._poller.poll(0.1)
-            while (frames := self._link.receive()) is not None:
-                response = codec.decode_response(frames[0])
-                if isinstance(response, kind):
-                    return response
-        raise AssertionError(f"{self.endpoint} sent no {kind.__name__} within {ANSWER_WAIT_S} s")
-
     def shake_hands(self) -> HandshakeResponse:
-        response = self.ask(HandshakeRequest(correlation_id=0, min_version=1, max_version=1))
-        assert isinstance(response, HandshakeResponse)
+        response = self.ask(HandshakeRequest(min_version=PROTOCOL_VERSION, max_version=PROTOCOL_VERSION))
+        assert isinstance(response, HandshakeResponse) and not response.error_code
         return response
 
 

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
@@ -23,14 +23,16 @@ from raftlog.errors import ErrorCode
 from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX, HEADER_BYTES_MAX
 from raftlog.network import stream
 from raftlog.node.local import LocalCluster
-from raftlog.protocol import codec
+from raftlog.protocol import apis, codec
 from raftlog.protocol import nodes as n
+from raftlog.protocol.body import Body
 from raftlog.protocol.cluster import DescribeReplicasRequest, MetadataRequest
+from raftlog.protocol.envelope import NO_TOPIC
 from raftlog.protocol.records import FetchRequest, ListOffsetsRequest, ProduceRequest
 from raftlog.protocol.topics import CreateTopicsRequest, NewTopic
 from raftlog.record.batch import encode
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, METADATA_TOPIC, METADATA_TOPIC_ID, Endpoint
-from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, NODE_REQUESTS, RAFT_MESSAGES
+from tests.fuzz.garbage import BATCHES, CONTROLLER_REQUESTS, GOOD_BATCHES, HEADERS, NODE_REQUESTS, RAFT_MESSAGES, said
 from tests.fuzz.talker import GREETING, READY, Talker, closed_by_other_side, greet, raw
 
 pytestmark = pytest.mark.cluster
@@ -70,13 +72,11 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
         host, _, port = node.bootstrap.rpartition(":")
         supervisor = Endpoint(host, int(port))
         with contextlib.closing(Talker(supervisor)) as talker:
-            metadata = talker.ask(MetadataRequest(correlation_id=0))
+            metadata = talker.ask(MetadataRequest())
             controller, cluster_id = metadata.controller, metadata.cluster_id
             with contextlib.closing(Talker(controller)) as creator:
                 created = creator.ask(
-                    CreateTopicsRequest(
-                        correlation_id=0, mutation_id=bytes(16), since_offset=0, topics=[NewTopic(name=TOPIC)]
-                    )
+                    CreateTopicsRequest(mutation_id=bytes(16), since_offset=0, topics=[NewTopic(name=TOPIC)])
                 )
             assert created.results[0].error_code == 0, created
             worker = _leader_of(talker)
@@ -88,7 +88,10 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
             with contextlib.closing(Talker(worker)) as producer:
                 for number in range(RECORDS):
                     batch = encode([(number, None, b"record %d" % number)])
-                    assert producer.ask(_produce(found["worker"].topic_id), [batch]).error_code == 0
+                    assert (
+                        producer.ask(_produce(), [batch], topic_id=found["worker"].topic_id, partition=0).error_code
+                        == 0
+                    )
             assert [len(found[name].raft_ports) for name in TARGETS] == [0, 1, 1]
             boot_ids = _boot_ids(talker, cluster_id)
             yield {name: target._replace(boot_ids=boot_ids) for name, target in found.items()}
@@ -99,7 +102,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
 
 def _leader_of(talker: Talker) -> Endpoint:
     for _ in range(400):
-        (topic,) = talker.ask(MetadataRequest(correlation_id=0, topics=[TOPIC])).topics
+        (topic,) = talker.ask(MetadataRequest(topics=[TOPIC])).topics
         if topic.partitions and topic.partitions[0].endpoint is not None:
             return topic.partitions[0].endpoint
         time.sleep(0.05)
@@ -119,14 +122,13 @@ def _boot_ids(talker: Talker, cluster_id: str) -> dict[int, int]:
         image_offset=0,
         workers=[],
     )
-    talker.say([codec.encode(state)])
-    told = talker.wait_for(n.NodeState)
+    told = talker.ask(state).state
     return {worker.raft_port: worker.boot_id for worker in told.workers}
 
 
 def _process_of(talker: Talker, topic: str) -> int:
     for _ in range(400):
-        replicas = talker.ask(DescribeReplicasRequest(correlation_id=0)).replicas
+        replicas = talker.ask(DescribeReplicasRequest()).replicas
         for replica in replicas:
             if replica.topic == topic and replica.worker_pid:
                 return replica.worker_pid
@@ -134,18 +136,17 @@ def _process_of(talker: Talker, topic: str) -> int:
     raise AssertionError(f"nobody hosts {topic}")
 
 
-def _produce(topic_id: bytes, *, partition: int = 0, acks: int = -1) -> ProduceRequest:
-    return ProduceRequest(correlation_id=0, topic_id=topic_id, partition=partition, acks=acks, timeout_ms=10_000)
+def _produce(acks: int = -1) -> ProduceRequest:
+    return ProduceRequest(acks=acks, timeout_ms=10_000)
 
 
-def _fetch(topic_id: bytes, *, partition: int = 0, offset: int = 0) -> FetchRequest:
-    return FetchRequest(
-        correlation_id=0, topic_id=topic_id, partition=partition, offset=offset, max_bytes=1 << 20, max_wait_ms=0
-    )
+def _fetch(offset: int = 0) -> FetchRequest:
+    return FetchRequest(offset=offset, max_bytes=1 << 20, max_wait_ms=0)
 
 
-def _list_offsets(topic_id: bytes, timestamp_ms: int) -> ListOffsetsRequest:
-    return ListOffsetsRequest(correlation_id=0, topic_id=topic_id, partition=0, timestamp_ms=timestamp_ms)
+def _said(body: Body, topic_id: bytes) -> bytes:
+    """One that expects no answer."""
+    return said(body, 0, topic_id, 0)
 
 
 @pytest.fixture(params=TARGETS)
@@ -166,8 +167,8 @@ def worker(targets: dict[str, Target]) -> Iterator[tuple[Talker, bytes]]:
     target = targets["worker"]
     with contextlib.closing(Talker(target.endpoint)) as talker:
         yield talker, target.topic_id
-        assert talker.ask(_list_offsets(target.topic_id, EARLIEST_TIMESTAMP)).offset == 0
-        assert talker.ask(_fetch(target.topic_id)).high_watermark >= RECORDS
+        assert talker.ask(ListOffsetsRequest(EARLIEST_TIMESTAMP), topic_id=target.topic_id, partition=0).offset == 0
+        assert talker.ask(_fetch(), topic_id=target.topic_id, partition=0).high_watermark >= RECORDS
 
 
 # --- what hypothesis thinks of -----------------------------------------------------------------
@@ -179,15 +180,18 @@ def test_no_frames_end_a_process(talker: Talker, frames: list[bytes]) -> None:
 
 
 @MANY
-@given(request=CONTROLLER_REQUESTS, payload=st.lists(BATCHES, max_size=2), ours=st.booleans())
+@given(
+    request=CONTROLLER_REQUESTS,
+    payload=st.lists(BATCHES, max_size=2),
+    topic_id=st.none() | st.binary(min_size=16, max_size=16),
+    partition=st.sampled_from([0, 0, -1, 2**31 - 1]),
+)
 def test_no_request_ends_a_process(
-    target: Target, talker: Talker, request: msgspec.Struct, payload: list[bytes], ours: bool
+    target: Target, talker: Talker, request: Body, payload: list[bytes], topic_id: bytes | None, partition: int
 ) -> None:
-    if ours and hasattr(request, "topic_id"):
-        request = msgspec.structs.replace(request, topic_id=target.topic_id, partition=0)
-    if ours and isinstance(request, ProduceRequest) and target.topic_id == METADATA_TOPIC_ID:
+    if topic_id is None and isinstance(request, ProduceRequest) and target.topic_id == METADATA_TOPIC_ID:
         payload = []  # a client that writes to the metadata itself is the subject of another test
-    talker.say([codec.encode(request), *payload])
+    talker.say([said(request, 5, topic_id or target.topic_id, partition), *payload])
     talker.shake_hands()
 
 
@@ -228,10 +232,10 @@ def test_no_bytes_on_the_port_for_raft_end_a_process(
 def test_any_batch_is_stored_or_refused_by_name(worker: tuple[Talker, bytes], batch: bytes, acks: int) -> None:
     talker, topic_id = worker
     if acks == 0:
-        talker.say([codec.encode(_produce(topic_id, acks=0)), batch])
+        talker.say([_said(_produce(acks=0), topic_id), batch])
         talker.shake_hands()
         return
-    answer = talker.ask(_produce(topic_id, acks=acks), [batch])
+    answer = talker.ask(_produce(acks), [batch], topic_id=topic_id, partition=0)
     assert answer.error_code in (
         ErrorCode.NONE,
         ErrorCode.CORRUPT_MESSAGE,
@@ -256,6 +260,7 @@ def test_no_bytes_on_a_plain_connection_end_a_process(
 
 
 # --- each named case ---------------------------------------------------------------------------
+ENVELOPE = struct.Struct(">BHq16si")
 GOOD = encode([(1, b"key", b"value")])
 
 
@@ -281,7 +286,7 @@ def _wrong_magic() -> bytes:
 )
 def test_a_bad_batch_gets_the_standard_error(worker: tuple[Talker, bytes], batch: bytes, code: ErrorCode) -> None:
     talker, topic_id = worker
-    answer = talker.ask(_produce(topic_id), [batch])
+    answer = talker.ask(_produce(), [batch], topic_id=topic_id, partition=0)
     assert (answer.error_code, answer.base_offset) == (code, -1)
 
 
@@ -290,36 +295,39 @@ def test_a_produce_with_another_number_of_batches_is_an_invalid_request(
     worker: tuple[Talker, bytes], payload: list[bytes]
 ) -> None:
     talker, topic_id = worker
-    assert talker.ask(_produce(topic_id), payload).error_code == ErrorCode.INVALID_REQUEST
+    assert talker.ask(_produce(), payload, topic_id=topic_id, partition=0).error_code == ErrorCode.INVALID_REQUEST
 
 
 def test_another_acks_is_invalid(worker: tuple[Talker, bytes]) -> None:
     talker, topic_id = worker
-    assert talker.ask(_produce(topic_id, acks=7), [GOOD]).error_code == ErrorCode.INVALID_REQUIRED_ACKS
+    assert talker.ask(_produce(7), [GOOD], topic_id=topic_id, partition=0).error_code == ErrorCode.INVALID_REQUIRED_ACKS
 
 
 def test_a_wrong_topic_id_is_refused(worker: tuple[Talker, bytes]) -> None:
     talker, _ = worker
-    for request, payload in ((_produce(b"x" * 16), [GOOD]), (_fetch(b"x" * 16), []), (_list_offsets(b"", -1), [])):
-        assert talker.ask(request, payload).error_code == ErrorCode.INCONSISTENT_TOPIC_ID
+    for request, payload in ((_produce(), [GOOD]), (_fetch(), []), (ListOffsetsRequest(-1), [])):
+        for topic_id in (b"x" * 16, bytes(16)):
+            answer = talker.ask(request, payload, topic_id=topic_id, partition=0)
+            assert answer.error_code == ErrorCode.INCONSISTENT_TOPIC_ID
 
 
 def test_an_unknown_partition_is_refused(worker: tuple[Talker, bytes]) -> None:
     talker, topic_id = worker
-    for request, payload in ((_produce(topic_id, partition=9), [GOOD]), (_fetch(topic_id, partition=-1), [])):
-        assert talker.ask(request, payload).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    for request, payload, partition in ((_produce(), [GOOD], 9), (_fetch(), [], -1)):
+        answer = talker.ask(request, payload, topic_id=topic_id, partition=partition)
+        assert answer.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 @pytest.mark.parametrize("offset", [-1, 10**9, 2**63 - 1, 2**64 - 1])
 def test_an_offset_out_of_range_is_refused(worker: tuple[Talker, bytes], offset: int) -> None:
     talker, topic_id = worker
-    assert talker.ask(_fetch(topic_id, offset=offset)).error_code == ErrorCode.OFFSET_OUT_OF_RANGE
+    assert talker.ask(_fetch(offset), topic_id=topic_id, partition=0).error_code == ErrorCode.OFFSET_OUT_OF_RANGE
 
 
 @pytest.mark.parametrize("timestamp_ms", [2**63 - 1, 2**64 - 1, -3, -(2**63)])
 def test_a_time_beyond_all_times_is_answered(worker: tuple[Talker, bytes], timestamp_ms: int) -> None:
     talker, topic_id = worker
-    answer = talker.ask(_list_offsets(topic_id, timestamp_ms))
+    answer = talker.ask(ListOffsetsRequest(timestamp_ms), topic_id=topic_id, partition=0)
     assert answer.offset == -1
     assert answer.error_code in (ErrorCode.NONE, ErrorCode.INVALID_REQUEST)
 
@@ -328,26 +336,34 @@ def test_a_time_beyond_all_times_is_answered(worker: tuple[Talker, bytes], times
     "header",
     [
         b"",
-        b"\xc1",
-        msgspec.msgpack.encode(["NoSuchApi", 7]),
-        msgspec.msgpack.encode(["Produce"]),
-        msgspec.msgpack.encode({"Produce": 7}),
-        b"\x91" * 100_000,
-        b"\xc0" * (HEADER_BYTES_MAX + 1),
+        b"\x02",
+        ENVELOPE.pack(2, 999, 7, b"", 0),
+        b"\x02" * (HEADER_BYTES_MAX + 1),
     ],
-    ids=["empty", "no msgpack", "unknown API", "no fields", "a map", "deep", "too large"],
+    ids=["empty", "cut short", "unknown API", "too large"],
 )
 def test_a_header_that_is_none_is_an_invalid_request(talker: Talker, header: bytes) -> None:
     talker.say([header])
     assert talker.hear(-1).error_code == ErrorCode.INVALID_REQUEST
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xc1", b"\x90", msgspec.msgpack.encode({"acks": 7}), b"\x91" * 100_000],
+    ids=["none", "no msgpack", "no fields", "a map", "deep"],
+)
+def test_a_body_that_is_none_is_answered_to_whoever_waits(talker: Talker, body: bytes) -> None:
+    talker.say([ENVELOPE.pack(2, apis.FETCH.key, 7, b"", 0) + body])
+    assert talker.hear(7).error_code == ErrorCode.INVALID_REQUEST
+
+
 def test_a_client_cannot_write_to_the_metadata(targets: dict[str, Target]) -> None:
     with contextlib.closing(Talker(targets["controller"].endpoint)) as talker:
-        before = talker.ask(_list_offsets(METADATA_TOPIC_ID, LATEST_TIMESTAMP))
-        assert talker.ask(_produce(METADATA_TOPIC_ID), [GOOD]).error_code != ErrorCode.NONE
-        talker.say([codec.encode(_produce(METADATA_TOPIC_ID, acks=0)), GOOD])
-        assert talker.ask(_list_offsets(METADATA_TOPIC_ID, LATEST_TIMESTAMP)).offset == before.offset
+        place: dict[str, Any] = {"topic_id": METADATA_TOPIC_ID, "partition": 0}
+        before = talker.ask(ListOffsetsRequest(LATEST_TIMESTAMP), **place)
+        assert talker.ask(_produce(), [GOOD], **place).error_code != ErrorCode.NONE
+        talker.say([_said(_produce(acks=0), METADATA_TOPIC_ID), GOOD])
+        assert talker.ask(ListOffsetsRequest(LATEST_TIMESTAMP), **place).offset == before.offset
 
 
 def test_too_many_frames_are_dropped_and_the_connection_lives(talker: Talker) -> None:
@@ -394,7 +410,7 @@ def test_a_client_that_leaves_with_requests_unanswered_is_forgotten(
     target = targets["worker"]
     with contextlib.closing(Talker(target.endpoint)) as leaving:
         for batch in batches:
-            leaving.say([codec.encode(_produce(target.topic_id)), batch])
+            leaving.say([_said(_produce(), target.topic_id), batch])
     with contextlib.closing(Talker(target.endpoint)) as staying:
         staying.shake_hands()
 
@@ -402,10 +418,8 @@ def test_a_client_that_leaves_with_requests_unanswered_is_forgotten(
 # Last, since what is told here about other nodes stays known.
 @MANY
 @given(message=NODE_REQUESTS, ours=st.booleans())
-def test_no_word_of_another_node_ends_a_process(
-    target: Target, talker: Talker, message: msgspec.Struct, ours: bool
-) -> None:
+def test_no_word_of_another_node_ends_a_process(target: Target, talker: Talker, message: Body, ours: bool) -> None:
     if ours:
         message = msgspec.structs.replace(message, cluster_id=target.cluster_id)
-    talker.say([codec.encode(message)])
+    talker.say([_said(message, NO_TOPIC)])
     talker.shake_hands()

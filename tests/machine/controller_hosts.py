@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 from raftlog.controller.controller import Controller
@@ -18,7 +18,7 @@ def controller_host(
     cluster: Cluster,
     node: Node,
     *,
-    answer: Callable[[Hashable, Any], None],
+    answer: Callable[[Any, Any], None],
     publish: Callable[[Image], None],
     live: Callable[[], frozenset[int]],
 ) -> Host:
@@ -61,7 +61,7 @@ class Hosts:
         self.run(until=lambda: self.hosts[node_id].leads)
         return node_id
 
-    def answered(self, client: Hashable, response: Any) -> None:
+    def answered(self, request: Any, response: Any) -> None:
         """For those who want to know."""
 
     def agree(self) -> bool:

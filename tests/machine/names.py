@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
-from raftlog.machine.result import Caller, Now, Outbox
+from raftlog.machine.result import Now, Outbox
+from raftlog.protocol import apis
+from raftlog.protocol.envelope import NO_TOPIC, Request
 from raftlog.types import ReplicaSpec
 from tests.partition.harness import Cluster, Node
+from tests.requests import session_of
 
 
 class Give(NamedTuple):
     """Asks for a name."""
 
     name: bytes
+
+
+def ask_for(name: bytes) -> Request[Give]:
+    return Request(session_of("client"), apis.TOPIC_IDS, 1, NO_TOPIC, -1, Give(name))
 
 
 class Given(NamedTuple):
@@ -57,8 +63,8 @@ class Names:
     def unload(self, now: Now) -> None:
         pass
 
-    def on_request(self, caller: Caller, _now: Now) -> None:
-        name = caller.request.name
+    def on_request(self, caller: Request[Give], _now: Now) -> None:
+        name = caller.body.name
         if name in self.given or name in self._pending:
             self.outbox.answer(caller, self._said(name, ErrorCode.TOPIC_ALREADY_EXISTS))
             return
@@ -73,8 +79,8 @@ class Names:
     def misdirected(self, _request: Any, _spec: ReplicaSpec) -> ErrorCode:
         return ErrorCode.NONE
 
-    def refusal(self, request: Give, code: ErrorCode) -> Any:
-        return self._said(request.name, code)
+    def refusal(self, request: Request[Give], code: ErrorCode) -> Any:
+        return self._said(request.body.name, code)
 
     def is_statement(self, response: Any) -> bool:
         return bool(response.code is ErrorCode.TOPIC_ALREADY_EXISTS)
@@ -102,7 +108,7 @@ class World:
         self.hosts = {node_id: self._host(node) for node_id, node in self.cluster.nodes.items()}
 
     def _host(self, node: Node) -> Host:
-        def answer(_client: Hashable, response: Any) -> None:
+        def answer(_request: Any, response: Any) -> None:
             self.answers.append(response)
             if response.code is ErrorCode.NONE:
                 assert response.name in self.machines[node.node_id].given, "told before it was applied"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from raftlog.protocol.topics import (
 from raftlog.types import Endpoint
 from tests.machine.controller_hosts import Hosts, controller_host
 from tests.partition.harness import Cluster
+from tests.requests import request_of
 
 
 @pytest.mark.timeout(20)
@@ -54,7 +54,7 @@ class Answered(Hosts):
             for host in self.hosts.values():
                 host.after_turn()
 
-    def answered(self, client: Hashable, response: Any) -> None:
+    def answered(self, request: Any, response: Any) -> None:
         self.answers.append(response)
 
     def replaced(self) -> tuple[int, int]:
@@ -72,14 +72,10 @@ class Answered(Hosts):
 
 
 REQUESTS = [
-    DeleteTopicsRequest(correlation_id=1, mutation_id=b"d" * 16, since_offset=0, topics=[("made-since", b"")]),
-    CreatePartitionsRequest(
-        correlation_id=1, mutation_id=b"p" * 16, since_offset=0, name="made-since", topic_id=b"", partitions=3
-    ),
-    CreateTopicsRequest(
-        correlation_id=1, mutation_id=b"c" * 16, since_offset=0, topics=[NewTopic(name="a b", partitions=1)]
-    ),
-    TopicIdsRequest(correlation_id=1, names=["made-since"]),
+    DeleteTopicsRequest(mutation_id=b"d" * 16, since_offset=0, topics=[("made-since", b"")]),
+    CreatePartitionsRequest(mutation_id=b"p" * 16, since_offset=0, name="made-since", topic_id=b"", partitions=3),
+    CreateTopicsRequest(mutation_id=b"c" * 16, since_offset=0, topics=[NewTopic(name="a b", partitions=1)]),
+    TopicIdsRequest(names=["made-since"]),
 ]
 
 
@@ -88,13 +84,13 @@ def test_a_controller_that_was_replaced_without_knowing_denies_nothing(request_:
     hosts = Answered()
     old, new = hosts.replaced()
     made = CreateTopicsRequest(
-        correlation_id=1, mutation_id=b"m" * 16, since_offset=0, topics=[NewTopic(name="made-since", partitions=1)]
+        mutation_id=b"m" * 16, since_offset=0, topics=[NewTopic(name="made-since", partitions=1)]
     )
-    hosts.hosts[new].on_request("client", made)
+    hosts.hosts[new].on_request(request_of(made))
     hosts.run_only(new)
     assert [answer.results[0].error_code for answer in hosts.answers] == [ErrorCode.NONE]
     hosts.answers.clear()
-    hosts.hosts[old].on_request("client", request_)
+    hosts.hosts[old].on_request(request_of(request_))
     hosts.hosts[old].after_turn()
     assert hosts.answers == []
     hosts.cluster.away = set()
@@ -108,7 +104,7 @@ def test_a_controller_that_was_replaced_without_knowing_denies_nothing(request_:
 def test_a_controller_denies_once_a_majority_has_answered() -> None:
     hosts = Answered()
     leader = hosts.cluster.leader()
-    hosts.hosts[leader.node_id].on_request("client", REQUESTS[0])
+    hosts.hosts[leader.node_id].on_request(request_of(REQUESTS[0]))
     hosts.hosts[leader.node_id].after_turn()
     assert hosts.answers == []
     assert leader.replica.next_wakeup_s() <= hosts.cluster.clock.monotonic_s(), "the heartbeats leave at once"
@@ -124,13 +120,12 @@ class Registered(Hosts):
         for number in range(times):
             image = self.images[leader]
             request = RegisterNodeRequest(
-                correlation_id=1,
                 node_id=2,
                 cluster_id=image.cluster_id,
                 directory_id="other",
                 endpoint=Endpoint("127.0.0.1", 8000 + number),
             )
-            self.hosts[leader].on_request("client", request)
+            self.hosts[leader].on_request(request_of(request))
             self.run(until=lambda before=image: self.images[leader].end_offset > before.end_offset)  # type: ignore[misc]
 
 
@@ -144,10 +139,8 @@ def test_after_a_start_and_after_a_standstill_nobody_is_taken_for_dead_at_once()
 
     def create(name: str) -> Any:
         answers.clear()
-        request = CreateTopicsRequest(
-            correlation_id=1, mutation_id=name.encode() * 16, since_offset=0, topics=[NewTopic(name=name)]
-        )
-        host.on_request("client", request)
+        request = CreateTopicsRequest(mutation_id=name.encode() * 16, since_offset=0, topics=[NewTopic(name=name)])
+        host.on_request(request_of(request))
         hosts.run(until=lambda: bool(answers))
         return answers[0]
 

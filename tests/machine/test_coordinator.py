@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -13,7 +12,9 @@ from raftlog.coordinator.records import OffsetKey, OffsetValue, encode
 from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
 from raftlog.protocol import groups as g
-from tests.partition.harness import TOPIC_ID, Cluster, Node
+from raftlog.protocol.envelope import Request
+from tests.partition.harness import PLACE, TOPIC_ID, Cluster, Node
+from tests.requests import request_of
 
 
 class Hosts:
@@ -21,7 +22,7 @@ class Hosts:
 
     def __init__(self, nodes: int = 1, **config: int) -> None:
         self.cluster = Cluster(nodes, **config)
-        self.answers: list[tuple[Hashable, Any]] = []
+        self.answers: list[tuple[Request[Any], Any]] = []
         self.coordinators: dict[int, Coordinator] = {}
         self.hosts = {node_id: self._host(node) for node_id, node in self.cluster.nodes.items()}
         self._last_id = 0
@@ -32,7 +33,7 @@ class Hosts:
             replica=node.replica,
             machine=self.coordinators[node.node_id],
             clock=self.cluster.clock,
-            answer=lambda client, response: self.answers.append((client, response)),
+            answer=lambda request, response: self.answers.append((request, response)),
         )
 
     def restart(self, node_id: int) -> None:
@@ -54,14 +55,14 @@ class Hosts:
 
     def send(self, node_id: int, make: Any, **fields: Any) -> int:
         self._last_id += 1
-        fields = {"topic_id": TOPIC_ID, "partition": 0, "group_id": "readers", **fields}
-        self.hosts[node_id].on_request("client", make(correlation_id=self._last_id, **fields))
+        place = {**PLACE, **{name: fields.pop(name) for name in tuple(fields) if name in PLACE}}
+        body = make(**{"group_id": "readers", **fields})
+        self.hosts[node_id].on_request(request_of(body, self._last_id, **place))
         return self._last_id
 
     def ask_for_groups(self, node_id: int) -> int:
         self._last_id += 1
-        request = g.ListGroupsRequest(correlation_id=self._last_id, topic_id=TOPIC_ID, partition=0)
-        self.hosts[node_id].on_request("client", request)
+        self.hosts[node_id].on_request(request_of(g.ListGroupsRequest(), self._last_id, **PLACE))
         return self._last_id
 
     def commit(self, node_id: int, offset: int, partition: int = 0) -> int:
@@ -70,7 +71,7 @@ class Hosts:
 
     def answer(self, correlation_id: int) -> Any:
         """The only one."""
-        found = [response for _, response in self.answers if response.correlation_id == correlation_id]
+        found = [response for request, response in self.answers if request.correlation_id == correlation_id]
         assert len(found) == 1, found
         return found[0]
 
@@ -94,7 +95,7 @@ def test_what_comes_in_one_turn_is_one_entry_and_more_may_be_in_flight() -> None
         hosts.cluster.settle()
         hosts.hosts[leader].after_turn()
     assert log.last_index - before == 3
-    assert not [response for _, response in hosts.answers if response.correlation_id in sent]
+    assert not [response for request, response in hosts.answers if request.correlation_id in sent]
     hosts.cluster.away = set()
     hosts.turns()
     assert hosts.answer(sent[-1]).error_code == 0
@@ -224,7 +225,7 @@ def test_a_leader_that_was_replaced_without_knowing_denies_nothing(make: Any, fi
     else:
         asked = hosts.send(old, make, **fields)
     hosts.hosts[old].after_turn()
-    assert not [response for _, response in hosts.answers if response.correlation_id == asked]
+    assert not [response for request, response in hosts.answers if request.correlation_id == asked]
     hosts.cluster.away = set()
     hosts.turns(2)
     assert hosts.answer(asked).error_code == ErrorCode.NOT_COORDINATOR

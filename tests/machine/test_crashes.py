@@ -12,7 +12,7 @@ from raftlog.errors import ErrorCode
 from raftlog.machine.host import FAIL_POINTS as HOST_FAIL_POINTS
 from raftlog.machine.host import Host
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
-from tests.machine.names import Crash, Give, World
+from tests.machine.names import Crash, World, ask_for
 
 POINTS = (*HOST_FAIL_POINTS, *TURN_FAIL_POINTS, "append.written", "persist.data-synced")
 
@@ -29,8 +29,8 @@ def run(point: str, nodes: int, seed: int = 1) -> int:
                     world.armed, world.skip = point, crash
                 for _ in range(3):
                     number += 1
-                    world.hosts[leader].on_request("client", Give(b"%d" % number))
-                world.hosts[leader].on_request("client", Give(b"%d" % (number - 4)))  # most of them are denied
+                    world.hosts[leader].on_request(ask_for(b"%d" % number))
+                world.hosts[leader].on_request(ask_for(b"%d" % (number - 4)))  # most of them are denied
                 world.turns(0.0)
         except Crash:
             world.lose_power()

@@ -8,7 +8,7 @@ from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
 from raftlog.node.machines import MACHINES
 from raftlog.types import INTERNAL_TOPICS
-from tests.machine.names import Give, World
+from tests.machine.names import World, ask_for
 
 
 def _others(world: World, leader: int) -> set[int]:
@@ -16,7 +16,7 @@ def _others(world: World, leader: int) -> set[int]:
 
 
 def _ask(world: World, node_id: int, name: bytes) -> None:
-    world.hosts[node_id].on_request("client", Give(name))
+    world.hosts[node_id].on_request(ask_for(name))
 
 
 def test_every_internal_topic_has_a_machine_and_no_other_topic() -> None:

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from raftlog.network import Context, Link, Poller
+from raftlog.protocol import apis
+from raftlog.protocol.body import Body
 from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
     DescribeReplicasResponse,
     MetadataRequest,
     MetadataResponse,
 )
-from raftlog.protocol.codec import Request, Response, decode_response, encode
+from raftlog.protocol.envelope import decode_response, encode_request
 from raftlog.protocol.topics import (
     MUTATION_ID_BYTES,
     CreateTopicsRequest,
@@ -52,9 +54,10 @@ def exchange(endpoint: Endpoint, frames: list[bytes], timeout_s: float = 5.0) ->
         context.close()
 
 
-def ask(endpoint: Endpoint, request: Request, timeout_s: float = 5.0) -> Response | None:
-    answer = exchange(endpoint, [encode(request)], timeout_s)
-    return decode_response(answer[0]) if answer else None
+def ask(endpoint: Endpoint, body: Body, timeout_s: float = 5.0, **place: Any) -> Any:
+    """The body of the answer; None: there was none in time."""
+    answer = exchange(endpoint, [encode_request(apis.BY_REQUEST[type(body)], 1, body, **place)], timeout_s)
+    return decode_response(answer[0])[2] if answer else None
 
 
 def until(find: Callable[[], T | None], timeout_s: float = WAIT_S, *, instead: Callable[[], str] = str) -> T:
@@ -70,7 +73,7 @@ def until(find: Callable[[], T | None], timeout_s: float = WAIT_S, *, instead: C
 
 def metadata(endpoint: Endpoint, topics: list[str] | None = None) -> MetadataResponse | None:
     """None while the node has none to give."""
-    answer = ask(endpoint, MetadataRequest(correlation_id=1, topics=topics))
+    answer = ask(endpoint, MetadataRequest(topics=topics))
     return answer if isinstance(answer, MetadataResponse) and not answer.error_code else None
 
 
@@ -82,14 +85,14 @@ def create_topic(
     endpoint: Endpoint, name: str, partitions: int = 1, factor: int = -1, config: dict[str, str] | None = None
 ) -> TopicResult:
     new = NewTopic(name=name, partitions=partitions, replication_factor=factor, config=config or {})
-    return _change(endpoint, name, lambda found: CreateTopicsRequest(correlation_id=1, **mutation(found), topics=[new]))
+    return _change(endpoint, name, lambda found: CreateTopicsRequest(**mutation(found), topics=[new]))
 
 
 def delete_topic(endpoint: Endpoint, name: str) -> TopicResult:
     return _change(
         endpoint,
         name,
-        lambda found: DeleteTopicsRequest(correlation_id=1, **mutation(found), topics=[(name, found.topic_ids[0])]),
+        lambda found: DeleteTopicsRequest(**mutation(found), topics=[(name, found.topic_ids[0])]),
     )
 
 
@@ -99,13 +102,13 @@ def mutation(found: TopicIdsResponse) -> dict[str, Any]:
 
 def look_up(endpoint: Endpoint, name: str) -> TopicIdsResponse:
     def attempt() -> TopicIdsResponse | None:
-        answer = ask(controller(endpoint), TopicIdsRequest(correlation_id=1, names=[name]), 10.0)
+        answer = ask(controller(endpoint), TopicIdsRequest(names=[name]), 10.0)
         return answer if isinstance(answer, TopicIdsResponse) else None
 
     return until(attempt)
 
 
-def _change(endpoint: Endpoint, name: str, build: Callable[[TopicIdsResponse], Request]) -> TopicResult:
+def _change(endpoint: Endpoint, name: str, build: Callable[[TopicIdsResponse], Body]) -> TopicResult:
     """Asks the controller; asks again while leadership moves."""
     request = build(look_up(endpoint, name))
 
@@ -117,7 +120,7 @@ def _change(endpoint: Endpoint, name: str, build: Callable[[TopicIdsResponse], R
 
 
 def statuses(endpoint: Endpoint, topic: str | None = None) -> list[ReplicaStatus]:
-    answer = ask(endpoint, DescribeReplicasRequest(correlation_id=1, topics=[topic] if topic else None))
+    answer = ask(endpoint, DescribeReplicasRequest(topics=[topic] if topic else None))
     return answer.replicas if isinstance(answer, DescribeReplicasResponse) else []
 
 

@@ -29,7 +29,7 @@ class Grouping:
         self.partition = g.coordinator_partition(group_id, self.found.partitions)
 
     def _find(self) -> g.FindCoordinatorResponse | None:
-        answer = ask(controller(self._node()), g.FindCoordinatorRequest(correlation_id=1))
+        answer = ask(controller(self._node()), g.FindCoordinatorRequest())
         return answer if isinstance(answer, g.FindCoordinatorResponse) and not answer.error_code else None
 
     def coordinator(self) -> Endpoint:
@@ -37,10 +37,10 @@ class Grouping:
 
     def send(self, make: Callable[..., Any], timeout_s: float = 5.0, **fields: Any) -> Any:
         """One answer of whoever leads now, or None."""
-        fields = {"topic_id": self.found.topic_id, "partition": self.partition, **fields}
         if make is not g.ListGroupsRequest:
             fields["group_id"] = self.group_id
-        return ask(self.coordinator(), make(correlation_id=7, **fields), timeout_s)
+        place = {"topic_id": self.found.topic_id, "partition": self.partition}
+        return ask(self.coordinator(), make(**fields), timeout_s, **place)
 
     def ask(self, make: Callable[..., Any], **fields: Any) -> Any:
         """The first answer that is not about who coordinates."""

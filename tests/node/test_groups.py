@@ -10,9 +10,9 @@ import pytest
 from raftlog.client.admin.admin import Admin
 from raftlog.errors import ErrorCode, InvalidTopicError
 from raftlog.node.local import LocalCluster
+from raftlog.protocol import apis
 from raftlog.protocol import groups as g
-from raftlog.protocol.cluster import ErrorResponse
-from raftlog.protocol.codec import decode_response, encode
+from raftlog.protocol.envelope import decode_response, encode_request
 from raftlog.protocol.records import FetchRequest, FetchResponse, ProduceRequest
 from raftlog.record.batch import encode as encode_batch
 from raftlog.types import OFFSETS_TOPIC, CleanupPolicy
@@ -45,12 +45,13 @@ def test_the_offsets_topic_is_made_at_first_use_and_belongs_to_raftlog(cluster: 
 def test_nobody_produces_to_the_offsets_topic_and_everybody_may_fetch_from_it(cluster: LocalCluster) -> None:
     grouping = _grouping(cluster)
     grouping.commit(5)
-    where = {"topic_id": grouping.found.topic_id, "partition": grouping.partition}
-    request = ProduceRequest(correlation_id=1, acks=-1, timeout_ms=1000, **where)  # type: ignore[arg-type]
-    frames = exchange(grouping.coordinator(), [encode(request), encode_batch([(0, b"key", b"value")])])
-    refused = decode_response(frames[0])
-    assert isinstance(refused, ErrorResponse) and refused.error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
-    answer = ask(grouping.coordinator(), FetchRequest(correlation_id=1, offset=0, max_bytes=1000, **where))  # type: ignore[arg-type]
+    where = grouping.found.topic_id, grouping.partition
+    header = encode_request(apis.PRODUCE, 7, ProduceRequest(acks=-1, timeout_ms=1000), *where)
+    frames = exchange(grouping.coordinator(), [header, encode_batch([(0, b"key", b"value")])])
+    _, _, (refused,) = decode_response(frames[0])
+    assert (refused.correlation_id, refused.error_code) == (7, ErrorCode.INVALID_TOPIC_EXCEPTION)
+    fetch = FetchRequest(offset=0, max_bytes=1000)
+    answer = ask(grouping.coordinator(), fetch, topic_id=where[0], partition=where[1])
     assert isinstance(answer, FetchResponse) and not answer.error_code and answer.high_watermark > 0
 
 
@@ -58,12 +59,11 @@ def test_a_worker_that_does_not_lead_is_no_coordinator(cluster: LocalCluster) ->
     grouping = _grouping(cluster)
     known = until(lambda: leaders(cluster.endpoints[1], OFFSETS_TOPIC))
     partition, endpoint = next(item for item in known.items() if item[0] != grouping.partition)
-    wrong = ask(endpoint, g.OffsetFetchRequest(
-        correlation_id=1, topic_id=grouping.found.topic_id, partition=grouping.partition, group_id="readers"
-    ))  # fmt: skip
+    asked = g.OffsetFetchRequest(group_id="readers")
+    wrong = ask(endpoint, asked, topic_id=grouping.found.topic_id, partition=grouping.partition)
     assert isinstance(wrong, g.OffsetFetchResponse)
     assert wrong.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    other = ask(endpoint, g.ListGroupsRequest(correlation_id=1, topic_id=b"another topic's ", partition=partition))
+    other = ask(endpoint, g.ListGroupsRequest(), topic_id=b"another topic's ", partition=partition)
     assert isinstance(other, g.ListGroupsResponse) and other.error_code == ErrorCode.INCONSISTENT_TOPIC_ID
 
 

@@ -10,12 +10,26 @@ import pytest
 
 from raftlog.network import Context, Poller, Server
 from raftlog.node.links import NodeLinks
-from raftlog.protocol.cluster import ErrorResponse, HandshakeRequest
-from raftlog.protocol.codec import encode
+from raftlog.protocol import apis
+from raftlog.protocol.cluster import HandshakeRequest
+from raftlog.protocol.envelope import encode_request, encode_unread
+from raftlog.protocol.nodes import NodeState
 from raftlog.types import Endpoint
 from tests.node.asking import until
 
-HELLO = HandshakeRequest(correlation_id=1, min_version=1, max_version=1)
+HELLO = HandshakeRequest(min_version=2, max_version=2)
+
+STATE = NodeState(
+    node_id=1,
+    boot_id=1,
+    cluster_id="",
+    directory_id="d",
+    endpoint=Endpoint("127.0.0.1", 1),
+    voters=[],
+    founders=[],
+    image_offset=0,
+    workers=[],
+)
 
 
 @pytest.fixture
@@ -29,10 +43,10 @@ def test_an_answer_may_move_the_link_that_it_came_over(context: Context) -> None
     old, new = Server(context, "127.0.0.1"), Server(context, "127.0.0.1")
     links = NodeLinks(context, Poller())
     links.set_addresses({2: Endpoint("127.0.0.1", old.port)})
-    until(lambda: links.send(2, HELLO))
+    until(lambda: links.send(2, apis.HANDSHAKE, HELLO))
     received = until(old.receive)
     for number in range(2):
-        old.send(received[0], [encode(ErrorResponse(correlation_id=number))])
+        old.send(received[0], [encode_unread(str(number), 42)])
     old.send(received[0], [b"nonsense"])
     heard = []
 
@@ -43,8 +57,8 @@ def test_an_answer_may_move_the_link_that_it_came_over(context: Context) -> None
         return bool(heard)
 
     until(hear)
-    until(lambda: links.send(2, HELLO))
-    assert until(new.receive)[1] == encode(HELLO)
+    until(lambda: links.send(2, apis.HANDSHAKE, HELLO))
+    assert until(new.receive)[1] == encode_request(apis.HANDSHAKE, 0, HELLO)
 
 
 def test_a_node_that_is_gone_is_not_spoken_to(context: Context) -> None:
@@ -53,7 +67,7 @@ def test_a_node_that_is_gone_is_not_spoken_to(context: Context) -> None:
     assert 2 in links
     links.set_addresses({})
     assert 2 not in links
-    assert not links.send(2, HELLO)
+    assert not links.send(2, apis.HANDSHAKE, HELLO)
 
 
 def test_without_descriptors_a_node_is_connected_to_later(context: Context, caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +78,7 @@ def test_without_descriptors_a_node_is_connected_to_later(context: Context, capl
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))  # what is open stays open
     try:
         links.set_addresses({2: Endpoint("127.0.0.1", server.port)})
-        links.send_all(HELLO)
+        links.send_all(STATE)
         assert 2 not in links
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -72,7 +86,7 @@ def test_without_descriptors_a_node_is_connected_to_later(context: Context, capl
     assert [record.getMessage() for record in caplog.records] == [
         "no connection to node 2 can be opened: Too many open files; it is tried again"
     ]
-    links.send_all(HELLO)
+    links.send_all(STATE)
     assert 2 in links
-    until(lambda: links.send(2, HELLO))
-    assert until(server.receive)[1] == encode(HELLO)
+    until(lambda: links.send(2, apis.HANDSHAKE, HELLO))
+    assert until(server.receive)[1] == encode_request(apis.HANDSHAKE, 0, HELLO)

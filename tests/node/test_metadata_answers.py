@@ -73,7 +73,7 @@ def gossip(*states: NodeState, at_s: float = 0.0) -> Gossip:
 
 
 def metadata(heard: Gossip, now_s: float = 0.0, topics: list[str] | None = None) -> MetadataResponse:
-    request = MetadataRequest(correlation_id=1, topics=topics)
+    request = MetadataRequest(topics=topics)
     return metadata_response(request, node_id=1, image=image(), gossip=heard, now_s=now_s, flush="always")
 
 
@@ -126,7 +126,7 @@ def test_nodes_are_shown_where_they_were_last_heard() -> None:
 
 def test_every_assigned_replica_has_a_status_that_says_what_is_missing() -> None:
     heard = gossip(state(1), state(2, worker(2, leads=True)))
-    request = DescribeReplicasRequest(correlation_id=1, topics=["orders"])
+    request = DescribeReplicasRequest(topics=["orders"])
     first, second = describe_replicas_response(request, node_id=1, image=image(), gossip=heard, now_s=0.0).replicas
     assert (first.node_id, first.error) == (1, "node 1 has not started it yet")
     assert (second.node_id, second.error, second.role) == (2, "", Role.LEADER)
@@ -155,7 +155,7 @@ def test_an_answer_says_whether_a_majority_of_the_voters_is_heard() -> None:
     assert not metadata(gossip(state(1), state(3))).confirmed, "node 3 has no vote"
     both.lose(2)
     assert not metadata(both).confirmed
-    described = DescribeReplicasRequest(correlation_id=1)
+    described = DescribeReplicasRequest()
     for heard, confirmed in ((both, False), (gossip(state(1), state(2)), True)):
         found = describe_replicas_response(described, node_id=1, image=image(), gossip=heard, now_s=0.0)
         assert (found.confirmed, found.cluster_id, found.image_offset) == (confirmed, "c", 4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from raftlog.storage.simulated_disk import SimulatedFile
 from raftlog.types import Endpoint
 from tests.machine.controller_hosts import Hosts
 from tests.partition.harness import Cluster
+from tests.requests import request_of
 
 _REGISTRATIONS = 12  # of one life: three snapshots, and each lets go what lies in front of it
 _FAILURES = 3
@@ -57,11 +57,10 @@ class Metadata(Hosts):
         # Small segments, so that a head can go.
         super().__init__(Cluster(3, fail_point=power, retention_ms=-1, segment_bytes=1024))
 
-    def answered(self, client: Hashable, response: Any) -> None:
-        assert isinstance(client, int)
-        self.answered_last = client
+    def answered(self, request: Any, response: Any) -> None:
+        self.answered_last = request.body.node_id
         if isinstance(response, RegisterNodeResponse) and not response.error_code:
-            self.acknowledged.add(client)
+            self.acknowledged.add(request.body.node_id)
 
     def register(self) -> None:
         """One node more, from the request to the answer. Who leads may change meanwhile."""
@@ -74,13 +73,12 @@ class Metadata(Hosts):
 
     def _ask_to_register(self, node_id: int, leader: int) -> None:
         request = RegisterNodeRequest(
-            correlation_id=1,
             node_id=node_id,
             cluster_id=self.images[leader].cluster_id,
             directory_id=f"directory-{node_id}",
             endpoint=Endpoint("127.0.0.1", 8000 + node_id),
         )
-        self.hosts[leader].on_request(node_id, request)
+        self.hosts[leader].on_request(request_of(request))
 
     def live(self) -> bool:
         """Whether the power held."""

@@ -14,8 +14,9 @@ from raftlog import Consumer, Producer, TopicPartition
 from raftlog.errors import ErrorCode
 from raftlog.node.checkup import Checkup
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.codec import decode_response, encode
-from raftlog.protocol.records import FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, ProduceResult
+from raftlog.protocol import apis
+from raftlog.protocol.envelope import decode_response, encode_request
+from raftlog.protocol.records import FetchRequest, FetchResponse, ProduceRequest, ProduceResult
 from raftlog.record.batch import numbered, split
 from raftlog.types import Role
 from tests.node.asking import exchange, leaders, metadata, statuses, until
@@ -78,18 +79,17 @@ def test_no_replica_is_in_doubt_and_the_witness_is_one(old: LocalCluster) -> Non
 def test_a_batch_of_then_is_still_known_and_its_producer_goes_on(old: LocalCluster) -> None:
     topic_id = until(lambda: metadata(old.endpoints[1], [WATCHED])).topics[0].topic_id
     leader = until(lambda: leaders(old.endpoints[1], WATCHED))[0]
-    where: dict[str, Any] = {"correlation_id": 1, "topic_id": topic_id, "partition": 0}
 
     def produce(batch: bytes) -> ProduceResult:
-        answer = decode_response(
-            exchange(leader, [encode(ProduceRequest(acks=-1, timeout_ms=5000, **where)), batch])[0]
-        )
-        assert isinstance(answer, ProduceResponse)
-        return answer.results[0]
+        header = encode_request(apis.PRODUCE, 1, ProduceRequest(acks=-1, timeout_ms=5000), topic_id, 0)
+        _, _, (result,) = decode_response(exchange(leader, [header, batch])[0])
+        assert isinstance(result, ProduceResult)
+        return result
 
     def fetch() -> tuple[FetchResponse, bytes]:
-        frames = exchange(leader, [encode(FetchRequest(offset=0, max_bytes=1_000_000, **where))])
-        answer = decode_response(frames[0])
+        header = encode_request(apis.FETCH, 1, FetchRequest(offset=0, max_bytes=1_000_000), topic_id, 0)
+        frames = exchange(leader, [header])
+        answer = decode_response(frames[0])[2]
         assert isinstance(answer, FetchResponse)
         return answer, frames[1] if len(frames) > 1 else b""
 

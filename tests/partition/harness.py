@@ -6,10 +6,14 @@ import random
 from collections.abc import Hashable
 from typing import Any
 
+import msgspec
+
 from raftlog.clock import ManualClock
 from raftlog.partition.replica import Replica
 from raftlog.partition.witness import Witness
-from raftlog.protocol.records import FetchRequest, ProduceRequest, ProduceResponse, ProduceResult
+from raftlog.protocol.envelope import Request
+from raftlog.protocol.records import FetchRequest, ProduceRequest, ProduceResult
+from raftlog.protocol.session import Session
 from raftlog.record.batch import BatchBuilder
 from raftlog.storage.fail_points import FailPoint, no_fail_point
 from raftlog.storage.index import MemoryIndex
@@ -17,8 +21,10 @@ from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
+from tests.requests import request_of, session_of
 
 TOPIC_ID = b"sixteen-bytes-id"
+PLACE: dict[str, Any] = {"topic_id": TOPIC_ID, "partition": 0}
 
 
 def batch(*values: bytes) -> bytes:
@@ -81,13 +87,20 @@ class Node:
     def send_raft(self, node_id: int, message: Any, payload: Any) -> None:
         self.cluster.queue.append((self.node_id, node_id, message, None if payload is None else bytes(payload)))
 
-    def answer(self, client: Hashable, response: Any, payload: Any) -> None:
-        self.answers.append((client, response, payload))
+    def request(self, client: Hashable, request: Request[Any], payload: list[Any]) -> None:
+        """As a door hands it in."""
+        self.replica.on_request(msgspec.structs.replace(request, session=session_of(client), payload=payload))
+
+    def answer(self, request: Request[Any], response: Any, payload: Any) -> None:
+        self.answers.append((request.session.connection, response, payload))
+
+    def answer_produces(self, session: Session, results: list[ProduceResult]) -> None:
+        for result in results:
+            self.answers.append((session.connection, result, None))
 
     def results(self) -> list[ProduceResult]:
         """All produce results so far, in order."""
-        responses = [response for _, response, _ in self.answers if isinstance(response, ProduceResponse)]
-        return [result for response in responses for result in response.results]
+        return [response for _, response, _ in self.answers if isinstance(response, ProduceResult)]
 
 
 class Cluster:
@@ -160,11 +173,10 @@ class Cluster:
         raise AssertionError("no leader")
 
 
-def produce(correlation_id: int, acks: int = -1, **changes: Any) -> ProduceRequest:
-    fields = {"topic_id": TOPIC_ID, "partition": 0, "timeout_ms": 1000, **changes}
-    return ProduceRequest(correlation_id=correlation_id, acks=acks, **fields)
+def produce(correlation_id: int, acks: int = -1, timeout_ms: int = 1000, **place: Any) -> Request[ProduceRequest]:
+    return request_of(ProduceRequest(acks, timeout_ms), correlation_id, **{**PLACE, **place})
 
 
-def fetch(offset: int, **changes: Any) -> FetchRequest:
-    fields = {"topic_id": TOPIC_ID, "partition": 0, "max_bytes": 1 << 20, "max_wait_ms": 0, **changes}
-    return FetchRequest(correlation_id=9, offset=offset, **fields)
+def fetch(offset: int, *, partition: int = 0, topic_id: bytes = TOPIC_ID, **changes: Any) -> Request[FetchRequest]:
+    body = FetchRequest(**{"offset": offset, "max_bytes": 1 << 20, "max_wait_ms": 0, **changes})
+    return request_of(body, 9, topic_id=topic_id, partition=partition)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from raftlog.errors import ErrorCode
 from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import LATEST_TIMESTAMP
-from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, produce
+from tests.partition.harness import PLACE, Cluster, Node, batch, produce
+from tests.requests import request_of
 
 
 def followers_of(cluster: Cluster, leader: Node) -> list[Node]:
@@ -13,7 +14,7 @@ def followers_of(cluster: Cluster, leader: Node) -> list[Node]:
 
 
 def ask(leader: Node, correlation_id: int, acks: int = -1, timeout_ms: int = 10_000) -> None:
-    leader.replica.on_request("c", produce(correlation_id, acks, timeout_ms=timeout_ms), [batch(b"x")])
+    leader.request("c", produce(correlation_id, acks, timeout_ms=timeout_ms), [batch(b"x")])
 
 
 def answer_to(leader: Node, correlation_id: int) -> ErrorCode | None:
@@ -147,8 +148,8 @@ def test_what_is_sent_during_a_move_is_not_refused_until_the_leader_has_changed(
 
 
 def latest(leader: Node) -> None:
-    request = ListOffsetsRequest(correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP)
-    leader.replica.on_request("c", request, [])
+    request = request_of(ListOffsetsRequest(timestamp_ms=LATEST_TIMESTAMP), 7, **PLACE)
+    leader.request("c", request, [])
 
 
 def offsets_answers(leader: Node) -> list[ListOffsetsResponse]:

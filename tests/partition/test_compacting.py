@@ -26,7 +26,7 @@ def compacted_cluster(nodes: int = 3, **config: Any) -> Cluster:
 def write(cluster: Cluster, records: list[tuple[bytes, bytes | None]]) -> None:
     leader = cluster.leader()
     for number, (key, value) in enumerate(records):
-        leader.replica.on_request("c", produce(number), [keyed(key, value)])
+        leader.request("c", produce(number), [keyed(key, value)])
         if number % 5 == 4:
             cluster.settle()
     cluster.settle(0.1)
@@ -76,8 +76,8 @@ def cut_log_to_its_first_segment(node: Node) -> None:
 def test_a_compacted_topic_refuses_records_without_a_key() -> None:
     cluster = compacted_cluster(1)
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1), [batch(b"no key")])
-    leader.replica.on_request("c", produce(2), [keyed(b"key", b"value")])
+    leader.request("c", produce(1), [batch(b"no key")])
+    leader.request("c", produce(2), [keyed(b"key", b"value")])
     cluster.settle(0.1)
     results = {result.correlation_id: result for result in leader.results()}
     assert results[1].error_code == ErrorCode.INVALID_RECORD
@@ -92,7 +92,7 @@ def test_a_fetch_from_an_offset_that_is_gone_goes_on_with_what_stays() -> None:
     leader = cluster.leader()
     offset, found = 3, list[int]()
     while offset < 50:
-        leader.replica.on_request("r", fetch(offset), [])
+        leader.request("r", fetch(offset), [])
         cluster.settle()
         _, response, payload = leader.answers[-1]
         assert response.error_code == ErrorCode.NONE

@@ -5,7 +5,8 @@ from __future__ import annotations
 from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.types import LATEST_TIMESTAMP, Doubt
-from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, produce
+from tests.partition.harness import PLACE, Cluster, Node, batch, produce
+from tests.requests import request_of
 
 
 def _settle_apart(cluster: Cluster, *groups: set[int], seconds: float = 0.02) -> None:
@@ -26,7 +27,7 @@ def test_a_replica_that_lost_its_disk_cannot_confirm_a_leader_that_it_helped_to_
     cluster = Cluster(3)
     old = cluster.leader()
     for number in range(5):
-        old.replica.on_request("p", produce(number), [batch(b"%d" % number)])
+        old.request("p", produce(number), [batch(b"%d" % number)])
         cluster.settle()
     cluster.settle(2)
     others = [node for node in cluster.nodes.values() if node is not old]
@@ -41,7 +42,7 @@ def test_a_replica_that_lost_its_disk_cannot_confirm_a_leader_that_it_helped_to_
             break
     assert new is not None
     forgetful = next(node for node in others if node is not new)
-    new.replica.on_request("p", produce(100), [batch(b"newer")])
+    new.request("p", produce(100), [batch(b"newer")])
     _settle_apart(cluster, *apart)
     assert [result.base_offset for result in new.results()] == [5]
     assert old.replica.is_leader, "it has not noticed yet"
@@ -52,8 +53,8 @@ def test_a_replica_that_lost_its_disk_cannot_confirm_a_leader_that_it_helped_to_
     cluster.queue.clear()
     old.replica.set_peer(forgetful.node_id, forgetful.boot_id)
     forgetful.replica.set_peer(old.node_id, old.boot_id)
-    question = ListOffsetsRequest(correlation_id=7, topic_id=TOPIC_ID, partition=0, timestamp_ms=LATEST_TIMESTAMP)
-    old.replica.on_request("c", question, [])
+    question = request_of(ListOffsetsRequest(timestamp_ms=LATEST_TIMESTAMP), 7, **PLACE)
+    old.request("c", question, [])
     for _ in range(100):
         _settle_apart(cluster, {old.node_id, forgetful.node_id}, {new.node_id})
     said = [answer for _, answer, _ in old.answers if isinstance(answer, ListOffsetsResponse)]

@@ -10,13 +10,14 @@ from raftlog.errors import ErrorCode
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.record.batch import decode
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, ReplicaSpec, TopicConfig
-from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
+from tests.partition.harness import PLACE, TOPIC_ID, Cluster, Node, batch, fetch, produce
+from tests.requests import request_of
 
 
 def filled(cluster: Cluster, batches: int = 5, records: int = 4) -> Node:
     leader = cluster.leader()
     for number in range(batches):
-        leader.replica.on_request("p", produce(number), [batch(*[b"x" * 300] * records)])
+        leader.request("p", produce(number), [batch(*[b"x" * 300] * records)])
         cluster.settle()
     cluster.settle(0.5)
     assert leader.replica.high_watermark == batches * records
@@ -24,8 +25,9 @@ def filled(cluster: Cluster, batches: int = 5, records: int = 4) -> Node:
 
 
 def ask(node: Node, offset: int, **changes: Any) -> None:
-    fields: dict[str, Any] = {"topic_id": TOPIC_ID, "partition": 0, "timeout_ms": 3000, **changes}
-    node.replica.on_request("admin", DeleteRecordsRequest(correlation_id=5, offset=offset, **fields), [])
+    place = {**PLACE, **{name: changes.pop(name) for name in tuple(changes) if name in PLACE}}
+    body = DeleteRecordsRequest(**{"offset": offset, "timeout_ms": 3000, **changes})
+    node.request("admin", request_of(body, 5, **place), [])
 
 
 def answers(node: Node) -> list[tuple[int, int]]:
@@ -63,7 +65,7 @@ def test_records_from_the_new_start_on_are_read_and_those_below_are_out_of_range
     ask(leader, 10)
     cluster.settle()
     for offset in (10, 9):
-        leader.replica.on_request("c", fetch(offset), [])
+        leader.request("c", fetch(offset), [])
         cluster.settle()
     (read, payload), (refused, _) = [(r, p) for client, r, p in leader.answers if client == "c"]
     assert read.error_code == ErrorCode.NONE
@@ -78,7 +80,7 @@ def test_minus_one_deletes_all_that_can_be_read_and_the_offsets_go_on() -> None:
     ask(leader, HIGH_WATERMARK)
     cluster.settle()
     assert answers(leader) == [(ErrorCode.NONE, 20)]
-    leader.replica.on_request("p", produce(99), [batch(b"next")])
+    leader.request("p", produce(99), [batch(b"next")])
     cluster.settle(0.5)
     assert leader.results()[-1].base_offset == 20
     assert starts(cluster) == [20] * 3
@@ -148,7 +150,7 @@ def test_segments_below_the_start_go_on_every_replica_once_they_are_closed() -> 
     cluster.settle(0.5)
     assert {node.log.segment_count for node in cluster.nodes.values()} == {1}, "the active one stays"
     for number in range(6):
-        leader.replica.on_request("p", produce(50 + number), [batch(*[b"y" * 300] * 4)])
+        leader.request("p", produce(50 + number), [batch(*[b"y" * 300] * 4)])
         cluster.settle(0.1)
     cluster.settle(3.0)
     for node in cluster.nodes.values():
@@ -225,7 +227,7 @@ def test_what_was_answered_stays_deleted_under_a_leader_that_was_away(witnesses:
     others = [cluster.nodes[node_id] for node_id in cluster.spec.replicas if node_id != leader.node_id]
     away = others[0]
     if not witnesses:  # it holds the last batch, but has not heard that it is committed
-        leader.replica.on_request("p", produce(50), [batch(b"last")])
+        leader.request("p", produce(50), [batch(b"last")])
         leader.replica.turn()
         for _, target, message, payload in list(cluster.queue):
             if target == away.node_id:

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 
 from raftlog.errors import ErrorCode
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest
 from raftlog.record.batch import numbered
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
-from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
+from tests.partition.harness import PLACE, Cluster, Node, batch, fetch, produce
+from tests.requests import request_of
 
 HAD, HAS = 5, 8  # where the log ends at the deposed leader, and where by now
 
 
 def put(cluster: Cluster, leader: Node, *sequences: int) -> None:
     for sequence in sequences:
-        leader.replica.on_request("p", produce(sequence), [numbered(batch(b"%d" % sequence), 9, 0, sequence)])
+        leader.request("p", produce(sequence), [numbered(batch(b"%d" % sequence), 9, 0, sequence)])
         cluster.settle()
     cluster.settle(0.1)
     assert {result.error_code for result in leader.results()} == {0}
@@ -50,7 +52,7 @@ class Deposed:
 
     def ask_old(self, request: Any, payload: list[bytes] | None = None) -> list[tuple[Any, Any]]:
         """All that it answers until it has heard of its successor."""
-        self.old.replica.on_request("c", request, payload or [])
+        self.old.request("c", request, payload or [])
         self.old.replica.turn()
         assert self.old.replica.is_leader, "it was asked while it believed that it leads"
         self.cluster.away = set()
@@ -59,14 +61,12 @@ class Deposed:
         return [(response, payload) for client, response, payload in self.old.answers if client == "c"]
 
 
-def offsets(timestamp_ms: int, leader_epoch: int = -1) -> ListOffsetsRequest:
-    return ListOffsetsRequest(
-        correlation_id=1, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms, leader_epoch=leader_epoch
-    )
+def offsets(timestamp_ms: int, leader_epoch: int = -1) -> Request[ListOffsetsRequest]:
+    return request_of(ListOffsetsRequest(timestamp_ms=timestamp_ms, leader_epoch=leader_epoch), 1, **PLACE)
 
 
-def delete(offset: int) -> DeleteRecordsRequest:
-    return DeleteRecordsRequest(correlation_id=1, topic_id=TOPIC_ID, partition=0, offset=offset)
+def delete(offset: int) -> Request[DeleteRecordsRequest]:
+    return request_of(DeleteRecordsRequest(offset=offset), 1, **PLACE)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_an_offset_that_it_has_deleted_is_not_out_of_range_before_it_is_known_to
 
 def test_it_hands_out_committed_records_at_once() -> None:
     deposed = Deposed()
-    deposed.old.replica.on_request("c", fetch(2), [])
+    deposed.old.request("c", fetch(2), [])
     deposed.old.replica.turn()
     ((_, response, payload),) = deposed.old.answers
     assert response.error_code == ErrorCode.NONE
@@ -114,11 +114,11 @@ def test_it_hands_out_committed_records_at_once() -> None:
 @pytest.mark.parametrize("make", [lambda e: fetch(2, leader_epoch=e), lambda e: offsets(LATEST_TIMESTAMP, e)])
 def test_who_knows_of_a_newer_epoch_is_told_at_once_that_it_does_not(make: Callable[[int], Any]) -> None:
     deposed = Deposed()
-    deposed.old.replica.on_request("c", make(deposed.new.replica.leader_epoch), [])
+    deposed.old.request("c", make(deposed.new.replica.leader_epoch), [])
     ((_, response, payload),) = deposed.old.answers
     assert response.error_code == ErrorCode.UNKNOWN_LEADER_EPOCH
     assert not payload
-    deposed.new.replica.on_request("c", make(deposed.old.replica.leader_epoch), [])
+    deposed.new.request("c", make(deposed.old.replica.leader_epoch), [])
     deposed.cluster.settle(0.1)
     assert [response.error_code for _, response, _ in deposed.new.answers] == [ErrorCode.NONE]
 
@@ -127,7 +127,7 @@ def test_a_follower_says_that_it_does_not_lead_whatever_the_client_knows() -> No
     deposed = Deposed()
     deposed.cluster.away = set()
     deposed.cluster.settle(0.5)
-    deposed.old.replica.on_request("c", fetch(2, leader_epoch=99), [])
+    deposed.old.request("c", fetch(2, leader_epoch=99), [])
     assert deposed.old.answers[-1][1].error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
     assert deposed.old.answers[-1][1].leader_epoch == deposed.new.replica.leader_epoch
 
@@ -139,7 +139,7 @@ def test_out_of_range_is_said_once_a_majority_has_answered() -> None:
     put(cluster, leader, *range(HAD))
     leader.answers.clear()
     for offset in (HAD + 1, 10**9):
-        leader.replica.on_request("c", fetch(offset), [])
+        leader.request("c", fetch(offset), [])
     leader.replica.turn()
     assert leader.answers == []
     cluster.settle()
@@ -150,9 +150,9 @@ def test_an_offset_that_the_log_has_reached_meanwhile_is_fetched() -> None:
     """The records were acknowledged while the leader asked whether it leads."""
     cluster = Cluster(3)
     leader = cluster.leader()
-    leader.replica.on_request("c", fetch(1), [])
+    leader.request("c", fetch(1), [])
     for sequence in (0, 1):
-        leader.replica.on_request("p", produce(sequence), [batch(b"x")])
+        leader.request("p", produce(sequence), [batch(b"x")])
     cluster.settle(0.1)
     ((_, response, payload),) = [answer for answer in leader.answers if answer[0] == "c"]
     assert (response.error_code, bool(payload)) == (ErrorCode.NONE, True)
@@ -162,9 +162,9 @@ def test_one_without_a_majority_steps_down_and_refuses_what_waits() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
     cluster.away = {node_id for node_id in cluster.nodes if node_id != leader.node_id}
-    leader.replica.on_request("c", fetch(7), [])
-    leader.replica.on_request("c", offsets(LATEST_TIMESTAMP), [])
-    leader.replica.on_request("c", delete(7), [])
+    leader.request("c", fetch(7), [])
+    leader.request("c", offsets(LATEST_TIMESTAMP), [])
+    leader.request("c", delete(7), [])
     cluster.settle(2.0)
     codes = [response.error_code for _, response, _ in leader.answers]
     assert codes == [ErrorCode.NOT_LEADER_OR_FOLLOWER] * 3
@@ -175,7 +175,7 @@ def test_records_deleted_while_a_fetch_waits_are_out_of_range_once_that_is_sure(
     leader = cluster.leader()
     put(cluster, leader, *range(HAD))
     leader.answers.clear()
-    leader.replica.on_request("c", fetch(1), [])
+    leader.request("c", fetch(1), [])
     leader.replica.delete_head(3)
     leader.replica.turn()
     assert leader.answers == []
@@ -186,8 +186,8 @@ def test_records_deleted_while_a_fetch_waits_are_out_of_range_once_that_is_sure(
 def test_a_single_replica_denies_at_once() -> None:
     cluster = Cluster(1)
     leader = cluster.leader()
-    leader.replica.on_request("c", fetch(7), [])
-    leader.replica.on_request("c", delete(7), [])
+    leader.request("c", fetch(7), [])
+    leader.request("c", delete(7), [])
     leader.replica.turn()
     codes = [response.error_code for _, response, _ in leader.answers]
     assert codes == [ErrorCode.OFFSET_OUT_OF_RANGE] * 2

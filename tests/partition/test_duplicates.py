@@ -13,7 +13,7 @@ from tests.storage.machine import known
 def ask(node: Node, correlation_id: int, sequence: int, *values: bytes, epoch: int = 0, **changes: Any) -> None:
     values = values or (b"%d" % sequence,)
     frame = numbered(batch(*values), changes.pop("producer_id", 7), epoch, sequence)
-    node.replica.on_request("c", produce(correlation_id, **changes), [frame])
+    node.request("c", produce(correlation_id, **changes), [frame])
 
 
 def answers(node: Node) -> list[tuple[int, int, int]]:
@@ -46,7 +46,7 @@ def test_repetitions_and_gaps_within_one_turn_are_found() -> None:
         ask(leader, correlation_id, sequence)
     ask(leader, 7, 0, epoch=1)
     ask(leader, 8, 3, epoch=0)
-    leader.replica.on_request("c", produce(9), [batch(b"unnumbered")])
+    leader.request("c", produce(9), [batch(b"unnumbered")])
     ask(leader, 10, 5, producer_id=8)
     cluster.settle()
     gap, unknown = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID

@@ -12,7 +12,8 @@ from raftlog.partition.replica import Replica
 from raftlog.protocol.records import FetchResponse, ListOffsetsRequest
 from raftlog.record.batch import decode, split
 from raftlog.types import Doubt, ReplicaSpec
-from tests.partition.harness import Cluster, Node, batch, fetch, produce
+from tests.partition.harness import PLACE, Cluster, Node, batch, fetch, produce
+from tests.requests import request_of
 from tests.storage.machine import TOPIC_ID, Machine, append, lead
 
 _RECORDS = 120
@@ -22,7 +23,7 @@ def _filled(nodes: int = 3) -> tuple[Cluster, Node]:
     cluster = Cluster(nodes, segment_bytes=2048)
     leader = cluster.leader()
     for number in range(_RECORDS):
-        leader.replica.on_request("c", produce(number), [batch(b"%03d" % number + bytes(60))])
+        leader.request("c", produce(number), [batch(b"%03d" % number + bytes(60))])
         cluster.settle()
     cluster.settle(2.0)  # the bounds are written, the index knows everything
     for node in cluster.nodes.values():
@@ -99,10 +100,10 @@ def test_a_consumer_s_question_makes_the_leader_look_and_is_answered_first() -> 
     cluster, leader = _filled()
     _flip(leader, 1)
     offset = leader.log.segments.in_order[1].base_offset
-    leader.replica.on_request("c", fetch(offset), [])
+    leader.request("c", fetch(offset), [])
     leader.replica.turn()
     assert _last_fetch(leader).error_code == ErrorCode.NONE  # never decoded on its way
-    leader.replica.on_request("c", fetch(offset, verify=True), [])
+    leader.request("c", fetch(offset, verify=True), [])
     with pytest.raises(CorruptLogError):
         leader.replica.turn()
     answer = _last_fetch(leader)
@@ -117,12 +118,12 @@ def test_the_only_replica_keeps_what_is_whole_and_says_what_is_not() -> None:
     _flip(leader, 1)
     offset = leader.log.segments.in_order[1].base_offset
     for _ in range(2):
-        leader.replica.on_request("c", fetch(offset, verify=True), [])
+        leader.request("c", fetch(offset, verify=True), [])
         leader.replica.turn()
     assert _last_fetch(leader).error_code == ErrorCode.CORRUPT_MESSAGE
     assert f"damaged from offset {offset}" in leader.replica.status().error
-    leader.replica.on_request("c", fetch(_RECORDS - 1, verify=True), [])
-    leader.replica.on_request("c", produce(1), [batch(b"more")])
+    leader.request("c", fetch(_RECORDS - 1, verify=True), [])
+    leader.request("c", produce(1), [batch(b"more")])
     cluster.settle()
     assert leader.results()[-1].error_code == ErrorCode.NONE
 
@@ -130,9 +131,9 @@ def test_the_only_replica_keeps_what_is_whole_and_says_what_is_not() -> None:
 def test_a_time_that_leads_through_damage_is_an_error_and_ends_no_worker() -> None:
     _, leader = _filled(1)
     _flip(leader, 0, 9)
-    request = ListOffsetsRequest(correlation_id=1, topic_id=leader.log.state.topic_id, partition=0, timestamp_ms=5)
+    request = request_of(ListOffsetsRequest(timestamp_ms=5), 1, **PLACE)
     leader.answers.clear()
-    leader.replica.on_request("c", request, [])
+    leader.request("c", request, [])
     leader.replica.turn()
     assert leader.answers[-1][1].error_code == ErrorCode.KAFKA_STORAGE_ERROR
 

@@ -14,7 +14,7 @@ def _filled() -> tuple[Cluster, Node]:
     cluster = Cluster(3, segment_bytes=1024, retention_ms=1_000_000_000)
     leader = cluster.leader()
     for number in range(40):
-        leader.replica.on_request("p", produce(number), [batch(bytes(100))])
+        leader.request("p", produce(number), [batch(bytes(100))])
         cluster.settle()
     cluster.settle(3)
     leader.disk.full = True
@@ -23,7 +23,7 @@ def _filled() -> tuple[Cluster, Node]:
 
 def _read(cluster: Cluster, leader: Node) -> list[tuple[int, bool]]:
     leader.answers.clear()
-    leader.replica.on_request("c", fetch(39), [])
+    leader.request("c", fetch(39), [])
     cluster.settle(0.2)
     return [(a.error_code, bool(data)) for _, a, data in leader.answers if isinstance(a, FetchResponse)]
 
@@ -38,7 +38,7 @@ def test_retention_that_cannot_be_written_does_not_keep_readers_waiting() -> Non
     leader.disk.full = False
     cluster.settle(3.0)
     assert leader.log.state.log_start_offset > 30
-    leader.replica.on_request("p", produce(99), [batch(b"there is room")])
+    leader.request("p", produce(99), [batch(b"there is room")])
     cluster.settle()
     assert leader.results()[-1].error_code == ErrorCode.NONE
 

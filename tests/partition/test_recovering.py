@@ -13,7 +13,7 @@ def _filled() -> Cluster:
     cluster = Cluster(3, segment_bytes=2048)
     leader = cluster.leader()
     for number in range(_RECORDS):
-        leader.replica.on_request("c", produce(number), [batch(b"%03d" % number + bytes(60))])
+        leader.request("c", produce(number), [batch(b"%03d" % number + bytes(60))])
         cluster.settle()
     cluster.settle(2.0)  # the bounds are written
     return cluster
@@ -43,7 +43,7 @@ def _leaders(cluster: Cluster) -> list[int]:
 
 
 def _write(cluster: Cluster, leader: Node) -> int:
-    leader.replica.on_request("c", produce(1000), [batch(b"more")])
+    leader.request("c", produce(1000), [batch(b"more")])
     cluster.settle(1.0)
     (result,) = [result for result in leader.results() if result.correlation_id == 1000]
     assert result.error_code == ErrorCode.NONE

@@ -12,12 +12,14 @@ import pytest
 
 from raftlog import limits
 from raftlog.errors import ErrorCode
+from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import FetchResponse, ListOffsetsRequest
 from raftlog.record.batch import HEADER_BYTES, BatchBuilder, decode
 from raftlog.storage.index import MemoryIndex
 from raftlog.storage.log import PartitionLog
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, CleanupPolicy, Flush
-from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
+from tests.partition.harness import PLACE, TOPIC_ID, Cluster, Node, batch, fetch, produce
+from tests.requests import request_of
 
 
 def last_fetch(node: Any) -> tuple[FetchResponse, bytes | None]:
@@ -33,11 +35,11 @@ def test_a_single_replica_leads_in_its_first_turn() -> None:
 def test_offsets_are_given_without_a_gap_and_read_back() -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1), [batch(b"a", b"b")])
-    leader.replica.on_request("c", produce(2), [batch(b"c")])
+    leader.request("c", produce(1), [batch(b"a", b"b")])
+    leader.request("c", produce(2), [batch(b"c")])
     cluster.settle()
     assert [(r.correlation_id, r.error_code, r.base_offset) for r in leader.results()] == [(1, 0, 0), (2, 0, 2)]
-    leader.replica.on_request("c", fetch(0), [])
+    leader.request("c", fetch(0), [])
     cluster.settle()
     response, data = last_fetch(leader)
     assert response.high_watermark == 3
@@ -63,7 +65,7 @@ def test_what_cannot_be_taken_is_refused_and_leaves_the_log_as_it_is(
 ) -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1, **change), frames)
+    leader.request("c", produce(1, **change), frames)
     cluster.settle()
     assert [r.error_code for r in leader.results()] == [code]
     assert leader.log.log_end_offset == 0
@@ -72,7 +74,7 @@ def test_what_cannot_be_taken_is_refused_and_leaves_the_log_as_it_is(
 def test_acks_0_is_never_answered() -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1, acks=0), [batch(b"a")])
+    leader.request("c", produce(1, acks=0), [batch(b"a")])
     cluster.settle(2.0)
     assert leader.results() == []
     assert leader.log.log_end_offset == 1
@@ -82,8 +84,8 @@ def test_acks_1_needs_only_the_leaders_disk_and_acks_all_a_majority() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
     cluster.away = set(cluster.nodes) - {leader.node_id}
-    leader.replica.on_request("c", produce(1, acks=1), [batch(b"one")])
-    leader.replica.on_request("c", produce(2, acks=-1), [batch(b"all")])
+    leader.request("c", produce(1, acks=1), [batch(b"one")])
+    leader.request("c", produce(2, acks=-1), [batch(b"all")])
     cluster.settle()
     assert [(r.correlation_id, r.error_code) for r in leader.results()] == [(1, 0)]
     cluster.away = {min(cluster.away)}
@@ -95,8 +97,8 @@ def test_a_follower_refuses_and_names_the_leader() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
     follower = next(node for node in cluster.nodes.values() if node is not leader)
-    follower.replica.on_request("c", produce(1), [batch(b"a")])
-    follower.replica.on_request("c", fetch(0), [])
+    follower.request("c", produce(1), [batch(b"a")])
+    follower.request("c", fetch(0), [])
     cluster.settle()
     [result] = follower.results()
     assert (result.error_code, result.leader_id) == (ErrorCode.NOT_LEADER_OR_FOLLOWER, leader.node_id)
@@ -107,7 +109,7 @@ def test_what_waits_too_long_is_answered_once_with_an_open_outcome() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
     cluster.away = set(cluster.nodes) - {leader.node_id}
-    leader.replica.on_request("c", produce(1, timeout_ms=300), [batch(b"a")])
+    leader.request("c", produce(1, timeout_ms=300), [batch(b"a")])
     cluster.settle(0.6)
     assert [r.error_code for r in leader.results()] == [ErrorCode.REQUEST_TIMED_OUT]
     cluster.away = set()
@@ -120,11 +122,11 @@ def test_leadership_that_is_lost_ends_what_waits_as_unknown() -> None:
     cluster = Cluster(3)
     old = cluster.leader()
     cluster.away = set(cluster.nodes) - {old.node_id}
-    old.replica.on_request("c", produce(1, timeout_ms=60_000), [batch(b"lost")])
+    old.request("c", produce(1, timeout_ms=60_000), [batch(b"lost")])
     cluster.settle(0.1)
     cluster.away = {old.node_id}
     new = cluster.leader()
-    new.replica.on_request("d", produce(2), [batch(b"kept")])
+    new.request("d", produce(2), [batch(b"kept")])
     cluster.settle()
     cluster.away = set()
     cluster.settle(1.0)
@@ -136,7 +138,7 @@ def test_leadership_that_is_lost_ends_what_waits_as_unknown() -> None:
 def test_a_new_leader_does_not_serve_before_its_own_no_op_is_committed() -> None:
     cluster = Cluster(3)
     old = cluster.leader()
-    old.replica.on_request("c", produce(1), [batch(b"a")])
+    old.request("c", produce(1), [batch(b"a")])
     cluster.settle()
     cluster.away = {old.node_id}
     cluster.queue.clear()
@@ -147,7 +149,7 @@ def test_a_new_leader_does_not_serve_before_its_own_no_op_is_committed() -> None
                 continue
             node.replica.turn()
             if node.replica.is_leader and not node.replica.leader_ready:
-                node.replica.on_request("c", fetch(0), [])
+                node.request("c", fetch(0), [])
                 assert last_fetch(node)[0].error_code == ErrorCode.OFFSET_NOT_AVAILABLE
                 return
         arriving, cluster.queue = cluster.queue, []
@@ -160,13 +162,13 @@ def test_a_new_leader_does_not_serve_before_its_own_no_op_is_committed() -> None
 def test_a_fetch_waits_for_records_and_for_no_longer_than_it_said() -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", fetch(0, max_wait_ms=200), [])
-    leader.replica.on_request("d", fetch(0, max_wait_ms=10_000), [])
+    leader.request("c", fetch(0, max_wait_ms=200), [])
+    leader.request("d", fetch(0, max_wait_ms=10_000), [])
     cluster.settle()
     assert leader.answers == []
     cluster.settle(0.3)
     assert [client for client, _, _ in leader.answers] == ["c"]
-    leader.replica.on_request("p", produce(1), [batch(b"a")])
+    leader.request("p", produce(1), [batch(b"a")])
     cluster.settle()
     assert [client for client, response, _ in leader.answers if isinstance(response, FetchResponse)] == ["c", "d"]
 
@@ -181,10 +183,10 @@ def test_one_turn_serves_no_more_than_its_bytes_and_the_next_ones_the_rest_in_or
     monkeypatch.setattr(limits, "FETCHED_BYTES_PER_TURN", 25_000)
     cluster = Cluster(1)
     leader = cluster.leader()
-    leader.replica.on_request("p", produce(1), [batch(bytes(9_000))])
+    leader.request("p", produce(1), [batch(bytes(9_000))])
     cluster.settle()
     for number in range(8):
-        leader.replica.on_request(number, fetch(0), [])
+        leader.request(number, fetch(0), [])
     served = []
     while len(_fetched(leader)) < 8:
         assert leader.replica.next_wakeup_s() <= cluster.clock.monotonic_s(), "the next turn is due at once"
@@ -198,13 +200,13 @@ def test_one_turn_serves_no_more_than_its_bytes_and_the_next_ones_the_rest_in_or
 def test_a_fetch_that_wants_more_is_read_again_only_when_there_is_more() -> None:
     cluster = Cluster(1)
     leader = cluster.leader()
-    leader.replica.on_request("p", produce(1), [batch(b"a")])
+    leader.request("p", produce(1), [batch(b"a")])
     cluster.settle()
     with mock.patch.object(leader.log, "read", wraps=leader.log.read) as read:
-        leader.replica.on_request("c", fetch(0, min_bytes=200, max_wait_ms=60_000), [])
+        leader.request("c", fetch(0, min_bytes=200, max_wait_ms=60_000), [])
         cluster.settle(5.0)
         assert (read.call_count, _fetched(leader)) == (1, [])
-        leader.replica.on_request("p", produce(2), [batch(bytes(300))])
+        leader.request("p", produce(2), [batch(bytes(300))])
         cluster.settle()
         assert (read.call_count, len(_fetched(leader))) == (2, 1)
 
@@ -214,9 +216,9 @@ def test_a_fetch_that_the_next_batch_does_not_fit_into_does_not_wait_for_more() 
     cluster = Cluster(1)
     leader = cluster.leader()
     for number, size in enumerate((10, 3000)):
-        leader.replica.on_request("p", produce(number), [batch(bytes(size))])
+        leader.request("p", produce(number), [batch(bytes(size))])
         cluster.settle()
-    leader.replica.on_request("c", fetch(0, min_bytes=2000, max_bytes=2000, max_wait_ms=60_000), [])
+    leader.request("c", fetch(0, min_bytes=2000, max_bytes=2000, max_wait_ms=60_000), [])
     cluster.settle()
     assert len(_fetched(leader)) == 1
 
@@ -225,12 +227,12 @@ def test_a_fetch_from_a_closed_segment_does_not_wait_for_what_cannot_come() -> N
     cluster = Cluster(1, segment_bytes=1024)
     leader = cluster.leader()
     for number in range(20):
-        leader.replica.on_request("p", produce(number), [batch(bytes(200))])
+        leader.request("p", produce(number), [batch(bytes(200))])
         cluster.settle()
-    leader.replica.on_request("c", fetch(0, min_bytes=100_000, max_wait_ms=60_000), [])
+    leader.request("c", fetch(0, min_bytes=100_000, max_wait_ms=60_000), [])
     cluster.settle()
     assert len(_fetched(leader)) == 1
-    leader.replica.on_request("c", fetch(19, min_bytes=100_000, max_wait_ms=1_000), [])
+    leader.request("c", fetch(19, min_bytes=100_000, max_wait_ms=1_000), [])
     cluster.settle()
     assert len(_fetched(leader)) == 1
     cluster.settle(1.1)
@@ -244,7 +246,7 @@ def test_what_a_compacted_topic_has_to_look_into_counts_as_work_of_the_turn() ->
     builder.append(1, b"key", bytes(4_000_000))
     frame = builder.build()
     assert len(frame) < 10_000
-    leader.replica.on_request("p", produce(1), [frame])
+    leader.request("p", produce(1), [frame])
     assert leader.replica.unpacked_bytes > 4_000_000
     leader.replica.turn()
     assert leader.replica.unpacked_bytes == 0
@@ -253,43 +255,42 @@ def test_what_a_compacted_topic_has_to_look_into_counts_as_work_of_the_turn() ->
 def test_a_fetch_outside_the_log_is_out_of_range() -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", fetch(1), [])
-    leader.replica.on_request("c", fetch(-5), [])
+    leader.request("c", fetch(1), [])
+    leader.request("c", fetch(-5), [])
     cluster.settle()
     assert [r.error_code for _, r, _ in leader.answers] == [ErrorCode.OFFSET_OUT_OF_RANGE] * 2
 
 
-def by_time(timestamp_ms: int, correlation_id: int) -> ListOffsetsRequest:
-    return ListOffsetsRequest(correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms)
+def by_time(timestamp_ms: int) -> Request[ListOffsetsRequest]:
+    return request_of(ListOffsetsRequest(timestamp_ms=timestamp_ms), **PLACE)
 
 
 def test_offsets_by_time_and_at_both_ends() -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1), [batch(b"a", b"b")])
+    leader.request("c", produce(1), [batch(b"a", b"b")])
     cluster.settle()
     leader.answers.clear()
     for number, timestamp_ms in enumerate((LATEST_TIMESTAMP, EARLIEST_TIMESTAMP, 0, 1_800_000_000_000, -7)):
-        leader.replica.on_request("c", by_time(timestamp_ms, number), [])
+        leader.request(number, by_time(timestamp_ms), [])
     cluster.settle()
-    answers = sorted((r for _, r, _ in leader.answers), key=lambda answer: answer.correlation_id)
-    found = [(r.error_code, r.offset) for r in answers]
+    found = [(r.error_code, r.offset) for _, r, _ in sorted(leader.answers, key=lambda answer: answer[0])]
     assert found == [(0, 2), (0, 0), (0, 0), (0, -1), (ErrorCode.INVALID_REQUEST, -1)]
 
 
 def test_a_full_disk_refuses_writes_loses_nothing_and_goes_on_when_there_is_room() -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1), [batch(b"kept")])
+    leader.request("c", produce(1), [batch(b"kept")])
     cluster.settle()
     leader.disk.full = True
-    leader.replica.on_request("c", produce(2), [batch(b"refused")])
+    leader.request("c", produce(2), [batch(b"refused")])
     cluster.settle()
     assert leader.results()[-1].error_code == ErrorCode.KAFKA_STORAGE_ERROR
     assert "no room" in leader.replica.status().error
     leader.disk.full = False
     cluster.settle(1.2)
-    leader.replica.on_request("c", produce(3), [batch(b"taken")])
+    leader.request("c", produce(3), [batch(b"taken")])
     cluster.settle()
     assert (leader.results()[-1].error_code, leader.results()[-1].base_offset) == (0, 1)
     assert leader.replica.status().error == ""
@@ -300,7 +301,7 @@ def test_a_follower_without_room_does_not_acknowledge_and_catches_up_later() -> 
     leader = cluster.leader()
     follower = next(node for node in cluster.nodes.values() if node is not leader)
     follower.disk.full = True
-    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    leader.request("c", produce(1), [batch(b"a")])
     cluster.settle(1.0)
     # The other two are a majority, and one that takes nothing is not in sync.
     assert leader.results()[-1].error_code == 0
@@ -315,7 +316,7 @@ def test_a_follower_does_not_complain_of_its_disk_for_ever() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
     follower = next(node for node in cluster.nodes.values() if node is not leader)
-    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    leader.request("c", produce(1), [batch(b"a")])
     follower.disk.full = True
     cluster.settle(3.0)
     assert "no room" in follower.replica.status().error
@@ -344,7 +345,7 @@ def test_a_leader_without_a_majority_stops_serving_within_two_seconds() -> None:
 def test_the_commit_bound_is_written_within_a_second_also_when_load_stops() -> None:
     cluster = Cluster()
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1), [batch(b"a")])
+    leader.request("c", produce(1), [batch(b"a")])
     cluster.settle(1.0)
     on_disk = PartitionLog.open(
         disk=leader.disk, directory="orders-0", topic_id=TOPIC_ID, config=cluster.spec.config,
@@ -357,7 +358,7 @@ def test_an_idle_single_replica_still_looks_after_retention() -> None:
     cluster = Cluster(segment_bytes=1024, retention_ms=1000)
     leader = cluster.leader()
     for number in range(20):
-        leader.replica.on_request("c", produce(number), [batch(b"x" * 200)])
+        leader.request("c", produce(number), [batch(b"x" * 200)])
         cluster.settle()
     cluster.clock.advance(10.0)
     leader.replica.turn()
@@ -372,7 +373,7 @@ def test_a_batch_of_exactly_the_limit_is_taken_and_no_larger_one() -> None:
     for number, size in enumerate((limit, limit + 1)):
         frame = batch(bytes(size - overhead))
         assert len(frame) == size
-        leader.replica.on_request("c", produce(number), [frame])
+        leader.request("c", produce(number), [frame])
     cluster.settle()
     assert {r.correlation_id: r.error_code for r in leader.results()} == {0: 0, 1: ErrorCode.MESSAGE_TOO_LARGE}
     (text,) = (r.error_text for r in leader.results() if r.error_code)
@@ -393,7 +394,7 @@ def test_a_record_of_the_far_future_is_refused_and_says_why() -> None:
     now_ms = cluster.clock.wall_ms()
     late = stamped(now_ms - 1, now_ms + limit_ms + 1, now_ms)
     for number, frame in enumerate((stamped(now_ms + limit_ms), late, stamped(now_ms * 1_000_000), stamped(-1), late)):
-        leader.replica.on_request("c", produce(number), [frame])
+        leader.request("c", produce(number), [frame])
     cluster.settle()
     refused = {r.correlation_id: r.error_text for r in leader.results() if r.error_code == ErrorCode.INVALID_TIMESTAMP}
     assert set(refused) == {1, 2, 4}
@@ -407,7 +408,7 @@ def test_a_batch_whose_time_is_that_of_an_append_is_not_a_producers() -> None:
     frame = bytearray(batch(b"x"))
     frame[22] |= 0x08
     frame[17:21] = google_crc32c.value(bytes(frame[21:])).to_bytes(4, "big")
-    leader.replica.on_request("c", produce(1), [bytes(frame)])
+    leader.request("c", produce(1), [bytes(frame)])
     cluster.settle()
     assert [r.error_code for r in leader.results()] == [ErrorCode.INVALID_TIMESTAMP]
 
@@ -417,9 +418,9 @@ def test_a_timestamp_that_cannot_be_right_does_not_stop_retention_nor_hasten_it(
     """As older versions took them: also after a restart, on whichever replica leads then."""
     cluster = Cluster(3, segment_bytes=1024, retention_ms=60_000, message_timestamp_after_max_ms=2**62)
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1), [stamped(timestamp_ms)])
+    leader.request("c", produce(1), [stamped(timestamp_ms)])
     for number in range(40):
-        leader.replica.on_request("c", produce(number + 2), [stamped(cluster.clock.wall_ms())])
+        leader.request("c", produce(number + 2), [stamped(cluster.clock.wall_ms())])
         cluster.settle(0.05)
     assert all(result.error_code == 0 for result in leader.results())
     cluster.settle(20)
@@ -444,8 +445,8 @@ def test_a_batch_that_no_consumer_could_read_is_refused_and_what_follows_is_take
     leader = cluster.leader()
     frames = [compressed(compression, size) for size in (130, 100, 1)] + [batch(b"behind")]
     for number, frame in enumerate(frames):
-        leader.replica.on_request("c", produce(number, timeout_ms=300_000), [frame])
-    leader.replica.on_request("other", produce(9), [batch(b"other")])
+        leader.request("c", produce(number, timeout_ms=300_000), [frame])
+    leader.request("other", produce(9), [batch(b"other")])
     cluster.settle()
     assert leader.replica.unpacked_bytes <= limits.INSPECTED_BYTES_PER_TURN * 2
     for _ in range(400):
@@ -462,7 +463,7 @@ def test_a_batch_that_no_consumer_could_read_is_refused_and_what_follows_is_take
 def test_what_is_looked_into_when_leadership_is_lost_is_refused_and_never_written() -> None:
     cluster = Cluster(3, cleanup_policy=CleanupPolicy.COMPACT)
     leader = cluster.leader()
-    leader.replica.on_request("c", produce(1, timeout_ms=300_000), [compressed("zstd", 3, b"key")])
+    leader.request("c", produce(1, timeout_ms=300_000), [compressed("zstd", 3, b"key")])
     leader.replica.turn()
     assert not leader.results()
     cluster.away = {node for node in cluster.nodes if node != leader.node_id}
@@ -479,7 +480,7 @@ def test_of_many_batches_that_are_looked_into_a_few_are_unpacked_at_a_time() -> 
     clients = range(20)
     tracemalloc.start()
     for client in clients:
-        leader.replica.on_request(client, produce(client, timeout_ms=300_000), [frame])
+        leader.request(client, produce(client, timeout_ms=300_000), [frame])
     with mock.patch("raftlog.partition.batch_inspection.INSPECTED_BYTES_PER_TURN", 100_000):
         for _ in clients:
             leader.replica.turn()

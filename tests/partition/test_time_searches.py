@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raftlog import limits
 from raftlog.errors import ErrorCode
 from raftlog.protocol.records import DeleteRecordsRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import encode
-from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
+from tests.partition.harness import PLACE, Cluster, Node, batch, fetch, produce
+from tests.requests import request_of
 
 RECORDS = 40_000
 LAST_MS = 1_000 + RECORDS - 1
@@ -19,24 +22,21 @@ def _cluster(nodes: int = 1, **config: int) -> tuple[Cluster, Node]:
     cluster = Cluster(nodes, max_record_bytes=1 << 20, **config)
     leader = cluster.leader()
     frame = encode([(1_000 + number, None, b"") for number in range(RECORDS)], "zstd")
-    leader.replica.on_request("p", produce(1), [frame])
+    leader.request("p", produce(1), [frame])
     cluster.settle()
     assert [result.error_code for result in leader.results()] == [0]
     leader.answers.clear()
     return cluster, leader
 
 
-def _ask(node: Node, timestamp_ms: int, correlation_id: int = 1, client: str = "c") -> None:
-    request = ListOffsetsRequest(
-        correlation_id=correlation_id, topic_id=TOPIC_ID, partition=0, timestamp_ms=timestamp_ms
-    )
-    node.replica.on_request(client, request, [])
+def _ask(node: Node, timestamp_ms: int, client: int = 1) -> None:
+    node.request(client, request_of(ListOffsetsRequest(timestamp_ms=timestamp_ms), **PLACE), [])
 
 
-def _answers(node: Node) -> list[tuple[int, int, int]]:
+def _answers(node: Node) -> list[tuple[Any, int, int]]:
     return [
-        (each.correlation_id, each.error_code, each.offset)
-        for _, each, _ in node.answers
+        (client, each.error_code, each.offset)
+        for client, each, _ in node.answers
         if isinstance(each, ListOffsetsResponse)
     ]
 
@@ -54,8 +54,8 @@ def test_others_are_served_while_a_time_is_searched_for() -> None:
     _, leader = _cluster()
     _ask(leader, LAST_MS)
     leader.replica.turn()
-    leader.replica.on_request("p", produce(2), [batch(b"x")])
-    leader.replica.on_request("f", fetch(0), [])
+    leader.request("p", produce(2), [batch(b"x")])
+    leader.request("f", fetch(0), [])
     _ask(leader, 1_500, 2)
     leader.replica.turn()
     assert [result.base_offset for result in leader.results()] == [RECORDS]
@@ -73,7 +73,7 @@ def test_who_asks_again_adds_no_work() -> None:
     alone = _turns_until_answered(leader, 1)
     leader.answers.clear()
     for number in range(10):
-        _ask(leader, LAST_MS, number, f"connection {number}")
+        _ask(leader, LAST_MS, number)
         leader.replica.turn()
     assert _turns_until_answered(leader, 10) + 10 <= alone + 2
     assert sorted(_answers(leader)) == [(number, 0, RECORDS - 1) for number in range(10)]
@@ -101,11 +101,11 @@ def test_of_many_searches_two_hold_a_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_records_that_are_deleted_meanwhile_are_not_found() -> None:
     cluster, leader = _cluster()
-    leader.replica.on_request("p", produce(2), [encode([(LAST_MS + 5, None, b"x")])])
+    leader.request("p", produce(2), [encode([(LAST_MS + 5, None, b"x")])])
     _ask(leader, LAST_MS)
     leader.replica.turn()
-    delete = DeleteRecordsRequest(correlation_id=5, topic_id=TOPIC_ID, partition=0, offset=RECORDS)
-    leader.replica.on_request("c", delete, [])
+    delete = request_of(DeleteRecordsRequest(offset=RECORDS), 5, **PLACE)
+    leader.request("c", delete, [])
     cluster.settle()
     assert _answers(leader) == [(1, 0, RECORDS)]
 
@@ -113,7 +113,7 @@ def test_records_that_are_deleted_meanwhile_are_not_found() -> None:
 def test_records_that_come_meanwhile_are_found() -> None:
     cluster, leader = _cluster()
     _ask(leader, LAST_MS + 5)
-    leader.replica.on_request("p", produce(2), [encode([(LAST_MS + 9, None, b"x")])])
+    leader.request("p", produce(2), [encode([(LAST_MS + 9, None, b"x")])])
     cluster.settle()
     assert _answers(leader) == [(1, 0, RECORDS)]
 

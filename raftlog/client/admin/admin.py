@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from raftlog.client import arguments
 from raftlog.client.admin.groups import GroupAdmin
-from raftlog.client.admin.requester import expect, result_of
+from raftlog.client.admin.requester import raise_error_of, result_of
 from raftlog.client.core.call import CONTROLLER, Call
-from raftlog.client.core.exchange import Answer, Request
+from raftlog.client.core.exchange import Q
 from raftlog.clock import monotonic_s
 from raftlog.errors import (
     ErrorCode,
@@ -22,12 +21,12 @@ from raftlog.errors import (
     error_for,
 )
 from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_SETTLE_S
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
 from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
-    DescribeReplicasResponse,
     MetadataResponse,
     RecoverPartitionRequest,
-    RecoverPartitionResponse,
     TopicMetadata,
 )
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
@@ -48,23 +47,6 @@ from raftlog.types import INTERNAL_TOPICS, LATEST_TIMESTAMP, Endpoint, ReplicaSt
 _SETTLE_AGAIN_S = 0.02
 
 
-class Mutation(NamedTuple):
-    """What the attempts of one change have in common, but for the correlation id. `topic_ids`: as looked up."""
-
-    correlation_id: int
-    mutation_id: bytes
-    since_offset: int
-    topic_ids: list[bytes]
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        return {
-            "correlation_id": self.correlation_id,
-            "mutation_id": self.mutation_id,
-            "since_offset": self.since_offset,
-        }
-
-
 class Admin(GroupAdmin):
     """Each method raises NoBrokersAvailableError or RequestTimedOutError when its time is up, or ClosedError."""
 
@@ -75,10 +57,10 @@ class Admin(GroupAdmin):
         """
         wanted = list(topics)
 
-        def request(mutation: Mutation) -> Request:
-            return CreateTopicsRequest(**mutation.fields, topics=wanted, timeout_ms=self._attempt_ms())
+        def body(mutation_id: bytes, found: TopicIdsResponse) -> CreateTopicsRequest:
+            return CreateTopicsRequest(mutation_id, found.end_offset, wanted, self._attempt_ms())
 
-        results = self._change("create topics", [topic.name for topic in wanted], request)
+        results = self._change("create topics", [topic.name for topic in wanted], apis.CREATE_TOPICS, body)
         made = {result.name: result.topic_id for result in results if not result.error_code}
         self._settle(list(made), lambda topic: topic.topic_id == made[topic.name])
         return results
@@ -87,11 +69,11 @@ class Admin(GroupAdmin):
         """One result per topic, in order."""
         wanted = list(names)
 
-        def request(mutation: Mutation) -> Request:
-            topics = list(zip(wanted, mutation.topic_ids, strict=True))
-            return DeleteTopicsRequest(**mutation.fields, topics=topics, timeout_ms=self._attempt_ms())
+        def body(mutation_id: bytes, found: TopicIdsResponse) -> DeleteTopicsRequest:
+            topics = list(zip(wanted, found.topic_ids, strict=True))
+            return DeleteTopicsRequest(mutation_id, found.end_offset, topics, self._attempt_ms())
 
-        results = self._change("delete topics", wanted, request)
+        results = self._change("delete topics", wanted, apis.DELETE_TOPICS, body)
         gone = {result.name: result.topic_id for result in results if not result.error_code}
         self._settle(list(gone), lambda topic: topic.topic_id != gone[topic.name])
         return results
@@ -103,12 +85,17 @@ class Admin(GroupAdmin):
         """
         wanted, put_back = dict(config), list(reset)
 
-        def request(mutation: Mutation) -> Request:
+        def body(mutation_id: bytes, found: TopicIdsResponse) -> IncrementalAlterConfigsRequest:
             return IncrementalAlterConfigsRequest(
-                **mutation.fields, name=name, topic_id=mutation.topic_ids[0], config=wanted, reset=put_back
+                mutation_id,
+                found.end_offset,
+                name=name,
+                topic_id=found.topic_ids[0],
+                config=wanted,
+                reset=put_back,
             )
 
-        (result,) = self._change("alter a topic", [name], request)
+        (result,) = self._change("alter a topic", [name], apis.INCREMENTAL_ALTER_CONFIGS, body)
         if result.error_code:
             raise error_for(result.error_code, result.error_text)
 
@@ -119,12 +106,12 @@ class Admin(GroupAdmin):
         UnknownTopicOrPartitionError, InvalidPartitionsError, InvalidTopicError for raftlog's own topics.
         """
 
-        def request(mutation: Mutation) -> Request:
+        def body(mutation_id: bytes, found: TopicIdsResponse) -> CreatePartitionsRequest:
             return CreatePartitionsRequest(
-                **mutation.fields, name=name, topic_id=mutation.topic_ids[0], partitions=partitions
+                mutation_id, found.end_offset, name=name, topic_id=found.topic_ids[0], partitions=partitions
             )
 
-        (result,) = self._change("create partitions", [name], request)
+        (result,) = self._change("create partitions", [name], apis.CREATE_PARTITIONS, body)
         if result.error_code:
             raise error_for(result.error_code, result.error_text)
         topic_id = result.topic_id
@@ -200,15 +187,8 @@ class Admin(GroupAdmin):
 
     def describe_replicas(self, topics: Iterable[str] | None = None) -> list[ReplicaStatus]:
         """What every replica last said of itself; None: of all topics, internal ones included."""
-        wanted = None if topics is None else list(topics)
-
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return DescribeReplicasRequest(correlation_id=correlation_id, topics=wanted)
-
-        def ask() -> DescribeReplicasResponse:
-            return self._ask("describe replicas", None, request, expect(DescribeReplicasResponse))
-
-        return self._newest(ask).replicas
+        request = DescribeReplicasRequest(None if topics is None else list(topics))
+        return self._newest(lambda: self._ask("describe replicas", None, apis.DESCRIBE_REPLICAS, request)).replicas
 
     def recover_partition(self, topic_id: bytes, partition: int, node: Endpoint) -> None:
         """Tells a node that its replica is the truth of a partition that lost a majority's records.
@@ -217,34 +197,28 @@ class Admin(GroupAdmin):
         other replica has to run, with an empty disk or not, and none may hold more. InvalidRequestError: it runs none.
         """
 
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return RecoverPartitionRequest(correlation_id=correlation_id, topic_id=topic_id, partition=partition)
+        self._ask("recover a partition", node, apis.RECOVER_PARTITION, RecoverPartitionRequest(topic_id, partition))
 
-        self._ask("recover a partition", node, request, expect(RecoverPartitionResponse))
+    def _change(
+        self, what: str, names: list[str], api: Api[Q, TopicsResponse], build: Callable[[bytes, TopicIdsResponse], Q]
+    ) -> list[TopicResult]:
+        """Carried out once: ids are looked up BEFORE the first attempt, and all attempts have one mutation id.
 
-    def _change(self, what: str, names: list[str], build: Callable[[Mutation], Request]) -> list[TopicResult]:
-        """Carried out once: ids are looked up BEFORE the first attempt, and all attempts have one mutation id."""
+        `build(mutation id, topic ids)` makes the request.
+        """
         deadline_s = monotonic_s() + self._timeout_s
         while True:
             found = self._look_up(what, names, deadline_s)
-            mutation_id = os.urandom(MUTATION_ID_BYTES)
-
-            def request(
-                correlation_id: int, _topic_id: bytes, found: TopicIdsResponse = found, mutation_id: bytes = mutation_id
-            ) -> Request:
-                return build(Mutation(correlation_id, mutation_id, found.end_offset, found.topic_ids))
-
-            answer, maybe_done = self._ask(what, CONTROLLER, request, _answer, deadline_s, reads_refusals=True)
+            body = build(os.urandom(MUTATION_ID_BYTES), found)
+            answer, maybe_done = self._ask_for_change(what, CONTROLLER, api, body, deadline_s)
             if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION:
-                return expect(TopicsResponse)(_refused(answer), b"", maybe_done).results
+                raise_error_of(answer)
+                return answer.results
             if maybe_done:
                 raise RequestTimedOutError(f"{what}: whether an attempt without an answer did it is not known")
 
     def _look_up(self, what: str, names: list[str], deadline_s: float) -> TopicIdsResponse:
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return TopicIdsRequest(correlation_id=correlation_id, names=names)
-
-        found = self._ask(what, CONTROLLER, request, expect(TopicIdsResponse), deadline_s)
+        found = self._ask(what, CONTROLLER, apis.TOPIC_IDS, TopicIdsRequest(names), deadline_s)
         if len(found.topic_ids) != len(names):
             raise InvalidRequestError(f"{what}: {len(found.topic_ids)} topic ids for {len(names)} names")
         return found
@@ -253,29 +227,16 @@ class Admin(GroupAdmin):
         return int(min(self._timeout_s, ADMIN_ATTEMPT_S) * 1000)
 
 
-def _answer(answer: Answer, _payload: bytes, maybe_done: bool) -> tuple[Answer, bool]:
-    return answer, maybe_done
-
-
-def _refused(answer: Answer) -> Answer:
-    """Raises the error of an answer that is one."""
-    if answer.error_code:
-        raise error_for(answer.error_code, answer.error_text)
-    return answer
-
-
-def _delete_call(place: TopicPartition, topic_id: bytes, offset: int, deadline_s: float) -> Call:
-    def request(correlation_id: int, topic_id: bytes) -> Request:
-        return DeleteRecordsRequest(
-            correlation_id=correlation_id,
-            topic_id=topic_id,
-            partition=place.partition,
-            offset=offset,
-            timeout_ms=int(ADMIN_ATTEMPT_S * 1000),
-        )
-
-    def read(answer: Answer, payload: bytes, maybe_done: bool) -> int:
-        return expect(DeleteRecordsResponse)(answer, payload, maybe_done).log_start_offset
-
-    what = f"delete records of {place}"
-    return Call(what, place, request, read, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S, topic_id=topic_id)
+def _delete_call(
+    place: TopicPartition, topic_id: bytes, offset: int, deadline_s: float
+) -> Call[DeleteRecordsRequest, DeleteRecordsResponse]:
+    return Call(
+        f"delete records of {place}",
+        place,
+        apis.DELETE_RECORDS,
+        DeleteRecordsRequest(offset=offset, timeout_ms=int(ADMIN_ATTEMPT_S * 1000)),
+        lambda answer, _maybe_done: answer.log_start_offset,
+        deadline_s=deadline_s,
+        attempt_s=ADMIN_ATTEMPT_S,
+        topic_id=topic_id,
+    )

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple, TypeVar
 
-from raftlog.client.admin.requester import Requester, expect
+from raftlog.client.admin.requester import Requester, raise_error_of
 from raftlog.client.core.call import CONTROLLER
-from raftlog.client.core.exchange import Answer, Request
+from raftlog.client.core.exchange import A
 from raftlog.client.group.wire import PROTOCOL_TYPE, decode_assignment
 from raftlog.clock import monotonic_s
 from raftlog.errors import (
@@ -23,14 +22,15 @@ from raftlog.errors import (
     NonEmptyGroupError,
     RequestTimedOutError,
     UnknownTopicOrPartitionError,
-    error_for,
 )
 from raftlog.limits import GROUP_RETRY_S
+from raftlog.protocol import apis
 from raftlog.protocol import groups as g
+from raftlog.protocol.apis import Api
 from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
 from raftlog.types import OFFSETS_TOPIC, TopicPartition
 
-T = TypeVar("T")
+Q = TypeVar("Q", bound=g.GroupBody)
 _DEAD = "Dead"
 # What a group answers that others have used since it was looked up.
 _OVERTAKEN = (ErrorCode.INVALID_UPDATE_VERSION, ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.NON_EMPTY_GROUP)
@@ -63,12 +63,8 @@ class GroupAdmin(Requester):
         topic = self._offsets_topic()
         listed: list[g.ListedGroup] = []
         for number in range(len(topic.partitions) if topic else 0):
-
-            def request(correlation_id: int, topic_id: bytes, number: int = number) -> Request:
-                return g.ListGroupsRequest(correlation_id=correlation_id, topic_id=topic_id, partition=number)
-
             place = TopicPartition(OFFSETS_TOPIC, number)
-            listed += self._ask("list groups", place, request, expect(g.ListGroupsResponse)).groups
+            listed += self._ask("list groups", place, apis.LIST_GROUPS, g.ListGroupsRequest()).groups
         return sorted(listed, key=lambda group: group.group_id)
 
     def describe_group(self, group_id: str) -> GroupDescription:
@@ -76,7 +72,9 @@ class GroupAdmin(Requester):
         topic = self._offsets_topic()
         if topic is None:
             raise _not_found(group_id)
-        found = self._ask_coordinator("describe", group_id, len(topic.partitions), g.DescribeGroupRequest, _described)
+        found = self._ask_coordinator(
+            "describe", len(topic.partitions), apis.DESCRIBE_GROUP, g.DescribeGroupRequest(group_id=group_id)
+        )
         if found.state == _DEAD:
             raise _not_found(group_id)
         number = g.coordinator_partition(group_id, len(topic.partitions))
@@ -103,7 +101,9 @@ class GroupAdmin(Requester):
         topic = self._offsets_topic()
         if topic is None:
             return {}
-        found = self._ask_coordinator("fetch offsets", group_id, len(topic.partitions), g.OffsetFetchRequest, _fetched)
+        found = self._ask_coordinator(
+            "fetch offsets", len(topic.partitions), apis.OFFSET_FETCH, g.OffsetFetchRequest(group_id=group_id)
+        )
         committed = {(each.topic, each.topic_id) for each in found.offsets}
 
         def all_known(response: MetadataResponse) -> bool:
@@ -137,13 +137,12 @@ class GroupAdmin(Requester):
                 )
             )
 
-        def find(correlation_id: int, _topic_id: bytes) -> Request:
-            return g.FindCoordinatorRequest(correlation_id=correlation_id)
+        made = self._ask("find the coordinator", CONTROLLER, apis.FIND_COORDINATOR, g.FindCoordinatorRequest())
 
-        made = self._ask("find the coordinator", CONTROLLER, find, expect(g.FindCoordinatorResponse))
+        def commit(version: bytes) -> g.OffsetCommitRequest:
+            return g.OffsetCommitRequest(group_id=group_id, offsets=committed, version=version)
 
-        build = partial(g.OffsetCommitRequest, offsets=committed)
-        answer, maybe_done = self._change_group("commit offsets", group_id, made.partitions, build)
+        answer, maybe_done = self._change_group("commit offsets", group_id, made.partitions, apis.OFFSET_COMMIT, commit)
         if maybe_done and answer.error_code in _OVERTAKEN:
             places = [(each.topic, each.partition) for each in committed]
             now = self._committed_now(group_id, made.partitions, places)
@@ -152,14 +151,20 @@ class GroupAdmin(Requester):
             raise _unknown_outcome(group_id)
         if answer.error_code == ErrorCode.UNKNOWN_MEMBER_ID:
             raise NonEmptyGroupError(f"group {group_id} has members; its offsets are theirs to commit")
-        _raise_error_of(answer)
+        raise_error_of(answer)
 
     def delete_group(self, group_id: str) -> None:
         """With all that it has committed. Raises NonEmptyGroupError while it has members, GroupIdNotFoundError."""
         topic = self._offsets_topic()
         if topic is None:
             raise _not_found(group_id)
-        answer, maybe_done = self._change_group("delete", group_id, len(topic.partitions), g.DeleteGroupRequest)
+        answer, maybe_done = self._change_group(
+            "delete",
+            group_id,
+            len(topic.partitions),
+            apis.DELETE_GROUP,
+            lambda version: g.DeleteGroupRequest(group_id=group_id, version=version),
+        )
         if answer.error_code == ErrorCode.GROUP_ID_NOT_FOUND:
             if maybe_done:
                 return  # an attempt without an answer came before: it is the one that deleted the group
@@ -168,11 +173,11 @@ class GroupAdmin(Requester):
             raise _unknown_outcome(group_id)
         if answer.error_code == ErrorCode.NON_EMPTY_GROUP:
             raise NonEmptyGroupError(f"group {group_id} has members")
-        _raise_error_of(answer)
+        raise_error_of(answer)
 
     def _change_group(
-        self, what: str, group_id: str, partitions: int, build: Callable[..., Request]
-    ) -> tuple[Answer, bool]:
+        self, what: str, group_id: str, partitions: int, api: Api[Q, A], build: Callable[[bytes], Q]
+    ) -> tuple[A, bool]:
         """The answer, and whether an earlier attempt may have been carried out.
 
         All attempts name the version of the group that was looked up BEFORE the first: none of them takes back what
@@ -181,38 +186,27 @@ class GroupAdmin(Requester):
         deadline_s = monotonic_s() + self._timeout_s
         while True:
             version = self._committed_now(group_id, partitions, [], deadline_s).version
-            answer, maybe_done = self._ask_coordinator(
-                what, group_id, partitions, partial(build, version=version), _answered, deadline_s, reads_refusals=True
+            place = TopicPartition(OFFSETS_TOPIC, g.coordinator_partition(group_id, partitions))
+            answer, maybe_done = self._ask_for_change(
+                f"{what}, group {group_id}", place, api, build(version), deadline_s
             )
-            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION or maybe_done or monotonic_s() > deadline_s:
+            overtaken = answer.error_code == ErrorCode.INVALID_UPDATE_VERSION
+            if not overtaken or maybe_done or monotonic_s() > deadline_s:
                 return answer, maybe_done
             time.sleep(GROUP_RETRY_S)
 
     def _committed_now(
         self, group_id: str, partitions: int, places: list[tuple[str, int]], deadline_s: float | None = None
     ) -> g.OffsetFetchResponse:
-        build = partial(g.OffsetFetchRequest, partitions=places, with_version=True)
-        return self._ask_coordinator("fetch offsets", group_id, partitions, build, _fetched, deadline_s)
+        body = g.OffsetFetchRequest(group_id=group_id, partitions=places, with_version=True)
+        return self._ask_coordinator("fetch offsets", partitions, apis.OFFSET_FETCH, body, deadline_s)
 
     def _ask_coordinator(
-        self,
-        what: str,
-        group_id: str,
-        partitions: int,
-        build: Callable[..., Request],
-        read: Callable[..., T],
-        deadline_s: float | None = None,
-        *,
-        reads_refusals: bool = False,
-    ) -> T:
-        number = g.coordinator_partition(group_id, partitions)
-
-        def request(correlation_id: int, topic_id: bytes) -> Request:
-            return build(correlation_id=correlation_id, topic_id=topic_id, partition=number, group_id=group_id)
-
-        place = TopicPartition(OFFSETS_TOPIC, number)
-        what = f"{what}, group {group_id}"
-        return self._ask(what, place, request, read, deadline_s, reads_refusals=reads_refusals)
+        self, what: str, partitions: int, api: Api[Q, A], body: Q, deadline_s: float | None = None
+    ) -> A:
+        """Of the group that the request names."""
+        place = TopicPartition(OFFSETS_TOPIC, g.coordinator_partition(body.group_id, partitions))
+        return self._ask(f"{what}, group {body.group_id}", place, api, body, deadline_s)
 
     def _offsets_topic(self) -> TopicMetadata | None:
         """None: no confirmed node knows it. Raises NoBrokersAvailableError where none answers."""
@@ -242,16 +236,3 @@ def _unknown_outcome(group_id: str) -> RequestTimedOutError:
 
 def _bare(committed: g.CommittedOffset) -> tuple[bytes, int, int]:
     return committed.topic_id, committed.partition, committed.offset
-
-
-def _raise_error_of(answer: Answer) -> None:
-    if answer.error_code:
-        raise error_for(answer.error_code, answer.error_text)
-
-
-def _answered(answer: Answer, _payload: bytes, maybe_done: bool) -> tuple[Answer, bool]:
-    return answer, maybe_done
-
-
-_described = expect(g.DescribeGroupResponse)
-_fetched = expect(g.OffsetFetchResponse)

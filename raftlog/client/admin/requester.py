@@ -9,16 +9,18 @@ from typing import Any, Self, TypeVar
 from raftlog.client import arguments
 from raftlog.client.core.call import Call
 from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, Engine, parse_bootstrap
-from raftlog.client.core.exchange import Answer, Request
+from raftlog.client.core.exchange import A, Q
 from raftlog.client.core.fork_check import Client
 from raftlog.client.core.list_offsets import list_offsets_call
 from raftlog.clock import monotonic_s
-from raftlog.errors import ErrorCode, ForkedClientError, InvalidRequestError, NoBrokersAvailableError, RaftlogError
+from raftlog.errors import ErrorCode, ForkedClientError, NoBrokersAvailableError, RaftlogError, error_for
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.cluster import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.types import Endpoint, TopicPartition
 
-T = TypeVar("T")
 S = TypeVar("S", MetadataResponse, DescribeReplicasResponse)
 
 
@@ -69,35 +71,39 @@ class Requester(Client):
         self,
         what: str,
         place: TopicPartition | Endpoint | str | None,
-        request: Callable[[int, bytes], Request],
-        read: Callable[[Answer, bytes, bool], T],
+        api: Api[Q, A],
+        body: Q,
         deadline_s: float | None = None,
-        *,
-        reads_refusals: bool = False,
-    ) -> T:
-        """As Call says."""
-        if deadline_s is None:
-            deadline_s = monotonic_s() + self._timeout_s
+    ) -> A:
+        """The answer. `place` as in Call. Raises what it says, if that is an error."""
+        deadline_s = monotonic_s() + self._timeout_s if deadline_s is None else deadline_s
+        call = Call(what, place, api, body, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
+        self._engine.submit(call)
+        answer: A = result_of(call)
+        return answer
+
+    def _ask_for_change(
+        self, what: str, place: TopicPartition | str, api: Api[Q, A], body: Q, deadline_s: float
+    ) -> tuple[A, bool]:
+        """The answer, which may be an error, and whether an earlier attempt may have been carried out."""
         call = Call(
             what,
             place,
-            request,
-            read,
+            api,
+            body,
+            lambda answer, maybe_done: (answer, maybe_done),
             deadline_s=deadline_s,
             attempt_s=ADMIN_ATTEMPT_S,
-            reads_refusals=reads_refusals,
+            reads_refusals=True,
         )
         self._engine.submit(call)
-        result: T = result_of(call)
-        return result
+        answered: tuple[A, bool] = result_of(call)
+        return answered
 
     def _metadata(
         self, topics: list[str] | None, node: Endpoint | None = None, deadline_s: float | None = None
     ) -> MetadataResponse:
-        def request(correlation_id: int, _topic_id: bytes) -> Request:
-            return MetadataRequest(correlation_id=correlation_id, topics=topics)
-
-        return self._ask("metadata", node, request, expect(MetadataResponse), deadline_s)
+        return self._ask("metadata", node, apis.METADATA, MetadataRequest(topics), deadline_s)
 
     def _newest(self, ask: Callable[[], S], is_enough: Callable[[S], bool] = lambda _: True) -> S:
         """What a confirmed node answers from the newest image that is known; each question goes to another node.
@@ -168,17 +174,13 @@ def _rank(found: MetadataResponse | DescribeReplicasResponse) -> tuple[int, bool
     return found.image_offset, found.confirmed
 
 
-def result_of(call: Call) -> Any:
+def result_of(call: Call[Any, Any]) -> Any:
     try:
         return call.future.result()
     except RaftlogError as error:
         raise error.with_traceback(None) from None
 
 
-def expect(kind: type[T]) -> Callable[[Answer, bytes, bool], T]:
-    def read(answer: Answer, _payload: bytes, _maybe_done: bool) -> T:
-        if not isinstance(answer, kind):
-            raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
-        return answer
-
-    return read
+def raise_error_of(answer: ResponseBody) -> None:
+    if answer.error_code:
+        raise error_for(answer.error_code, answer.error_text)

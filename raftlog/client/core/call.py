@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
-from raftlog.client.core.exchange import Answer, Exchange, Request
+from raftlog.client.core.exchange import A, Exchange, Q
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.errors import (
@@ -25,25 +25,29 @@ from raftlog.errors import (
     error_for,
 )
 from raftlog.limits import RETRY_BACKOFF_MAX_S, RETRY_BACKOFF_MIN_S, TOPIC_UNKNOWN_S
+from raftlog.protocol.apis import Api
+from raftlog.protocol.envelope import NO_TOPIC
 from raftlog.types import Endpoint, TopicPartition
 
 CONTROLLER = "controller"
 
 
-class Call:
+class Call(Generic[Q, A]):
     """One question. `place` says whose leader is asked, or which node; None: any node; CONTROLLER: who leads those.
 
-    `read` turns the answer into the result, or raises; it is told whether an earlier attempt may
-    have been carried out. With `reads_refusals` it is given answers with an error too, unless that one is retried.
-    `topic_id`: of the topic that is meant; one made anew under its name is never asked. b"": whichever has the name.
+    `body` is what is asked, or makes it for each attempt, of the topic with the id that it is given. `read` turns the
+    answer into the result, or raises; it is told whether an earlier attempt may have been carried out. With
+    `reads_refusals` it is given answers with an error too, unless that one is retried. `topic_id`: of the topic that is
+    meant; one made anew under its name is never asked. b"": whichever has the name.
     """
 
     def __init__(
         self,
         what: str,
         place: TopicPartition | Endpoint | str | None,
-        request: Callable[[int, bytes], Request],
-        read: Callable[[Answer, bytes, bool], Any],
+        api: Api[Q, A],
+        body: Q | Callable[[bytes], Q],
+        read: Callable[[A, bool], Any] = lambda answer, maybe_done: answer,
         *,
         deadline_s: float,
         attempt_s: float,
@@ -52,7 +56,8 @@ class Call:
     ) -> None:
         self.what = what
         self.place = place
-        self.request = request  # (correlation id, topic id)
+        self.api = api
+        self.body = body
         self.read = read
         self.deadline_s = deadline_s
         self.attempt_s = attempt_s
@@ -66,18 +71,21 @@ class Call:
         self.backoff_s = RETRY_BACKOFF_MIN_S
         self.last_error: RaftlogError | None = None
 
+    def body_for(self, topic_id: bytes) -> Q:
+        return self.body(topic_id) if callable(self.body) else self.body
+
 
 class Calls:
     def __init__(self, exchange: Exchange, cache: MetadataCache, refresher: Refresher) -> None:
         self._exchange = exchange
         self._cache = cache
         self._refresher = refresher
-        self._new: deque[Call] = deque()
-        self._calls: list[Call] = []
+        self._new: deque[Call[Any, Any]] = deque()
+        self._calls: list[Call[Any, Any]] = []
         self._now_s = 0.0
         self._closed = False
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Call[Any, Any]) -> None:
         """From any thread; wake the client's thread AFTER it."""
         self._new.append(call)
         if self._closed:
@@ -98,7 +106,7 @@ class Calls:
         self._calls = [call for call in self._calls if not call.future.done()]
         return next_s
 
-    def _try(self, call: Call, now_s: float) -> float:
+    def _try(self, call: Call[Any, Any], now_s: float) -> float:
         if now_s >= call.deadline_s:
             self._give_up(call)
             return float("inf")
@@ -113,11 +121,8 @@ class Calls:
         if target is None:
             self._refresher.want()
         elif self._exchange.connect(target[0]):
-            request = call.request(self._exchange.next_id(), target[1])
-            done = partial(self._answered, call, target[0])
-            deadline_s = min(call.deadline_s, now_s + call.attempt_s)
             try:
-                call.asking = self._exchange.ask(target[0], request, done, now_s=now_s, deadline_s=deadline_s)
+                call.asking = self._ask(call, *target, now_s)
             except InvalidRequestError as error:
                 call.future.set_exception(InvalidRequestError(f"{call.what}: {error}"))
                 return float("inf")
@@ -129,16 +134,29 @@ class Calls:
                 self._refresher.want()
         return min(call.retry_s, call.deadline_s) if not call.asking else float("inf")
 
-    def _target(self, call: Call, now_s: float) -> tuple[Endpoint, bytes] | None:
+    def _ask(self, call: Call[Any, Any], endpoint: Endpoint, topic_id: bytes, partition: int, now_s: float) -> bool:
+        number = self._exchange.ask(
+            endpoint,
+            call.api,
+            call.body_for(topic_id),
+            partial(self._answered, call, endpoint),
+            deadline_s=min(call.deadline_s, now_s + call.attempt_s),
+            topic_id=topic_id,
+            partition=partition,
+        )
+        return bool(number)
+
+    def _target(self, call: Call[Any, Any], now_s: float) -> tuple[Endpoint, bytes, int] | None:
+        """Who is asked, and of which topic id and partition."""
         if call.place is None:
             node = self._refresher.connected_node(now_s)
-            return None if node is None else (node, b"")
+            return None if node is None else (node, NO_TOPIC, -1)
         if isinstance(call.place, Endpoint):
-            return call.place, b""
+            return call.place, NO_TOPIC, -1
         if not isinstance(call.place, TopicPartition):
             assert call.place == CONTROLLER
             controller = self._cache.controller
-            return None if controller is None else (Endpoint(*controller), b"")
+            return None if controller is None else (Endpoint(*controller), NO_TOPIC, -1)
         topic, partition = call.place
         self._refresher.want_topic(topic)
         if topic in self._cache.topics and partition >= len(self._cache.topics[topic].partitions):
@@ -154,9 +172,9 @@ class Calls:
                 text = f"topic {topic} was deleted and made anew since it was looked up"
                 call.future.set_exception(UnknownTopicOrPartitionError(text))
             return None
-        return None if leader is None else (leader.endpoint, leader.topic_id)
+        return None if leader is None else (leader.endpoint, leader.topic_id, partition)
 
-    def _answered(self, call: Call, endpoint: Endpoint, answer: Answer | None, payload: bytes) -> None:
+    def _answered(self, call: Call[Any, Any], endpoint: Endpoint, answer: Any, _payload: bytes) -> None:
         call.asking = False
         if call.future.done():
             return
@@ -167,11 +185,11 @@ class Calls:
                 error = error_for(answer.error_code, answer.error_text)
                 if error.retriable or not call.reads_refusals:
                     raise error
-            call.future.set_result(call.read(answer, payload, call.maybe_done))
+            call.future.set_result(call.read(answer, call.maybe_done))
         except RaftlogError as refusal:
             self._refused(call, refusal)
 
-    def _refused(self, call: Call, error: RaftlogError) -> None:
+    def _refused(self, call: Call[Any, Any], error: RaftlogError) -> None:
         call.maybe_done = call.maybe_done or error.outcome_unknown
         call.last_error = error
         if not error.retriable:
@@ -185,7 +203,7 @@ class Calls:
             if leader is not None:
                 self._cache.refused(*call.place, leader, -1, self._now_s)
 
-    def _give_up(self, call: Call) -> None:
+    def _give_up(self, call: Call[Any, Any]) -> None:
         error = call.last_error
         if error is None:
             if self._cache.doubt:

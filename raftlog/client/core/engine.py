@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from raftlog.client.core.call import Call, Calls
 from raftlog.client.core.exchange import Exchange
@@ -209,7 +209,8 @@ class Engine:
         """Until some node has answered. Raises NoBrokersAvailableError."""
         if not self.wait_for(lambda: self.cache.version > 0, timeout_s):
             addresses = ", ".join(map(str, self.bootstrap))
-            why = f": {self._links.trouble}" if self._links.trouble else ""
+            trouble = self._links.trouble or self.exchange.trouble
+            why = f": {trouble}" if trouble else ""
             raise NoBrokersAvailableError(f"no node of a cluster answered at {addresses} within {timeout_s:g} s{why}")
 
     def now_s(self) -> float:
@@ -226,6 +227,6 @@ class Engine:
         with changed:
             changed.wait_for(found, timeout_s)
 
-    def submit(self, call: Call) -> None:
+    def submit(self, call: Call[Any, Any]) -> None:
         self.calls.add(call)
         self.wake()

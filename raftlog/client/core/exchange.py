@@ -9,84 +9,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from raftlog.errors import InvalidRequestError
+from raftlog.errors import ErrorCode, InvalidRequestError, UnsupportedVersionError
 from raftlog.limits import EXPIRY_SCAN_S, PROTOCOL_VERSION
-from raftlog.protocol import codec
-from raftlog.protocol.cluster import (
-    DescribeReplicasRequest,
-    DescribeReplicasResponse,
-    ErrorResponse,
-    HandshakeRequest,
-    HandshakeResponse,
-    MetadataRequest,
-    MetadataResponse,
-    RecoverPartitionRequest,
-    RecoverPartitionResponse,
-)
-from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse, GroupRequest, GroupResponse
-from raftlog.protocol.records import (
-    DeleteRecordsRequest,
-    DeleteRecordsResponse,
-    FetchRequest,
-    FetchResponse,
-    InitProducerIdRequest,
-    InitProducerIdResponse,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
-    ProduceRequest,
-    ProduceResponse,
-    ProduceResult,
-)
-from raftlog.protocol.topics import (
-    CreatePartitionsRequest,
-    CreateTopicsRequest,
-    DeleteTopicsRequest,
-    IncrementalAlterConfigsRequest,
-    TopicIdsRequest,
-    TopicIdsResponse,
-    TopicsResponse,
-)
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.body import Body, ResponseBody
+from raftlog.protocol.cluster import HandshakeRequest
+from raftlog.protocol.envelope import NO_TOPIC, decode_response, encode_request
 from raftlog.types import Endpoint
 
 LOGGER = logging.getLogger(__name__)
 
-Request = (
-    HandshakeRequest
-    | MetadataRequest
-    | DescribeReplicasRequest
-    | RecoverPartitionRequest
-    | TopicIdsRequest
-    | CreateTopicsRequest
-    | DeleteTopicsRequest
-    | InitProducerIdRequest
-    | IncrementalAlterConfigsRequest
-    | CreatePartitionsRequest
-    | DeleteRecordsRequest
-    | ProduceRequest
-    | FetchRequest
-    | ListOffsetsRequest
-    | FindCoordinatorRequest
-    | GroupRequest
-)
-Answer = (
-    ErrorResponse
-    | HandshakeResponse
-    | MetadataResponse
-    | DescribeReplicasResponse
-    | RecoverPartitionResponse
-    | TopicIdsResponse
-    | TopicsResponse
-    | InitProducerIdResponse
-    | FetchResponse
-    | ListOffsetsResponse
-    | DeleteRecordsResponse
-    | ProduceResult
-    | FindCoordinatorResponse
-    | GroupResponse
-)
-Done = Callable[[Answer | None, bytes], None]
+Q = TypeVar("Q", bound=Body)
+A = TypeVar("A", bound=ResponseBody)
+Done = Callable[[A | None, bytes], None]
 """done(answer, payload): the payload frame, or b"" when there is none."""
 
 
@@ -103,16 +41,20 @@ class Wire(Protocol):
 
 
 class _Asked:
-    __slots__ = ("deadline_s", "done", "overdue_s")
+    __slots__ = ("api", "deadline_s", "done", "overdue_s")
 
-    def __init__(self, done: Done, deadline_s: float, overdue_s: float) -> None:
+    def __init__(self, api: Api[Any, Any], done: Done[Any], deadline_s: float, overdue_s: float) -> None:
+        self.api = api
         self.done = done
         self.deadline_s = deadline_s
         self.overdue_s = overdue_s
 
 
 class Exchange:
-    """Requests of one client. `late` counts answers that nobody waited for."""
+    """The requests of one client that wait for an answer; it numbers them.
+
+    `trouble` says which node speaks another version of the protocol; empty: none does.
+    """
 
     def __init__(self, wire: Wire, client_id: str) -> None:
         self._wire = wire
@@ -121,11 +63,7 @@ class Exchange:
         self._asked: dict[Endpoint, dict[int, _Asked]] = {}
         self._greeted: set[Endpoint] = set()
         self._scan_s = float("inf")
-        self.late = 0
-
-    def next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
+        self.trouble = ""
 
     def connect(self, endpoint: Endpoint) -> bool:
         return self._wire.connect(endpoint)
@@ -133,90 +71,78 @@ class Exchange:
     def ask(
         self,
         endpoint: Endpoint,
-        request: Request,
-        done: Done | None,
+        api: Api[Q, A],
+        body: Q,
+        done: Done[A] | None,
         *,
-        now_s: float,
         deadline_s: float,
         overdue_s: float = float("inf"),
+        topic_id: bytes = NO_TOPIC,
+        partition: int = -1,
         payload: bytes | None = None,
-    ) -> bool:
-        """False, and `done` is never called, when it cannot be sent now.
+    ) -> int:
+        """The correlation id; 0, and `done` is never called, when it cannot be sent now.
 
         `done` None: no answer is expected. After `overdue_s` `expire` says that someone is silent. Raises
         InvalidRequestError for what no bytes say: a number too large for any field, half a surrogate pair.
         """
         if endpoint not in self._greeted and not self._greet(endpoint):
-            return False
-        try:
-            header = codec.encode(request)
-        except OverflowError:
-            raise InvalidRequestError("it cannot be encoded: a number does not fit into 64 bits") from None
-        except UnicodeEncodeError as error:
-            raise InvalidRequestError(f"it cannot be encoded: {error.object!r} is not UTF-8") from None
-        except (TypeError, ValueError) as error:
-            raise InvalidRequestError(f"it cannot be encoded: {error}") from None
+            return 0
+        self._last_id += 1
+        number = self._last_id
+        header = encode_request(api, number, body, topic_id, partition)
         if not self._wire.send(endpoint, [header] if payload is None else [header, payload]):
-            return False
+            return 0
         if done is not None:
-            asked = self._asked.setdefault(endpoint, {})
-            asked[request.correlation_id] = _Asked(done, deadline_s, overdue_s)
+            asked = self._asked.get(endpoint)
+            if asked is None:
+                asked = self._asked[endpoint] = {}
+            asked[number] = _Asked(api, done, deadline_s, overdue_s)
             self._scan_s = min(self._scan_s, deadline_s, overdue_s)
-        return True
+        return number
 
-    def ask_whether_received(self, endpoint: Endpoint, done: Done, *, now_s: float, deadline_s: float) -> bool:
+    def ask_whether_received(self, endpoint: Endpoint, done: Done[Any], *, deadline_s: float) -> bool:
         """As `ask`: what was sent before over the same connection has been received once this is answered."""
-        return self.ask(endpoint, self._greeting(), done, now_s=now_s, deadline_s=deadline_s)
+        return bool(self.ask(endpoint, apis.HANDSHAKE, self._greeting(), done, deadline_s=deadline_s))
 
     def _greeting(self) -> HandshakeRequest:
-        return HandshakeRequest(
-            correlation_id=self.next_id(),
-            min_version=PROTOCOL_VERSION,
-            max_version=PROTOCOL_VERSION,
-            client_id=self._client_id,
-        )
+        return HandshakeRequest(min_version=PROTOCOL_VERSION, max_version=PROTOCOL_VERSION, client_id=self._client_id)
 
     def _greet(self, endpoint: Endpoint) -> bool:
         # The answer is not waited for: with one version there is nothing to choose, and a refusal
         # comes before the answers to what follows.
-        if not self._wire.send(endpoint, [codec.encode(self._greeting())]):
+        if not self._wire.send(endpoint, [encode_request(apis.HANDSHAKE, 0, self._greeting())]):
             return False
         self._greeted.add(endpoint)
         return True
 
     def answered(self, endpoint: Endpoint, frames: list[bytes]) -> None:
         """A message came. What cannot be read is ignored: its request runs into its time-out."""
+        asked = self._asked.get(endpoint, {})
         try:
-            response = codec.decode_response(frames[0])
+            api, number, answer = decode_response(frames[0])
+        except UnsupportedVersionError as error:
+            self._refuse_all(endpoint, f"{endpoint} speaks {error}")
+            return
         except InvalidRequestError as error:
             LOGGER.warning("%s sent an answer that cannot be read: %s", endpoint, error)
             return
-        asked = self._asked.get(endpoint, {})
-        if isinstance(response, ProduceResponse):
-            for result in response.results:
-                self._tell(asked, result.correlation_id, result, b"")
-        elif isinstance(response, HandshakeResponse):
-            if response.error_code:
-                self._refuse(asked, response)
-            elif response.correlation_id in asked:
-                self._tell(asked, response.correlation_id, response, b"")
-        elif isinstance(response, Answer):
-            payload = frames[1] if len(frames) > 1 else b""
-            self._tell(asked, response.correlation_id, response, payload)
+        if api is apis.PRODUCE:
+            for result in answer:
+                waiting = asked.pop(result.correlation_id, None)
+                if waiting is not None:
+                    waiting.done(result, b"")
+        elif api is None or (api is apis.HANDSHAKE and answer.error_code == ErrorCode.UNSUPPORTED_VERSION):
+            if answer.error_code == ErrorCode.UNSUPPORTED_VERSION:
+                self._refuse_all(endpoint, f"{endpoint} says: {answer.error_text}")
+        elif number in asked and asked[number].api is api:
+            asked.pop(number).done(answer, frames[1] if len(frames) > 1 else b"")
 
-    def _tell(self, asked: dict[int, _Asked], correlation_id: int, answer: Answer, payload: bytes) -> None:
-        waiting = asked.pop(correlation_id, None)
-        if waiting is None:
-            self.late += 1
-        else:
-            waiting.done(answer, payload)
-
-    def _refuse(self, asked: dict[int, _Asked], response: HandshakeResponse) -> None:
-        for correlation_id in list(asked):
-            refusal = ErrorResponse(
-                correlation_id=correlation_id, error_code=response.error_code, error_text=response.error_text
-            )
-            self._tell(asked, correlation_id, refusal, b"")
+    def _refuse_all(self, endpoint: Endpoint, text: str) -> None:
+        """Another version of the protocol is spoken there: nothing that is asked gets another answer."""
+        self.trouble = text
+        for waiting in self._asked.pop(endpoint, {}).values():
+            waiting.done(waiting.api.refusal(ErrorCode.UNSUPPORTED_VERSION, text), b"")
 
     def lost(self, endpoint: Endpoint) -> None:
         """The connection broke: whatever was asked over it has an unknown outcome."""
@@ -225,7 +151,7 @@ class Exchange:
             waiting.done(None, b"")
 
     def abandon(self, endpoint: Endpoint, correlation_id: int) -> None:
-        """Nobody waits for it any more. Its `done` is called with None."""
+        """Nobody waits for this request any more. Its `done` is called with None."""
         waiting = self._asked.get(endpoint, {}).pop(correlation_id, None)
         if waiting is not None:
             waiting.done(None, b"")

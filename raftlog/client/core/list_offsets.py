@@ -6,17 +6,17 @@ import operator
 
 from raftlog.client import arguments
 from raftlog.client.core.call import Call
-from raftlog.client.core.exchange import Answer, Request
 from raftlog.client.core.metadata import MetadataCache
-from raftlog.errors import InvalidRequestError, UnknownLeaderEpochError
+from raftlog.errors import UnknownLeaderEpochError
 from raftlog.limits import OFFSETS_ATTEMPT_S
+from raftlog.protocol import apis
 from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import TopicPartition
 
 
 def list_offsets_call(
     cache: MetadataCache, place: TopicPartition, timestamp_ms: int, *, deadline_s: float, topic_id: bytes = b""
-) -> Call:
+) -> Call[ListOffsetsRequest, ListOffsetsResponse]:
     """Its result is a ListOffsetsResponse. `timestamp_ms` as in ListOffsetsRequest, `topic_id` as in Call.
 
     Raises TypeError, ValueError.
@@ -25,7 +25,8 @@ def list_offsets_call(
     return Call(
         f"offsets of {place}",
         question.place,
-        question.request,
+        apis.LIST_OFFSETS,
+        question.body,
         question.read,
         deadline_s=deadline_s,
         attempt_s=OFFSETS_ATTEMPT_S,
@@ -43,21 +44,16 @@ class _Question:
         self._topic_id = b""  # of the topic that was asked last
         self._doubted = -1  # the epoch that was in doubt then
 
-    def request(self, correlation_id: int, topic_id: bytes) -> Request:
+    def body(self, topic_id: bytes) -> ListOffsetsRequest:
         self._topic_id = topic_id
         partition = self.place.partition
         self._doubted = self._cache.doubted_epoch(topic_id, partition)
         return ListOffsetsRequest(
-            correlation_id=correlation_id,
-            topic_id=topic_id,
-            partition=partition,
             timestamp_ms=self._timestamp_ms,
             leader_epoch=self._cache.read_epoch(topic_id, partition) if self._doubted < 0 else -1,
         )
 
-    def read(self, answer: Answer, _payload: bytes, _maybe_done: bool) -> ListOffsetsResponse:
-        if not isinstance(answer, ListOffsetsResponse):
-            raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
+    def read(self, answer: ListOffsetsResponse, _maybe_done: bool) -> ListOffsetsResponse:
         asked = (self._topic_id, self.place.partition)
         self._cache.judge_doubted(*asked, self._doubted, answer.leader_epoch)
         if not self._cache.note_read(*asked, answer.leader_epoch):

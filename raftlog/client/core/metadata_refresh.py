@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 
 from raftlog.client import arguments
-from raftlog.client.core.exchange import Answer, Exchange
+from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.limits import (
     CONNECT_PATIENCE_S,
@@ -28,6 +28,7 @@ from raftlog.limits import (
     METADATA_NODES_TRIED,
     METADATA_STREAK_ENDS_S,
 )
+from raftlog.protocol import apis
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse
 from raftlog.types import Endpoint
 
@@ -117,9 +118,10 @@ class Refresher:
         if endpoint is None:
             return now_s + CONNECT_PATIENCE_S
         topics = None if self._all or self._topics is None else sorted(self._topics)
-        request = MetadataRequest(correlation_id=self._exchange.next_id(), topics=topics)
         deadline_s = now_s + METADATA_ANSWER_S
-        if not self._exchange.ask(endpoint, request, self._answered, now_s=now_s, deadline_s=deadline_s):
+        if not self._exchange.ask(
+            endpoint, apis.METADATA, MetadataRequest(topics), self._answered, deadline_s=deadline_s
+        ):
             return now_s + METADATA_BACKOFF_MIN_S
         self._asking = True
         self._node, self._stays = endpoint, False
@@ -161,9 +163,9 @@ class Refresher:
             self._turn += METADATA_NODES_TRIED
         return None
 
-    def _answered(self, answer: Answer | None, _payload: bytes) -> None:
+    def _answered(self, answer: MetadataResponse | None, _payload: bytes) -> None:
         self._asking = False
-        if isinstance(answer, MetadataResponse) and not answer.error_code:
+        if answer is not None and not answer.error_code:
             # Where all topics were asked for, what is not named is not there.
             expected = {*(self._topics or ()), *self._cache.topics} if self._asked_all else ()
             believed = self._cache.update(answer, self._asked_s, expected)

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from raftlog.client.core.exchange import Answer, Exchange
+from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import Leader, MetadataCache, Topic
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.client.fetcher.beginnings import Beginnings
@@ -45,6 +45,7 @@ from raftlog.limits import (
     SUBSCRIBED_METADATA_MAX_AGE_S,
     TOPIC_UNKNOWN_S,
 )
+from raftlog.protocol import apis
 from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
@@ -257,25 +258,24 @@ class Fetcher:
         return float("inf")
 
     def _send(self, state: PartitionState, leader: Leader, most: int, now_s: float) -> bool:
-        correlation_id = self._exchange.next_id()
-        wait_s = 0.0
-        doubted = self._cache.doubted_epoch(leader.topic_id, state.place.partition)
-        epoch = self._cache.read_epoch(leader.topic_id, state.place.partition) if doubted < 0 else -1
-        request: FetchRequest | ListOffsetsRequest
+        topic_id, partition = leader.topic_id, state.place.partition
+        doubted = self._cache.doubted_epoch(topic_id, partition)
+        epoch = self._cache.read_epoch(topic_id, partition) if doubted < 0 else -1
+        done = partial(self._answered, state, state.version, leader, state.fetch_offset, doubted)
         if state.fetch_offset is None or doubted >= 0:
-            request = ListOffsetsRequest(
-                correlation_id=correlation_id,
-                topic_id=leader.topic_id,
-                partition=state.place.partition,
-                timestamp_ms=_TIMESTAMPS[state.reset or LATEST],
-                leader_epoch=epoch,
+            number = self._exchange.ask(
+                leader.endpoint,
+                apis.LIST_OFFSETS,
+                ListOffsetsRequest(timestamp_ms=_TIMESTAMPS[state.reset or LATEST], leader_epoch=epoch),
+                done,
+                deadline_s=now_s + self._request_timeout_s,
+                overdue_s=now_s + LEADER_SILENT_S,
+                topic_id=topic_id,
+                partition=partition,
             )
         else:
             wait_s = self._max_wait_ms / 1000
-            request = FetchRequest(
-                correlation_id=correlation_id,
-                topic_id=leader.topic_id,
-                partition=state.place.partition,
+            fetch = FetchRequest(
                 offset=state.fetch_offset,
                 max_bytes=most,
                 min_bytes=self._min_bytes,
@@ -283,17 +283,19 @@ class Fetcher:
                 verify=state.corrupt_fetches > 0,
                 leader_epoch=epoch,
             )
-        sent = self._exchange.ask(
-            leader.endpoint,
-            request,
-            partial(self._answered, state, state.version, leader, state.fetch_offset, doubted),
-            now_s=now_s,
-            deadline_s=now_s + wait_s + self._request_timeout_s,
-            overdue_s=now_s + wait_s + LEADER_SILENT_S,
-        )
-        if sent:
-            state.asked = (leader, correlation_id)
-        return sent
+            number = self._exchange.ask(
+                leader.endpoint,
+                apis.FETCH,
+                fetch,
+                done,
+                deadline_s=now_s + wait_s + self._request_timeout_s,
+                overdue_s=now_s + wait_s + LEADER_SILENT_S,
+                topic_id=topic_id,
+                partition=partition,
+            )
+        if number:
+            state.asked = (leader, number)
+        return bool(number)
 
     # --- answers -----------------------------------------------------------------------------
     def _answered(
@@ -303,7 +305,7 @@ class Fetcher:
         leader: Leader,
         offset: int | None,
         doubted: int,
-        answer: Answer | None,
+        answer: FetchResponse | ListOffsetsResponse | None,
         payload: bytes,
     ) -> None:
         with self.lock:
@@ -319,8 +321,7 @@ class Fetcher:
             elif not self._is_of_leader(state, leader, answer):
                 self._retry(state, leader, -1, stale=True)
             elif answer.error_code:
-                hint = answer.leader_epoch if isinstance(answer, FetchResponse | ListOffsetsResponse) else -1
-                self._refused(state, leader, error_for(answer.error_code, answer.error_text), hint)
+                self._refused(state, leader, error_for(answer.error_code, answer.error_text), answer.leader_epoch)
             elif isinstance(answer, ListOffsetsResponse) and offset is not None:
                 self._succeeded(state)  # asked because of the doubt alone
             elif isinstance(answer, ListOffsetsResponse):
@@ -330,14 +331,12 @@ class Fetcher:
                 state.found(answer.offset, answer.leader_epoch)
                 self._succeeded(state)
                 self.changed.notify_all()
-            elif isinstance(answer, FetchResponse) and offset is not None:
+            elif offset is not None:
                 self._fetched(state, answer, offset, payload)
 
-    def _is_of_leader(self, state: PartitionState, leader: Leader, answer: Answer) -> bool:
+    def _is_of_leader(self, state: PartitionState, leader: Leader, answer: FetchResponse | ListOffsetsResponse) -> bool:
         """Whether an answer that says something of the log is of no older epoch than that was read in."""
         if answer.error_code not in (ErrorCode.NONE, ErrorCode.OFFSET_OUT_OF_RANGE):
-            return True
-        if not isinstance(answer, FetchResponse | ListOffsetsResponse):
             return True
         return self._cache.note_read(leader.topic_id, state.place.partition, answer.leader_epoch)
 

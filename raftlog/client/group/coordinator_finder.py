@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from raftlog.client.core.call import CONTROLLER, Call, Calls
-from raftlog.client.core.exchange import Answer, Request
+from raftlog.client.core.exchange import A, Q
 from raftlog.errors import ClosedError, InvalidRequestError, RaftlogError, RequestTimedOutError
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, GROUP_RETRY_S
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
 from raftlog.protocol.groups import (
     FindCoordinatorRequest,
     FindCoordinatorResponse,
-    GroupRequest,
     coordinator_partition,
 )
 from raftlog.types import OFFSETS_TOPIC, TopicPartition
-
-Build = Callable[[int, bytes, int], GroupRequest]
-"""build(correlation id, topic id, partition)"""
 
 
 class CoordinatorFinder:
@@ -32,20 +31,17 @@ class CoordinatorFinder:
         self._group_id = group_id
         self._change = change
         self._place: TopicPartition | None = None
-        self._waiting: list[Call] = []
+        self._waiting: list[Call[Any, Any]] = []
         self._finding: Future[int] | None = None
         self._retry_s = float("-inf")
         self._closed = False
 
-    def ask(self, what: str, build: Build, *, attempt_s: float, deadline_s: float) -> Future[Answer]:
-        """Refusals that are not retried are results as well."""
-
-        def request(correlation_id: int, topic_id: bytes) -> Request:
-            assert self._place is not None
-            return build(correlation_id, topic_id, self._place.partition)
-
+    def ask(
+        self, what: str, api: Api[Q, A], body: Q | Callable[[bytes], Q], *, attempt_s: float, deadline_s: float
+    ) -> Future[A]:
+        """Refusals that are not retried are results as well. `body` as in Call."""
         what = f"{what}, group {self._group_id}"
-        call = Call(what, self._place, request, _read, deadline_s=deadline_s, attempt_s=attempt_s, reads_refusals=True)
+        call = Call(what, self._place, api, body, deadline_s=deadline_s, attempt_s=attempt_s, reads_refusals=True)
         if self._place is not None:
             self._calls.add(call)
         elif self._closed:
@@ -67,7 +63,15 @@ class CoordinatorFinder:
         if self._finding is None and now_s >= self._retry_s:
             deadline_s = now_s + ADMIN_TIMEOUT_MS / 1000
             what = f"find the coordinator of group {self._group_id}"
-            find = Call(what, CONTROLLER, _find, _partitions, deadline_s=deadline_s, attempt_s=ADMIN_ATTEMPT_S)
+            find = Call(
+                what,
+                CONTROLLER,
+                apis.FIND_COORDINATOR,
+                FindCoordinatorRequest(),
+                _partitions,
+                deadline_s=deadline_s,
+                attempt_s=ADMIN_ATTEMPT_S,
+            )
             self._finding = find.future
             find.future.add_done_callback(lambda _: self._change())
             self._calls.add(find)
@@ -98,15 +102,7 @@ class CoordinatorFinder:
         self._fail(ClosedError(f"group {self._group_id}: the client was closed"))
 
 
-def _find(correlation_id: int, _topic_id: bytes) -> Request:
-    return FindCoordinatorRequest(correlation_id=correlation_id)
-
-
-def _partitions(answer: Answer, _payload: bytes, _maybe_done: bool) -> int:
-    if not isinstance(answer, FindCoordinatorResponse) or answer.partitions < 1:
-        raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
+def _partitions(answer: FindCoordinatorResponse, _maybe_done: bool) -> int:
+    if answer.partitions < 1:
+        raise InvalidRequestError("the controller names no partition of __consumer_offsets")
     return answer.partitions
-
-
-def _read(answer: Answer, _payload: bytes, _maybe_done: bool) -> Answer:
-    return answer

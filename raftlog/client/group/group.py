@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 from raftlog.client.core.call import Calls
-from raftlog.client.core.exchange import Answer
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.client.fetcher.fetcher import Fetcher
@@ -16,10 +16,8 @@ from raftlog.client.group.member import GroupMember
 from raftlog.client.group.member_tasks import Ask
 from raftlog.client.group.offsets import GroupOffsets
 from raftlog.client.group.subscription import TopicSubscription
-from raftlog.errors import ClosedError, InvalidRequestError, RaftlogError
+from raftlog.errors import ClosedError, RaftlogError
 from raftlog.limits import SUBSCRIBED_METADATA_MAX_AGE_S
-from raftlog.protocol.cluster import ErrorResponse
-from raftlog.protocol.groups import GroupResponse
 
 LOGGER = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class GroupClient:
             group_instance_id=membership.group_instance_id,
             request_timeout_s=request_timeout_s,
         )
-        self._asking: set[Future[Answer]] = set()
+        self._asking: set[Future[Any]] = set()
         self.changes = 0  # grows with what the user's thread may have to look at
         self._changed = True
         self._seen_version = -1
@@ -90,23 +88,20 @@ class GroupClient:
             return self._next_s
 
     def _send(self, ask: Ask) -> None:
-        future = self._coordinator.ask("membership", ask.build, attempt_s=ask.attempt_s, deadline_s=ask.deadline_s)
+        future = self._coordinator.ask(
+            "membership", ask.api, ask.body, attempt_s=ask.attempt_s, deadline_s=ask.deadline_s
+        )
         self._asking.add(future)
         future.add_done_callback(partial(self._answered, ask))
 
-    def _answered(self, ask: Ask, future: Future[Answer]) -> None:
+    def _answered(self, ask: Ask, future: Future[Any]) -> None:
         with self._fetcher.lock:
             self._asking.discard(future)
             self._changed = True
             before = self._seen_by_user()
             now_s = self.membership.now_s
             try:
-                answer = future.result()
-                if isinstance(answer, ErrorResponse):
-                    raise InvalidRequestError(answer.error_text)
-                if not isinstance(answer, GroupResponse):
-                    raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
-                self.membership.answered(ask, answer, now_s)
+                self.membership.answered(ask, future.result(), now_s)
             except ClosedError:
                 pass
             except RaftlogError as error:

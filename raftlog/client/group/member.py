@@ -23,7 +23,6 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 
 from raftlog.client.group.assignors import Assignor, GroupSubscriber
 from raftlog.client.group.member_tasks import Ask, Identity, Lost, Revoke, Take, Task
@@ -37,9 +36,9 @@ from raftlog.client.group.wire import (
 )
 from raftlog.errors import ErrorCode, InconsistentGroupProtocolError, InvalidRequestError, RaftlogError, error_for
 from raftlog.limits import GROUP_RETRY_S, HEARTBEAT_ATTEMPT_S, JOIN_ATTEMPT_S, LEAVE_S
+from raftlog.protocol import apis
+from raftlog.protocol.body import Body, ResponseBody
 from raftlog.protocol.groups import (
-    GroupRequest,
-    GroupResponse,
     HeartbeatRequest,
     HeartbeatResponse,
     JoinGroupRequest,
@@ -167,13 +166,14 @@ class GroupMember:
         """Static members stay until their session ends, so that they come back to what they had."""
         if self.member_id and self.phase is not Phase.OUT and self.group_instance_id is None:
             members = [LeavingMember(member_id=self.member_id)]
-            request = partial(LeaveGroupRequest, group_id=self.group_id, members=members)
+            request = LeaveGroupRequest(group_id=self.group_id, members=members)
             self._leaving.append(self._ask(request, attempt_s=LEAVE_S, within_s=LEAVE_S))
             self.member_id = ""
         self._out()
 
-    def _ask(self, request: Callable[..., GroupRequest], *, attempt_s: float, within_s: float) -> Ask:
-        return Ask(self.identity, request, lambda: self.now_s, attempt_s=attempt_s, within_s=within_s)
+    def _ask(self, body: Body, *, attempt_s: float, within_s: float) -> Ask:
+        api = apis.BY_REQUEST[type(body)]
+        return Ask(self.identity, api, body, lambda: self.now_s, attempt_s=attempt_s, within_s=within_s)
 
     def _out(self) -> None:
         """BEFORE anybody is told that it left: from here on nothing of what it owned is handed out."""
@@ -250,8 +250,7 @@ class GroupMember:
         self._offered = None
         self._rejoin = False
         subscription = Subscription(self.topics, tuple(sorted(self.owned)), self.owned_generation)
-        request = partial(
-            JoinGroupRequest,
+        request = JoinGroupRequest(
             group_id=self.group_id,
             session_timeout_ms=int(self._session_timeout_s * 1000),
             rebalance_timeout_ms=int(self._max_poll_interval_s * 1000),
@@ -274,8 +273,7 @@ class GroupMember:
         self.phase = Phase.SYNCING
 
     def _sync(self) -> Ask:
-        request = partial(
-            SyncGroupRequest,
+        request = SyncGroupRequest(
             group_id=self.group_id,
             generation_id=self.generation,
             member_id=self.member_id,
@@ -287,8 +285,7 @@ class GroupMember:
         return self._ask(request, attempt_s=JOIN_ATTEMPT_S, within_s=self._max_poll_interval_s)
 
     def _heartbeat(self) -> Ask:
-        request = partial(
-            HeartbeatRequest,
+        request = HeartbeatRequest(
             group_id=self.group_id,
             generation_id=self.generation,
             member_id=self.member_id,
@@ -298,7 +295,7 @@ class GroupMember:
         return self._ask(request, attempt_s=attempt_s, within_s=attempt_s)
 
     # --- answers -------------------------------------------------------------------------------
-    def answered(self, ask: Ask, answer: GroupResponse, now_s: float) -> None:
+    def answered(self, ask: Ask, answer: ResponseBody, now_s: float) -> None:
         """Answers that it refuses come here too. What is not waited for any more is ignored."""
         self.now_s = now_s
         code = answer.error_code

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from raftlog.protocol.groups import GroupRequest
+from raftlog.protocol.apis import Api
+from raftlog.protocol.body import Body
 from raftlog.types import TopicPartition
 
 
@@ -18,27 +19,30 @@ class Identity(NamedTuple):
 
 
 class Ask:
-    """A request for the coordinator, built anew with every attempt to send it."""
+    """A request for the coordinator, as whoever made it was then. `sent_s` is when it was last sent."""
 
     def __init__(
         self,
         identity: Identity,
-        request: Callable[..., GroupRequest],
+        api: Api[Any, Any],
+        body: Body,
         clock: Callable[[], float],
         *,
         attempt_s: float,
         within_s: float,
     ) -> None:
-        self._request = request
+        self.api = api
+        self._body = body
         self._clock = clock
         self.identity = identity
         self.attempt_s = attempt_s
         self.sent_s = clock()
         self.deadline_s = self.sent_s + within_s
 
-    def build(self, correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
+    def body(self, _topic_id: bytes) -> Body:
+        """For the next attempt to send it."""
         self.sent_s = self._clock()
-        return self._request(correlation_id=correlation_id, topic_id=topic_id, partition=partition)
+        return self._body
 
 
 class Lost(NamedTuple):

@@ -14,7 +14,6 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from raftlog.client.core.exchange import Answer
 from raftlog.client.core.metadata import MetadataCache, Topic
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.client.fetcher.fetcher import Fetcher
@@ -25,16 +24,15 @@ from raftlog.errors import (
     ClosedError,
     CommitFailedError,
     ErrorCode,
-    InvalidRequestError,
     RaftlogError,
     RequestTimedOutError,
     UnknownTopicOrPartitionError,
     error_for,
 )
 from raftlog.limits import COMMIT_ATTEMPT_S, GROUP_RETRY_S, OFFSETS_ATTEMPT_S
+from raftlog.protocol import apis
 from raftlog.protocol.groups import (
     CommittedOffset,
-    GroupRequest,
     OffsetCommitRequest,
     OffsetFetchRequest,
     OffsetFetchResponse,
@@ -176,15 +174,12 @@ class GroupOffsets:
         for commit in sent:
             entries |= commit.entries
 
-        def build(correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
+        def body(_topic_id: bytes) -> OffsetCommitRequest:
             # What has been given up since keeps its older generation, and so does, this once, what goes with it.
             now = self._identity()
             self._sent_as = min((commit.speaks_as(now) for commit in sent), key=lambda found: found.generation)
             member_id, generation, _ = self._sent_as
             return OffsetCommitRequest(
-                correlation_id=correlation_id,
-                topic_id=topic_id,
-                partition=partition,
                 group_id=self._group_id,
                 generation_id=generation,
                 member_id=member_id,
@@ -196,7 +191,9 @@ class GroupOffsets:
 
         # Those that have more time than the first to run out of it are sent again without that one.
         deadline_s = min(commit.deadline_s for commit in sent)
-        future = self._coordinator.ask("commit", build, attempt_s=COMMIT_ATTEMPT_S, deadline_s=deadline_s)
+        future = self._coordinator.ask(
+            "commit", apis.OFFSET_COMMIT, body, attempt_s=COMMIT_ATTEMPT_S, deadline_s=deadline_s
+        )
         future.add_done_callback(self._commits_answered)
 
     def _commits_answered(self, future: Future[Any]) -> None:
@@ -234,18 +231,14 @@ class GroupOffsets:
         self._fetcher.changed.notify_all()
 
     # --- where to begin ------------------------------------------------------------------------
-    def fetch(self, places: Iterable[TopicPartition], deadline_s: float) -> Future[Any]:
-        """OffsetFetchResponse, or an answer that refuses."""
-        request = partial(
-            OffsetFetchRequest,
-            group_id=self._group_id,
-            partitions=[(place.topic, place.partition) for place in places],
+    def fetch(self, places: Iterable[TopicPartition], deadline_s: float) -> Future[OffsetFetchResponse]:
+        """Its result may be a refusal."""
+        body = OffsetFetchRequest(
+            group_id=self._group_id, partitions=[(place.topic, place.partition) for place in places]
         )
-
-        def build(correlation_id: int, topic_id: bytes, partition: int) -> GroupRequest:
-            return request(correlation_id=correlation_id, topic_id=topic_id, partition=partition)
-
-        return self._coordinator.ask("committed offsets", build, attempt_s=OFFSETS_ATTEMPT_S, deadline_s=deadline_s)
+        return self._coordinator.ask(
+            "committed offsets", apis.OFFSET_FETCH, body, attempt_s=OFFSETS_ATTEMPT_S, deadline_s=deadline_s
+        )
 
     def _ask_where_to_begin(self, now_s: float) -> None:
         states = [
@@ -344,12 +337,10 @@ class GroupOffsets:
         self._sent, self._commits = [], []
 
 
-def read_offsets(answer: Answer) -> dict[TopicPartition, CommittedOffset]:
+def read_offsets(answer: OffsetFetchResponse) -> dict[TopicPartition, CommittedOffset]:
     """Raises what the answer says."""
     if answer.error_code:
         raise error_for(answer.error_code, answer.error_text)
-    if not isinstance(answer, OffsetFetchResponse):
-        raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
     return {TopicPartition(found.topic, found.partition): found for found in answer.offsets}
 
 

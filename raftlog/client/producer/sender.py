@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 
-from raftlog.client.core.exchange import Answer, Exchange
+from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import Leader, MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.client.producer.accumulator import Accumulator, Lane
@@ -44,6 +44,8 @@ from raftlog.limits import (
     TOPIC_UNKNOWN_S,
     UNACKNOWLEDGED_METADATA_S,
 )
+from raftlog.protocol import apis
+from raftlog.protocol.cluster import HandshakeResponse
 from raftlog.protocol.records import ProduceRequest, ProduceResult
 from raftlog.types import Endpoint
 
@@ -74,7 +76,7 @@ class Flow:
     )
 
     def __init__(self) -> None:
-        self.in_flight: dict[int, PendingBatch] = {}  # by correlation id, in the order of sending
+        self.in_flight: dict[PendingBatch, int] = {}  # correlation ids, in the order of sending
         self.returned: list[PendingBatch] = []
         self.leader: Leader | None = None
         self.proven = False  # this leader has acknowledged something
@@ -107,11 +109,12 @@ class Sender:
         self._refresher = refresher
         self._accumulator = accumulator
         self._acks = acks
+        timeout_ms = min(int(request_timeout_s * 1000), PRODUCE_TIMEOUT_MAX_MS)
+        self._request = ProduceRequest(acks=acks, timeout_ms=timeout_ms)  # what all of them ask
         self._ids = ids
         self._max_in_flight = max_in_flight
         self._retries = retries
         self._request_timeout_s = request_timeout_s
-        self._timeout_ms = min(int(request_timeout_s * 1000), PRODUCE_TIMEOUT_MAX_MS)
         self._delivery_timeout_s = delivery_timeout_s
         self._flows: dict[Lane, Flow] = {}
         self._busy: dict[Lane, Flow] = {}  # those with batches in flight or returned
@@ -159,7 +162,7 @@ class Sender:
             deadline_s = now_s + CLOSE_LINGER_S
             if not self._exchange.connect(endpoint):
                 self._unanswered.discard(endpoint)  # the connection broke, and what was not sent is lost
-            elif self._exchange.ask_whether_received(endpoint, done, now_s=now_s, deadline_s=deadline_s):
+            elif self._exchange.ask_whether_received(endpoint, done, deadline_s=deadline_s):
                 self._asked.add(endpoint)
             else:
                 next_s = now_s + METADATA_BACKOFF_MIN_S / 4
@@ -168,7 +171,7 @@ class Sender:
         self.all_received.set()
         return now_s  # a callback that waits for it looks at once
 
-    def _received(self, endpoint: Endpoint, _answer: Answer | None, _payload: bytes) -> None:
+    def _received(self, endpoint: Endpoint, _answer: HandshakeResponse | None, _payload: bytes) -> None:
         self._unanswered.discard(endpoint)
         if not self._unanswered:
             self.all_received.set()
@@ -233,28 +236,22 @@ class Sender:
         return now_s + CONNECT_PATIENCE_S
 
     def _send(self, lane: Lane, flow: Flow, leader: Leader, batch: PendingBatch, now_s: float) -> bool:
-        correlation_id = self._exchange.next_id()
-        request = ProduceRequest(
-            correlation_id=correlation_id,
-            topic_id=leader.topic_id,
-            partition=lane.partition,
-            acks=self._acks,
-            timeout_ms=self._timeout_ms,
-        )
         expected = self._acks != 0
         sent = self._exchange.ask(
             leader.endpoint,
-            request,
-            partial(self._answered, lane, flow, leader, correlation_id) if expected else None,
-            now_s=now_s,
+            apis.PRODUCE,
+            self._request,
+            partial(self._answered, lane, flow, leader, batch) if expected else None,
             deadline_s=min(now_s + self._request_timeout_s, batch.created_s + self._delivery_timeout_s),
             overdue_s=now_s + LEADER_SILENT_S,
+            topic_id=leader.topic_id,
+            partition=lane.partition,
             payload=batch.encode(),
         )
         if not sent:
             return False
         if expected:
-            flow.in_flight[correlation_id] = batch
+            flow.in_flight[batch] = sent
             self._busy[lane] = flow
         else:
             # A leader that is none any more would not say so: look now and then.
@@ -271,15 +268,15 @@ class Sender:
         lane: Lane,
         flow: Flow,
         leader: Leader,
-        correlation_id: int,
-        answer: Answer | None,
+        batch: PendingBatch,
+        answer: ProduceResult | None,
         _payload: bytes,
     ) -> None:
-        batch = flow.in_flight.pop(correlation_id)
+        del flow.in_flight[batch]
         code = ErrorCode.REQUEST_TIMED_OUT if answer is None else answer.error_code
         # A batch that was written long before was so by an attempt of which nothing was heard.
         written_before = code == ErrorCode.DUPLICATE_SEQUENCE_NUMBER and batch.maybe_written
-        if (code == ErrorCode.NONE or written_before) and isinstance(answer, ProduceResult):
+        if answer is not None and (code == ErrorCode.NONE or written_before):
             flow.proven = True
             flow.backoff_s = RETRY_BACKOFF_MIN_S
             flow.last_error = None
@@ -290,7 +287,7 @@ class Sender:
             error: RaftlogError = RequestTimedOutError(f"{leader.endpoint} did not answer")
         else:
             error = error_for(code, answer.error_text)
-        hint = answer.leader_epoch if isinstance(answer, ProduceResult) else -1
+        hint = -1 if answer is None else answer.leader_epoch
         self._failed(lane, flow, leader, batch, error, hint)
 
     def _failed(
@@ -321,7 +318,7 @@ class Sender:
 
     def _is_sent_again(self, flow: Flow, batch: PendingBatch) -> bool:
         """The partition does not take the batch with its numbers: it was not written by this attempt."""
-        unresolved = (*flow.in_flight.values(), *flow.returned)
+        unresolved = (*flow.in_flight, *flow.returned)
         if not flow.numbering.burnt and any(other.sequence < batch.sequence for other in unresolved):
             return True  # one before it has to be sent again, and then it follows
         # Its predecessor is acknowledged or given up: with these numbers it will never be taken.
@@ -372,7 +369,7 @@ class Sender:
             flow.moved_s = now_s  # its last answers may be on their way; to ask again costs nothing with idempotence
         elif self._ids is not None or now_s - flow.moved_s >= LEADER_MOVED_S:
             assert flow.leader is not None, "something was sent to it"
-            for correlation_id in list(flow.in_flight):
+            for correlation_id in list(flow.in_flight.values()):
                 self._exchange.abandon(flow.leader.endpoint, correlation_id)
 
     def abort(self) -> None:
@@ -380,7 +377,7 @@ class Sender:
         self._accumulator.close()
         self.all_received.set()
         for batch in self._accumulator.incomplete():
-            sent = any(batch in flow.in_flight.values() for flow in self._busy.values())
+            sent = any(batch in flow.in_flight for flow in self._busy.values())
             error = ClosedError("the producer was closed before it was acknowledged")
             error.outcome_unknown = batch.maybe_written or sent
             self._give_up(None, batch, error)

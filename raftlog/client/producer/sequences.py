@@ -9,12 +9,14 @@ numbered anew (KIP-360). Each partition counts epochs of its own: they mean noth
 
 from __future__ import annotations
 
+from typing import Any
+
 from raftlog.client.core.call import CONTROLLER, Call, Calls
-from raftlog.client.core.exchange import Answer, Request
 from raftlog.client.producer.batch import PendingBatch
-from raftlog.errors import InvalidRequestError, RaftlogError
+from raftlog.errors import RaftlogError
 from raftlog.limits import ADMIN_TIMEOUT_MS, PRODUCER_ID_ATTEMPT_S, RETRY_BACKOFF_MAX_S
-from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
+from raftlog.protocol import apis
+from raftlog.protocol.records import InitProducerIdRequest
 
 _SEQUENCES = 2**31  # behind the last one comes 0
 _EPOCH_MAX = 2**15 - 1
@@ -25,7 +27,7 @@ class ProducerIds:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._call: Call | None = None
+        self._call: Call[Any, Any] | None = None
         self._retry_s = 0.0
         self._value: int | None = None
         self.error: RaftlogError | None = None  # why there is none yet
@@ -44,7 +46,13 @@ class ProducerIds:
         if self._value is None and self._call is None and now_s >= self._retry_s:
             deadline_s = now_s + ADMIN_TIMEOUT_MS / 1000
             self._call = Call(
-                "producer id", CONTROLLER, _request, _read, deadline_s=deadline_s, attempt_s=PRODUCER_ID_ATTEMPT_S
+                "producer id",
+                CONTROLLER,
+                apis.INIT_PRODUCER_ID,
+                InitProducerIdRequest(),
+                lambda answer, _maybe_done: answer.producer_id,
+                deadline_s=deadline_s,
+                attempt_s=PRODUCER_ID_ATTEMPT_S,
             )
             self._calls.add(self._call)
         return self._value
@@ -53,16 +61,6 @@ class ProducerIds:
         """Some partition has used up the epochs of this id."""
         if self._value == producer_id:
             self._value = None
-
-
-def _request(correlation_id: int, _topic_id: bytes) -> Request:
-    return InitProducerIdRequest(correlation_id=correlation_id)
-
-
-def _read(answer: Answer, _payload: bytes, _maybe_done: bool) -> int:
-    if not isinstance(answer, InitProducerIdResponse):
-        raise InvalidRequestError(f"an answer of another kind: {type(answer).__name__}")
-    return answer.producer_id
 
 
 class SequenceNumbers:

@@ -1,0 +1,89 @@
+"""From a request to its handler: the one way of all requests, whatever door they came through.
+
+    find the row -> is its sender authorized -> count and time -> handler
+
+A handler never looks at who asks: what is not allowed does not reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from raftlog.clock import monotonic_s
+from raftlog.errors import ErrorCode
+from raftlog.node.doors.door import Door
+from raftlog.protocol import apis
+from raftlog.protocol.apis import Api
+from raftlog.protocol.envelope import Request
+
+Handler = Callable[[Request[Any]], None]
+
+
+class Route:
+    """One API as it is served here, and what was counted of it since the process began.
+
+    `seconds`: from taking a request to the return of its handler. What a handler leaves to the turn (a write, a long
+    poll) is not in it.
+    """
+
+    __slots__ = ("api", "handler", "received_bytes", "requests", "seconds")
+
+    def __init__(self, api: Api[Any, Any], handler: Handler) -> None:
+        self.api = api
+        self.handler = handler
+        self.requests = 0
+        self.received_bytes = 0  # of payload
+        self.seconds = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.api.name} {self.requests} in {self.seconds:.3f} s"
+
+
+class Dispatch:
+    """The requests of one door. `here` is this address, as an error names it."""
+
+    def __init__(self, door: Door, here: str, handlers: Mapping[Api[Any, Any], Handler]) -> None:
+        self._door = door
+        self._here = here
+        self.routes = {api: Route(api, handler) for api, handler in {apis.HANDSHAKE: door.greet, **handlers}.items()}
+
+    def serve(self, most: int, bytes_max: float, spent_bytes: Callable[[], int] = lambda: 0) -> None:
+        """Hands out what has come: `most` messages, until payload and `spent_bytes()` together exceed `bytes_max`."""
+        routes = self.routes
+        began_s = monotonic_s()
+        for request in self._door.requests(most):
+            route = routes.get(request.api)
+            if route is None:
+                self._refuse(request)
+                continue
+            request.session.requests += 1
+            route.requests += 1
+            if _is_authorized(request):
+                route.handler(request)
+            now_s = monotonic_s()
+            route.seconds += now_s - began_s
+            began_s = now_s
+            if request.payload:
+                size_bytes = len(request.payload[0])
+                route.received_bytes += size_bytes
+                bytes_max -= size_bytes
+                if bytes_max < spent_bytes():
+                    return
+
+    def _refuse(self, request: Request[Any]) -> None:
+        request.session.refused += 1
+        api = request.api
+        self.refuse(request, ErrorCode.INVALID_REQUEST, f"send {api.name} to {api.served.value}, not to {self._here}")
+
+    def refuse(self, request: Request[Any], code: ErrorCode, text: str) -> None:
+        self._door.answer(request, request.api.refusal(code, text))
+
+    def served(self) -> list[Route]:
+        """What was asked for, the most often asked first."""
+        return sorted((each for each in self.routes.values() if each.requests), key=lambda each: -each.requests)
+
+
+def _is_authorized(request: Request[Any]) -> bool:
+    """Whether the session's principal may do `request.api.operation` there. Everybody may do everything yet."""
+    return True

@@ -1,0 +1,151 @@
+"""raftlog's own protocol in front of a worker and of a supervisor: ZeroMQ, envelopes and msgpack.
+
+A ROUTER shows no beginning and no end of a connection. A session begins with the first message of one, and ends when
+network/connections.py finds the connection gone: at an answer that cannot be sent, or within seconds by looking at
+those that say nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from raftlog.clock import monotonic_s
+from raftlog.errors import ErrorCode, InvalidRequestError, RaftlogError, UnsupportedVersionError
+from raftlog.limits import PROTOCOL_VERSION
+from raftlog.network import Server
+from raftlog.protocol import apis
+from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
+from raftlog.protocol.envelope import (
+    VERSION_1_FROM,
+    VERSION_1_REFUSALS,
+    Request,
+    encode_response,
+    encode_unread,
+    read_body,
+    read_request,
+)
+from raftlog.protocol.records import ProduceResult
+from raftlog.protocol.session import Session
+from raftlog.types import Buffer, Endpoint
+
+log = logging.getLogger(__name__)
+
+_LOG_S = 10.0
+
+
+class NativeDoor:
+    """The door of one ROUTER. `refused` counts what was answered with an error or dropped because it made no sense."""
+
+    def __init__(self, server: Server, node_id: int, cluster_id: Callable[[], str]) -> None:
+        """`cluster_id` says which cluster this is; "" before it is formed."""
+        self._server = server
+        self._node_id = node_id
+        self._cluster_id = cluster_id
+        self._logged = self._ended = 0
+        self._log_due_s = self._version_due_s = 0.0
+        self.refused = 0
+        self.sessions: dict[bytes, Session] = {}
+        server.connections.on_gone = self._end
+
+    # --- sessions ----------------------------------------------------------------------------------
+    def _begin(self, identity: bytes) -> Session:
+        connection = self._server.connections.clients.get(identity)
+        if connection is None:
+            return Session(identity)  # gone already: nobody would end it
+        session = self.sessions[identity] = Session(identity, str(Endpoint(*connection.place)))
+        return session
+
+    def _end(self, identity: bytes) -> None:
+        self.sessions.pop(identity, None)
+
+    # --- requests ----------------------------------------------------------------------------------
+    def requests(self, most: int) -> Iterator[Request[Any]]:
+        receive, sessions = self._server.receive, self.sessions
+        for _ in range(most):
+            frames = receive()
+            if frames is None:
+                return
+            session = sessions.get(frames[0]) or self._begin(frames[0])
+            if len(frames) < 2:
+                self._count_refused(session)
+                continue
+            header = frames[1]
+            try:
+                api, correlation_id, topic_id, partition = read_request(header)
+            except RaftlogError as error:
+                self._refuse_unread(session, header, error)
+                continue
+            try:
+                body = read_body(api, header)
+            except InvalidRequestError as error:
+                request: Request[Any] = Request(session, api, correlation_id, topic_id, partition, None)
+                self._count_refused(session)
+                self.answer(request, api.refusal(ErrorCode.INVALID_REQUEST, str(error)))
+                continue
+            yield Request(session, api, correlation_id, topic_id, partition, body, frames[2:])
+
+    def _count_refused(self, session: Session) -> None:
+        session.refused += 1
+        self.refused += 1
+
+    def _refuse_unread(self, session: Session, header: Buffer, error: RaftlogError) -> None:
+        self._count_refused(session)
+        if isinstance(error, UnsupportedVersionError):
+            now_s = monotonic_s()
+            if now_s >= self._version_due_s:
+                self._version_due_s = now_s + _LOG_S
+                log.warning("refused %s, which speaks %s", session.address or "a client that is gone", error)
+            if header[0] >= VERSION_1_FROM:
+                for refusal in VERSION_1_REFUSALS:
+                    self._send(session, [refusal])
+                return
+        self._send(session, [encode_unread(str(error), error.code)])
+
+    def greet(self, request: Request[HandshakeRequest]) -> None:
+        session, body = request.session, request.body
+        if not body.min_version <= PROTOCOL_VERSION <= body.max_version:
+            self._count_refused(session)
+            text = f"this node speaks version {PROTOCOL_VERSION} of the protocol: use the same release on both ends"
+            self.answer(request, request.api.refusal(ErrorCode.UNSUPPORTED_VERSION, text))
+            return
+        session.client_id, session.version = body.client_id, PROTOCOL_VERSION
+        response = HandshakeResponse(version=PROTOCOL_VERSION, node_id=self._node_id, cluster_id=self._cluster_id())
+        self.answer(request, response)
+
+    # --- answers -----------------------------------------------------------------------------------
+    def answer(self, request: Request[Any], response: ResponseBody, payload: Buffer | None = None) -> None:
+        if isinstance(response, ProduceResult):
+            response.correlation_id = request.correlation_id
+            self.answer_produces(request.session, [response])
+            return
+        header = encode_response(request.api, request.correlation_id, response)
+        if self._send(request.session, [header] if payload is None else [header, payload]) or payload is None:
+            return
+        # Gone, or too many bytes wait for all clients together: a client that is there asks again in a moment.
+        text = "too many bytes wait for the clients of this partition"
+        refusal = request.api.refusal(ErrorCode.THROTTLING_QUOTA_EXCEEDED, text)
+        self._send(request.session, [encode_response(request.api, request.correlation_id, refusal)])
+
+    def answer_produces(self, session: Session, results: list[ProduceResult]) -> None:
+        self._send(session, [encode_response(apis.PRODUCE, 0, results)])
+
+    def _send(self, session: Session, frames: list[Buffer]) -> bool:
+        assert isinstance(session.connection, bytes), "a session of this door"
+        return self._server.send(session.connection, frames)
+
+    # --- log lines ---------------------------------------------------------------------------------
+    def log_refused(self, now_s: float) -> None:
+        """What a hostile client can make this process write to its log is bounded."""
+        ended = self._server.connections.ended
+        if ended != self._ended and now_s >= self._log_due_s:
+            log.warning("ended %d connections that held too much memory", ended - self._ended)
+            self._ended = ended
+            self._log_due_s = now_s + _LOG_S
+        refused = self.refused + self._server.dropped
+        if refused != self._logged and now_s >= self._log_due_s:
+            log.warning("refused %d messages that made no sense", refused - self._logged)
+            self._logged = refused
+            self._log_due_s = now_s + _LOG_S
