@@ -7,6 +7,7 @@ by their help.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ import click
 import msgspec
 
 from raftlog import config, errors, limits, types
+from raftlog.client.consumer.options import ConsumerOptions
+from raftlog.client.producer.options import ProducerOptions
 from raftlog_cli.node import start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,16 +68,22 @@ def settings_page() -> str:
     return "\n".join(
         [
             "# Settings\n",
-            _MADE.format(source="`raftlog/types.py`, `raftlog/config.py` and `cli/node.py`"),
+            _MADE.format(source="`raftlog/types.py`, `raftlog/config.py`, `cli/node.py` and the options of clients"),
             "## Of a topic\n",
             "Given with `raftlog topic create NAME --config SETTING=VALUE`, changed with `raftlog topic alter`.",
             "Kafka's spelling (`retention.ms`) is understood too. A time is in milliseconds, or has a unit:",
             "`90s`, `10m`, `1h`, `7d`, `2w`. A size is in bytes, or has a unit: `512MiB` (2^20 bytes each) or",
             "`500MB` (10^6 each).\n",
-            *_table(("setting", "default", "from", "to", "meaning"), _topic_settings()),
+            *_table(("setting", "default", "from", "to", "meaning"), topic_settings()),
             "\n## Of a node\n",
             "Options of `raftlog node start`, and keys of the section `[node]` of the file that `--config` names.\n",
             *_table(("option", "meaning"), _node_options()),
+            "\n## Of a producer\n",
+            "Arguments of `Producer` and `AsyncProducer`, by name.\n",
+            *_table(("option", "default", "meaning"), client_options(ProducerOptions)),
+            "\n## Of a consumer\n",
+            "Arguments of `Consumer` and `AsyncConsumer`, by name. Of groups: [consumers.md](../consumers.md).\n",
+            *_table(("option", "default", "meaning"), client_options(ConsumerOptions)),
         ]
     )
 
@@ -118,7 +127,7 @@ def _meaning(cls: type[errors.RaftlogError]) -> str:
     return " ".join((cls.__dict__["__doc__"] or "").split())
 
 
-def _topic_settings() -> Iterator[tuple[str, ...]]:
+def topic_settings() -> Iterator[tuple[str, ...]]:
     reasons = {each.name: each.reason for each in _explained(ROOT / "raftlog" / "types.py", "TopicConfig")}
     defaults = config.config_for_people(msgspec.structs.asdict(types.TopicConfig()))
     for name, default in defaults.items():
@@ -131,6 +140,25 @@ def _node_options() -> Iterator[tuple[str, str]]:
     for option in start.params:
         if isinstance(option, click.Option):
             yield f"`{option.opts[0]} {option.metavar}`", option.help or ""
+
+
+def client_options(cls: type) -> Iterator[tuple[str, str, str]]:
+    """As the docstring of the class lists them: a name, two spaces or more, and what it means."""
+    meanings: dict[str, str] = {}
+    name = ""
+    for line in inspect.cleandoc(cls.__doc__ or "").splitlines():
+        if match := re.match(r"([a-z_]+) {2,}(.*)", line):
+            name = match[1]
+            meanings[name] = match[2]
+        elif line.startswith(" ") and name:
+            meanings[name] += f" {line.strip()}"
+        else:
+            name = ""
+    for parameter in list(inspect.signature(cls).parameters.values()):
+        default = "" if parameter.default is parameter.empty else repr(parameter.default)
+        if isinstance(parameter.default, int) and not isinstance(parameter.default, bool):
+            default = f"{parameter.default:_}"
+        yield f"`{parameter.name}`", f"`{default}`".replace("'", '"') * bool(default), meanings.get(parameter.name, "")
 
 
 def _explained(path: Path, cls: str | None = None) -> Iterator[_Explained]:

@@ -8,6 +8,8 @@ import pytest
 import reference
 
 from raftlog import config, errors, types
+from raftlog.client.consumer.options import ConsumerOptions
+from raftlog.client.producer.options import ProducerOptions
 
 
 @pytest.mark.parametrize("name", reference.PAGES)
@@ -33,5 +35,11 @@ def test_every_code_has_its_error() -> None:
 
 def test_every_topic_setting_has_bounds_and_a_meaning() -> None:
     assert set(types.TopicConfig.__struct_fields__) == {*config.BOUNDS, "cleanup_policy"}
-    rows = [line for line in reference.settings_page().splitlines() if line.startswith("| `") and "_" in line]
-    assert len([row for row in rows if not row.endswith("| |")]) >= len(types.TopicConfig.__struct_fields__)
+    assert not [name for name, *_, meaning in reference.topic_settings() if not meaning]
+
+
+@pytest.mark.parametrize("cls", [ProducerOptions, ConsumerOptions])
+def test_every_option_of_a_client_has_a_meaning(cls: type) -> None:
+    rows = list(reference.client_options(cls))
+    assert len(rows) > 10
+    assert not [name for name, _, meaning in rows if not meaning]

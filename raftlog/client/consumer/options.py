@@ -18,31 +18,34 @@ class ConsumerOptions:
     """What Consumer and AsyncConsumer take. Of an object of it, times are in seconds and nothing is left to check.
 
     topics                     to subscribe to
+    bootstrap_servers          addresses of some nodes, as "host:port,…" or a list; the others are learned from them
     auto_offset_reset          where to start, and where to go when the position is out of range: "earliest",
                                "latest", or "none", which raises OffsetOutOfRangeError. With "latest", partitions that
                                were not there when it subscribed start at their first record
-    fetch_min_bytes            a fetch is answered when so much is there,
-    fetch_max_wait_ms          or after this
-    max_partition_fetch_bytes  of one fetch
-    fetch_max_bytes            fetched and not handed out yet, all partitions together; more only by batches that
-                               are themselves larger than their partition's share
+    fetch_min_bytes            a fetch is answered when this much is there, or after fetch_max_wait_ms
+    fetch_max_wait_ms          how long a fetch waits for fetch_min_bytes
+    max_partition_fetch_bytes  what one fetch takes of one partition
+    fetch_max_bytes            what is fetched and not handed out yet, all partitions together; more only by batches
+                               that are themselves larger than their partition's share
     max_poll_records           what `poll` returns at most
-    consumer_timeout_ms        iteration ends when no record came for so long; None: never
-    key_deserializer           makes of the bytes, or None, of a record what its `key` shall be; None: they stay so. It
-    value_deserializer         runs where records are asked for, and what it raises is a DeserializationError's cause
+    consumer_timeout_ms        iteration ends when no record came for this long; None: never
+    key_deserializer           makes of the bytes, or None, of a record what its `key` shall be. It runs where records
+                               are asked for; what it raises is the cause of a DeserializationError. None: bytes
+    value_deserializer         the same for its `value`
     request_timeout_ms         how long what waits for an answer waits, such as `position` and `commit`
     bootstrap_timeout_ms       how long making the consumer waits for a node's answer
     client_id                  what nodes call this client
 
     In a group (docs/consumers.md):
 
-    group_id                   whose partitions are shared, and whose committed offsets are where reading begins
+    group_id                   the group that shares the partitions; reading begins at its committed offsets
     group_instance_id          a static member: one that comes back under it before its session ends has its share back
     enable_auto_commit         what was handed out is committed by later polls, every auto_commit_interval_ms,
                                before partitions are given up, and by `close`
-    session_timeout_ms         who was not heard of for so long is replaced
+    auto_commit_interval_ms    how often polls commit; 0: each of them does
+    session_timeout_ms         a member that was not heard of for this long is replaced
     heartbeat_interval_ms      how often it says that it lives, and hears of a rebalance
-    max_poll_interval_ms       who does not poll for so long leaves the group
+    max_poll_interval_ms       a member that does not poll for this long leaves the group
     partition_assignment_strategy   of "cooperative-sticky", "range", "round-robin"; the group takes one that all offer
     """
 

@@ -18,20 +18,22 @@ _ACKS = {"all": -1, -1: -1, 0: 0, 1: 1}
 class ProducerOptions:
     """What Producer and AsyncProducer take. Of an object of it, times are in seconds and nothing is left to check.
 
+    bootstrap_servers    addresses of some nodes, as "host:port,…" or a list; the others are learned from them
     acks                 "all": committed and on every in-sync replica; 1: durable on the leader; 0: not answered,
                          so that futures have offset -1 and say nothing
     linger_ms            how long a batch waits for more records; full batches never wait
-    batch_bytes          of one batch before compression; a larger record goes alone
-    buffer_bytes         of all records not acknowledged yet; `send` blocks when it is full
+    batch_bytes          the size of a batch before compression; a larger record goes alone
+    buffer_bytes         the size of all records that are not acknowledged yet; `send` blocks when it is full
     max_block_ms         how long `send` blocks, for that or for the metadata of its topic
     compression          none, gzip, snappy, lz4, zstd
     partitioner          sticky, round-robin, murmur2 (the default: sticky without a key), crc32, or a function
                          (key, partitions) -> partition; a key is what key_serializer returns
-    key_serializer       makes bytes, or None, of what `send` is given as a key; None: keys are bytes already. Like
-    value_serializer     kafka-python's it is called with None as well, and what it raises comes out of `send`
-    retries              of one batch, within delivery_timeout_ms; None: as many as fit
-    delivery_timeout_ms  after which a record fails, however often it was tried; one that was sent may have been
-                         written all the same, which the error's `outcome_unknown` tells
+    key_serializer       makes bytes, or None, of what `send` is given as a key, also of None, as kafka-python's does;
+                         what it raises comes out of `send`. None: keys are bytes already
+    value_serializer     the same of what `send` is given as a value
+    retries              how often one batch is sent again, within delivery_timeout_ms; None: as many as fit
+    delivery_timeout_ms  when a record fails, however often it was tried; one that was sent may have been written
+                         all the same, which the error's `outcome_unknown` tells
     request_timeout_ms   how long one attempt waits for its answer
     max_in_flight        batches of one partition on their way at the same time; with idempotence at most 5
     enable_idempotence   each record is written once and in the order of `send`, however often it is sent; needs
