@@ -19,6 +19,8 @@ ALL = (*PRODUCT, *modules("scripts", "tests"))
 # What is started by its name; other files there have an ending that says what they are.
 SCRIPTS = sorted(path for path in (ROOT / "scripts").rglob("*") if path.is_file() and not path.suffix)
 
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
 # A function is read as a whole; a file is as long as its one thing.
 FUNCTION_LINES_MAX = 70
 
@@ -155,7 +157,7 @@ def test_every_dependency_is_used_and_bounded() -> None:
         assert imported_as.get(match[1], match[1]) in used, f"{match[1]} is not used"
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
     missing = [t for t in targets if not t.startswith(("http://", "https://")) and not (page.parent / t).exists()]

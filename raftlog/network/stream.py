@@ -2,8 +2,8 @@
 
 Raft's messages do not go through ZeroMQ, although produce and fetch do. Each message through ZeroMQ wakes the sender's
 I/O thread, the receiver's I/O thread and the receiver; here it wakes the receiver. Measured with three nodes on two
-cores, one after the other in one run (docs/comparison.md): one record at a time 0.94 ms instead of 1.18 (flush os),
-batches of 50 x 200 B 14 % more records a second, for three quarters of the CPU.
+cores, one after the other in one run (docs/results/comparison.md): one record at a time 0.94 ms instead of 1.18 (flush
+os), batches of 50 x 200 B 14 % more records a second, for three quarters of the CPU.
 
 One direction, from the StreamLink of one to the StreamServer of the other:
 

@@ -1,7 +1,7 @@
 """How much of consensus/, storage/ and partition/ the simulator runs, and which lines it never does.
 
-The command behind scripts/simulate-coverage. docs/simulator.md names what is never reached, with the reason; a line
-that is not reached and not named there makes the exit code 1. One process, so that the tracer sees everything.
+The command behind scripts/simulate-coverage. docs/results/simulator.md names what is never reached, with the reason; a
+line that is not reached and not named there makes the exit code 1. One process, so that the tracer sees everything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import coverage
 from tests.source_tree import ROOT
 
 PACKAGES = ("consensus", "storage", "partition")
-PAGE = ROOT / "docs" / "simulator.md"
+PAGE = ROOT / "docs" / "results" / "simulator.md"
 
 
 class Block(NamedTuple):
@@ -132,7 +132,7 @@ def main() -> int:
         for path in sorted((ROOT / "raftlog" / package).glob("*.py")):
             _, statements, _, missing, _ = tracer.analysis2(str(path))
             unnamed += [block for block in blocks(path, statements, missing) if not is_named(block, names)]
-    print(f"not reached and not named in docs/simulator.md: {len(unnamed)}")
+    print(f"not reached and not named in docs/results/simulator.md: {len(unnamed)}")
     for block in unnamed:
         print(f"  {block} ({block.lines})")
     for line in broken:
