@@ -127,7 +127,10 @@ def _check_directory(data: str, repair: bool, as_json: bool) -> bool:
         )
         return healthy
     _print_problems(problems)
-    click.echo(f"{len(checkup.replicas)} replicas, {checkup.batches_bytes} bytes of records read: {_summary(problems)}")
+    click.echo(
+        f"{_count(checkup.replicas, 'replica')}, {checkup.batches_bytes} bytes of records read: "
+        f"{_count(problems, 'problem')}"
+    )
     return healthy
 
 
@@ -188,7 +191,7 @@ def _check_cluster(bootstrap: str, timeout_s: float, as_json: bool) -> bool:
         )
     else:
         _print_problems(problems)
-        click.echo(f"{len(nodes)} nodes, {len(partitions)} partitions: {_summary(problems)}")
+        click.echo(f"{_count(nodes, 'node')}, {_count(partitions, 'partition')}: {_count(problems, 'problem')}")
     return not problems
 
 
@@ -260,7 +263,5 @@ def _print_loss(loss: Loss) -> None:
         click.echo(f"    it cannot be done: {obstacle}")
 
 
-def _summary(problems: Sequence[object]) -> str:
-    if not problems:
-        return "no problems"
-    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things) or 'no'} {noun}{'' if len(things) == 1 else 's'}"

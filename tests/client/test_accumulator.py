@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -203,6 +204,10 @@ def test_a_record_that_cannot_be_encoded_harms_no_other(value: Any, key: Any, ti
     assert taken(into, lane) == [[b"before", b"after"]]
 
 
+@pytest.mark.skipif(
+    (3, 14) <= sys.version_info < (3, 15),
+    reason="a Ctrl-C in `with lock` may leave any lock of a Python 3.14 held (python/cpython issue 148874)",
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_in_the_middle_of_a_send_leaves_whole_batches() -> None:
     """Ctrl-C may strike after any call: whatever it hits, the lock is free and no index comes twice."""
@@ -224,6 +229,7 @@ def test_an_interrupt_in_the_middle_of_a_send_leaves_whole_batches() -> None:
             armed[0] = True
             for _ in range(5000):
                 send(into, lane, b"x" * 20)
+            armed[0] = False  # a fast machine is through before the timer ticks
         except KeyboardInterrupt:
             interrupted += 1
     signal.setitimer(signal.ITIMER_VIRTUAL, 0)
