@@ -221,7 +221,7 @@ def _read_index(directory: str, segments: list[Segment], state: State) -> None:
     size = os.stat(f"{directory}/data.mdb").st_size
     index = LmdbIndex(directory)
     if os.stat(f"{directory}/data.mdb").st_size != size:
-        raise CorruptLogError("it was begun anew")
+        raise CorruptLogError("it is damaged, and was rebuilt")
     lookup = Lookup(segments, index, TailCache(0), Epochs(state))
     by_base = {segment.base_offset: segment for segment in segments}
     entry = index.last_committed()

@@ -15,9 +15,10 @@ from raftlog.limits import DECOMPRESSED_BYTES_MAX, INSPECTED_BYTES_MAX, INSPECTE
 from raftlog.partition.duplicates import Taken
 from raftlog.partition.pending_produces import Produce
 from raftlog.protocol.session import Session
-from raftlog.record.batch import BatchHeader, Buffer
+from raftlog.record.batch import BatchHeader
 from raftlog.record.compacted import check_keyed
 from raftlog.record.unpacking import measure
+from raftlog.types import Buffer
 
 
 class _Waiting(NamedTuple):

@@ -46,8 +46,8 @@ from raftlog.errors import (
 from raftlog.limits import DECOMPRESSED_BYTES_MAX, RECORD_BYTES_MAX
 from raftlog.record.compression import COMPRESSIONS, compress, decompress
 from raftlog.record.plain import PlainBatch, PlainRecord, read_plain, read_times
+from raftlog.types import Buffer
 
-Buffer = bytes | bytearray | memoryview
 Headers = list[tuple[str, bytes | None]]
 T = TypeVar("T")
 

@@ -35,12 +35,12 @@ from raftlog.record.batch import (
     PRODUCER_ID,
     RECORD_COUNT,
     BatchHeader,
-    Buffer,
     Record,
     each_record,
 )
 from raftlog.record.compression import COMPRESSIONS, compress
 from raftlog.record.plain import write_plain
+from raftlog.types import Buffer
 
 FILLER_ENTRIES_MAX = 2**30  # both numbers of a filler are int32
 

@@ -18,8 +18,9 @@ from collections.abc import Generator, Iterator
 import cramjam
 
 from raftlog.errors import CorruptMessageError, MessageTooLargeError
-from raftlog.record.batch import HEADER_BYTES, BatchHeader, Buffer
+from raftlog.record.batch import HEADER_BYTES, BatchHeader
 from raftlog.record.compression import XERIAL_HEADER, decompress
+from raftlog.types import Buffer
 
 _PIECE_BYTES = 512 * 1024  # unpacked at once, some milliseconds
 _BLOCKS = 1_000  # looked at at once, likewise

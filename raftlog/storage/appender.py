@@ -28,7 +28,6 @@ from raftlog.record.batch import (
     stamp_bytes,
 )
 from raftlog.record.compacted import entries_of
-from raftlog.storage.disk import Buffer
 from raftlog.storage.index import IndexEntry
 from raftlog.storage.producer_recall import recall
 from raftlog.storage.producers import Producers
@@ -37,7 +36,7 @@ from raftlog.storage.segment import Segment, SegmentName
 from raftlog.storage.segments import Segments
 from raftlog.storage.state import EpochStart
 from raftlog.storage.tail import Run
-from raftlog.types import Doubt
+from raftlog.types import Buffer, Doubt
 
 _COPY_FREE_BYTES = 4096  # above this a memoryview is cheaper than a copy of the frame's body
 

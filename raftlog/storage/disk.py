@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from raftlog.errors import DiskFullError, StorageError
-
-Buffer = bytes | bytearray | memoryview
+from raftlog.types import Buffer
 
 _BUFFERS_PER_WRITE = 1024  # IOV_MAX on Linux
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from raftlog.errors import CorruptLogError
 from raftlog.record.batch import HEADER_BYTES, PREFIX_BYTES, read_header
 from raftlog.record.compacted import entries_of
-from raftlog.storage.disk import Buffer
 from raftlog.storage.lookup import Lookup, Place
 from raftlog.storage.segment import Segment
 from raftlog.storage.tail import TailCache
+from raftlog.types import Buffer
 
 _LARGE_RUN_BYTES = 128 * 1024  # such a run goes alone: joining it with others would copy it
 _EXTENT = struct.Struct(">qi11xi")  # base offset, length, last offset delta of a batch header

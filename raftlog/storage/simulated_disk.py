@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from raftlog.errors import DiskFullError, StorageError
-from raftlog.storage.disk import Buffer
+from raftlog.types import Buffer
 
 _TEAR_CHANCE = 0.25
 _KEEP_CHANCE = 0.5

@@ -24,10 +24,11 @@ import msgspec
 
 from raftlog.errors import CorruptMessageError, DiskFullError
 from raftlog.limits import PRODUCER_SNAPSHOTS_MAX
-from raftlog.storage.disk import Buffer, Disk
+from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint
 from raftlog.storage.producers import Producers, ProducerState
 from raftlog.storage.segment import SegmentName
+from raftlog.types import Buffer
 
 _MAGIC = b"RAFTLOGP"
 _PREFIX = struct.Struct(">8sII")

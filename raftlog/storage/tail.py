@@ -9,8 +9,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 
-from raftlog.storage.disk import Buffer
 from raftlog.storage.segment import Segment
+from raftlog.types import Buffer
 
 _RUN_OVERHEAD_BYTES = 600  # the Python objects of a run; without it small runs would exceed the bound
 _COMPACT_AFTER = 1024  # dead entries at the head of the lists, before they are cut off
