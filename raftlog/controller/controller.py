@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
+from raftlog.clock import NEVER_S
 from raftlog.controller.decisions import ControllerRequest, Founder, decide, found_cluster, needs_nodes
 from raftlog.controller.image import Image, apply, encode_image
 from raftlog.controller.records import (
@@ -41,8 +42,6 @@ from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 from raftlog.protocol.topics import CreateTopicsRequest
 from raftlog.types import ReplicaSpec
-
-_NEVER_S = float("inf")
 
 
 class _Waiting(NamedTuple):
@@ -80,7 +79,7 @@ class Controller:
         self._leads = False
         self._waiting: deque[_Waiting] = deque()
         self._producer_ids = range(0)
-        self._found_due_s = _NEVER_S  # what was refused, for want of room on the disk, is not tried again at once
+        self._found_due_s = NEVER_S  # what was refused, for want of room on the disk, is not tried again at once
         self._snapshot_due_offset = 0  # likewise what was larger than a batch may be
         self._ticked_s = now_s
         self._listened_s = now_s + NODE_SILENT_S  # from then on a node that is not heard from is not alive
@@ -115,11 +114,11 @@ class Controller:
     # --- the replica that leads ----------------------------------------------------------------
     def load(self, now: Now) -> None:
         self._leads = True
-        self._found_due_s = now.s if self._founders and not self.image.cluster_id else _NEVER_S
+        self._found_due_s = now.s if self._founders and not self.image.cluster_id else NEVER_S
 
     def unload(self, _now: Now) -> None:
         self._leads = False
-        self._found_due_s = _NEVER_S
+        self._found_due_s = NEVER_S
         for waiting in self._waiting:
             self.outbox.answer(waiting.caller, self.refusal(waiting.caller, ErrorCode.NOT_LEADER_OR_FOLLOWER))
         self._waiting.clear()
@@ -168,7 +167,7 @@ class Controller:
     def _found(self, now: Now) -> bool:
         if now.s < self._found_due_s:
             return False
-        self._found_due_s = _NEVER_S
+        self._found_due_s = NEVER_S
         self._propose(found_cluster(self._mint_cluster_id(), self._founders), self._founded)
         return True
 

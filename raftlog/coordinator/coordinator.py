@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from raftlog import limits
+from raftlog.clock import NEVER_S
 from raftlog.coordinator.committed import Committed
 from raftlog.coordinator.group import Group, State
 from raftlog.coordinator.offsets import Offsets
@@ -28,9 +29,6 @@ from raftlog.protocol import groups as g
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.envelope import Request
 from raftlog.types import ReplicaSpec
-
-_NEVER_S = float("inf")
-
 
 _STATEMENTS = (g.DescribeGroupResponse, g.ListGroupsResponse, g.OffsetFetchResponse, g.SyncGroupResponse)
 
@@ -49,11 +47,11 @@ class Coordinator:
         self._offsets = Offsets(self.committed, self.outbox, self._propose)
         self._timers: list[tuple[float, str]] = []
         self._scheduled: dict[str, float] = {}  # group id to its entry in `_timers` that counts
-        self._scan_s = _NEVER_S
+        self._scan_s = NEVER_S
 
     @property
     def next_deadline_s(self) -> float:
-        return min(self._timers[0][0] if self._timers else _NEVER_S, self._scan_s)
+        return min(self._timers[0][0] if self._timers else NEVER_S, self._scan_s)
 
     # --- every replica ---------------------------------------------------------------------------
     def apply(self, _offset: int, key: bytes | None, value: bytes | None) -> None:
@@ -82,7 +80,7 @@ class Coordinator:
         self._groups.clear()
         self._timers.clear()
         self._scheduled.clear()
-        self._scan_s = _NEVER_S
+        self._scan_s = NEVER_S
 
     def tick(self, now: Now) -> None:
         now_s, self._now_ms = now
@@ -298,7 +296,7 @@ class Coordinator:
         return group
 
     def _schedule(self, group: Group) -> None:
-        if group.due_s < self._scheduled.get(group.group_id, _NEVER_S):
+        if group.due_s < self._scheduled.get(group.group_id, NEVER_S):
             self._scheduled[group.group_id] = group.due_s
             heapq.heappush(self._timers, (group.due_s, group.group_id))
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from raftlog import limits
+from raftlog.clock import NEVER_S
 from raftlog.coordinator.member import Member, elect_protocol
 from raftlog.coordinator.members import Members
 from raftlog.coordinator.records import GroupKey, GroupValue, Record, encode
@@ -26,8 +27,6 @@ from raftlog.errors import ErrorCode
 from raftlog.machine.result import Now, Outbox, Then
 from raftlog.protocol import groups as g
 from raftlog.protocol.envelope import Request
-
-_NEVER_S = float("inf")
 
 
 class State(enum.StrEnum):
@@ -60,12 +59,12 @@ class Group:
         self.empty_since_ms = wall_ms()
         self.emptied = False  # its last member went, which nobody has written down yet
         self.writes = 0  # of its own record, in flight
-        self.due_s = _NEVER_S
+        self.due_s = NEVER_S
         self._outbox = outbox
         self._propose = propose
         self._mint_id = mint_id
         self._wall_ms = wall_ms
-        self._rebalance_ends_s = _NEVER_S
+        self._rebalance_ends_s = NEVER_S
         self._gathering = False  # the first generation of an empty group waits for others to come
         self._storing = -1  # the generation whose assignment is on its way to the log
 
@@ -313,7 +312,7 @@ class Group:
         gone = [member for member in self.members.all() if not member.waits and member.deadline_s <= now_s]
         if self.state is State.COMPLETING and self._rebalance_ends_s <= now_s:
             gone += [member for member in self.members.all() if member.owes_sync and member not in gone]
-            self._rebalance_ends_s = _NEVER_S  # where nobody owes any, the log has yet to commit the assignment
+            self._rebalance_ends_s = NEVER_S  # where nobody owes any, the log has yet to commit the assignment
         for member in gone:
             self._remove(member)
         if gone:
@@ -321,9 +320,9 @@ class Group:
         if self.state is State.PREPARING and self._rebalance_ends_s <= now_s:
             self._begin_generation(now_s)
         self.due_s = min(
-            self._rebalance_ends_s if self.state in (State.PREPARING, State.COMPLETING) else _NEVER_S,
-            min(promised.values(), default=_NEVER_S),
-            min((member.deadline_s for member in self.members.all() if not member.waits), default=_NEVER_S),
+            self._rebalance_ends_s if self.state in (State.PREPARING, State.COMPLETING) else NEVER_S,
+            min(promised.values(), default=NEVER_S),
+            min((member.deadline_s for member in self.members.all() if not member.waits), default=NEVER_S),
         )
 
     def disband(self, code: ErrorCode) -> None:

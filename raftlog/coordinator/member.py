@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from raftlog.clock import NEVER_S
 from raftlog.coordinator.records import MemberValue
 from raftlog.limits import REBALANCE_TIMEOUT_MAX_MS
 from raftlog.protocol.envelope import Request
@@ -24,7 +25,7 @@ class Member:
         self.rebalance_timeout_ms = 0
         self.protocols: Protocols = []
         self.assignment = b""
-        self.deadline_s = float("inf")  # of its session
+        self.deadline_s = NEVER_S  # of its session
         self.join: Request[Any] | None = None
         self.sync: Request[Any] | None = None
         self.owes_sync = False  # was told the generation, has not asked for its assignment

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from raftlog import limits
-from raftlog.clock import Clock
+from raftlog.clock import NEVER_S, Clock
 from raftlog.errors import ErrorCode, OffsetOutOfRangeError
 from raftlog.machine.machine import StateMachine
 from raftlog.machine.result import Now, Record, Result
@@ -32,7 +32,6 @@ from raftlog.record.batch import decode_pairs, encode, split
 from raftlog.types import ReplicaSpec, ReplicaStatus
 
 FAIL_POINTS = ("host: applied", "host: finished", "host: proposed", "host: answered")
-_NEVER_S = float("inf")
 
 
 class ReplicatedLog(Protocol):
@@ -118,7 +117,7 @@ class Host:
         """Monotonic time at which `after_turn` has something to do even without input."""
         if self._applied_offset < self._replica.high_watermark or self._outcomes:
             return 0.0
-        return self._machine.next_deadline_s if self._led_epoch else _NEVER_S
+        return self._machine.next_deadline_s if self._led_epoch else NEVER_S
 
     def after_turn(self) -> None:
         now = self._now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from raftlog.clock import NEVER_S
 from raftlog.errors import InvalidRequestError
 from raftlog.network import Poller, StreamConnection, StreamLink, StreamServer
 from raftlog.protocol.codec import decode_raft, encode
@@ -50,7 +51,7 @@ class Peers:
 
     def tick(self, now_s: float) -> float:
         """Call it when what it returned last has come."""
-        due_s = float("inf")
+        due_s = NEVER_S
         for link in self._links.values():
             if link.due_s <= now_s:
                 link.tick()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from raftlog import limits
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.controller.image import decode_image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.network import Context, Poller, Server
@@ -115,7 +115,7 @@ class Supervisor:
         if self._leash in ready:
             self._stopping = True
         if self._server in ready:
-            self._dispatch.serve(_REQUESTS_PER_ROUND, float("inf"))
+            self._dispatch.serve(_REQUESTS_PER_ROUND, NEVER_S)
         lost = self._links.lost()
         for node_id, answer, payload in self._links.receive():
             self._membership.on_answer(node_id, answer, payload, monotonic_s())

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from raftlog.clock import NEVER_S
 from raftlog.limits import WORKER_BACKOFF_MAX_S, WORKER_BACKOFF_MIN_S, WORKER_STABLE_S, WORKER_STOP_S
 from raftlog.node import channel as ch
 from raftlog.node.gossip import ReplicaKey
@@ -21,7 +22,6 @@ from raftlog.node.processes import Child
 from raftlog.protocol.nodes import WorkerState
 from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus
 
-NEVER_S = float("inf")
 _STARTS_PER_TICK = 4  # each takes some milliseconds, in which the node hears nothing
 Peers = list[tuple[int, Endpoint | None, int]]
 

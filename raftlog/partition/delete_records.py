@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from raftlog import limits
-from raftlog.clock import Clock
+from raftlog.clock import NEVER_S, Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import ErrorCode
 from raftlog.partition.outbox import Outbox
@@ -58,7 +58,7 @@ class RecordDeletion:
     def next_deadline_s(self) -> float:
         if self._unmoved:
             return 0.0
-        return min((waiting.deadline_s for waiting in self._waiting), default=float("inf"))
+        return min((waiting.deadline_s for waiting in self._waiting), default=NEVER_S)
 
     @property
     def has_waiting(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from raftlog.clock import NEVER_S
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.records import FetchRequest
 
@@ -25,7 +26,7 @@ class WaitingFetches:
 
     def __init__(self) -> None:
         self._waiting: list[WaitingFetch] = []
-        self._first_deadline_s = float("inf")
+        self._first_deadline_s = NEVER_S
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -43,7 +44,7 @@ class WaitingFetches:
         ready = [waiting for waiting in self._waiting if waiting.is_ready(end_offset, now_s)]
         if ready:
             self._waiting = [waiting for waiting in self._waiting if not waiting.is_ready(end_offset, now_s)]
-            self._first_deadline_s = min((w.deadline_s for w in self._waiting), default=float("inf"))
+            self._first_deadline_s = min((w.deadline_s for w in self._waiting), default=NEVER_S)
         return ready
 
     def put_back(self, fetches: list[WaitingFetch]) -> None:
@@ -53,5 +54,5 @@ class WaitingFetches:
 
     def take_all(self) -> list[WaitingFetch]:
         waiting, self._waiting = self._waiting, []
-        self._first_deadline_s = float("inf")
+        self._first_deadline_s = NEVER_S
         return waiting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftlog import limits
-from raftlog.clock import Clock
+from raftlog.clock import NEVER_S, Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError
 from raftlog.storage.log import PartitionLog
@@ -22,7 +22,7 @@ class Housekeeping:
 
     def next_due_s(self, now_s: float) -> float:
         """When the commit bound has to be written, or a compaction goes on; never, while there is nothing to do."""
-        due_s = self._compact_due_s if self._log.cleaner.is_compacting else float("inf")
+        due_s = self._compact_due_s if self._log.cleaner.is_compacting else NEVER_S
         if self._bound() != self._bound_written:
             due_s = min(due_s, self._bound_due_s)
         return max(due_s, now_s + 0.001)

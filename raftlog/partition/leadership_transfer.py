@@ -7,6 +7,7 @@ costs them one round trip; after a bounded time without an election appends go o
 from __future__ import annotations
 
 from raftlog import limits
+from raftlog.clock import NEVER_S
 from raftlog.consensus.member import RaftMember
 
 
@@ -19,8 +20,8 @@ class LeadershipTransfer:
         self._wanted: tuple[int, ...] = ()  # whom to ask, best first; empty when nothing moves
         self._asked = False
         self._until_s = 0.0
-        self._due_s = float("inf")
-        self._preferred_since_s = float("inf")
+        self._due_s = NEVER_S
+        self._preferred_since_s = NEVER_S
         self._again_s = 0.0
         self._again_wait_s = limits.PREFERRED_LEADER_AGAIN_S
 
@@ -42,7 +43,7 @@ class LeadershipTransfer:
     def look(self, now_s: float) -> None:
         """Once in a while, as leader: has the preferred replica been back and in sync for long enough?"""
         if self._preferred == self._group.node_id or self._preferred not in self._group.in_sync:
-            self._preferred_since_s = float("inf")
+            self._preferred_since_s = NEVER_S
             return
         self._preferred_since_s = min(self._preferred_since_s, now_s)
         if now_s < max(self._preferred_since_s + limits.PREFERRED_LEADER_S, self._again_s) or self._wanted:
@@ -64,14 +65,14 @@ class LeadershipTransfer:
     def end(self) -> None:
         """Leadership ended, by this move or otherwise."""
         self._go_on()
-        self._preferred_since_s = float("inf")
+        self._preferred_since_s = NEVER_S
 
     def _go_on(self) -> None:
         self._wanted = ()
-        self._due_s = float("inf")
+        self._due_s = NEVER_S
 
     def _start(self, wanted: tuple[int, ...], now_s: float) -> None:
         self._wanted = wanted
         self._asked = False
-        self._due_s = now_s if wanted else float("inf")  # without anybody to ask, nothing is due
+        self._due_s = now_s if wanted else NEVER_S  # without anybody to ask, nothing is due
         self._until_s = now_s + limits.MOVE_S

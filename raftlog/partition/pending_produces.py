@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from raftlog.clock import NEVER_S
 from raftlog.errors import ErrorCode
 from raftlog.protocol.records import ProduceResult
 from raftlog.protocol.session import Session
@@ -128,13 +129,13 @@ class WaitingProduces:
     def refuse_all(self, code: ErrorCode, text: str, answers: Answers) -> None:
         """Answer everything that waits with an error. The entries stay in the log."""
         for position in range(len(self._appended)):
-            self._answer_some(position, float("inf"), code, text, answers)
+            self._answer_some(position, NEVER_S, code, text, answers)
 
     def _answer_some(self, position: int, deadline_s: float, code: ErrorCode, text: str, answers: Answers) -> None:
         """In one group: answer those whose time is up by `deadline_s`."""
         group = self._appended[position]
         kept: list[Produce] = []
-        first_deadline_s = float("inf")
+        first_deadline_s = NEVER_S
         for produce in group.produces:
             if produce.acks == 0:
                 kept.append(produce)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.clock import NEVER_S
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.body import ResponseBody
@@ -47,7 +48,7 @@ class LinkedClient:
         self._rng = rng
         self._boots: dict[Endpoint, int] = {}
         self._asked: dict[int, Endpoint] = {}
-        self._due_s = float("inf")
+        self._due_s = NEVER_S
         self._cache = MetadataCache()
         self._exchange = Exchange(self, name)
         self._session = Session(name)
@@ -78,7 +79,7 @@ class LinkedClient:
     def _step(self, due_s: float) -> None:
         if due_s != self._due_s or self.closed:
             return
-        self._due_s = float("inf")
+        self._due_s = NEVER_S
         now_s = self._events.now_s
         if self._exchange.expire(now_s):
             self._refresher.want()

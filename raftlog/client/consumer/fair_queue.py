@@ -9,7 +9,7 @@ from raftlog.client.core.engine import Engine
 from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.fetcher.partition_state import ConsumerRecord, PartitionState
 from raftlog.client.group.session import GroupSession
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.errors import ClosedError, CorruptMessageError, UnreadableRecordsError
 
 
@@ -21,8 +21,8 @@ class FairQueue:
         self._turn = 0
         self._made_room = False
         self._seen_changes = 0
-        self._until_s = float("inf")
-        self._then_until_s = float("inf")  # once a record was handed out
+        self._until_s = NEVER_S
+        self._then_until_s = NEVER_S  # once a record was handed out
         self._closed = False
 
     def close(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Generic
 from raftlog.client.core.exchange import A, Exchange, Q
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
+from raftlog.clock import NEVER_S
 from raftlog.errors import (
     ClosedError,
     InvalidRequestError,
@@ -64,7 +65,7 @@ class Call(Generic[Q, A]):
         self.reads_refusals = reads_refusals
         self.topic_id = topic_id
         self.future: Future[Any] = Future()
-        self.began_s = float("inf")  # set when the client's thread takes it up
+        self.began_s = NEVER_S  # set when the client's thread takes it up
         self.asking = False
         self.maybe_done = False
         self.retry_s = 0.0
@@ -98,8 +99,8 @@ class Calls:
             call.began_s = now_s
             self._calls.append(call)
         if not self._calls:
-            return float("inf")
-        next_s = float("inf")
+            return NEVER_S
+        next_s = NEVER_S
         for call in self._calls:
             if not call.asking and not call.future.done():
                 next_s = min(next_s, self._try(call, now_s))
@@ -109,7 +110,7 @@ class Calls:
     def _try(self, call: Call[Any, Any], now_s: float) -> float:
         if now_s >= call.deadline_s:
             self._give_up(call)
-            return float("inf")
+            return NEVER_S
         if now_s < call.retry_s:
             return min(call.retry_s, call.deadline_s)
         target = self._target(call, now_s)
@@ -117,7 +118,7 @@ class Calls:
         if foreign is not None and not call.future.done():
             call.future.set_exception(foreign)
         if call.future.done():
-            return float("inf")
+            return NEVER_S
         if target is None:
             self._refresher.want()
         elif self._exchange.connect(target[0]):
@@ -125,14 +126,14 @@ class Calls:
                 call.asking = self._ask(call, *target, now_s)
             except InvalidRequestError as error:
                 call.future.set_exception(InvalidRequestError(f"{call.what}: {error}"))
-                return float("inf")
+                return NEVER_S
         if not call.asking:
             # Whoever is asked for may have moved while nobody was looking.
             call.retry_s = now_s + call.backoff_s
             call.backoff_s = min(call.backoff_s * 2, RETRY_BACKOFF_MAX_S)
             if call.backoff_s == RETRY_BACKOFF_MAX_S:
                 self._refresher.want()
-        return min(call.retry_s, call.deadline_s) if not call.asking else float("inf")
+        return min(call.retry_s, call.deadline_s) if not call.asking else NEVER_S
 
     def _ask(self, call: Call[Any, Any], endpoint: Endpoint, topic_id: bytes, partition: int, now_s: float) -> bool:
         number = self._exchange.ask(

@@ -21,7 +21,7 @@ from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.links import Links
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError
 from raftlog.types import Endpoint, split_host_port
 
@@ -104,7 +104,7 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._stopping:
-                self._turn(float("inf"))
+                self._turn(NEVER_S)
                 self._call_back()
         finally:
             self._end()
@@ -157,7 +157,7 @@ class Engine:
 
     def work_until(self, done: Callable[[], bool], timeout_s: float | None) -> bool:
         """As ClientThread says: a callback that waits would otherwise wait for its own thread."""
-        until_s = float("inf") if timeout_s is None else monotonic_s() + timeout_s
+        until_s = NEVER_S if timeout_s is None else monotonic_s() + timeout_s
         while not done():
             self.check_open()
             if monotonic_s() >= until_s:

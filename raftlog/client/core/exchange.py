@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from raftlog.clock import NEVER_S
 from raftlog.errors import ErrorCode, InvalidRequestError, UnsupportedVersionError
 from raftlog.limits import EXPIRY_SCAN_S, PROTOCOL_VERSION
 from raftlog.protocol import apis
@@ -62,7 +63,7 @@ class Exchange:
         self._last_id = 0
         self._asked: dict[Endpoint, dict[int, _Asked]] = {}
         self._greeted: set[Endpoint] = set()
-        self._scan_s = float("inf")
+        self._scan_s = NEVER_S
         self.trouble = ""
 
     def connect(self, endpoint: Endpoint) -> bool:
@@ -76,7 +77,7 @@ class Exchange:
         done: Done[A] | None,
         *,
         deadline_s: float,
-        overdue_s: float = float("inf"),
+        overdue_s: float = NEVER_S,
         topic_id: bytes = NO_TOPIC,
         partition: int = -1,
         payload: bytes | None = None,
@@ -161,7 +162,7 @@ class Exchange:
         if now_s < self._scan_s:
             return False
         overdue = False
-        next_s = float("inf")
+        next_s = NEVER_S
         for endpoint, asked in list(self._asked.items()):
             expired = [number for number, waiting in asked.items() if waiting.deadline_s <= now_s]
             for number in expired:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 
+from raftlog.clock import NEVER_S
 from raftlog.errors import ConfigError
 from raftlog.limits import (
     ANSWERS_PER_ROUND,
@@ -120,7 +121,7 @@ class Links:
 
     def next_wakeup_s(self) -> float:
         """When an endpoint that failed may be asked for again."""
-        return min((retry_s for retry_s in self._retry_s.values() if retry_s > self._now_s), default=float("inf"))
+        return min((retry_s for retry_s in self._retry_s.values() if retry_s > self._now_s), default=NEVER_S)
 
     def sweep(self, now_s: float, busy: Callable[[Endpoint], bool], lost: Callable[[Endpoint], None]) -> None:
         """Closes what nobody has asked for in a while. Also tells the links what time it is."""

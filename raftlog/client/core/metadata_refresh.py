@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from raftlog.client import arguments
 from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import MetadataCache
+from raftlog.clock import LONG_AGO_S, NEVER_S
 from raftlog.limits import (
     CONNECT_PATIENCE_S,
     METADATA_ANSWER_S,
@@ -58,13 +59,13 @@ class Refresher:
         self._wanted = True
         self._urgent = True
         self._asking = False
-        self._asked_s = float("-inf")
-        self._streak_s = float("-inf")  # since when it has been wanted again and again
+        self._asked_s = LONG_AGO_S
+        self._streak_s = LONG_AGO_S  # since when it has been wanted again and again
         self._backoff_s = METADATA_BACKOFF_MIN_S
         self._connecting_s: float | None = None
         self._node: Endpoint | None = None  # asked last
         self._stays = False  # with that node: its answer counted
-        self.answered_s = float("-inf")
+        self.answered_s = LONG_AGO_S
         self.max_age_s = METADATA_MAX_AGE_S
         self.all_answered = False  # an answer has named every topic there is, as `want_all` asks for
         self._all = topics is None
@@ -97,8 +98,8 @@ class Refresher:
         Answers to what was asked before `asked_s` do not count: the topic may have been made since. From any thread.
         """
         if self.answered_s < asked_s:
-            return float("inf")
-        return max(asked_s, self._cache.unknown_since_s.get(name, float("inf")))
+            return NEVER_S
+        return max(asked_s, self._cache.unknown_since_s.get(name, NEVER_S))
 
     def endpoints(self) -> list[Endpoint]:
         """Nodes in the order in which they are tried: living ones, the bootstrap addresses, the rest."""
@@ -109,7 +110,7 @@ class Refresher:
     def step(self, now_s: float) -> float:
         """Asks if it is time; returns when to be called again at the latest."""
         if self._asking:
-            return float("inf")
+            return NEVER_S
         if not self._urgent:
             due_s = self._asked_s + self._backoff_s if self._wanted else self.answered_s + self.max_age_s
             if now_s < due_s:
@@ -128,7 +129,7 @@ class Refresher:
         self._asked_all = topics is None
         self._wanted = self._urgent = False
         self._set_backoff(now_s)
-        return float("inf")
+        return NEVER_S
 
     def _set_backoff(self, now_s: float) -> None:
         if now_s - self._asked_s > self._backoff_s + METADATA_STREAK_ENDS_S:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from raftlog.client.core.engine import Engine
 from raftlog.client.core.metadata import Topic
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.errors import NoBrokersAvailableError, UnknownTopicOrPartitionError
 from raftlog.limits import TOPIC_UNKNOWN_S
 
@@ -39,7 +39,7 @@ def wait_for_topic(engine: Engine, name: str, timeout_s: float) -> Topic:
     foreign = cache.foreign_error(monotonic_s())
     if foreign is not None:
         raise foreign
-    if refresher.unknown_since_s(name, began_s) < float("inf"):
+    if refresher.unknown_since_s(name, began_s) < NEVER_S:
         raise UnknownTopicOrPartitionError(f"there is no topic {name}")
     why = f": {cache.doubt}" if cache.doubt else ""
     raise NoBrokersAvailableError(f"nothing certain was heard of topic {name} within {timeout_s:g} s{why}")

@@ -23,6 +23,7 @@ from raftlog.client.core.metadata import Leader, MetadataCache, Topic
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.client.fetcher.beginnings import Beginnings
 from raftlog.client.fetcher.partition_state import EARLIEST, LATEST, PartitionState, Payload
+from raftlog.clock import NEVER_S
 from raftlog.errors import (
     CorruptMessageError,
     ErrorCode,
@@ -177,7 +178,7 @@ class Fetcher:
             scan = now_s >= self._scan_s
             if scan:
                 self._scan_s = now_s + EXPIRY_SCAN_S
-            next_s = float("inf")
+            next_s = NEVER_S
             for state in self.states.values():
                 if scan and state.asked is not None:
                     self._give_up_on_silent_leader(state, state.asked, now_s)
@@ -218,9 +219,9 @@ class Fetcher:
             return state.retry_s
         most = max(1, min(self._partition_bytes, self._share_bytes()))
         if state.fetch_offset is None and state.reset is None:
-            return float("inf")
+            return NEVER_S
         if state.buffered_bytes and state.buffered_bytes + most > self._share_bytes():
-            return float("inf")
+            return NEVER_S
         topic, partition = state.place
         known = self._cache.topics.get(topic)
         if known is not None and partition >= len(known.leaders) and not self.assigned_by_group:
@@ -228,7 +229,7 @@ class Fetcher:
                 self._refresher.want()  # partitions may have been added since metadata was asked for
                 return now_s + CONNECT_PATIENCE_S
             self.fail(state, UnknownTopicOrPartitionError(f"{topic} has no partition {partition}"))
-            return float("inf")
+            return NEVER_S
         leader = self._cache.leader(topic, partition)
         if leader is None:
             self._refresher.want_topic(topic)
@@ -251,11 +252,11 @@ class Fetcher:
         if state.read_epoch > epoch and state.fetch_offset is not None:
             self._truncated(state, epoch)
             if state.fetch_offset is not None:
-                return state.retry_s if state.error is None else float("inf")
+                return state.retry_s if state.error is None else NEVER_S
         if not self._send(state, leader, most, now_s):
             state.retry_s = now_s + RETRY_BACKOFF_MIN_S
             return state.retry_s
-        return float("inf")
+        return NEVER_S
 
     def _send(self, state: PartitionState, leader: Leader, most: int, now_s: float) -> bool:
         topic_id, partition = leader.topic_id, state.place.partition

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from raftlog.client.core.metadata import Leader
+from raftlog.clock import LONG_AGO_S
 from raftlog.errors import CorruptMessageError, RaftlogError
 from raftlog.limits import RETRY_BACKOFF_MIN_S
 from raftlog.record.batch import BatchHeader, decode_batch, split
@@ -81,7 +82,7 @@ class PartitionState:
         self.topic_id: bytes | None = None
         self.high_watermark = -1
         self.assigned = True
-        self.assigned_s = float("-inf")  # when the client's thread last looked before it was assigned
+        self.assigned_s = LONG_AGO_S  # when the client's thread last looked before it was assigned
         self.paused = False
         # Fetched, not handed out.
         self.payloads: deque[Payload] = deque()

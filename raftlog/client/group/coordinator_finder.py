@@ -11,6 +11,7 @@ from typing import Any
 
 from raftlog.client.core.call import CONTROLLER, Call, Calls
 from raftlog.client.core.exchange import A, Q
+from raftlog.clock import LONG_AGO_S, NEVER_S
 from raftlog.errors import ClosedError, InvalidRequestError, RaftlogError, RequestTimedOutError
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, GROUP_RETRY_S
 from raftlog.protocol import apis
@@ -33,7 +34,7 @@ class CoordinatorFinder:
         self._place: TopicPartition | None = None
         self._waiting: list[Call[Any, Any]] = []
         self._finding: Future[int] | None = None
-        self._retry_s = float("-inf")
+        self._retry_s = LONG_AGO_S
         self._closed = False
 
     def ask(
@@ -55,7 +56,7 @@ class CoordinatorFinder:
         if self._finding is not None and self._finding.done():
             self._found(self._finding, now_s)
         if not self._waiting:
-            return float("inf")
+            return NEVER_S
         for call in self._waiting:
             if now_s >= call.deadline_s:
                 call.future.set_exception(RequestTimedOutError(f"{call.what}: its coordinator was not found in time"))
@@ -75,7 +76,7 @@ class CoordinatorFinder:
             self._finding = find.future
             find.future.add_done_callback(lambda _: self._change())
             self._calls.add(find)
-        next_s = min((call.deadline_s for call in self._waiting), default=float("inf"))
+        next_s = min((call.deadline_s for call in self._waiting), default=NEVER_S)
         return min(next_s, self._retry_s) if self._finding is None else next_s
 
     def _found(self, finding: Future[int], now_s: float) -> None:

@@ -16,6 +16,7 @@ from raftlog.client.group.member import GroupMember
 from raftlog.client.group.member_tasks import Ask
 from raftlog.client.group.offsets import GroupOffsets
 from raftlog.client.group.subscription import TopicSubscription
+from raftlog.clock import NEVER_S
 from raftlog.errors import ClosedError, RaftlogError
 from raftlog.limits import SUBSCRIBED_METADATA_MAX_AGE_S
 
@@ -63,7 +64,7 @@ class GroupClient:
     @property
     def silent(self) -> bool:
         """Nothing of the membership is under way, or ever will be."""
-        return self.ended or (not self._asking and self.membership.next_step_s() == float("inf"))
+        return self.ended or (not self._asking and self.membership.next_step_s() == NEVER_S)
 
     def change(self) -> None:
         """The user's thread has changed something. Wake the client's thread AFTER it."""

@@ -34,6 +34,7 @@ from raftlog.client.group.wire import (
     encode_assignment,
     encode_subscription,
 )
+from raftlog.clock import LONG_AGO_S, NEVER_S
 from raftlog.errors import ErrorCode, InconsistentGroupProtocolError, InvalidRequestError, RaftlogError, error_for
 from raftlog.limits import GROUP_RETRY_S, HEARTBEAT_ATTEMPT_S, JOIN_ATTEMPT_S, LEAVE_S
 from raftlog.protocol import apis
@@ -98,10 +99,10 @@ class GroupMember:
         self._offered: frozenset[TopicPartition] | None = None
         self._rejoin = False
         self.polled_s = now_s
-        self._proof_s = float("-inf")  # sent then, and answered by a coordinator that knows this member
-        self._settled_s = float("-inf")  # likewise, and no rebalance was waiting for it
-        self._beat_s = float("-inf")
-        self._retry_s = float("-inf")
+        self._proof_s = LONG_AGO_S  # sent then, and answered by a coordinator that knows this member
+        self._settled_s = LONG_AGO_S  # likewise, and no rebalance was waiting for it
+        self._beat_s = LONG_AGO_S
+        self._retry_s = LONG_AGO_S
         self._asking: Ask | None = None  # JoinGroup or SyncGroup
         self._beating: Ask | None = None
         self._leaving: list[Ask] = []
@@ -120,7 +121,7 @@ class GroupMember:
         self.polled_s = now_s
         if self.phase is Phase.OUT and self.topics and not self._lost and self.error is None:
             self.phase = Phase.JOINING
-            self._proof_s = self._settled_s = self._retry_s = float("-inf")
+            self._proof_s = self._settled_s = self._retry_s = LONG_AGO_S
 
     def subscribe(self, topics: Iterable[str]) -> None:
         wanted = tuple(sorted(set(topics)))
@@ -131,7 +132,7 @@ class GroupMember:
     def hands_out_until_s(self) -> float:
         """Records of what is owned may be handed out before this time, as far as is known now."""
         if self.phase is Phase.OUT or self._lost:
-            return float("-inf")
+            return LONG_AGO_S
         return min(self._proof_s + self._session_timeout_s, self._settled_s + self._max_poll_interval_s)
 
     def task(self) -> Task | None:
@@ -224,7 +225,7 @@ class GroupMember:
         if self._leaving:
             return self.now_s
         if self.phase is Phase.OUT:
-            return float("inf")
+            return NEVER_S
         next_s = self.polled_s + self._max_poll_interval_s
         if self.generation >= 0 and self._beating is None:
             next_s = min(next_s, self._beat_s + self._heartbeat_interval_s)

@@ -20,6 +20,7 @@ from raftlog.client.fetcher.fetcher import Fetcher
 from raftlog.client.fetcher.partition_state import PartitionState
 from raftlog.client.group.coordinator_finder import CoordinatorFinder
 from raftlog.client.group.member_tasks import Identity
+from raftlog.clock import LONG_AGO_S, NEVER_S
 from raftlog.errors import (
     ClosedError,
     CommitFailedError,
@@ -99,11 +100,11 @@ class GroupOffsets:
         self._sent_as = identity()
         self._committer_id = random.SystemRandom().getrandbits(63)
         self._sequence = 0
-        self._retry_s = float("-inf")
+        self._retry_s = LONG_AGO_S
         self._now_s = 0.0
         self._asked: set[PartitionState] = set()
         self._found: dict[PartitionState, CommittedOffset | None] = {}
-        self._found_s = float("-inf")  # when the last of them were asked for, at the latest
+        self._found_s = LONG_AGO_S  # when the last of them were asked for, at the latest
         # By this consumer, or where it began; of a topic, which is not the one made anew under its name.
         self.committed: dict[tuple[bytes | None, int], int] = {}
         self._closed = False
@@ -327,7 +328,7 @@ class GroupOffsets:
         self._commits = [commit for commit in self._commits if not commit.future.done()]
         if self._commits and not self._sent and now_s >= self._retry_s:
             self._send_commits()
-        next_s = min((commit.deadline_s for commit in (*self._sent, *self._commits)), default=float("inf"))
+        next_s = min((commit.deadline_s for commit in (*self._sent, *self._commits)), default=NEVER_S)
         return min(next_s, self._retry_s) if self._commits and not self._sent else next_s
 
     def abort(self) -> None:

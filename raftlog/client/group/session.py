@@ -23,6 +23,7 @@ from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import Phase
 from raftlog.client.group.member_tasks import Lost, Take, Task
 from raftlog.client.group.offsets import OffsetAndMetadata, Offsets, lost_error, read_offsets
+from raftlog.clock import NEVER_S
 from raftlog.errors import CommitFailedError, FencedInstanceIdError, RaftlogError
 from raftlog.limits import GIVE_UP_COMMIT_S, LEADER_EPOCH_MAX, LEAVE_S, OFFSET_METADATA_CHARS_MAX
 from raftlog.types import TopicPartition
@@ -60,7 +61,7 @@ class GroupSession:
         self._auto_commit_s = auto_commit_interval_s
         self._timeout_s = timeout_s
         # When `attend` commits automatically; with an interval of 0 each time.
-        self.commit_due_s = float("inf") if auto_commit_interval_s is None else engine.now_s() + auto_commit_interval_s
+        self.commit_due_s = NEVER_S if auto_commit_interval_s is None else engine.now_s() + auto_commit_interval_s
         self._told: deque[Callable[[], None]] = deque()  # callbacks of commits that are done
         self._callbacks: tuple[OnPartitions | None, OnPartitions | None, OnPartitions | None] = (None, None, None)
         self._subscribes = False
@@ -119,7 +120,7 @@ class GroupSession:
 
         What was fetched stays here while the group may have given it to somebody else.
         """
-        return self._member.hands_out_until_s() if self._subscribes else float("inf")
+        return self._member.hands_out_until_s() if self._subscribes else NEVER_S
 
     def here(self, now_s: float) -> None:
         """The user's thread asks for records, or waits for them; the lock is held."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from raftlog.client.producer.batch import ClientThread, PendingBatch, RecordFuture
-from raftlog.clock import Clock
+from raftlog.clock import NEVER_S, Clock
 from raftlog.errors import BufferExhaustedError, ClosedError, ForkedClientError
 from raftlog.record.batch import HEADER_BYTES, BatchBuilder, Headers
 
@@ -211,7 +211,7 @@ class Accumulator:
         if lane.sealed:
             return 0.0
         if batch is None:
-            return float("inf")
+            return NEVER_S
         if self._flushing or self._blocked or self._closed:
             return 0.0
         return batch.created_s + self._linger_s

@@ -22,6 +22,7 @@ from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.client.producer.accumulator import Accumulator, Lane
 from raftlog.client.producer.batch import PendingBatch
 from raftlog.client.producer.sequences import ProducerIds, SequenceNumbers
+from raftlog.clock import NEVER_S
 from raftlog.errors import (
     ClosedError,
     DeliveryTimeoutError,
@@ -147,7 +148,7 @@ class Sender:
                 flow.returned = []
             if not flow.in_flight and not flow.returned:
                 del self._busy[lane]
-        next_s = self._scan_s if self._busy else float("inf")
+        next_s = self._scan_s if self._busy else NEVER_S
         for lane in self._accumulator.filled():
             filled = self._flows.get(lane)
             if filled is None:
@@ -156,7 +157,7 @@ class Sender:
         return min(next_s, self._ask_whether_received(now_s)) if self._ends else next_s
 
     def _ask_whether_received(self, now_s: float) -> float:
-        next_s = float("inf")
+        next_s = NEVER_S
         for endpoint in self._unanswered - self._asked:
             done = partial(self._received, endpoint)
             deadline_s = now_s + CLOSE_LINGER_S
@@ -210,7 +211,7 @@ class Sender:
                 self._accumulator.put_back(lane, [batch])
                 flow.retry_s = now_s + METADATA_BACKOFF_MIN_S / 4
                 return flow.retry_s
-        return float("inf")
+        return NEVER_S
 
     def _may_number(self, ids: ProducerIds, lane: Lane, flow: Flow, now_s: float) -> bool:
         """Whether the lane's next batch may be sent with the numbers that it has, or that it would be given."""
@@ -353,7 +354,7 @@ class Sender:
             unknown_s = now_s - self._cache.unknown_since_s.get(lane.topic, now_s)
             missing = lane.topic in self._cache.topics and self._partition_is_gone(lane)
             if unknown_s >= TOPIC_UNKNOWN_S or missing:
-                for batch in self._accumulator.take_created_before(lane, float("inf")):
+                for batch in self._accumulator.take_created_before(lane, NEVER_S):
                     error = UnknownTopicOrPartitionError(f"{lane.topic}-{lane.partition} does not exist")
                     error.outcome_unknown = batch.maybe_written
                     self._give_up(waiting, batch, error)

@@ -16,7 +16,7 @@ from raftlog.client.producer.options import ProducerOptions
 from raftlog.client.producer.partitioners import Partitioner, partitioner_named
 from raftlog.client.producer.sender import Sender
 from raftlog.client.producer.sequences import ProducerIds
-from raftlog.clock import SystemClock, monotonic_s
+from raftlog.clock import NEVER_S, SystemClock, monotonic_s
 from raftlog.config import check_topic_name
 from raftlog.errors import ClosedError, MessageTooLargeError, UnknownTopicOrPartitionError
 from raftlog.limits import CLOSE_GRACE_S, CLOSE_LINGER_S, RECORD_BYTES_MAX, TOPIC_CONFIRM_S
@@ -267,7 +267,7 @@ class Writer:
 
     def close(self, timeout: float | None = None) -> None:
         """As Producer.close."""
-        until_s = float("inf") if timeout is None else monotonic_s() + timeout
+        until_s = NEVER_S if timeout is None else monotonic_s() + timeout
         self._closed = True
         self.accumulator.close()
         try:
