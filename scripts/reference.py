@@ -105,9 +105,24 @@ def limits_page() -> str:
     return "\n".join([*lines, *_table(("limit", "value", "reason"), rows)])
 
 
+def modules_page() -> str:
+    lines = [
+        "# Modules\n",
+        _MADE.format(source="the first sentence of each module"),
+        "The packages, and which may import which: [architecture.md](../architecture.md#6-layout).",
+    ]
+    for folder in [*sorted({path.parent for path in (ROOT / "raftlog").rglob("*.py")}), ROOT / "cli"]:
+        sources = [path for path in sorted(folder.glob("*.py")) if path.read_text().strip()]
+        if sources:
+            lines.append(f"\n## {folder.relative_to(ROOT)}/\n")
+            lines += _table(("module", "its job"), ((f"`{path.name}`", _first_sentence(path)) for path in sources))
+    return "\n".join(lines)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "limits.md": limits_page,
+    "modules.md": modules_page,
     "settings.md": settings_page,
 }
 
@@ -125,6 +140,13 @@ def _flags(cls: type[errors.RaftlogError]) -> str:
 
 def _meaning(cls: type[errors.RaftlogError]) -> str:
     return " ".join((cls.__dict__["__doc__"] or "").split())
+
+
+def _first_sentence(path: Path) -> str:
+    paragraph = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0]
+    text = " ".join(paragraph.split())
+    sentence = re.match(r".*?\.(?= [A-Z]|$)", text)
+    return sentence[0] if sentence else text
 
 
 def topic_settings() -> Iterator[tuple[str, ...]]:
