@@ -102,6 +102,26 @@ class Committing(Cluster):
         return sent, sent.request
 
 
+def test_a_commit_that_is_sent_again_takes_back_nothing_that_went_with_it() -> None:
+    """A later one ran out of time first, and may have been committed."""
+    cluster = Committing()
+    cluster.commit(163)
+    patient = cluster.commit(187)
+    hasty = cluster.commit(203, within_s=5.0)
+    cluster.find_coordinator()
+    cluster.told(cluster.sent_commit()[0], g.OffsetCommitResponse)
+    _, request = cluster.sent_commit()
+    assert [entry.offset for entry in request.offsets] == [203]
+    cluster.run(5.1)
+    cluster.know_coordinator(WORKER_A, 2)
+    cluster.run(1.0)
+    assert isinstance(hasty.exception(0), RequestTimedOutError) and not patient.done()
+    sent, request = cluster.sent_commit()
+    assert [entry.offset for entry in request.offsets] == [203]
+    cluster.told(sent, g.OffsetCommitResponse)
+    assert patient.result(0) is None
+
+
 def test_commits_wait_for_the_coordinator_and_go_one_after_the_other() -> None:
     cluster = Committing()
     first = cluster.commit(5)

@@ -174,6 +174,9 @@ class GroupOffsets:
         entries: dict[TopicPartition, CommittedOffset] = {}
         for commit in sent:
             entries |= commit.entries
+        for commit in sent:
+            # Those of them with more time may be sent again alone, and must not take back what this request committed.
+            commit.entries = {place: entries[place] for place in commit.entries}
 
         def body(_topic_id: bytes) -> OffsetCommitRequest:
             # What has been given up since keeps its older generation, and so does, this once, what goes with it.
