@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raftlog import limits
 from raftlog.simulator.consumer import ConsumingClient
+from raftlog.simulator.group_ledger import GroupLedger
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.judgement import judge_records
 from raftlog.simulator.machine import Machine
@@ -34,7 +35,20 @@ def require_convergence(world: World) -> None:
     deadline_s = world.events.now_s + _HEAL_S
     while not _equal(world):  # retention goes on meanwhile, on one replica before it does on another
         _step_before(world, deadline_s, "the replicas are not equal")
-    judge_records(world)
+    if world.ledger is None:
+        judge_records(world)
+    else:
+        _judge_groups(world, world.ledger)
+
+
+def _judge_groups(world: World, ledger: GroupLedger) -> None:
+    """Every replica has applied what the log says, and that is no less than anybody was told."""
+    deadline_s = world.events.now_s + _HEAL_S
+    for node_id, machine in world.machines.items():
+        assert machine.coordinator is not None and machine.host is not None
+        while machine.coordinator.offsets() != ledger.committed and world.events.now_s < deadline_s:
+            world.run_until(time_s=world.events.now_s + 0.01)
+        ledger.judge(node_id, machine.coordinator.offsets())
 
 
 def _require_readers_at_end(world: World) -> None:

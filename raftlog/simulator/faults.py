@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from raftlog.simulator.machine import DIRECTORY, FAIL_POINTS
+from raftlog.simulator.machine import DIRECTORY
 from raftlog.simulator.world import MAX_RECORD_BYTES, World
 from raftlog.types import TopicConfig
 
@@ -144,7 +144,7 @@ class Faults:
     def _fail_point(self) -> None:
         machine = self._world.machines[self._node()]
         if machine.running:
-            machine.armed_fail_point = self._rng.choice(FAIL_POINTS)
+            machine.armed_fail_point = self._rng.choice(machine.fail_points)
             self._world.note(f"n{machine.node_id} armed {machine.armed_fail_point}")
 
     def _pause(self) -> None:

@@ -10,15 +10,19 @@ from typing import Any
 import msgspec
 
 from raftlog.errors import StorageError
+from raftlog.machine.host import FAIL_POINTS as HOST_FAIL_POINTS
+from raftlog.machine.host import Host
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
 from raftlog.partition.replica import Replica
 from raftlog.partition.witness import Witness
+from raftlog.protocol.apis import Served
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
 from raftlog.protocol.records import ProduceResult
 from raftlog.protocol.session import Session
 from raftlog.simulator.events import DriftingClock
+from raftlog.simulator.group_ledger import WatchedCoordinator
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
 from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
@@ -52,6 +56,7 @@ class Machine:
         answer_produces: Callable[[int, Session, list[ProduceResult]], None],
         flush: Flush,
         served: Callable[[Machine], None],
+        make_coordinator: Callable[[], WatchedCoordinator] | None,
     ) -> None:
         self.node_id = node_id
         self.clock = clock
@@ -59,6 +64,8 @@ class Machine:
         # LMDB does its own I/O; its twin loses what LMDB may lose.
         self.index_store = MemoryIndexStore(is_full=lambda: self.disk.full)
         self.replica: Replica | Witness | None = None
+        self.coordinator: WatchedCoordinator | None = None
+        self.host: Host | None = None
         self.boot_id = 0
         self.paused = False
         self.stopped_because = ""
@@ -74,6 +81,7 @@ class Machine:
         self._answer_produces = answer_produces
         self._flush = flush
         self._served = served
+        self._make_coordinator = make_coordinator
         self._hosted = False
         self._inbox: deque[tuple[Any, ...]] = deque()
 
@@ -144,6 +152,28 @@ class Machine:
             outbox=self,
             fail_point=self._on_fail_point,
         )
+        if self._make_coordinator is not None:
+            self.coordinator = self._make_coordinator()
+            self.host = Host(
+                replica=self.replica,
+                machine=self.coordinator,
+                clock=self.clock,
+                answer=self._answer_group,
+                fail_point=self._on_fail_point,
+            )
+
+    def _answer_group(self, request: Request[Any], response: ResponseBody) -> None:
+        self._answer(self.node_id, request, response, None)
+
+    @property
+    def fail_points(self) -> tuple[str, ...]:
+        return FAIL_POINTS if self.host is None else FAIL_POINTS + HOST_FAIL_POINTS
+
+    def next_wakeup_s(self) -> float:
+        """By its own clock."""
+        assert self.replica is not None
+        due_s = self.replica.next_wakeup_s()
+        return due_s if self.host is None else min(due_s, self.host.next_deadline_s())
 
     def _open_log(self, existed: Doubt) -> PartitionLog | WitnessLog:
         if self.is_witness:
@@ -177,7 +207,7 @@ class Machine:
 
     def die(self, why: str) -> None:
         """The process is gone; what its disk keeps is decided by the caller (restart or crash of the disk)."""
-        self.replica = None
+        self.replica = self.coordinator = self.host = None
         self.boot_id = 0
         self.paused = False
         self.turn_at_s = -1.0
@@ -216,10 +246,15 @@ class Machine:
                 replica.set_peer(*arguments)
             else:
                 (request,) = arguments
-                received = [_as_received(frame) for frame in request.payload]
-                replica.on_request(msgspec.structs.replace(request, payload=received))
+                if self.host is not None and request.api.served is Served.COORDINATOR:
+                    self.host.on_request(request)
+                else:
+                    received = [_as_received(frame) for frame in request.payload]
+                    replica.on_request(msgspec.structs.replace(request, payload=received))
             taken += 1
         replica.turn()
+        if self.host is not None:
+            self.host.after_turn()
         return taken
 
     @property

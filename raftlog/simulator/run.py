@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import os
 import sys
@@ -19,7 +20,7 @@ from raftlog.simulator.convergence import require_convergence
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.sabotage import GUARDS, without
-from raftlog.simulator.scenarios import COMPACTED, NODES, SCENARIOS, WITH_WITNESSES
+from raftlog.simulator.scenarios import COMPACTED, COORDINATED, NODES, SCENARIOS, WITH_WITNESSES
 from raftlog.simulator.tight_bounds import tight_bounds
 from raftlog.simulator.world import World
 
@@ -53,8 +54,9 @@ def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> 
     world = World(
         seed,
         nodes=nodes,
-        witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else None,
+        witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else 0 if scenario in COORDINATED else None,
         compacted=scenario in COMPACTED or (not scenario and seed % 5 == 3),
+        coordinates=scenario in COORDINATED,
     )
     world.keep_trace = trace
     kind = text = ""
@@ -69,6 +71,7 @@ def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> 
     except Exception:  # noqa: BLE001 - whatever escapes the product's code is the finding
         kind, text = "crashed", traceback.format_exc()
     acked = sum(client.acked_count for client in world.clients.values())
+    acked += world.ledger.acked_count if world.ledger is not None else 0
     return Verdict(seed, acked, world.steps, world.events.now_s, world.trace_hash, kind, text, list(world.trace))
 
 
@@ -167,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    logging.getLogger("raftlog").setLevel(logging.CRITICAL)  # clients warn of what is done to them on purpose
     started_s = time.monotonic()
     verdicts: list[Verdict] = []
     how = {"nodes": options.nodes, "steps": options.steps, "scenario": options.scenario, "guard_off": options.without}

@@ -1,5 +1,6 @@
 """A simulator that can fail: each guard of the consensus taken out, one at a time, to see a seed break.
 
+H1 and H2 are orders of the host of state machines (machine/host.py).
 For tests and `scripts/simulate --without GUARD` only; nothing outside the simulator imports this. Two guards have
 no switch, because what they guard against is no code of ours that could be switched on again:
 
@@ -15,11 +16,16 @@ from typing import Any
 from unittest import mock
 
 from raftlog.consensus.follower import Follower
+from raftlog.consensus.leader import Leader
 from raftlog.consensus.member import RaftMember
 from raftlog.consensus.progress import Mode, Progress
 from raftlog.consensus.record_copy import RecordCopy
 from raftlog.consensus.seat import Seat
 from raftlog.consensus.voters import Outcome, Vote, VoterSet
+from raftlog.coordinator.coordinator import Coordinator
+from raftlog.errors import ErrorCode
+from raftlog.machine.host import Host
+from raftlog.machine.result import Result
 from raftlog.protocol import raft as r
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
@@ -144,6 +150,29 @@ def _no_prevote() -> list[Patch]:
     return [(RaftMember, "_start_prevote", stand), (RaftMember, "_leader_is_alive", lambda self, now_s: False)]
 
 
+def _told_when_proposed() -> list[Patch]:
+    """H1: the host of a state machine answers before its records are committed and applied."""
+    append = Host._append
+
+    def told_at_once(self: Host, results: list[Result], now_ms: int) -> None:
+        for result in results:
+            self._tell(result, ErrorCode.NONE, self._now())
+        append(self, [result._replace(caller=None, then=None) for result in results], now_ms)
+
+    return [(Host, "_append", told_at_once)]
+
+
+def _statements_unconfirmed() -> list[Patch]:
+    """H2: a machine says what it knows, and no majority has said that its replica leads still.
+
+    A leader that hears no majority does not step down either: each of the two would do in nearly all of the runs.
+    """
+    return [
+        (Coordinator, "is_statement", lambda self, response: False),
+        (Leader, "hears_majority", lambda self, now_s, within_s: True),
+    ]
+
+
 GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "G1": _truncate_without_comparing,
     "G2": _commit_uncapped,
@@ -154,6 +183,8 @@ GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "G7": _every_vote_counts,
     "G8": _lost_tail_hidden,
     "G11": _no_prevote,
+    "H1": _told_when_proposed,
+    "H2": _statements_unconfirmed,
 }
 
 

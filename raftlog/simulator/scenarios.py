@@ -8,6 +8,7 @@ from functools import partial
 from raftlog.simulator.clients import Client
 from raftlog.simulator.compaction_scenarios import compaction, lost_tombstones
 from raftlog.simulator.faults import Faults
+from raftlog.simulator.group_scenarios import groups, hung_coordinator
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.producer import add_producers
 from raftlog.simulator.stories import begin, cut_off, leader_of, leads, under, wait_for_writes
@@ -312,9 +313,13 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "alone-in-sync": alone_in_sync,
     "late-answers": late_answers,
     "hung-leader": hung_leader,
+    "groups": groups,
+    "hung-coordinator": hung_coordinator,
 }
 # Stories about a compacted topic.
 COMPACTED = ("compaction", "lost-tombstones")
 # Stories about witnesses, whatever the seed.
 WITH_WITNESSES = ("any-minority", "alone-in-sync")
+# Stories about a group, whose coordinator runs on the machines. They have no witnesses, as the offsets topic has none.
+COORDINATED = ("groups", "hung-coordinator")
 NODES = {"late-answers": 5}  # replicas that a story needs; 3 where it does not say

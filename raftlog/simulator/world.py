@@ -21,6 +21,8 @@ from raftlog.protocol.session import Session
 from raftlog.simulator.clients import Client
 from raftlog.simulator.consumer import ConsumingClient, GroupOfOne
 from raftlog.simulator.events import DriftingClock, Events
+from raftlog.simulator.group_consumer import GroupConsumer, Seat
+from raftlog.simulator.group_ledger import GroupLedger, WatchedCoordinator
 from raftlog.simulator.invariants import Broken, Invariants
 from raftlog.simulator.keyed_records import settings_of
 from raftlog.simulator.machine import Machine, SimulatedCrash
@@ -28,7 +30,7 @@ from raftlog.simulator.network import Network
 from raftlog.simulator.prober import Prober
 from raftlog.simulator.producer import ProducingClient
 from raftlog.simulator.trimmer import Trimmer
-from raftlog.types import Flush, ReplicaSpec, TopicConfig
+from raftlog.types import OFFSETS_TOPIC, Flush, ReplicaSpec, TopicConfig
 
 TOPIC_ID = b"simulated-topic!"
 MAX_RECORD_BYTES = 50_000
@@ -43,8 +45,19 @@ _LATE_NEWS = 0.2  # of what supervisors tell each other has not arrived when one
 class World:
     """Everything of one run. `seed` fixes all of it."""
 
-    def __init__(self, seed: int, *, nodes: int = 3, witnesses: int | None = None, compacted: bool = False) -> None:
-        """f of 2 f + 1 nodes are `witnesses`, if nothing is said: with every fourth seed. `compacted`: the topic is."""
+    def __init__(
+        self,
+        seed: int,
+        *,
+        nodes: int = 3,
+        witnesses: int | None = None,
+        compacted: bool = False,
+        coordinates: bool = False,
+    ) -> None:
+        """f of 2 f + 1 nodes are `witnesses`, if nothing is said: with every fourth seed. `compacted`: the topic is.
+
+        `coordinates`: the partition is one of the offsets topic, and each replica has a group coordinator.
+        """
         self.seed = seed
         self.compacted = compacted
         if witnesses is None:
@@ -52,9 +65,10 @@ class World:
         self.rng = random.Random(seed)
         self.events = Events()
         self.node_ids = list(range(1, nodes + 1))
+        self.ledger = GroupLedger() if coordinates else None
         self.compaction = settings_of(seed) if compacted else {}
         self.spec = ReplicaSpec(
-            topic="orders",
+            topic=OFFSETS_TOPIC if coordinates else "orders",
             topic_id=TOPIC_ID,
             partition=0,
             replicas=tuple(self.node_ids[: nodes - witnesses]),
@@ -79,17 +93,20 @@ class World:
                 answer_produces=self._answer_produces,
                 flush=Flush.ALWAYS,
                 served=self.invariants.note_commits,
+                make_coordinator=partial(self._make_coordinator, self.ledger) if self.ledger is not None else None,
             )
             for node_id in self.node_ids
         }
         self.acked: dict[int, tuple[bytes, int]] = {}
         self.clients: dict[str, Client | ProducingClient] = {}
         self.read: dict[int, bytes] = {}  # offset -> what a consumer was given
-        self.readers: dict[str, ConsumingClient | Prober] = {}
+        self.readers: dict[str, ConsumingClient | GroupConsumer | Prober] = {}
+        self.seats: list[Seat] = []
         self.groups: list[GroupOfOne] = []
         self.log_start = 0  # the highest at which any replica's log has started
         self._heard: dict[tuple[int, int], int] = {}  # (supervisor, worker) -> epoch in which it leads, 0: it does not
         self._gossip_rng = random.Random(seed ^ 0x605517)
+        self._ids_rng = random.Random(seed ^ 0x1D5)
         self.trimmers: dict[str, Trimmer] = {}
         self.steps = 0
         self.stops: dict[int, str] = {}  # node -> why it stopped by itself while its disk was whole
@@ -227,7 +244,7 @@ class World:
             self.log_start = max(self.log_start, machine.log.state.log_start_offset)
         synced = machine.disk.syncs - syncs
         machine.busy_until_s = self.events.now_s + _TURN_S + taken * _INPUT_S + synced * _SYNC_S * machine.disk_slowness
-        due_s = machine.clock.virtual_s(replica.next_wakeup_s())
+        due_s = machine.clock.virtual_s(machine.next_wakeup_s())
         self._schedule_turn(machine, self.events.now_s if machine.backlog else due_s + 1e-6)
 
     def restart_later(self, node_id: int) -> None:
@@ -291,6 +308,9 @@ class World:
             return  # its process has ended
         if name in self.clients and isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
             self.invariants.on_watermark(response.leader_epoch, response.offset)
+        coordinator = self.machines[node_id].coordinator
+        if isinstance(asker, GroupConsumer) and coordinator is not None:
+            asker.on_told(coordinator.offsets(), request, response)
         self._later(partial(asker.on_response, request, response, payload))
 
     def _answer_produces(self, node_id: int, session: Session, results: list[ProduceResult]) -> None:
@@ -341,6 +361,17 @@ class World:
                 acked=self.acked,
                 compacted=self.compacted,
             )
+
+    def add_seats(self, count: int) -> None:
+        """Places in the one group, each with a consumer that comes and goes."""
+        assert self.ledger is not None
+        assignor = self.rng.choice(("range", "cooperative-sticky"))
+        for number in range(count):
+            rng = random.Random(self.seed * 47 + number)
+            self.seats.append(Seat(f"m{number}", self, self.ledger, rng, assignor))
+
+    def _make_coordinator(self, ledger: GroupLedger) -> WatchedCoordinator:
+        return WatchedCoordinator(lambda name: f"{name}-{self._ids_rng.getrandbits(64):x}", ledger.on_applied)
 
     def add_trimmer(self) -> None:
         trimmer = Trimmer(

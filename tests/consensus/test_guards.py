@@ -186,7 +186,7 @@ OVERRIDES = {
 
 def test_each_guard_has_a_claim() -> None:
     assert list(CLAIMS) == [f"G{number}" for number in range(1, 12)]
-    assert set(CLAIMS) == {*GUARDS, *OVERRIDES}
+    assert set(CLAIMS) == {*OVERRIDES, *(guard for guard in GUARDS if guard.startswith("G"))}  # H: of hosts
 
 
 @pytest.mark.parametrize("guard", CLAIMS)

@@ -18,6 +18,8 @@ NOTICED = [
     ("G7", "stale-majority", range(11, 20), {"lost", "diverged"}),
     ("G8", "stale-majority", range(4, 14), {"lost", "diverged"}),
     ("G11", "returning-node", range(1, 4), {"stuck"}),
+    ("H1", "groups", range(3), {"lost"}),
+    ("H2", "hung-coordinator", range(15), {"lost", "diverged"}),
     ("all", "", range(40), {"lost", "diverged", "stuck", "two_leaders", "crashed"}),
 ]
 
