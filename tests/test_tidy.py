@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
 from tests.source_tree import ROOT, Module, imports, modules
 
 PRODUCT = modules("raftlog", "cli")
@@ -155,6 +156,10 @@ def test_every_dependency_is_used_and_bounded() -> None:
         match = re.fullmatch(r"([a-z0-9-]+)(==[0-9.]+|>=[0-9.]+(,!=[0-9.]+)*,<[0-9.]+)", line)
         assert match, f"{line} needs a lower and an upper bound"
         assert imported_as.get(match[1], match[1]) in used, f"{match[1]} is not used"
+
+
+def test_the_files_that_a_run_begins_with_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

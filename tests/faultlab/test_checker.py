@@ -249,12 +249,15 @@ def test_time_without_a_majority_does_not_count_as_unavailable() -> None:
     assert history.send(1, ("c", 2)).judge().longest_unavailable_ms == 9
 
 
-def test_a_million_operations_are_judged_within_a_minute() -> None:
-    history = History()
-    for n in range(250_000):
-        history.send(n % 8, (n, n))
-        history.poll(8 + n % 8, (n, n))
-    began_s = time.monotonic()
-    history.judge()
-    assert len(history.operations) == 1_000_000
-    assert time.monotonic() - began_s < 60
+def test_a_history_eight_times_as_long_takes_no_more_than_its_share() -> None:
+    """A run of an hour has a million operations. Of this process's own time: others may be at work here."""
+    took_s = {}
+    for sends in (5_000, 40_000):
+        history = History()
+        for n in range(sends):
+            history.send(n % 8, (n, n))
+            history.poll(8 + n % 8, (n, n))
+        began_s = time.process_time()
+        history.judge()
+        took_s[sends] = time.process_time() - began_s
+    assert took_s[40_000] < 3 * 8 * took_s[5_000], "64 times would be its square"

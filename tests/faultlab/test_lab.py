@@ -40,7 +40,7 @@ def test_a_run_on_loopback_says_what_it_did_and_that_nothing_was_lost(tmp_path: 
     run = (
         "run",
         "--seconds",
-        12,
+        9,
         "--seed",
         4,
         "--faults",
@@ -75,7 +75,7 @@ def test_a_run_on_loopback_says_what_it_did_and_that_nothing_was_lost(tmp_path: 
 
 @ROOT_ONLY
 def test_a_run_in_namespaces_survives_a_power_failure_and_leaves_nothing() -> None:
-    done = lab("run", "--on", "netns", "--seconds", 16, "--seed", 3, "--faults", "power-off,isolate", "--json")
+    done = lab("run", "--on", "netns", "--seconds", 12, "--seed", 4, "--faults", "power-off,isolate", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["valid"]) == (0, True), done.stdout + done.stderr
     assert set(found["faults_applied"]) == {"power-off", "isolate"}
@@ -85,8 +85,8 @@ def test_a_run_in_namespaces_survives_a_power_failure_and_leaves_nothing() -> No
 @ROOT_ONLY
 def test_nodes_that_do_not_sync_are_found_out() -> None:
     """All lose power at once: what was only in memory is gone, and raftlog says so rather than to go on without it."""
-    faults = ("--faults", "power-off-all", "--flush", "os", "--patience", 12)
-    done = lab("run", "--on", "netns", "--seconds", 14, "--seed", 1, *faults, "--json", timeout_s=400)
+    faults = ("--faults", "power-off-all", "--flush", "os", "--patience", 6)
+    done = lab("run", "--on", "netns", "--seconds", 10, "--seed", 1, *faults, "--json", timeout_s=400)
     found = json.loads(done.stdout)
     assert (done.returncode, found["valid"]) == (1, False), done.stdout + done.stderr
     assert found["anomalies"].get("not-whole") or found["anomalies"].get("lost-write")
