@@ -19,6 +19,7 @@ import msgspec
 from raftlog import config, errors, limits, types
 from raftlog.client.consumer.options import ConsumerOptions
 from raftlog.client.producer.options import ProducerOptions
+from raftlog.protocol import apis
 from raftlog_cli.node import start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,7 +120,39 @@ def modules_page() -> str:
     return "\n".join(lines)
 
 
+def apis_page() -> str:
+    lines = [
+        "# APIs\n",
+        _MADE.format(source="`raftlog/protocol/apis.py` and the bodies beside it"),
+        "One table for each kind of server. Before every request stands an envelope",
+        "([protocol.md](../protocol.md#frames)), and every answer begins with `error_code` and `error_text`. Keys",
+        "below 1000 are Kafka's. *May* is the operation that the sender has to be allowed to; everybody may do",
+        "everything yet.",
+    ]
+    for served in apis.Served:
+        lines.append(f"\n## Served by {served.value}\n")
+        rows = [
+            (
+                f"`{api.name}`",
+                str(api.key),
+                api.operation.value,
+                _fields(api.request),
+                _fields(api.response),
+                _meaning(api.request),
+            )
+            for api in apis.APIS
+            if api.served is served
+        ]
+        lines += _table(("API", "key", "may", "request", "answer", "meaning"), rows)
+    return "\n".join(lines)
+
+
+def _fields(body: type[msgspec.Struct]) -> str:
+    return ", ".join(f"`{name}`" for name in body.__struct_fields__ if name not in ("error_code", "error_text"))
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "apis.md": apis_page,
     "errors.md": errors_page,
     "limits.md": limits_page,
     "modules.md": modules_page,
@@ -138,7 +171,7 @@ def _flags(cls: type[errors.RaftlogError]) -> str:
     return ", ".join(name for name in ("retriable", "invalid_metadata", "outcome_unknown") if getattr(cls, name))
 
 
-def _meaning(cls: type[errors.RaftlogError]) -> str:
+def _meaning(cls: type) -> str:
     return " ".join((cls.__dict__["__doc__"] or "").split())
 
 

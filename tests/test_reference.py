@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 import reference
@@ -10,6 +11,7 @@ import reference
 from raftlog import config, errors, types
 from raftlog.client.consumer.options import ConsumerOptions
 from raftlog.client.producer.options import ProducerOptions
+from raftlog.protocol import apis
 
 
 @pytest.mark.parametrize("name", reference.PAGES)
@@ -25,6 +27,11 @@ def test_every_page_is_made_from_the_code() -> None:
 def test_every_error_says_what_it_means(name: str, cls: type) -> None:
     if issubclass(cls, errors.RaftlogError):
         assert len(cls.__dict__["__doc__"] or "") > 20, name
+
+
+@pytest.mark.parametrize("api", apis.APIS, ids=repr)
+def test_every_request_says_what_it_means(api: apis.Api[Any, Any]) -> None:
+    assert len(api.request.__dict__["__doc__"] or "") > 20
 
 
 def test_every_code_has_its_error() -> None:

@@ -105,20 +105,6 @@ def test_every_limit_has_its_reason() -> None:
     assert not silent
 
 
-def test_every_request_is_in_the_protocol_page() -> None:
-    from raftlog.protocol import cluster, groups, records, topics
-
-    page = (ROOT / "docs" / "protocol.md").read_text()
-    defined = {**vars(cluster), **vars(topics), **vars(records), **vars(groups)}
-    names = [
-        name.removesuffix("Request")
-        for name, kind in defined.items()
-        if isinstance(kind, type) and name.endswith("Request") and name[0] != "_"
-    ]
-    assert names
-    assert not [name for name in names if f"`{name}`" not in page]
-
-
 def test_every_fail_point_is_in_the_durability_page() -> None:
     page = (ROOT / "docs" / "durability.md").read_text()
     points = [point for module in PRODUCT for point in _fail_points(module.tree)]

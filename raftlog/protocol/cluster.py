@@ -23,7 +23,7 @@ class HandshakeResponse(ResponseBody):
 
 
 class MetadataRequest(Body):
-    """topics None asks for all."""
+    """Nodes, topics, and who leads each partition at which address; `topics` None asks for all."""
 
     topics: list[str] | None = None
 

@@ -89,6 +89,8 @@ class SyncGroupResponse(ResponseBody, kw_only=True):
 
 
 class HeartbeatRequest(GroupBody, kw_only=True):
+    """The member lives, and its user polls. The answer says when it has to join again."""
+
     generation_id: int
     member_id: str
     group_instance_id: str | None = None
@@ -106,6 +108,8 @@ class LeavingMember(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class LeaveGroupRequest(GroupBody, kw_only=True):
+    """These leave at once; their partitions need not wait for the end of their sessions."""
+
     members: list[LeavingMember]
 
 
@@ -187,7 +191,7 @@ class ListGroupsResponse(ResponseBody, kw_only=True):
 
 
 class DescribeGroupRequest(GroupBody, kw_only=True):
-    pass
+    """State, generation and members of one group."""
 
 
 class DescribedMember(msgspec.Struct, array_like=True, kw_only=True):

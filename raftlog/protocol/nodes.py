@@ -137,6 +137,8 @@ class ImageResponse(ResponseBody):
 
 
 class RegisterNodeRequest(Body):
+    """A node with this data directory is there now: the metadata shall list it, under this address."""
+
     cluster_id: str
     node_id: int
     directory_id: str

@@ -44,6 +44,8 @@ class TopicIdsResponse(ResponseBody):
 
 
 class CreateTopicsRequest(MutationBody):
+    """One result per topic; each stands or falls alone."""
+
     topics: list[NewTopic]
     timeout_ms: int = 30_000
 
