@@ -70,6 +70,14 @@ def test_nothing_is_left_for_later_in_a_comment(module: Module) -> None:
     assert not UNFINISHED.search(module.text)
 
 
+def test_the_formatter_is_kept_from_tables_of_bytes_only() -> None:
+    mark = "fmt:" + " skip"
+    assert {module.shown for module in ALL if mark in module.text} == {
+        "tests/record/test_batch.py",
+        "tests/record/test_compacted.py",
+    }
+
+
 @pytest.mark.parametrize("module", ALL, ids=_ids)
 def test_no_except_hides_what_it_catches(module: Module) -> None:
     bare = [node.lineno for node in ast.walk(module.tree) if isinstance(node, ast.ExceptHandler) and node.type is None]
@@ -94,9 +102,10 @@ def test_every_limit_has_its_reason() -> None:
     path = ROOT / "raftlog" / "limits.py"
     lines = path.read_text().splitlines()
     commented = {
-        token.start[0] for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
         if token.type == tokenize.COMMENT and len(token.string.strip("#- ")) > 5
-    }  # fmt: skip
+    }
     silent = [
         lines[node.lineno - 1]
         for node in ast.parse(path.read_text()).body

@@ -208,10 +208,21 @@ class Leader:
         size_bytes = len(payload) if payload is not None else 0
         progress.note_sent(sequence, prev_index + count, size_bytes, now_s)
         links.send(
-            node_id, payload, r.AppendEntries, sequence, prev_index, prev_term, self._seat.commit_index, count,
-            epoch_starts, log.state.log_start_offset, log.last_index, self._all_votes_index, self.held_index,
+            node_id,
+            payload,
+            r.AppendEntries,
+            sequence,
+            prev_index,
+            prev_term,
+            self._seat.commit_index,
+            count,
+            epoch_starts,
+            log.state.log_start_offset,
+            log.last_index,
+            self._all_votes_index,
+            self.held_index,
             log.state.purged_index,
-        )  # fmt: skip
+        )
         return True
 
     def _send_reset(self, node_id: int, progress: Progress, now_s: float) -> None:

@@ -59,9 +59,16 @@ class Links:
     ) -> None:
         state = self._state
         self.hold(
-            m.sender_id, r.AppendResponse, m.sequence, success, match_index, hint_index, state.doubt, damaged,
+            m.sender_id,
+            r.AppendResponse,
+            m.sequence,
+            success,
+            match_index,
+            hint_index,
+            state.doubt,
+            damaged,
             state.log_start_offset,
-        )  # fmt: skip
+        )
 
     def release(self) -> None:
         """All that was appended, and term and vote, are durable."""

@@ -190,8 +190,16 @@ class Replica:
     def mark(self) -> tuple[object, ...]:
         """Equal as long as `status` would say the same; cheaper to ask after every turn."""
         log, state = self._log, self._log.state
-        return (self._reads.high_watermark, log.last_index, state.log_start_offset, state.doubt, log.syncs,
-                self._refusal, log.damage, self._group.in_sync)  # fmt: skip
+        return (
+            self._reads.high_watermark,
+            log.last_index,
+            state.log_start_offset,
+            state.doubt,
+            log.syncs,
+            self._refusal,
+            log.damage,
+            self._group.in_sync,
+        )
 
     def status(self) -> ReplicaStatus:
         return status_of(self.spec, self._group, self._log, self._reads.high_watermark, self._refusal)

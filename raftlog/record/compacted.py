@@ -79,9 +79,15 @@ def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
             if len(smaller) < len(body):
                 attributes, body = attributes | COMPRESSIONS.index(header.compression), smaller
     covered = _COVERED.pack(
-        attributes, header.last_offset_delta, first_ms, header.max_timestamp_ms, header.producer_id,
-        header.producer_epoch, header.base_sequence, len(records),
-    )  # fmt: skip
+        attributes,
+        header.last_offset_delta,
+        first_ms,
+        header.max_timestamp_ms,
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        len(records),
+    )
     return _assemble(header.base_offset, header.leader_epoch, covered, body)
 
 

@@ -71,10 +71,17 @@ class ConsumingClient(LinkedClient):
         self._poll_s = rng.choice((0.02, 0.1))
         share = rng.choice((5000, 1 << 20))
         self._fetcher = Fetcher(
-            self._exchange, self._cache, self._refresher, reset_policy=group.policy,
-            min_bytes=rng.choice((1, 1000)), max_wait_ms=rng.choice((100, 500)), partition_bytes=share,
-            buffer_bytes=share, request_timeout_s=_REQUEST_TIMEOUT_S, on_data=lambda: None,
-        )  # fmt: skip
+            self._exchange,
+            self._cache,
+            self._refresher,
+            reset_policy=group.policy,
+            min_bytes=rng.choice((1, 1000)),
+            max_wait_ms=rng.choice((100, 500)),
+            partition_bytes=share,
+            buffer_bytes=share,
+            request_timeout_s=_REQUEST_TIMEOUT_S,
+            on_data=lambda: None,
+        )
         self._parts = (self._fetcher, self._refresher)
         self._wake()
 

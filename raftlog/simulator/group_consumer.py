@@ -91,9 +91,17 @@ class GroupConsumer(LinkedClient):
         self._floors: dict[int, Offsets] = {}  # correlation id -> what had been told before
         calls = Calls(self._exchange, self._cache, self._refresher)
         self._fetcher = Fetcher(
-            self._exchange, self._cache, self._refresher, reset_policy=EARLIEST, min_bytes=1, max_wait_ms=500,
-            partition_bytes=1 << 20, buffer_bytes=1 << 22, request_timeout_s=5.0, on_data=lambda: None,
-        )  # fmt: skip
+            self._exchange,
+            self._cache,
+            self._refresher,
+            reset_policy=EARLIEST,
+            min_bytes=1,
+            max_wait_ms=500,
+            partition_bytes=1 << 20,
+            buffer_bytes=1 << 22,
+            request_timeout_s=5.0,
+            on_data=lambda: None,
+        )
         self._member = GroupMember(
             GROUP,
             [ASSIGNORS[seat.assignor]],

@@ -67,10 +67,17 @@ class ProducingClient(LinkedClient):
             compression="none",
         )
         sender = Sender(
-            self._exchange, self._cache, self._refresher, accumulator, acks=-1, ids=ProducerIds(calls),
-            max_in_flight=rng.choice((1, 3, 5)), retries=None, request_timeout_s=3.0,
+            self._exchange,
+            self._cache,
+            self._refresher,
+            accumulator,
+            acks=-1,
+            ids=ProducerIds(calls),
+            max_in_flight=rng.choice((1, 3, 5)),
+            retries=None,
+            request_timeout_s=3.0,
             delivery_timeout_s=self._delivery_s,
-        )  # fmt: skip
+        )
         self._parts = (sender, calls, self._refresher)
         self._events.after(rng.random(), self._next)
 

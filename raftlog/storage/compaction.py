@@ -205,9 +205,15 @@ class Compaction:
         if changed:
             number = self.plan.segments.index(group[-1])
             yield Rewritten(
-                group, self._end_of(number), output.path, output.file, output.size_bytes, output.entries,
-                output.max_timestamp_ms, purged_index,
-            )  # fmt: skip
+                group,
+                self._end_of(number),
+                output.path,
+                output.file,
+                output.size_bytes,
+                output.entries,
+                output.max_timestamp_ms,
+                purged_index,
+            )
         else:
             output.discard()
 
@@ -311,10 +317,14 @@ class _Output:
         if self.size_bytes >= self._index_due:
             self.entries.append(
                 IndexEntry(
-                    header.base_offset, index, header.leader_epoch, self._segment, self.size_bytes,
+                    header.base_offset,
+                    index,
+                    header.leader_epoch,
+                    self._segment,
+                    self.size_bytes,
                     self.max_timestamp_ms,
                 )
-            )  # fmt: skip
+            )
             self._index_due = self.size_bytes + INDEX_INTERVAL_BYTES
         self._parts.append(batch)
         self.size_bytes += len(batch)

@@ -48,9 +48,17 @@ class Segment:
     """An open segment. `size` counts what was appended, synced or not."""
 
     __slots__ = (
-        "_disk", "_file", "base_offset", "created_ms", "dirty", "first_index", "max_timestamp_ms", "name", "path",
+        "_disk",
+        "_file",
+        "base_offset",
+        "created_ms",
+        "dirty",
+        "first_index",
+        "max_timestamp_ms",
+        "name",
+        "path",
         "size",
-    )  # fmt: skip
+    )
 
     def __init__(self, disk: Disk, directory: str, name: SegmentName, size: int, created_ms: int) -> None:
         self._disk = disk

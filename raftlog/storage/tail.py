@@ -20,8 +20,16 @@ class Run:
     """`count` batches: indexes [first_index, first_index + count), bytes `data`, whose file begins at `position`."""
 
     __slots__ = (
-        "base_offsets", "count", "data", "first_index", "next_offset", "position", "positions", "segment", "term",
-    )  # fmt: skip
+        "base_offsets",
+        "count",
+        "data",
+        "first_index",
+        "next_offset",
+        "position",
+        "positions",
+        "segment",
+        "term",
+    )
 
     def __init__(
         self,

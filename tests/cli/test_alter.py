@@ -21,9 +21,19 @@ def test_settings_and_partitions_change_and_what_is_described_says_so(cluster: L
     run(cluster, "topic", "create", name, "--partitions", "2", "--config", "retention.ms=5000")
     run(cluster, "produce", name, "--partitioner", "round-robin", stdin=b"a\nb\n")
     altered = _json(
-        cluster, "topic", "alter", name, "--partitions", "5",
-        "--config", "segment.bytes=2048", "--config", "cleanup.policy=compact,delete", "--reset", "retention.ms",
-    )  # fmt: skip
+        cluster,
+        "topic",
+        "alter",
+        name,
+        "--partitions",
+        "5",
+        "--config",
+        "segment.bytes=2048",
+        "--config",
+        "cleanup.policy=compact,delete",
+        "--reset",
+        "retention.ms",
+    )
     (described,) = _json(cluster, "topic", "describe", name)["topics"]
     assert (altered["topic"], altered["partitions"], altered["config"]) == (name, 5, described["config"])
     assert described["config"]["segment_bytes"] == 2048

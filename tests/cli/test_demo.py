@@ -124,8 +124,14 @@ def test_groups_miss_nothing_and_no_partition_has_two_owners(tmp_path: Path, mar
     assert demo.returncode == 0, err.decode()
     figures = json.loads(out)
     assert list(figures) == [
-        "records", "first_group_seen", "rereads", "missed", "second_group_seen", "two_owners", "rebalances"
-    ]  # fmt: skip
+        "records",
+        "first_group_seen",
+        "rereads",
+        "missed",
+        "second_group_seen",
+        "two_owners",
+        "rebalances",
+    ]
     assert figures["first_group_seen"] == figures["second_group_seen"] == figures["records"] == 100_000
     assert (figures["missed"], figures["two_owners"]) == (0, 0)
     assert figures["rebalances"] >= 5, "for the start, the killed, the paused, the woken and the added member"

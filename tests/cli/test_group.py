@@ -183,9 +183,9 @@ def test_lag_is_what_is_not_committed_yet_and_idle_members_are_shown() -> None:
         (9, 7, 0, None),
     ]
     assert [(each.member, each.partitions) for each in view.members] == [("m1", ["t-0", "t-1"]), ("m2", [])]
-    assert new_offsets({first: 0, second: 9, third: 4}, dict.fromkeys((first, second, third), 2), {
-        first: 5, second: 5, third: 5
-    }) == {first: 2, second: 5, third: 4}  # fmt: skip
+    assert new_offsets(
+        {first: 0, second: 9, third: 4}, dict.fromkeys((first, second, third), 2), {first: 5, second: 5, third: 5}
+    ) == {first: 2, second: 5, third: 4}
 
 
 def test_lag_does_not_count_what_was_removed() -> None:

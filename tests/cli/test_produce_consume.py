@@ -48,9 +48,17 @@ def test_a_file_comes_back_line_by_line(cluster: LocalCluster, topic: str, tmp_p
 
 def test_keys_and_headers_come_back(cluster: LocalCluster, topic: str) -> None:
     run(
-        cluster, "produce", topic, "--key-separator", r"\t", "--header", "a=1", "--header", "b=x=y",
+        cluster,
+        "produce",
+        topic,
+        "--key-separator",
+        r"\t",
+        "--header",
+        "a=1",
+        "--header",
+        "b=x=y",
         stdin=b"k1\tv1\nk2\tv2\tw\n\tempty key\nk4\t\n",
-    )  # fmt: skip
+    )
     found = {record["key"]: record for record in _objects(_all(cluster, topic, "--json"))}
     assert {key: record["value"] for key, record in found.items()} == {
         "k1": "v1",

@@ -104,9 +104,17 @@ def test_a_leader_that_has_another_entry_where_one_is_committed_stops_the_worker
     committed = group.commit_index
     assert committed == follower.log.last_index
     probe = r.AppendEntries(
-        *head(cluster, leader.node_id, follower.node_id, group.term + 2), 1, committed, group.term + 1, committed,
-        0, [], 0, committed, 0,
-    )  # fmt: skip
+        *head(cluster, leader.node_id, follower.node_id, group.term + 2),
+        1,
+        committed,
+        group.term + 1,
+        committed,
+        0,
+        [],
+        0,
+        committed,
+        0,
+    )
     with pytest.raises(CorruptLogError, match=f"contradicts the committed entry {committed}"):
         follower.replica.on_raft(probe, None)
     assert follower.log.last_index == committed
@@ -149,9 +157,17 @@ def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() ->
     damaged[-1] ^= 1
     cluster.queue.clear()
     message = r.AppendEntries(
-        *head(cluster, leader.node_id, follower.node_id, leader.log.state.term), 99, 2, leader.log.state.term, 2,
-        entries.count, entries.epoch_starts, 0, leader.log.last_index, 0,
-    )  # fmt: skip
+        *head(cluster, leader.node_id, follower.node_id, leader.log.state.term),
+        99,
+        2,
+        leader.log.state.term,
+        2,
+        entries.count,
+        entries.epoch_starts,
+        0,
+        leader.log.last_index,
+        0,
+    )
     follower.replica.on_raft(message, bytes(damaged))
     follower.replica.turn()
     assert follower.log.log_end_offset == 0

@@ -169,9 +169,14 @@ def test_a_leader_leads_still_for_who_asks_once_a_majority_has_answered_since() 
 def test_a_member_leaves_nothing_of_a_leadership_to_the_next_role() -> None:
     desk = Desk()
     member = RaftMember(
-        node_id=1, boot_id=10, spec=SPEC, log=desk.log, rng=random.Random(1),
-        send=lambda node_id, m, payload: None, now_s=1.0,
-    )  # fmt: skip
+        node_id=1,
+        boot_id=10,
+        spec=SPEC,
+        log=desk.log,
+        rng=random.Random(1),
+        send=lambda node_id, m, payload: None,
+        now_s=1.0,
+    )
     for other, boot_id in ((2, 20), (3, 30)):
         member.set_peer(other, boot_id, 1.0)
     member._elections.expire()

@@ -51,9 +51,17 @@ def test_repetitions_and_gaps_within_one_turn_are_found() -> None:
     cluster.settle()
     gap, unknown = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID
     assert sorted(answers(leader)) == [
-        (1, 0, 0), (2, 0, 1), (3, 0, 1), (4, gap, -1), (5, 0, 2), (6, 0, 0), (7, 0, 3),
-        (8, ErrorCode.INVALID_PRODUCER_EPOCH, -1), (9, 0, 4), (10, unknown, -1),
-    ]  # fmt: skip
+        (1, 0, 0),
+        (2, 0, 1),
+        (3, 0, 1),
+        (4, gap, -1),
+        (5, 0, 2),
+        (6, 0, 0),
+        (7, 0, 3),
+        (8, ErrorCode.INVALID_PRODUCER_EPOCH, -1),
+        (9, 0, 4),
+        (10, unknown, -1),
+    ]
     assert leader.log.log_end_offset == 5
 
 

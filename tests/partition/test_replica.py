@@ -348,9 +348,14 @@ def test_the_commit_bound_is_written_within_a_second_also_when_load_stops() -> N
     leader.request("c", produce(1), [batch(b"a")])
     cluster.settle(1.0)
     on_disk = PartitionLog.open(
-        disk=leader.disk, directory="orders-0", topic_id=TOPIC_ID, config=cluster.spec.config,
-        flush=Flush.ALWAYS, clock=cluster.clock, index=lambda path: MemoryIndex(),
-    )  # fmt: skip
+        disk=leader.disk,
+        directory="orders-0",
+        topic_id=TOPIC_ID,
+        config=cluster.spec.config,
+        flush=Flush.ALWAYS,
+        clock=cluster.clock,
+        index=lambda path: MemoryIndex(),
+    )
     assert on_disk.state.commit_bound == leader.log.last_index
 
 

@@ -256,9 +256,17 @@ def test_what_goes_in_comes_out(
 
 @pytest.mark.parametrize(
     "name",
-    ["BASE_OFFSET", "BATCH_BYTES", "LEADER_EPOCH", "LAST_OFFSET_DELTA", "PRODUCER_ID", "PRODUCER_EPOCH",
-     "BASE_SEQUENCE", "RECORD_COUNT"],
-)  # fmt: skip
+    [
+        "BASE_OFFSET",
+        "BATCH_BYTES",
+        "LEADER_EPOCH",
+        "LAST_OFFSET_DELTA",
+        "PRODUCER_ID",
+        "PRODUCER_EPOCH",
+        "BASE_SEQUENCE",
+        "RECORD_COUNT",
+    ],
+)
 def test_each_constant_is_the_place_of_its_field(name: str) -> None:
     assert BatchHeader._fields[getattr(batch, name)] == name.lower()
     assert BatchHeader._fields[batch.MAX_TIMESTAMP] == "max_timestamp_ms"

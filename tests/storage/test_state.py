@@ -48,11 +48,30 @@ def test_a_copy_is_magic_checksum_length_and_msgpack() -> None:
     assert fields["topic_id"] == b"\x01\x02"
     assert fields["format_version"] == 1
     assert list(fields) == [
-        "topic_id", "format_version", "sequence", "generation", "term", "voted_for", "doubt", "doubt_reason",
-        "commit_bound", "log_start_offset", "horizon_index", "horizon_prev_term", "horizon_offset",
-        "epoch_starts", "truncations", "last_index", "corruptions", "damaged_index",
-        "clean_offset", "clean_marks", "purged_index", "swap", "cuts",
-    ]  # fmt: skip
+        "topic_id",
+        "format_version",
+        "sequence",
+        "generation",
+        "term",
+        "voted_for",
+        "doubt",
+        "doubt_reason",
+        "commit_bound",
+        "log_start_offset",
+        "horizon_index",
+        "horizon_prev_term",
+        "horizon_offset",
+        "epoch_starts",
+        "truncations",
+        "last_index",
+        "corruptions",
+        "damaged_index",
+        "clean_offset",
+        "clean_marks",
+        "purged_index",
+        "swap",
+        "cuts",
+    ]
 
 
 def test_what_was_written_is_read_from_either_copy() -> None:

@@ -88,15 +88,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_json({"machine": found, "flush": options.flush, "round_trips": trips, "lines": lines})
     else:
         sys.stdout.write(markdown(lines))
-        print(f"\nA question and its answer between two idle processes (p50): {trips.tcp_us} µs over plain TCP, "
-              f"{trips.link_us} µs over raftlog's own sockets.")  # fmt: skip
+        print(
+            f"\nA question and its answer between two idle processes (p50): {trips.tcp_us} µs over plain TCP, "
+            f"{trips.link_us} µs over raftlog's own sockets."
+        )
         print(f"\nFlush {options.flush}. {described(found)}, and {found['busy_after']} after it.")
     return 0
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    columns = ("workload", "role", "records/s", "ns a record", "ns a byte", "of it in Python and libraries",
-               "floor, ns a byte", "× floor")  # fmt: skip
+    columns = (
+        "workload",
+        "role",
+        "records/s",
+        "ns a record",
+        "ns a byte",
+        "of it in Python and libraries",
+        "floor, ns a byte",
+        "× floor",
+    )
     return table(
         columns,
         [
