@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from raftlog.config import config_for_people
-from raftlog.errors import ErrorCode, error_for
+from raftlog.errors import ErrorCode, InvalidConfigError, error_for
 from raftlog.types import TopicPartition
 
 from .connect import open_admin
@@ -68,9 +68,7 @@ def create(
     """
     from raftlog.protocol.topics import NewTopic
 
-    settings = dict(parse_pairs(configs, "--config"))
-    if len(settings) < len(configs):
-        raise click.BadParameter("a setting is given twice", param_hint="--config")
+    settings = _settings(configs)
     wanted = NewTopic(
         name=name, partitions=partitions or -1, replication_factor=replication_factor or -1, config=settings
     )
@@ -99,6 +97,22 @@ def create(
         )
     else:
         click.echo(f"topic {name} exists already")
+
+
+def _settings(configs: tuple[str, ...], reset: tuple[str, ...] = ()) -> dict[str, str]:
+    """As written. Raises click.BadParameter, before a node is asked, for what no topic has."""
+    from raftlog.config import change_topic_config
+    from raftlog.types import TopicConfig
+
+    settings = dict(parse_pairs(configs, "--config"))
+    if len(settings) < len(configs):
+        raise click.BadParameter("a setting is given twice", param_hint="--config")
+    for option, pairs in (("--reset", {}), ("--config", settings)):
+        try:
+            change_topic_config(TopicConfig(), pairs, reset)
+        except InvalidConfigError as error:
+            raise click.BadParameter(str(error), param_hint=option) from None
+    return settings
 
 
 @topic.command("list")
@@ -210,9 +224,7 @@ def alter(
         raftlog topic alter orders --config retention.ms=3600000 --reset retention.bytes
     """
 
-    settings = dict(parse_pairs(configs, "--config"))
-    if len(settings) < len(configs):
-        raise click.BadParameter("a setting is given twice", param_hint="--config")
+    settings = _settings(configs, reset)
     if not settings and not reset and partitions is None:
         raise click.UsageError("nothing to change: name --partitions, --config or --reset")
     with open_admin(bootstrap) as admin:

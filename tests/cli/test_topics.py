@@ -84,8 +84,6 @@ def test_a_topic_that_exists_is_refused_or_accepted(cluster: LocalCluster) -> No
         (["x" * 250], b"INVALID_TOPIC_EXCEPTION"),
         (["fine", "--replication-factor", "4"], b"INVALID_REPLICATION_FACTOR"),
         (["fine", "--partitions", "100000"], b"INVALID_PARTITIONS"),
-        (["fine", "--config", "nope=1"], b"unknown topic config 'nope'"),
-        (["fine", "--config", "retention.ms=soon"], b"takes a whole number"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_standard_error(
@@ -95,6 +93,16 @@ def test_what_cannot_be_is_refused_with_the_standard_error(
     assert said in done.stderr
     assert done.stderr.count(b"\n") == 1
     assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("nope=1", b"unknown topic config 'nope'"), ("retention.ms=soon", b"takes a whole number")],
+)
+def test_a_wrong_setting_is_an_error_of_usage(cluster: LocalCluster, setting: str, said: bytes) -> None:
+    done = run(cluster, "topic", "create", "fine", "--config", setting, code=2)
+    assert said in done.stderr
+    assert b"--config" in done.stderr
 
 
 def test_two_replicas_on_three_nodes_get_a_witness_and_survive_a_failure(cluster: LocalCluster) -> None:

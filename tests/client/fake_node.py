@@ -41,6 +41,7 @@ from raftlog.record.batch import check_batch, stamp
 from raftlog.types import LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
 
 TOPIC_ID = b"0123456789abcdef"
+LEADER_EPOCH = 1
 
 
 class FakeNode:
@@ -100,7 +101,8 @@ class FakeNode:
                 self._fetch(request, time.monotonic() + request.body.max_wait_ms / 1000)
             case ListOffsetsRequest():
                 end = self.end(request.partition)
-                answer(ListOffsetsResponse(offset=end if request.body.timestamp_ms == LATEST_TIMESTAMP else 0))
+                offset = end if request.body.timestamp_ms == LATEST_TIMESTAMP else 0
+                answer(ListOffsetsResponse(offset=offset, leader_epoch=LEADER_EPOCH))
             case g.FindCoordinatorRequest():
                 answer(g.FindCoordinatorResponse(topic_id=TOPIC_ID, partitions=1))
             case g.OffsetCommitRequest():
@@ -118,7 +120,12 @@ class FakeNode:
             known = name == OFFSETS_TOPIC or (self.known and name == self.topic)
             partitions = [
                 PartitionMetadata(
-                    partition=number, leader_id=1, leader_epoch=1, endpoint=self.endpoint, replicas=[1], in_sync=[1]
+                    partition=number,
+                    leader_id=1,
+                    leader_epoch=LEADER_EPOCH,
+                    endpoint=self.endpoint,
+                    replicas=[1],
+                    in_sync=[1],
                 )
                 for number in range(len(self.batches))
             ]
@@ -150,7 +157,7 @@ class FakeNode:
             return ProduceResult(self.refuse, "", request.correlation_id)
         header = check_batch(batch)
         start = self.end(request.partition)
-        stamped = stamp(batch, start, 1)
+        stamped = stamp(batch, start, LEADER_EPOCH)
         self.batches[request.partition].append((start, start + header.record_count, stamped))
         return ProduceResult(0, "", request.correlation_id, start)
 
@@ -165,7 +172,7 @@ class FakeNode:
         if not found and not code and time.monotonic() < until_s:
             self._waiting.append((request, until_s))
             return
-        response = FetchResponse(error_code=code, high_watermark=end, log_start_offset=0, leader_epoch=1)
+        response = FetchResponse(error_code=code, high_watermark=end, log_start_offset=0, leader_epoch=LEADER_EPOCH)
         self._door.answer(request, response, b"".join(found) or None)
 
     def _batches(self, partition: int, request: FetchRequest) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, NamedTuple
 
 from raftlog.client.core.exchange import Exchange
@@ -76,12 +77,10 @@ class FakeWire:
         return taken
 
 
-class Cluster:
-    """One topic and the pieces of a client around a FakeWire, for the tests of cores."""
+class FakeCluster:
+    """One topic, and the pieces of a client around a FakeWire, for the tests of cores."""
 
     def __init__(self, *connected: Endpoint, topics: frozenset[str] | None = frozenset({"t"})) -> None:
-        import random
-
         self.wire = FakeWire(*(connected or (NODE, WORKER_A, WORKER_B)))
         self.exchange = Exchange(self.wire, "test")
         self.cache = MetadataCache()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from raftlog.client.fetcher.beginnings import Beginnings
 from raftlog.protocol.cluster import MetadataResponse
 from raftlog.types import TopicPartition
-from tests.client.fake_wire import TOPIC_ID, Cluster
+from tests.client.fake_wire import TOPIC_ID, FakeCluster
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 ANOTHER_ID = b"another-topic-id"
 
 
-class Beginning(Cluster):
+class Beginning(FakeCluster):
     def __init__(self) -> None:
         super().__init__()
         self.beginnings = Beginnings(self.cache, self.refresher)

@@ -22,12 +22,12 @@ from raftlog.protocol import apis
 from raftlog.protocol.cluster import MetadataRequest
 from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
 from raftlog.types import TopicPartition
-from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, Cluster
+from tests.client.fake_wire import NODE, WORKER_A, WORKER_B, FakeCluster
 
 PLACE = TopicPartition("t", 0)
 
 
-class Calling(Cluster):
+class Calling(FakeCluster):
     def __init__(self) -> None:
         super().__init__()
         self.calls = Calls(self.exchange, self.cache, self.refresher)

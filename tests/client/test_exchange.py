@@ -14,14 +14,14 @@ from raftlog.protocol.records import (
     ProduceRequest,
     ProduceResult,
 )
-from tests.client.fake_wire import TOPIC_ID, WORKER_A, WORKER_B, Cluster
+from tests.client.fake_wire import TOPIC_ID, WORKER_A, WORKER_B, FakeCluster
 
 INFINITY = float("inf")
 
 
 class Asking:
     def __init__(self) -> None:
-        self.cluster = Cluster()
+        self.cluster = FakeCluster()
         self.exchange = self.cluster.exchange
         self.outcomes: list[tuple[Any, bytes]] = []
 

@@ -32,13 +32,13 @@ from raftlog.limits import (
 from raftlog.protocol.records import FetchRequest, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import BatchBuilder, encode, read_header, stamp
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
-from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent
+from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, FakeCluster, Sent
 from tests.record.foreign import signed
 
 T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
 
 
-class Consuming(Cluster):
+class Consuming(FakeCluster):
     def __init__(self, places: Sequence[TopicPartition] = (T0,), **changes: Any) -> None:
         super().__init__(NODE, WORKER_A, WORKER_B)
         self.told = 0

@@ -18,12 +18,12 @@ from raftlog.protocol import groups as g
 from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
 from raftlog.protocol.records import FetchRequest, ListOffsetsRequest
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
-from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
+from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, FakeCluster, Sent, metadata
 
 T0, T1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
-class Committing(Cluster):
+class Committing(FakeCluster):
     def __init__(self, reset_policy: str = "earliest") -> None:
         super().__init__(NODE, WORKER_A, WORKER_B)
         self.identity = Identity("me", 1, 0)

@@ -94,9 +94,11 @@ def test_answers_that_came_before_a_loss_are_handed_out_before_it(wired: Wired) 
     identity = wired.receive()[0]
     for number in range(100):
         assert wired.server.send(identity, [b"%d" % number])
-    time.sleep(0.1)
-    wired.server.close()
-    time.sleep(0.1)
+    # Gone once they have left; `Server.close` would drop what has not.
+    wired.server.socket.close(linger=10_000)
+    monitor = wired.links._links[wired.endpoint].monitor
+    assert monitor is not None
+    assert monitor.poll(10_000), "the loss is told, and waits behind the answers"
     while not wired.lost:
         wired.poll()
         if wired.lost:

@@ -22,11 +22,11 @@ from raftlog.limits import (
 )
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, NodeMetadata, TopicMetadata
 from raftlog.types import Endpoint
-from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, Cluster, Sent, metadata
+from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, FakeCluster, Sent, metadata
 
 
 def test_a_higher_epoch_replaces_the_leader_and_a_lower_one_does_not() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 5)
     cluster.know(WORKER_B, 4)
     leader = cluster.cache.leader("t", 0)
@@ -39,7 +39,7 @@ def test_a_higher_epoch_replaces_the_leader_and_a_lower_one_does_not() -> None:
 
 
 def test_an_older_epoch_is_believed_once_the_newer_is_long_gone() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 5)
     cluster.now_s += LEADER_EPOCH_MEMORY_S + 1
     cluster.know(WORKER_B, 4)
@@ -50,7 +50,7 @@ def test_an_older_epoch_is_believed_once_the_newer_is_long_gone() -> None:
 
 def test_an_epoch_in_which_records_were_read_is_never_forgotten() -> None:
     """Unlike one that was only heard of: somebody led in it, so a leader of an older one is none."""
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 5)
     assert cluster.cache.note_read(TOPIC_ID, 0, 5)
     cluster.now_s += LEADER_EPOCH_MEMORY_S + 1
@@ -66,7 +66,7 @@ def test_an_epoch_in_which_records_were_read_is_never_forgotten() -> None:
 
 
 def test_a_restarted_worker_on_a_new_port_is_found_in_the_same_epoch() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 5)
     cluster.know(WORKER_B, 5)
     leader = cluster.cache.leader("t", 0)
@@ -75,7 +75,7 @@ def test_a_restarted_worker_on_a_new_port_is_found_in_the_same_epoch() -> None:
 
 
 def test_a_refused_leader_is_not_asked_before_it_is_named_again() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 5)
     leader = cluster.cache.leader("t", 0)
     assert leader is not None
@@ -88,14 +88,14 @@ def test_a_refused_leader_is_not_asked_before_it_is_named_again() -> None:
 
 
 def test_no_leader_in_an_answer_does_not_forget_the_one_that_is_known() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 5)
     cluster.know(None, 5)
     assert cluster.cache.leader("t", 0) is not None
 
 
 def test_a_topic_made_anew_forgets_the_epochs_of_the_old_one() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 50)
     cluster.know(WORKER_B, 1, topic_id=b"another topic id")
     leader = cluster.cache.leader("t", 0)
@@ -104,7 +104,7 @@ def test_a_topic_made_anew_forgets_the_epochs_of_the_old_one() -> None:
 
 
 def test_an_unknown_topic_is_known_to_be_unknown_since_when() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know_nothing()
     cluster.now_s += 2
     cluster.know_nothing()
@@ -115,16 +115,16 @@ def test_an_unknown_topic_is_known_to_be_unknown_since_when() -> None:
     assert cluster.cache.leader("other", 0) is None
 
 
-def asked(cluster: Cluster) -> list[Sent]:
+def asked(cluster: FakeCluster) -> list[Sent]:
     return cluster.wire.take(MetadataRequest)
 
 
-def answer(cluster: Cluster, sent: Sent, response: MetadataResponse | None = None) -> None:
+def answer(cluster: FakeCluster, sent: Sent, response: MetadataResponse | None = None) -> None:
     cluster.answer(sent, response or metadata(WORKER_A, 1))
 
 
 def test_metadata_is_asked_for_at_once_and_then_only_when_it_is_old() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.refresher.step(cluster.now_s)
     (sent,) = asked(cluster)
     assert isinstance(sent.request, MetadataRequest)
@@ -138,7 +138,7 @@ def test_metadata_is_asked_for_at_once_and_then_only_when_it_is_old() -> None:
 
 
 def test_questions_back_off_while_nothing_changes_and_never_stop() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     now_s = cluster.now_s
     times = []
     while now_s < cluster.now_s + 30:
@@ -155,7 +155,7 @@ def test_questions_back_off_while_nothing_changes_and_never_stop() -> None:
 
 
 def test_a_new_topic_does_not_wait_for_the_back_off() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.refresher.step(cluster.now_s)
     answer(cluster, asked(cluster)[0])
     cluster.refresher.want_topic("new")
@@ -167,7 +167,7 @@ def test_a_new_topic_does_not_wait_for_the_back_off() -> None:
 
 def test_a_silent_node_is_passed_over_for_the_next() -> None:
     nodes = [Endpoint("node", port) for port in (1, 2, 3)]
-    cluster = Cluster(*nodes)
+    cluster = FakeCluster(*nodes)
     refresher = Refresher(cluster.exchange, cluster.cache, nodes, frozenset(), random.Random(3))
     seen = []
     now_s = cluster.now_s
@@ -183,7 +183,7 @@ def test_a_silent_node_is_passed_over_for_the_next() -> None:
 
 def test_nodes_that_cannot_be_connected_are_passed_over() -> None:
     nodes = [Endpoint("node", port) for port in range(1, 11)]
-    cluster = Cluster(nodes[8])
+    cluster = FakeCluster(nodes[8])
     refresher = Refresher(cluster.exchange, cluster.cache, nodes, frozenset(), random.Random(3))
     now_s = cluster.now_s
     while not asked(cluster):
@@ -193,7 +193,7 @@ def test_nodes_that_cannot_be_connected_are_passed_over() -> None:
 
 
 def test_living_nodes_come_first_and_bootstrap_addresses_stay() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     alive, silent = Endpoint("alive", 1), Endpoint("silent", 1)
     cluster.cache.nodes = [
         NodeMetadata(node_id=1, endpoint=silent, alive=False, voter=True),
@@ -203,7 +203,7 @@ def test_living_nodes_come_first_and_bootstrap_addresses_stay() -> None:
 
 
 def test_a_topic_id_is_kept_with_its_leader() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.know(WORKER_A, 1)
     leader = cluster.cache.leader("t", 0)
     assert leader is not None
@@ -211,7 +211,7 @@ def test_a_topic_id_is_kept_with_its_leader() -> None:
 
 
 def test_a_node_that_has_not_heard_of_all_partitions_takes_none_away() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.cache.update(metadata(WORKER_A, 5, partitions=3, image_offset=8), 0.0)
     cluster.cache.update(metadata(WORKER_A, 5, partitions=1, image_offset=7), 1.0)
     topic = cluster.cache.topics["t"]
@@ -240,7 +240,7 @@ def gone(image_offset: int, *, confirmed: bool) -> MetadataResponse:
 
 @pytest.mark.parametrize("confirmed", [False, True])
 def test_an_older_image_brings_no_old_topic_back(confirmed: bool) -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cache, now_s = cluster.cache, cluster.now_s
     assert cache.update(metadata(WORKER_B, 1, topic_id=NEW_ID, image_offset=7), now_s)
     for answer_s in range(100):
@@ -257,7 +257,7 @@ def test_an_older_image_brings_no_old_topic_back(confirmed: bool) -> None:
 
 def test_a_cut_off_node_may_still_tell_of_a_newer_leader() -> None:
     """Endpoints are soft state beside the image, and have an order of their own."""
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.cache.update(metadata(WORKER_A, 5, image_offset=7), cluster.now_s)
     assert not cluster.cache.update(metadata(WORKER_B, 6, image_offset=6, confirmed=False), cluster.now_s)
     leader = cluster.cache.leader("t", 0)
@@ -268,7 +268,7 @@ def test_a_cut_off_node_may_still_tell_of_a_newer_leader() -> None:
 
 
 def test_what_no_confirmed_node_says_is_not_gone() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.cache.update(metadata(WORKER_A, 5, image_offset=7), cluster.now_s)
     for answer_s in range(1000):
         cluster.cache.update(gone(8, confirmed=False), cluster.now_s + answer_s)
@@ -281,7 +281,7 @@ def test_what_no_confirmed_node_says_is_not_gone() -> None:
 
 
 def test_what_was_unknown_is_in_doubt_again_once_no_confirmed_node_answers() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.cache.update(gone(7, confirmed=True), cluster.now_s)
     assert cluster.cache.unknown_since_s == {"t": cluster.now_s}
     for answer_s in (0.1, UNCONFIRMED_S + 0.2):
@@ -291,7 +291,7 @@ def test_what_was_unknown_is_in_doubt_again_once_no_confirmed_node_answers() -> 
 
 def test_the_first_topics_come_of_a_confirmed_node_or_of_nobody_for_a_while() -> None:
     """With the metadata's majority gone clients have to find their leaders all the same."""
-    cluster = Cluster()
+    cluster = FakeCluster()
     assert not cluster.cache.update(old_news(), cluster.now_s)
     assert not cluster.cache.topics
     assert cluster.cache.version == 1, "some node of the cluster has answered"
@@ -302,7 +302,7 @@ def test_the_first_topics_come_of_a_confirmed_node_or_of_nobody_for_a_while() ->
 
 
 def test_a_metadata_log_that_lost_history_is_believed_in_the_end() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.cache.update(metadata(WORKER_A, 5, image_offset=20), cluster.now_s)
 
     def told(image_offset: int, after_s: float) -> bool:
@@ -317,7 +317,7 @@ def test_a_metadata_log_that_lost_history_is_believed_in_the_end() -> None:
 
 
 def test_an_older_image_is_not_believed_while_a_newer_one_is_named_or_nobody_controls() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     for answer_s in range(0, 100, 5):
         assert cluster.cache.update(metadata(WORKER_A, 5, image_offset=20), cluster.now_s + answer_s)
         assert not cluster.cache.update(metadata(WORKER_A, 5, image_offset=15), cluster.now_s + answer_s + 1)
@@ -327,7 +327,7 @@ def test_an_older_image_is_not_believed_while_a_newer_one_is_named_or_nobody_con
 
 
 def test_the_newest_controller_stays() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     for endpoint, epoch in ((WORKER_B, 4), (WORKER_A, 3)):
         named = msgspec.structs.replace(metadata(WORKER_A, 1), controller=endpoint, controller_epoch=epoch)
         assert cluster.cache.update(named, cluster.now_s)
@@ -336,7 +336,7 @@ def test_the_newest_controller_stays() -> None:
 
 def test_another_cluster_is_refused_and_said_to_be_one() -> None:
     """A cluster that was wiped and made anew at the same addresses."""
-    cluster = Cluster()
+    cluster = FakeCluster()
     cache, now_s = cluster.cache, cluster.now_s
     cache.update(metadata(WORKER_A, 5, image_offset=20), now_s)
     foreign = msgspec.structs.replace(metadata(WORKER_B, 9, topic_id=NEW_ID, image_offset=99), cluster_id="other")
@@ -351,7 +351,7 @@ def test_another_cluster_is_refused_and_said_to_be_one() -> None:
 
 
 def test_an_answer_that_does_not_count_is_followed_by_the_next_question() -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     cluster.refresher.step(cluster.now_s)
     (first,) = asked(cluster)
     answer(cluster, first, old_news())
@@ -378,7 +378,7 @@ class Steady:
     """A client of three nodes that has been answered a few times, with nothing wrong."""
 
     def __init__(self) -> None:
-        self.cluster = Cluster(*NODES)
+        self.cluster = FakeCluster(*NODES)
         self.refresher = Refresher(self.cluster.exchange, self.cluster.cache, NODES, frozenset({"t"}), random.Random(3))
         self.now_s = self.cluster.now_s
         self.node = self.ask()

@@ -27,10 +27,10 @@ from raftlog.protocol.cluster import HandshakeResponse, MetadataRequest
 from raftlog.protocol.envelope import encode_response
 from raftlog.protocol.records import InitProducerIdRequest, ProduceRequest
 from raftlog.record.batch import decode
-from tests.client.fake_wire import WORKER_A, WORKER_B, Cluster, Sent, metadata
+from tests.client.fake_wire import WORKER_A, WORKER_B, FakeCluster, Sent, metadata
 
 
-class Producing(Cluster):
+class Producing(FakeCluster):
     """One record per batch, so that a batch is named by its value."""
 
     def __init__(self, *, idempotent: bool = False, **changes: Any) -> None:

@@ -9,10 +9,10 @@ from raftlog.client.group.subscription import TopicSubscription
 from raftlog.limits import TOPIC_UNKNOWN_S
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.types import OFFSETS_TOPIC
-from tests.client.fake_wire import NODE, WORKER_A, Cluster, metadata
+from tests.client.fake_wire import NODE, WORKER_A, FakeCluster, metadata
 
 
-class Knowing(Cluster):
+class Knowing(FakeCluster):
     def __init__(self) -> None:
         super().__init__(topics=frozenset())
         self.subscribed = TopicSubscription(self.cache, self.refresher, Beginnings(self.cache, self.refresher))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from raftlog.client import arguments
 from raftlog.client.core.engine import Engine
 from raftlog.client.core.list_offsets import list_offsets_call
 from raftlog.clock import monotonic_s
@@ -36,8 +37,12 @@ class OffsetLookup:
     def offsets_for_times(
         self, timestamps_ms: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
-        if any(timestamp_ms < 0 for timestamp_ms in timestamps_ms.values()):
-            raise ValueError("a timestamp is not negative")
+        for timestamp_ms in timestamps_ms.values():
+            if arguments.number("a timestamp", timestamp_ms, -(2**63), 2**63 - 1) < 0:
+                raise ValueError(
+                    f"times in front of 1970 cannot be looked up, and {timestamp_ms} is one, though records may have "
+                    "them: look from 0 on, or read from beginning_offsets"
+                )
         found = self._list_offsets(timestamps_ms)
         return {
             place: None if answer.offset < 0 else OffsetAndTimestamp(answer.offset, answer.timestamp_ms)

@@ -142,8 +142,8 @@ class Accumulator:
     def _wait_for_room(self, reserved: int, give_up_s: float, max_block_s: float) -> None:
         remaining_s = give_up_s - self._clock.monotonic_s()
         if remaining_s <= 0:
-            waited = f", and none was within {max_block_s:g} s" if max_block_s > 0 else ""
-            raise BufferExhaustedError(f"{self._buffer_bytes} bytes of records wait to be acknowledged{waited}")
+            waited = f" and nothing was acknowledged for {max_block_s:g} s" if max_block_s > 0 else ""
+            raise BufferExhaustedError(f"the buffer ({self._buffer_bytes} bytes) is full{waited}")
         # Whoever waits here makes every open batch ready, so the sender must look.
         self._needed_bytes = reserved if self._blocked == 0 else min(reserved, self._needed_bytes)
         self._blocked += 1

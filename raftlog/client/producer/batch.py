@@ -122,13 +122,16 @@ class PendingBatch:
         try:
             taken = self.append_at(index, timestamp_ms, key, value, headers)
         except KeyboardInterrupt:
-            # Raised after the append, which may have been one: nothing may follow, or an index would come twice.
-            self.append_at = _takes_nothing
+            self.take_no_more()
             raise
         if taken is None:
             return None
         self.count = index + 1
         return RecordFuture(self, index, timestamp_ms)
+
+    def take_no_more(self) -> None:
+        """After a Ctrl-C: what was being appended may be in it, and an index must not come twice."""
+        self.append_at = _takes_nothing
 
     def encode(self) -> bytes:
         """The batch as bytes, built at the first call."""

@@ -35,7 +35,6 @@ class Producer(Client):
     def __init__(self, options: ProducerOptions) -> None:
         """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; TypeError, ValueError."""
         self._writer = Writer(options)
-        self._max_block_s = options.max_block_s
         # Chosen once, so that a record pays for serializers only where there are some.
         self._send = self._serialize_and_send if self._writer.serializes else self._writer.send
         super().__init__()
@@ -62,8 +61,7 @@ class Producer(Client):
         `max_block_ms` (here: of this one record), ClosedError, what the serializers raise, and TypeError for keys and
         values that are not bytes then. All that comes later, and a record that is too large, fails the future.
         """
-        max_block_s = self._max_block_s if max_block_ms is None else max_block_ms / 1000
-        return self._send(topic, value, key, headers, partition, timestamp_ms, max_block_s)
+        return self._send(topic, value, key, headers, partition, timestamp_ms, max_block_ms)
 
     def _serialize_and_send(self, topic: str, value: Any, key: Any, *rest: Any) -> RecordFuture:
         key, value = self._writer.serialized(key, value)

@@ -110,12 +110,12 @@ class Writer:
         headers: Headers | None,
         partition: int | None,
         timestamp_ms: int | None,
-        max_block_s: float,
+        max_block_ms: float | None,
     ) -> RecordFuture:
         """As Producer.send, of what is serialized already."""
         target = self._targets.get(topic)
         if target is None or target.version != self._cache.version:
-            target = self._target(topic, max_block_s)
+            target = self._target(topic, self._block_s(max_block_ms))
         if timestamp_ms is None:
             timestamp_ms = time_ns() // 1_000_000
         else:
@@ -125,27 +125,34 @@ class Writer:
         try:
             if partition is not None:
                 if not 0 <= partition < len(target.lanes):
-                    target = self._target_with(topic, partition, max_block_s)
+                    target = self._target_with(topic, partition, self._block_s(max_block_ms))
                 lane = target.lanes[partition]
             elif key is None and target.stuck is not None:
                 lane = target.stuck
             else:
                 lane = target.choose(key)
-            # What Accumulator.append does first; here because it is all that most records need. (`acquire` and
-            # `release` would be faster than `with`, but a Ctrl-C between `acquire` and `try` would leave the lock
-            # taken.)
+            # What Accumulator.append and PendingBatch.append do first; here because it is all that most records need.
+            # (`acquire` and `release` would be faster than `with`, but a Ctrl-C between `acquire` and `try` would
+            # leave the lock taken.)
             with self._lock:
                 batch = lane.open
                 if batch is not None:
-                    future = batch.append(timestamp_ms, key, value, headers)
-                    if future is not None:
-                        return future
+                    index = batch.count
+                    try:
+                        taken = batch.append_at(index, timestamp_ms, key, value, headers)
+                    except KeyboardInterrupt:
+                        batch.take_no_more()
+                        raise
+                    if taken is not None:
+                        batch.count = index + 1
+                        return RecordFuture(batch, index, timestamp_ms)
             if partition is None:
                 target.partitioner.batch_begun()
                 # Only what sticks chooses anew: round-robin has had its turn, and a user's function its call.
                 if key is None and target.partitioner.sticks:
                     lane = target.choose(None)
-            return self._send_in_new_batch(target, lane, timestamp_ms, key, value, headers, max_block_s)
+            block_s = self._block_s(max_block_ms)
+            return self._send_in_new_batch(target, lane, timestamp_ms, key, value, headers, block_s)
         except (TypeError, ValueError):
             # Looked at only now: to check each record would cost as much as to send it.
             arguments.record(key, value, headers, partition)
@@ -182,6 +189,9 @@ class Writer:
             max_batch_bytes=target.max_record_bytes,
             max_block_s=max_block_s,
         )
+
+    def _block_s(self, max_block_ms: float | None) -> float:
+        return self.max_block_s if max_block_ms is None else max_block_ms / 1000
 
     def _target(self, name: str, max_block_s: float) -> _Target:
         """The topic as the metadata has it now; waits for it when it is new."""
