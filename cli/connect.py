@@ -13,10 +13,15 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from raftlog.errors import NoBrokersAvailableError
+from raftlog.errors import NoBrokersAvailableError, UnknownTopicOrPartitionError
+
+from .explain import unknown_topic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from raftlog import Admin
+    from raftlog.protocol.cluster import TopicMetadata
     from raftlog.types import Endpoint
 
 _REFUSED_S = 1.0  # a node that is just being started listens after that
@@ -32,6 +37,16 @@ def open_admin(bootstrap: str, timeout_s: float | None = None) -> Admin:
         return Admin(bootstrap_servers=bootstrap)
     timeout_ms = timeout_s * 1000
     return Admin(bootstrap_servers=bootstrap, bootstrap_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms)
+
+
+def describe_topics(admin: Admin, names: Sequence[str]) -> list[TopicMetadata]:
+    """Raises what helps where one of them does not exist."""
+    try:
+        return admin.describe_topics(names)
+    except UnknownTopicOrPartitionError as error:
+        there = {topic.name for topic in error.results}
+        missing = next(name for name in names if name not in there)
+        raise unknown_topic(missing, admin.list_topics()) from None
 
 
 def reach(bootstrap: str) -> None:

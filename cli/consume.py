@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raftlog.errors import ErrorCode
 from raftlog.types import TopicPartition
 
-from .connect import open_admin
+from .connect import describe_topics, open_admin
 from .consume_group import consume_in_group
 from .ending import ended_by_signals
-from .explain import unknown_partition, unknown_topic
+from .explain import unknown_partition
 from .options import COUNT, PARTITION, bootstrap_option, check_group
 from .output import note
 from .record_format import Formatter, compile_format, format_json
@@ -171,10 +170,8 @@ def _formatter(template: str) -> Formatter:
 def _partitions(bootstrap: str, topics: Iterable[str], numbers: tuple[int, ...]) -> list[TopicPartition]:
     chosen = []
     with open_admin(bootstrap) as admin:
-        found = admin.describe_topics(list(topics))
+        found = describe_topics(admin, list(topics))
     for topic in found:
-        if topic.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            raise unknown_topic(topic.name)
         for number in numbers:
             if number >= len(topic.partitions):
                 raise unknown_partition(topic.name, number, len(topic.partitions))

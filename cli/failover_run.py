@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from raftlog import Admin, Consumer, NewTopic, Producer, TopicPartition
-from raftlog.errors import RaftlogError, error_for
+from raftlog.errors import RaftlogError
 
 from .output import note
 
@@ -99,9 +99,7 @@ def measure_failover(cluster: LocalCluster, *, blows: int, graceful: bool, rate:
     """`blows` times: kill -9 (or SIGTERM) to the node that leads, and start it again. Raises RaftlogError."""
     gaps_ms = []
     with Admin(bootstrap_servers=cluster.bootstrap) as admin:
-        (created,) = admin.create_topics([NewTopic(name=_TOPIC, partitions=1, replication_factor=3)])
-        if created.error_code:
-            raise error_for(created.error_code, created.error_text)
+        admin.create_topics([NewTopic(name=_TOPIC, partitions=1, replication_factor=3)])
         with Producer(bootstrap_servers=cluster.bootstrap) as producer:
             stream = _Stream(producer, rate)
             stream.start()

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raftlog.errors import ErrorCode, GroupIdNotFoundError, NonEmptyGroupError, RaftlogError
+from raftlog.errors import (
+    GroupIdNotFoundError,
+    NonEmptyGroupError,
+    RaftlogError,
+    UnknownTopicOrPartitionError,
+)
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
-from .connect import open_admin
-from .explain import did_you_mean, unknown_topic
+from .connect import describe_topics, open_admin
+from .explain import did_you_mean
 from .group_view import GroupView, new_offsets, view_group
 from .options import DISTANCE, OFFSET, bootstrap_option, check_group, json_option
 from .output import note, print_json, print_table
@@ -203,9 +208,7 @@ def _since_ms(to_time: str) -> int:
 
 
 def _partitions(admin: Admin, topic: str) -> list[TopicPartition]:
-    (found,) = admin.describe_topics([topic])
-    if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-        raise unknown_topic(topic, [each.name for each in admin.describe_topics()])
+    (found,) = describe_topics(admin, [topic])
     return [TopicPartition(topic, number) for number in range(len(found.partitions))]
 
 
@@ -214,7 +217,10 @@ def _view(admin: Admin, name: str) -> GroupView:
         described = admin.describe_group(name)
     committed = admin.group_offsets(name)
     places = {*committed, *(place for member in described.members for place in member.partitions)}
-    topics = admin.describe_topics(sorted({place.topic for place in places})) if places else []
+    try:
+        topics = admin.describe_topics(sorted({place.topic for place in places})) if places else []
+    except UnknownTopicOrPartitionError as error:
+        topics = error.results  # the others; what was deleted has no lag
     led = {TopicPartition(topic.name, each.partition) for topic in topics for each in topic.partitions if each.endpoint}
     asked = sorted(places & led)
     # The start BEFORE the end: retention that comes in between makes the lag too high, never too low.

@@ -19,17 +19,17 @@ from click.core import ParameterSource
 
 from raftlog.errors import (
     ConfigError,
-    ErrorCode,
     InvalidRecordError,
     InvalidTimestampError,
     MessageTooLargeError,
     RaftlogError,
-    error_for,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
 )
 
-from .connect import open_admin
+from .connect import describe_topics, open_admin
 from .ending import ended_by_signals
-from .explain import explain_raftlog_error, unknown_partition, unknown_topic
+from .explain import explain_raftlog_error, unknown_partition
 from .input import split, split_key
 from .options import PARTITION, bootstrap_option, json_option, parse_pairs
 from .output import note, print_json, size_text
@@ -239,15 +239,14 @@ def _check_topic(bootstrap: str, topic: str, partition: int | None, create: bool
     from raftlog.protocol.topics import NewTopic
 
     with open_admin(bootstrap) as admin:
-        (found,) = admin.describe_topics([topic])
+        try:
+            (found,) = admin.describe_topics([topic])
+        except UnknownTopicOrPartitionError:
+            if create:
+                with contextlib.suppress(TopicAlreadyExistsError):
+                    admin.create_topics([NewTopic(name=topic)])
+            (found,) = describe_topics(admin, [topic])
         partitions = len(found.partitions)
-        if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            if not create:
-                raise unknown_topic(topic)
-            (made,) = admin.create_topics([NewTopic(name=topic)])
-            if made.error_code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
-                raise error_for(made.error_code, made.error_text)
-            partitions = max(1, made.partitions)
     if partition is not None and partition >= partitions:
         raise unknown_partition(topic, partition, partitions)
 

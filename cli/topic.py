@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from raftlog.config import config_for_people
-from raftlog.errors import ErrorCode, InvalidConfigError, error_for
+from raftlog.errors import InvalidConfigError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from raftlog.types import TopicPartition
 
-from .connect import open_admin
-from .explain import unknown_partition, unknown_topic
+from .connect import describe_topics, open_admin
+from .explain import unknown_partition
 from .options import COUNT, OFFSET_MAX, PARTITION, bootstrap_option, json_option, parse_pairs
 from .output import ids_text, note, print_json, print_table, size_text, warn
 
@@ -72,12 +72,16 @@ def create(
     wanted = NewTopic(
         name=name, partitions=partitions or -1, replication_factor=replication_factor or -1, config=settings
     )
+    created = True
     with open_admin(bootstrap) as admin:
-        (result,) = admin.create_topics([wanted])
-    created = result.error_code == ErrorCode.NONE
-    if not created and not (if_not_exists and result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS):
-        raise error_for(result.error_code, result.error_text)
-    if created and result.warning:
+        try:
+            (result,) = admin.create_topics([wanted])
+        except TopicAlreadyExistsError as error:
+            if not if_not_exists:
+                raise
+            created = False
+            (result,) = error.results
+    if result.warning:
         warn(result.warning)
     if as_json:
         shown: dict[str, object] = {"topic": name, "created": created}
@@ -175,11 +179,8 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
 
     with open_admin(bootstrap) as admin:
         cluster = admin.describe_cluster()
-        topics = admin.describe_topics(list(names) or None)
+        topics = describe_topics(admin, names) if names else admin.describe_topics()
         replicas = admin.describe_replicas([found.name for found in topics])
-    for found in topics:
-        if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            raise unknown_topic(found.name)
     offsets = current_offsets(bootstrap, topics)
     views = [view_topic(found, replicas, offsets) for found in sorted(topics, key=lambda found: found.name)]
     if cut_off(cluster):
@@ -257,11 +258,10 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
     """
 
     with open_admin(bootstrap) as admin:
-        (result,) = admin.delete_topics([name])
-    if result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-        raise error_for(result.error_code, f"topic {name!r} does not exist")
-    if result.error_code:
-        raise error_for(result.error_code, result.error_text)
+        try:
+            admin.delete_topics([name])
+        except UnknownTopicOrPartitionError:
+            raise UnknownTopicOrPartitionError(f"topic {name!r} does not exist") from None
     if as_json:
         print_json({"topic": name, "deleted": True})
     else:
@@ -296,9 +296,7 @@ def delete_records(name: str, partition: int, before: str, bootstrap: str, as_js
 
     place = TopicPartition(name, partition)
     with open_admin(bootstrap) as admin:
-        (found,) = admin.describe_topics([name])
-        if found.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            raise unknown_topic(name)
+        (found,) = describe_topics(admin, [name])
         if partition >= len(found.partitions):
             raise unknown_partition(name, partition, len(found.partitions))
         start = admin.delete_records({place: HIGH_WATERMARK if before == "end" else int(before)})[place]

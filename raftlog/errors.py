@@ -1,6 +1,6 @@
 """Every error that raftlog raises, with Kafka's names and numbers.
 
-    RaftlogError                    code, retriable, invalid_metadata, outcome_unknown
+    RaftlogError                    code, retriable, invalid_metadata, outcome_unknown, results
     ├── one class per code          e.g. NotLeaderOrFollowerError, raised from an answer by `error_for`
     └── LocalError                  what happened in this process; never raised from an answer
           ├── ClientError           what only a client can say: time-outs, closed, buffer full
@@ -10,7 +10,8 @@
           └── ConfigError           what a user said that cannot be used
 
 `retriable`: the same request may succeed later. `invalid_metadata`: ask for fresh metadata before
-trying again. `outcome_unknown`: a write that failed so may have happened all the same. The docstring of a
+trying again. `outcome_unknown`: a write that failed so may have happened all the same. `results`: of a call for
+several, what became of each. The docstring of a
 class says what the error means and what to do; docs/reference/errors.md is made of them. Source of the
 numbers: Kafka protocol guide, "Error Codes".
 """
@@ -18,6 +19,7 @@ numbers: Kafka protocol guide, "Error Codes".
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 
 class ErrorCode(enum.IntEnum):
@@ -71,6 +73,11 @@ class ErrorCode(enum.IntEnum):
     INCONSISTENT_TOPIC_ID = 103
     INCONSISTENT_CLUSTER_ID = 104
 
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode:
+        """Of a later version, as part of an answer that says more than that."""
+        return cls.UNKNOWN_SERVER_ERROR
+
 
 class RaftlogError(Exception):
     """The root of all. By itself: an error code that this version does not know."""
@@ -79,6 +86,7 @@ class RaftlogError(Exception):
     retriable = False
     invalid_metadata = False
     outcome_unknown = False
+    results: Any = ()
 
 
 class OffsetOutOfRangeError(RaftlogError):

@@ -78,9 +78,9 @@ def _results(image: Image, request: MutationRequest, mutation: Mutation) -> list
     results = []
     for (name, topic_id), code in zip(named, codes, strict=True):
         topic = image.topics.get(name)
-        result = TopicResult(name=name, error_code=code, error_text="", topic_id=topic_id)
+        result = TopicResult(name=name, error_code=ErrorCode(code), error_text="", topic_id=topic_id)
         if code != ErrorCode.NONE:
-            result.error_text = f"{ErrorCode(code).name}, as an earlier attempt was answered"
+            result.error_text = f"{result.error_code.name}, as an earlier attempt was answered"
         elif not isinstance(request, DeleteTopicsRequest):
             is_the_one = topic is not None and (topic.topic_id == topic_id or topic.created_offset in made)
             if topic is not None and is_the_one:

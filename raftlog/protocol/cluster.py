@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from raftlog.errors import ErrorCode
 from raftlog.protocol.body import Body, ResponseBody
 from raftlog.types import Endpoint, ReplicaStatus
 
@@ -45,7 +46,7 @@ class TopicMetadata(msgspec.Struct, array_like=True, kw_only=True):
 
     name: str
     topic_id: bytes
-    error_code: int
+    error_code: ErrorCode
     partitions: list[PartitionMetadata]
     config: dict[str, int]
 

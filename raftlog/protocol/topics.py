@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from raftlog.errors import ErrorCode
 from raftlog.protocol.body import Body, ResponseBody
 
 
@@ -78,7 +79,7 @@ class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
     """`warning`: why a partition survives fewer failures than asked for; "" where it does not."""
 
     name: str
-    error_code: int
+    error_code: ErrorCode
     error_text: str
     topic_id: bytes = b""
     partitions: int = 0

@@ -14,6 +14,7 @@ from raftlog.client.core.exchange import Exchange
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.clock import NEVER_S
+from raftlog.errors import ErrorCode
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.body import ResponseBody
@@ -141,6 +142,8 @@ class LinkedClient:
             partition=0, leader_id=leader_id, leader_epoch=epoch, endpoint=leader, replicas=replicas, in_sync=replicas
         )
         spec = self._world.spec
-        topic = TopicMetadata(name=spec.topic, topic_id=spec.topic_id, error_code=0, partitions=[partition], config={})
+        topic = TopicMetadata(
+            name=spec.topic, topic_id=spec.topic_id, error_code=ErrorCode.NONE, partitions=[partition], config={}
+        )
         nodes = [NodeMetadata(node_id=n, endpoint=Endpoint("node", n), alive=True, voter=True) for n in replicas]
         return MetadataResponse(nodes=nodes, topics=[topic], controller=nodes[0].endpoint, confirmed=True)

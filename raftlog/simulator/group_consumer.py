@@ -21,7 +21,7 @@ from raftlog.client.group.assignors import ASSIGNORS
 from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import GroupMember
 from raftlog.client.group.session import GroupSession
-from raftlog.errors import CommitFailedError, RaftlogError
+from raftlog.errors import CommitFailedError, ErrorCode, RaftlogError
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import MetadataResponse, PartitionMetadata, TopicMetadata
 from raftlog.protocol.envelope import Request
@@ -233,7 +233,9 @@ class GroupConsumer(LinkedClient):
             PartitionMetadata(partition=n, leader_id=1, leader_epoch=1, endpoint=_DATA, replicas=nodes, in_sync=nodes)
             for n in range(PARTITIONS)
         ]
-        topic = TopicMetadata(name=_TOPIC, topic_id=_TOPIC_ID, error_code=0, partitions=partitions, config={})
+        topic = TopicMetadata(
+            name=_TOPIC, topic_id=_TOPIC_ID, error_code=ErrorCode.NONE, partitions=partitions, config={}
+        )
         response.topics.append(topic)
         return response
 

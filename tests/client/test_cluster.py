@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from raftlog import Admin, Consumer, ConsumerRecord, NewTopic, Producer, RecordFuture, TopicPartition
-from raftlog.errors import ErrorCode, RaftlogError, UnknownTopicOrPartitionError
+from raftlog.errors import (
+    ErrorCode,
+    InvalidTopicError,
+    RaftlogError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 from raftlog.network.context import KEPT_FROM_BYTES
 
 if TYPE_CHECKING:
@@ -28,8 +34,7 @@ FAILOVER_MAX_S = 6.0  # 2.5 s on a machine of its own; tests share theirs
 
 def new_topic(admin: Admin, partitions: int = PARTITIONS) -> str:
     name = f"client-{uuid.uuid4().hex[:8]}"
-    (result,) = admin.create_topics([NewTopic(name=name, partitions=partitions, replication_factor=3)])
-    assert result.error_code == ErrorCode.NONE, result.error_text
+    admin.create_topics([NewTopic(name=name, partitions=partitions, replication_factor=3)])
     return name
 
 
@@ -141,20 +146,26 @@ def test_topics_are_made_described_and_deleted(cluster: LocalCluster) -> None:
     with Admin(cluster.bootstrap) as admin:
         name = new_topic(admin)
         assert name in admin.list_topics()
-        (again,) = admin.create_topics([NewTopic(name=name)])
-        assert again.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
-        bad, good = admin.create_topics([NewTopic(name="no/slash"), NewTopic(name=name + "-more", partitions=2)])
-        assert bad.error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+        with pytest.raises(TopicAlreadyExistsError):
+            admin.create_topics([NewTopic(name=name)])
+        with pytest.raises(InvalidTopicError) as caught:
+            admin.create_topics([NewTopic(name="no/slash"), NewTopic(name=name + "-more", partitions=2)])
+        bad, good = caught.value.results
+        assert bad.error_code is ErrorCode.INVALID_TOPIC_EXCEPTION
         assert (good.error_code, good.partitions, good.replication_factor) == (ErrorCode.NONE, 2, 3)
-        found, missing = admin.describe_topics([name, "no-such-topic"])
+        with pytest.raises(UnknownTopicOrPartitionError, match="there is no topic no-such-topic") as caught:
+            admin.describe_topics([name, "no-such-topic"])
+        (found,) = caught.value.results
         assert (found.name, len(found.partitions)) == (name, PARTITIONS)
-        assert missing.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         status = admin.describe_cluster()
         assert {node.node_id for node in status.nodes} == {1, 2, 3}
         leader_of(admin, name)
         assert len(admin.describe_replicas([name])) == 9
-        (gone, unknown) = admin.delete_topics([name, "no-such-topic"])
+        with pytest.raises(UnknownTopicOrPartitionError) as caught:
+            admin.delete_topics([name, "no-such-topic"])
+        gone, unknown = caught.value.results
         assert (gone.error_code, unknown.error_code) == (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        assert name not in admin.list_topics()
 
 
 @pytest.mark.parametrize("acks", [0, 1, "all"])
@@ -203,8 +214,7 @@ def test_a_topic_made_anew_is_written_and_read_from_its_beginning(cluster: Local
                 producer.send(topic, b"old %d" % n).result(20)
             assert next(consumer).value == b"old 0"
             admin.delete_topics([topic])
-            (made,) = admin.create_topics([NewTopic(name=topic, partitions=1, replication_factor=3)])
-            assert made.error_code == ErrorCode.NONE
+            admin.create_topics([NewTopic(name=topic, partitions=1, replication_factor=3)])
             assert producer.send(topic, b"new").result(30).offset == 0
             deadline_s = time.monotonic() + 20
             value = None

@@ -98,8 +98,7 @@ def test_one_that_is_far_behind_does_not_slow_producers_and_the_others(cluster: 
     place = TopicPartition(topic, 0)
     with Admin(cluster.bootstrap) as admin:
         wanted = NewTopic(name=topic, partitions=1, replication_factor=3, config={"segment_bytes": str(1 << 20)})
-        (result,) = admin.create_topics([wanted])
-        assert not result.error_code, result.error_text
+        admin.create_topics([wanted])
     alone: list[Round] = []
     beside: list[Round] = []
     read: list[int] = []

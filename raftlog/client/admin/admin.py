@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from raftlog.client import arguments
 from raftlog.client.admin.groups import GroupAdmin
-from raftlog.client.admin.requester import raise_error_of, result_of
+from raftlog.client.admin.requester import changed, raise_error_of
 from raftlog.client.core.call import CONTROLLER, Call
 from raftlog.client.core.exchange import Q
 from raftlog.clock import monotonic_s
@@ -48,10 +48,17 @@ _SETTLE_AGAIN_S = 0.02
 
 
 class Admin(GroupAdmin):
-    """Each method raises NoBrokersAvailableError or RequestTimedOutError when its time is up, or ClosedError."""
+    """Topics, nodes, replicas and groups, asked for and changed: one blocking request per call.
+
+    Whatever fails is raised, as the error of raftlog.errors that says so. Of a call for several, each stands or falls
+    alone: the error is that of the first that failed, and its `results` tell what became of each.
+
+    Each method raises NoBrokersAvailableError or RequestTimedOutError when its time is up, or ClosedError. Where the
+    `outcome_unknown` of such an error is set, the change may have been made all the same.
+    """
 
     def create_topics(self, topics: Sequence[NewTopic]) -> list[TopicResult]:
-        """One result per topic, in order; each stands or falls alone (`error_code`, `error_text`).
+        """One result per topic, in order. Raises TopicAlreadyExistsError, InvalidTopicError and others.
 
         When it returns, every node that is reachable knows of them, so that whoever asks next finds them.
         """
@@ -63,10 +70,10 @@ class Admin(GroupAdmin):
         results = self._change("create topics", [topic.name for topic in wanted], apis.CREATE_TOPICS, body)
         made = {result.name: result.topic_id for result in results if not result.error_code}
         self._settle(list(made), lambda topic: topic.topic_id == made[topic.name])
-        return results
+        return _all_done(results)
 
     def delete_topics(self, names: Sequence[str]) -> list[TopicResult]:
-        """One result per topic, in order."""
+        """One result per topic, in order. Raises UnknownTopicOrPartitionError, InvalidTopicError for raftlog's own."""
         wanted = list(names)
 
         def body(mutation_id: bytes, found: TopicIdsResponse) -> DeleteTopicsRequest:
@@ -76,7 +83,7 @@ class Admin(GroupAdmin):
         results = self._change("delete topics", wanted, apis.DELETE_TOPICS, body)
         gone = {result.name: result.topic_id for result in results if not result.error_code}
         self._settle(list(gone), lambda topic: topic.topic_id != gone[topic.name])
-        return results
+        return _all_done(results)
 
     def alter_topic(self, name: str, config: Mapping[str, str], *, reset: Iterable[str] = ()) -> None:
         """Sets these settings of a topic, puts those of `reset` back to their defaults, and leaves the others.
@@ -95,9 +102,7 @@ class Admin(GroupAdmin):
                 reset=put_back,
             )
 
-        (result,) = self._change("alter a topic", [name], apis.INCREMENTAL_ALTER_CONFIGS, body)
-        if result.error_code:
-            raise error_for(result.error_code, result.error_text)
+        _all_done(self._change("alter a topic", [name], apis.INCREMENTAL_ALTER_CONFIGS, body))
 
     def create_partitions(self, name: str, partitions: int) -> TopicResult:
         """`partitions`: how many the topic shall have in all; there can only be more. Records stay where they are.
@@ -111,9 +116,7 @@ class Admin(GroupAdmin):
                 mutation_id, found.end_offset, name=name, topic_id=found.topic_ids[0], partitions=partitions
             )
 
-        (result,) = self._change("create partitions", [name], apis.CREATE_PARTITIONS, body)
-        if result.error_code:
-            raise error_for(result.error_code, result.error_text)
+        (result,) = _all_done(self._change("create partitions", [name], apis.CREATE_PARTITIONS, body))
         topic_id = result.topic_id
         self._settle([name], lambda topic: topic.topic_id == topic_id and len(topic.partitions) >= partitions)
         return result
@@ -138,11 +141,11 @@ class Admin(GroupAdmin):
             return False  # it is not reachable now
 
     def delete_records(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Deletes what lies below these offsets, for ever; HIGH_WATERMARK (-1): all that can be read now.
+        """Deletes what lies below these offsets, permanently; HIGH_WATERMARK (-1): all that can be read now.
 
-        Returns where each log starts now, once that is durable on every in-sync replica. Raises the first error, when
-        others may be done: OffsetOutOfRangeError beyond the end, PolicyViolationError for a topic that is only
-        compacted, InvalidTopicError for raftlog's own, UnknownTopicOrPartitionError.
+        Returns where each log starts now, once that is durable on every in-sync replica. Raises OffsetOutOfRangeError
+        beyond the end, PolicyViolationError for a topic that is only compacted, InvalidTopicError for raftlog's own,
+        UnknownTopicOrPartitionError. `results` of an error: of each partition that was asked its start, or its error.
         """
         deadline_s = monotonic_s() + self._timeout_s
         # Looked up once: a second attempt must not delete what came after the first, nor what a topic holds that was
@@ -160,7 +163,17 @@ class Admin(GroupAdmin):
         }
         for call in calls.values():
             self._engine.submit(call)
-        return {place: result_of(call) for place, call in calls.items()}
+        results: dict[TopicPartition, int | RaftlogError] = {}
+        for place, call in calls.items():
+            try:
+                results[place] = changed(call)
+            except RaftlogError as error:
+                results[place] = error
+        for result in results.values():
+            if isinstance(result, RaftlogError):
+                result.results = results
+                raise result
+        return {place: start for place, start in results.items() if isinstance(start, int)}
 
     def list_topics(self) -> list[str]:
         """Names of the users' topics, sorted."""
@@ -169,11 +182,18 @@ class Admin(GroupAdmin):
     def describe_topics(self, names: Iterable[str] | None = None, *, internal: bool = False) -> list[TopicMetadata]:
         """All of the users' topics, with `internal` raftlog's own too, or those named.
 
-        Of a named one that does not exist `error_code` says so; NoBrokersAvailableError: no node knows for certain. All
-        topics are those that the newest node knows; whether that one is cut off, `describe_cluster` says.
+        Raises UnknownTopicOrPartitionError when one of those named does not exist; its `results` are the others.
+        NoBrokersAvailableError: no node knows for certain. All topics are those that the newest node knows; whether
+        that one is cut off, `describe_cluster` says.
         """
         if names is not None:
-            return self._topics_named(list(names))
+            named = self._topics_named(list(names))
+            missing = [topic.name for topic in named if topic.error_code]
+            if missing:
+                error = UnknownTopicOrPartitionError(f"there is no topic {', '.join(missing)}")
+                error.results = [topic for topic in named if not topic.error_code]
+                raise error
+            return named
         found = self._newest(lambda: self._metadata(None)).topics
         return [topic for topic in found if internal or topic.name not in INTERNAL_TOPICS]
 
@@ -225,6 +245,16 @@ class Admin(GroupAdmin):
 
     def _attempt_ms(self) -> int:
         return int(min(self._timeout_s, ADMIN_ATTEMPT_S) * 1000)
+
+
+def _all_done(results: list[TopicResult]) -> list[TopicResult]:
+    """Raises the error of the first that failed."""
+    for result in results:
+        if result.error_code:
+            error = error_for(result.error_code, result.error_text)
+            error.results = results
+            raise error
+    return results
 
 
 def _delete_call(

@@ -97,7 +97,7 @@ class Requester(Client):
             reads_refusals=True,
         )
         self._engine.submit(call)
-        answered: tuple[A, bool] = result_of(call)
+        answered: tuple[A, bool] = changed(call)
         return answered
 
     def _metadata(
@@ -172,6 +172,19 @@ class Requester(Client):
 
 def _rank(found: MetadataResponse | DescribeReplicasResponse) -> tuple[int, bool]:
     return found.image_offset, found.confirmed
+
+
+def changed(call: Call[Any, Any]) -> Any:
+    """Of what changes something: what no answer came to says that it may have been done."""
+    try:
+        return result_of(call)
+    except RaftlogError as error:
+        if not call.maybe_done:
+            raise
+        text = f"{error}; {call.what}: it may have been done all the same, so look before you ask again"
+        unknown = type(error)(text)
+        unknown.outcome_unknown = True
+        raise unknown from None
 
 
 def result_of(call: Call[Any, Any]) -> Any:
