@@ -37,7 +37,10 @@ _OVERTAKEN = (ErrorCode.INVALID_UPDATE_VERSION, ErrorCode.UNKNOWN_MEMBER_ID, Err
 
 
 class MemberDescription(NamedTuple):
-    """`partitions`: what it was assigned in this generation; empty too when its group speaks another protocol."""
+    """A member as its coordinator knows it.
+
+    `partitions`: what it was assigned in this generation; also empty when its group speaks another protocol.
+    """
 
     member_id: str
     group_instance_id: str | None
@@ -46,7 +49,7 @@ class MemberDescription(NamedTuple):
 
 
 class GroupDescription(NamedTuple):
-    """`coordinator`: the node; -1 while it is not known."""
+    """A group as its coordinator knows it. `coordinator`: the node; -1 while it is not known."""
 
     group_id: str
     state: str
@@ -58,6 +61,8 @@ class GroupDescription(NamedTuple):
 
 
 class GroupAdmin(Requester):
+    """The part of Admin that asks for consumer groups and changes them."""
+
     def list_groups(self) -> list[g.ListedGroup]:
         """All groups that have members or committed offsets, by name."""
         topic = self._offsets_topic()

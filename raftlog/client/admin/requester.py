@@ -25,6 +25,8 @@ S = TypeVar("S", MetadataResponse, DescribeReplicasResponse)
 
 
 class Requester(Client):
+    """A client that asks single questions and waits for each answer, or for its time to be up."""
+
     def __init__(
         self,
         bootstrap_servers: str | Sequence[str] = DEFAULT_BOOTSTRAP,

@@ -14,6 +14,8 @@ from raftlog.errors import ClosedError, CorruptMessageError, UnreadableRecordsEr
 
 
 class FairQueue:
+    """The order in which partitions hand out records to the user's thread."""
+
     def __init__(self, engine: Engine, fetcher: Fetcher, group: GroupSession | None) -> None:
         self._engine = engine
         self._fetcher = fetcher

@@ -15,12 +15,17 @@ from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 
 
 class OffsetAndTimestamp(NamedTuple):
+    """The first record at or after a time that was looked up."""
+
     offset: int
     timestamp_ms: int
 
 
 class OffsetLookup:
-    """Each method raises UnknownTopicOrPartitionError, or RequestTimedOutError after `timeout_s`."""
+    """Questions for offsets, which wait for the answers of the leaders.
+
+    Each method raises UnknownTopicOrPartitionError, or RequestTimedOutError after `timeout_s`.
+    """
 
     def __init__(self, engine: Engine, timeout_s: float) -> None:
         self._engine = engine

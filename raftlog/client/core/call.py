@@ -77,6 +77,8 @@ class Call(Generic[Q, A]):
 
 
 class Calls:
+    """The calls of one client that are under way: a part of its engine."""
+
     def __init__(self, exchange: Exchange, cache: MetadataCache, refresher: Refresher) -> None:
         self._exchange = exchange
         self._cache = cache

@@ -34,6 +34,8 @@ _IDLE_S = 5.0
 
 
 class Part(Protocol):
+    """A core of a client, as the thread that steps it sees it."""
+
     def step(self, now_s: float) -> float:
         """Does what can be done now; returns the monotonic time of the next call at the latest."""
         ...
@@ -61,7 +63,10 @@ def parse_bootstrap(servers: str | Sequence[str]) -> list[Endpoint]:
 
 
 class Engine:
-    """`topics`: those whose metadata is kept fresh (None: all). Start it once the parts are in."""
+    """A client's thread, its links and its metadata. Start it with the parts that it steps.
+
+    `topics`: those whose metadata is kept fresh (None: all).
+    """
 
     def __init__(self, bootstrap: list[Endpoint], client_id: str, topics: frozenset[str] | None) -> None:
         """Raises OSError when the process may not open enough descriptors."""

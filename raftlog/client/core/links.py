@@ -27,6 +27,8 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Links:
+    """The connections of one client, by endpoint: the Wire of its Exchange."""
+
     def __init__(self, wakeup_fd: int) -> None:
         self._context = SHARED_CONTEXT.lease()
         self._closed = False

@@ -88,7 +88,7 @@ class ImageOrder:
 
 
 class MetadataCache:
-    """`version` grows with every answer.
+    """What a client knows of nodes, topics and leaders. `version` grows with every answer.
 
     `unknown_since_s` holds topics that the last confirmed answer did not know, and since when.
     `doubt` says why the last answer was no word on what does not exist; empty: it was one.

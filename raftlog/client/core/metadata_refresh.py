@@ -37,7 +37,9 @@ _BACKOFF_GROWTH = 1.6
 
 
 class Refresher:
-    """`topics` None asks for all topics. `max_age_s`: when to ask anyway.
+    """The part of a client that keeps its metadata fresh.
+
+    `topics` None asks for all topics. `max_age_s`: when to ask anyway.
 
     `answered_s` is when the question was asked that a confirmed node answered last, and not from an old image.
     """

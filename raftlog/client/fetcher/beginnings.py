@@ -19,7 +19,7 @@ from raftlog.types import TopicPartition
 
 
 class Begun(NamedTuple):
-    """`partitions` the topic of this id had; a topic made anew under its name had none."""
+    """How many partitions the topic of this id had; one made anew under its name had none."""
 
     topic_id: bytes
     partitions: int
@@ -29,7 +29,7 @@ _NOT_THERE = Begun(b"", 0)
 
 
 class Beginnings:
-    """Whoever calls holds the fetcher's lock."""
+    """What a consumer's topics had when it began with them. A caller holds the fetcher's lock."""
 
     def __init__(self, cache: MetadataCache, refresher: Refresher) -> None:
         self._cache = cache

@@ -56,7 +56,10 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Fetcher:
-    """`reset_policy`: EARLIEST, LATEST, or "none", which makes a position that is out of range an error."""
+    """The part of a consumer that asks for records ahead of the user: the states of its partitions.
+
+    `reset_policy`: EARLIEST, LATEST, or "none", which makes a position that is out of range an error.
+    """
 
     def __init__(
         self,

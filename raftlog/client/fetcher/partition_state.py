@@ -60,7 +60,9 @@ class Payload:
 
 
 class PartitionState:
-    """`version` grows with every seek, so that what was asked before it is known to be stale.
+    """One partition of a consumer: where it reads, and what was fetched and not handed out.
+
+    `version` grows with every seek, so that what was asked before it is known to be stale.
 
     position      the next offset to hand out; None until a reset has found it
     fetch_offset  the next offset to ask for; runs ahead of the position

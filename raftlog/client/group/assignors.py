@@ -36,7 +36,9 @@ Assignment = dict[str, list[TopicPartition]]
 
 
 class Assignor(NamedTuple):
-    """`assign(members, number of partitions by topic)`; `name` is Kafka's and goes over the wire.
+    """A way to share partitions: `assign(members, number of partitions by topic)`.
+
+    `name` is Kafka's and goes over the wire.
 
     `cooperative`: members keep their partitions while they join, and name them.
     """

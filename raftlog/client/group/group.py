@@ -24,7 +24,10 @@ LOGGER = logging.getLogger(__name__)
 
 
 class GroupClient:
-    """A Part of the engine. `membership`, `offsets` and `subscribed` are used with the fetcher's lock held."""
+    """The part of a client that speaks for its member of a group.
+
+    `membership`, `offsets` and `subscribed` are used with the fetcher's lock held.
+    """
 
     def __init__(
         self,

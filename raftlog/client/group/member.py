@@ -57,6 +57,8 @@ Counts = Callable[[Collection[str]], Mapping[str, int] | None]
 
 
 class Phase(enum.Enum):
+    """Where a member stands; the way from one to the next is drawn above."""
+
     OUT = "out"
     JOINING = "joining"
     ASSIGNING = "assigning"
@@ -65,6 +67,8 @@ class Phase(enum.Enum):
 
 
 class GroupMember:
+    """The membership of one consumer in its group, as a state machine (drawn above)."""
+
     def __init__(
         self,
         group_id: str,

@@ -42,7 +42,9 @@ from raftlog.types import TopicPartition
 
 
 class OffsetAndMetadata(NamedTuple):
-    """`offset` is the next one to read. `leader_epoch`: in which the record in front of it was written, -1: not known.
+    """A committed offset: the next one to read.
+
+    `leader_epoch`: in which the record before it was written; -1: not known.
 
     Who begins there asks no leader of an older epoch (KIP-320).
     """
@@ -71,7 +73,10 @@ class _Commit:
 
 
 class GroupOffsets:
-    """`identity`: as whom the consumer speaks now; `change` has it stepped. Whoever calls holds the fetcher's lock."""
+    """The part of a group's client that commits offsets and looks up where to begin.
+
+    `identity`: as whom the consumer speaks now; `change` has it stepped. A caller holds the fetcher's lock.
+    """
 
     def __init__(
         self,

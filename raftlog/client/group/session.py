@@ -43,7 +43,7 @@ class ConsumerGroupMetadata(NamedTuple):
 
 
 class GroupSession:
-    """`auto_commit_interval_s` None: the user commits."""
+    """A membership as the user's thread sees it. `auto_commit_interval_s` None: the user commits."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class GroupSession:
     def _do(self, task: Task) -> None:
         _, on_revoked, on_lost = self._callbacks
         if isinstance(task, Lost):
-            # Kafka's habit: who does not ask for the difference is told as of a revocation.
+            # As in Kafka: a user who gave no on_lost is told of a loss by on_revoked.
             self._give_up(task.partitions, on_lost or on_revoked)
             return
         take = task if isinstance(task, Take) else None

@@ -19,7 +19,10 @@ Held = dict[str, dict[str, list[TopicPartition]]]  # by member and topic
 
 
 class Balance:
-    """`readers`: members by topic; `claimed`: partitions that their owners would rather keep."""
+    """An assignment while it is being evened out.
+
+    `readers`: members by topic; `claimed`: partitions that their owners would rather keep.
+    """
 
     def __init__(
         self, members: Sequence[str], readers: Mapping[str, Sequence[str]], claimed: Mapping[TopicPartition, str]

@@ -32,7 +32,10 @@ _INT32 = struct.Struct(">i")
 
 
 class Subscription(NamedTuple):
-    """`owned`: what the member still reads; of a generation that others have left behind it counts for nothing."""
+    """What a member says when it joins.
+
+    `owned`: what it still reads; of a generation that others have left behind it counts for nothing.
+    """
 
     topics: tuple[str, ...]
     owned: tuple[TopicPartition, ...] = ()

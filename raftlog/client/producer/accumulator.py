@@ -45,6 +45,8 @@ class Lane:
 
 
 class Accumulator:
+    """The batches of one producer that have no outcome yet, and the room that is left for more."""
+
     def __init__(
         self,
         *,

@@ -27,7 +27,10 @@ _KEY_REMEMBERED_BYTES = 64
 
 
 class Partitioner(Protocol):
-    """`sticks`: a record without a key goes where the last one went, as long as no batch is begun."""
+    """What chooses a record's partition.
+
+    `sticks`: a record without a key goes where the last one went, as long as no batch is begun.
+    """
 
     sticks: bool
 
@@ -56,6 +59,8 @@ def murmur2(data: bytes) -> int:
 
 
 class Sticky:
+    """All records go to one partition until another batch is begun, which draws anew."""
+
     sticks = True
 
     def __init__(self, rng: random.Random | None = None) -> None:
@@ -73,6 +78,8 @@ class Sticky:
 
 
 class RoundRobin:
+    """Each record goes to the next partition."""
+
     sticks = False
 
     def __init__(self) -> None:

@@ -90,6 +90,8 @@ class Flow:
 
 
 class Sender:
+    """The part of a producer that sends batches, and again what has to be sent again."""
+
     def __init__(
         self,
         exchange: Exchange,
