@@ -159,11 +159,16 @@ class LocalCluster:
         for node_id in node_ids:
             process = self._processes[node_id]
             assert process.stdout is not None
-            if not select.select([process.stdout], [], [], max(0.0, deadline_s - monotonic_s()))[0]:
+            try:
+                said = select.select([process.stdout], [], [], max(0.0, deadline_s - monotonic_s()))[0]
+                line = process.stdout.readline() if said else b""
+            except ValueError:  # closed: another thread has stopped the node, as at the end of a demo
+                raise ConfigError(f"node {node_id} was stopped before it was ready") from None
+            if not said:
                 raise RequestTimedOutError(
                     f"node {node_id} was not ready within {self._ready_timeout_s:.0f} s: {self._log_tail(node_id)}"
                 )
-            if b" ready at " not in process.stdout.readline():
+            if b" ready at " not in line:
                 raise ConfigError(f"node {node_id} did not start: {self._log_tail(node_id)}")
 
     def _launch(self, node_id: int) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from raftlog.controller.image import NodeInfo
@@ -14,6 +15,7 @@ from raftlog.errors import ConfigError
 from raftlog.limits import IDENTITY_WAIT_S, TWIN_WAIT_S
 from raftlog.node.identity import Identity, newest
 from raftlog.node.local import LocalCluster
+from raftlog.node.meta import Meta
 from raftlog.protocol.nodes import UNREGISTERED, KnownRun, Run
 from raftlog.types import Doubt, Endpoint
 from tests.conftest import ClusterFactory
@@ -153,6 +155,49 @@ def test_copies_and_superseded_directories_are_refused_and_a_wiped_one_is_made_w
     cluster.start(2, wait=False)
     assert "another data directory" in _start(cluster, 3)
     cluster.wait_ready([2])
+
+
+# Ends the node that finds the file `mark` at the moment in which its start has been counted, and no worker runs yet.
+ENDS_ITSELF = """
+import os
+if os.path.exists({mark!r}):
+    from raftlog.node.meta import DataDirectory
+    save = DataDirectory.save
+    def save_and_end(self, meta):
+        counted = meta.run != self.meta.run
+        save(self, meta)
+        if counted:
+            os.remove({mark!r})
+            os.kill(os.getpid(), 9)
+    DataDirectory.save = save_and_end
+"""
+
+
+def test_a_node_that_is_killed_between_the_count_of_its_start_and_its_workers_comes_back_whole(
+    fresh_cluster: ClusterFactory, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "sitecustomize.py").write_text(ENDS_ITSELF.format(mark=str(mark)))
+    cluster = fresh_cluster(3, environment={"PYTHONPATH": str(tmp_path)})
+    one, home, copy = cluster.endpoints[1], cluster.directory / "3", tmp_path / "copy"
+    assert asking.create_topic(one, "t", 1, 3).error_code == 0
+    asking.until(lambda: _whole(one, 3), 20.0)
+    assert cluster.stop(3) == 0
+    shutil.copytree(home, copy)
+    mark.touch()
+    said = len(cluster.log_text(3))
+    cluster.start(3, wait=False)
+    asking.until(lambda: 3 not in cluster.pids, 30.0)
+    assert not mark.exists() and ": started, process" not in cluster.log_text(3)[said:]
+    assert _run(home) == _run(copy) + 1, "nobody but its own disk knows of this start"
+    cluster.start(3)
+    assert _run(home) == _run(copy) + 2
+    asking.until(lambda: _whole(one, 3), 20.0)
+    assert "older copy" in _refused(one, cluster.endpoints[2], copy)
+
+
+def _run(directory: Path) -> int:
+    return msgspec.json.decode((directory / "meta.json").read_bytes(), type=Meta).run.number
 
 
 def _whole(endpoint: Endpoint, node_id: int) -> bool:

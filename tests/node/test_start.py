@@ -10,10 +10,14 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from raftlog.errors import ConfigError
+from raftlog.node import local
 from raftlog.node.local import LocalCluster
+from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.started import StartedNode, all_gone, free_port, started
 
@@ -102,6 +106,22 @@ def test_a_restarted_node_keeps_its_cluster_and_its_topics(start: Start, tmp_pat
     assert again.ready()[3] == cluster_id
     assert json.loads(meta.read_text())["boots"] == boots + 1, "what the process before it said is older"
     assert asking.until(lambda: asking.leaders(again.endpoint, "kept"))
+
+
+def test_waiting_for_a_node_that_another_thread_stops_ends_with_the_reason(
+    fresh_cluster: ClusterFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = fresh_cluster(nodes=1)
+    cluster.kill(1)
+    cluster.start(1, wait=False)
+
+    def stopped_meanwhile(*arguments: object) -> object:
+        cluster.kill(1)
+        return arguments[:1]
+
+    monkeypatch.setattr(local, "select", SimpleNamespace(select=stopped_meanwhile))
+    with pytest.raises(ConfigError, match="node 1 was stopped before it was ready"):
+        cluster.wait_ready([1])
 
 
 def test_a_directory_in_use_is_refused(start: Start) -> None:
