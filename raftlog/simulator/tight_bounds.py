@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from unittest import mock
 
 from raftlog import limits
-from raftlog.storage import appender, lookup
+from raftlog.storage import appender, compaction, lookup, recovery
 
-_BOUNDS: list[tuple[object, str, int]] = [
+BOUNDS: list[tuple[ModuleType, str, int]] = [
     (limits, "TAIL_CACHE_BYTES", 20_000),
     (limits, "FOLLOWER_TAIL_BYTES", 5_000),
     (limits, "APPEND_WINDOW_BYTES", 30_000),
@@ -21,11 +22,13 @@ _BOUNDS: list[tuple[object, str, int]] = [
     (limits, "UNANSWERED_PRODUCES_MAX", 10),
     (limits, "UNANSWERED_PRODUCE_BYTES_MAX", 30_000),
     (limits, "WAITING_FETCHES_MAX", 2),
-    (limits, "PRODUCER_SNAPSHOT_BYTES", 20_000),
+    (appender, "PRODUCER_SNAPSHOT_BYTES", 20_000),
     (limits, "COMPACTION_KEYS_MAX", 5),
     (limits, "COMPACTION_SLICE_BYTES", 1500),
     (appender, "INDEX_COMMIT_BYTES", 10_000),
     (appender, "INDEX_INTERVAL_BYTES", 3_000),
+    (compaction, "INDEX_INTERVAL_BYTES", 3_000),
+    (recovery, "INDEX_INTERVAL_BYTES", 3_000),
     (appender, "INDEX_PENDING_MAX", 5),
     (lookup, "READER_PLACES_MAX", 1),
     (lookup, "OPEN_SEGMENTS_MAX", 1),
@@ -35,6 +38,6 @@ _BOUNDS: list[tuple[object, str, int]] = [
 @contextmanager
 def tight_bounds(wanted: bool) -> Iterator[None]:
     with ExitStack() as stack:
-        for module, name, value in _BOUNDS if wanted else ():
+        for module, name, value in BOUNDS if wanted else ():
             stack.enter_context(mock.patch.object(module, name, value))
         yield

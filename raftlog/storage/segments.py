@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from raftlog import limits
 from raftlog.errors import CorruptLogError, StorageError
-from raftlog.limits import TAIL_CACHE_BYTES
 from raftlog.storage.disk import Disk
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.fail_points import FailPoint
@@ -52,7 +52,7 @@ class Segments:
         self.fail_point = fail_point
         self.index = index
         self.in_order: list[Segment] = []
-        self.tail = TailCache(TAIL_CACHE_BYTES)
+        self.tail = TailCache(limits.TAIL_CACHE_BYTES)
         self.epochs = Epochs(state.values)
         self.lookup = Lookup(self.in_order, index, self.tail, self.epochs)
         self.reader = LogReader(self.lookup, self.tail)
