@@ -122,6 +122,23 @@ def test_a_commit_that_is_sent_again_takes_back_nothing_that_went_with_it() -> N
     assert patient.result(0) is None
 
 
+def test_a_commit_of_a_membership_that_ended_speaks_for_no_generation_of_the_next_one() -> None:
+    """The coordinator died before it had committed generation 2, and its successor counts that number again."""
+    cluster = Committing()
+    cluster.identity = Identity("me", 2, 0)
+    lost = cluster.commit(546)
+    cluster.find_coordinator()
+    cluster.sent_commit()
+    cluster.identity = Identity("me", 2, 1)
+    cluster.run(5.1)
+    cluster.know_coordinator(WORKER_A, 2)
+    cluster.run(1.0)
+    sent, request = cluster.sent_commit()
+    assert (request.member_id, request.generation_id) == ("me", -1)
+    cluster.told(sent, g.OffsetCommitResponse, error_code=ErrorCode.ILLEGAL_GENERATION)
+    assert isinstance(lost.exception(0), CommitFailedError)
+
+
 def test_commits_wait_for_the_coordinator_and_go_one_after_the_other() -> None:
     cluster = Committing()
     first = cluster.commit(5)

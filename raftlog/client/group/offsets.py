@@ -67,8 +67,13 @@ class _Commit:
 
     def speaks_as(self, now: Identity) -> Identity:
         """As the member of today, while that owns what it was handed out when the commit was made."""
-        if now.tenure == self.identity.tenure and not self.given_up:
-            self.identity = now
+        if now.tenure == self.identity.tenure:
+            if not self.given_up:
+                self.identity = now
+        elif now.member_id == self.identity.member_id:
+            # To be refused. A generation whose coordinator died before it was committed is counted again: under that
+            # number the member would commit what is somebody else's in the generation that it is in now.
+            self.identity = self.identity._replace(generation=-1)
         return self.identity
 
 
