@@ -8,13 +8,18 @@ from typing import Any
 
 from raftlog.protocol import apis
 from raftlog.protocol.body import Body
-from raftlog.protocol.envelope import NO_TOPIC, Request
+from raftlog.protocol.envelope import NO_TOPIC, Request, read_request
 from raftlog.protocol.session import Session
 
 
 @cache
 def session_of(client: Hashable) -> Session:
     return Session(client)
+
+
+def read(header: bytes, *payload: bytes) -> Request[Any]:
+    """As a door reads it."""
+    return read_request(session_of("client"), header, [*payload])
 
 
 def request_of(

@@ -43,33 +43,43 @@ class Route:
 class Dispatch:
     """The requests of one door. `here` is this address, as an error names it."""
 
-    def __init__(self, door: Door, here: str, handlers: Mapping[Api[Any, Any], Handler]) -> None:
+    def __init__(
+        self,
+        door: Door,
+        here: str,
+        handlers: Mapping[Api[Any, Any], Handler],
+        authorize: Callable[[Request[Any]], bool] | None = None,
+    ) -> None:
+        """`authorize` answers a request of a session that may not ask it, and says False. None: everybody may all."""
         self._door = door
         self._here = here
+        self._authorize = authorize
         self.routes = {api: Route(api, handler) for api, handler in {apis.HANDSHAKE: door.greet, **handlers}.items()}
 
     def serve(self, most: int, bytes_max: float, spent_bytes: Callable[[], int] = lambda: 0) -> None:
         """Hands out what has come: `most` messages, until payload and `spent_bytes()` together exceed `bytes_max`."""
-        routes = self.routes
+        routes, authorize = self.routes, self._authorize
+        last: Route | None = None
         began_s = monotonic_s()
         for request in self._door.requests(most):
             route = routes.get(request.api)
             if route is None:
                 self._refuse(request)
                 continue
-            request.session.requests += 1
+            if route is not last:  # what comes in a row is timed together: mostly it is one produce after the other
+                began_s = _timed(last, began_s)
+                last = route
             route.requests += 1
-            if _is_authorized(request):
+            if authorize is None or authorize(request):
                 route.handler(request)
-            now_s = monotonic_s()
-            route.seconds += now_s - began_s
-            began_s = now_s
-            if request.payload:
-                size_bytes = len(request.payload[0])
+            payload = request.payload
+            if payload:
+                size_bytes = len(payload[0])
                 route.received_bytes += size_bytes
                 bytes_max -= size_bytes
                 if bytes_max < spent_bytes():
-                    return
+                    break
+        _timed(last, began_s)
 
     def _refuse(self, request: Request[Any]) -> None:
         request.session.refused += 1
@@ -84,6 +94,9 @@ class Dispatch:
         return sorted((each for each in self.routes.values() if each.requests), key=lambda each: -each.requests)
 
 
-def _is_authorized(request: Request[Any]) -> bool:
-    """Whether the session's principal may do `request.api.operation` there. Everybody may do everything yet."""
-    return True
+def _timed(route: Route | None, began_s: float) -> float:
+    """Now; what has passed since `began_s` was spent for the route."""
+    now_s = monotonic_s()
+    if route is not None:
+        route.seconds += now_s - began_s
+    return now_s

@@ -38,6 +38,7 @@ VERSION_1_FROM = 0x80  # the first byte of what version 1 says: a msgpack array
 _REQUEST = struct.Struct(">BHq16si")
 _RESPONSE = struct.Struct(">BHq")
 _BODY_AT = _REQUEST.size
+_unpack_request = _REQUEST.unpack_from
 _RESPONSE_BODY_AT = _RESPONSE.size
 _encode = msgspec.msgpack.Encoder().encode
 _decode_unread = msgspec.msgpack.Decoder(ResponseBody).decode
@@ -76,23 +77,27 @@ def encode_request(
         raise InvalidRequestError(f"it cannot be encoded: {error}") from None
 
 
-def read_request(header: Buffer) -> tuple[Api[Any, Any], int, bytes, int]:
-    """(API, correlation id, topic id, partition). Raises InvalidRequestError, UnsupportedVersionError."""
+class UnreadableBodyError(InvalidRequestError):
+    """Of a `request`, which says who waits for the answer."""
+
+    def __init__(self, request: Request[None], error: Exception) -> None:
+        super().__init__(f"the body of {request.api.name} does not decode: {error}")
+        self.request = request
+
+
+def read_request(session: Session, header: Buffer, payload: list[Buffer]) -> Request[Any]:
+    """Raises UnreadableBodyError; InvalidRequestError and UnsupportedVersionError for an envelope that is none."""
     if not _BODY_AT <= len(header) <= HEADER_BYTES_MAX or header[0] != PROTOCOL_VERSION:
         raise _unreadable(header)
-    _, key, correlation_id, topic_id, partition = _REQUEST.unpack_from(header)
+    _, key, correlation_id, topic_id, partition = _unpack_request(header)
     api = BY_KEY.get(key)
     if api is None:
         raise InvalidRequestError(f"there is no API with key {key}")
-    return api, correlation_id, topic_id, partition
-
-
-def read_body(api: Api[Any, Any], header: Buffer) -> Any:
-    """Of a request. Raises InvalidRequestError."""
     try:
-        return api.decode_request(header[_BODY_AT:])
+        body = api.decode_request(header[_BODY_AT:])
     except _UNDECODABLE as error:
-        raise InvalidRequestError(f"the body of {api.name} does not decode: {error}") from None
+        raise UnreadableBodyError(Request(session, api, correlation_id, topic_id, partition, None), error) from None
+    return Request(session, api, correlation_id, topic_id, partition, body, payload)
 
 
 def encode_response(api: Api[Any, Any], correlation_id: int, body: object) -> bytes:

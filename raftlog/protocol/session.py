@@ -22,7 +22,7 @@ class Session:
         self.client_id = ""
         self.version = 0
         self.principal = ANONYMOUS
-        self.requests = 0  # that were handed to a handler
+        self.requests = 0  # that could be read
         self.refused = 0  # that made no sense, or are not answered here
 
     def __repr__(self) -> str:

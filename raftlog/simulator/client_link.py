@@ -24,7 +24,7 @@ from raftlog.protocol.cluster import (
     PartitionMetadata,
     TopicMetadata,
 )
-from raftlog.protocol.envelope import Request, encode_response, read_body, read_request
+from raftlog.protocol.envelope import Request, encode_response, read_request
 from raftlog.protocol.session import Session
 from raftlog.types import Endpoint
 
@@ -109,12 +109,12 @@ class LinkedClient:
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
         if not self.connect(endpoint):
             return False
-        api, number, topic_id, partition = read_request(frames[0])
+        request = read_request(self._session, frames[0], [*frames[1:]])
+        api, number = request.api, request.correlation_id
         if api is apis.METADATA:
             self._later(endpoint, api, number, self._metadata(endpoint.port))
         elif api is not apis.HANDSHAKE:  # nobody waits for its answer
-            body = read_body(api, frames[0])
-            self._ask(endpoint, Request(self._session, api, number, topic_id, partition, body, [*frames[1:]]))
+            self._ask(endpoint, request)
         return True
 
     def _ask(self, endpoint: Endpoint, request: Request[Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from raftlog.errors import NotLeaderOrFollowerError, RaftlogError
 from raftlog.protocol import apis
-from raftlog.protocol.envelope import encode_response, encode_unread, read_body, read_request
+from raftlog.protocol.envelope import encode_response, encode_unread
 from raftlog.protocol.records import (
     FetchResponse,
     ListOffsetsResponse,
@@ -24,6 +24,7 @@ from raftlog_cli.bench_load import (
     encode_batches,
     percentile_ms,
 )
+from tests.requests import read
 
 PLAN = Plan(
     mode="produce",
@@ -62,8 +63,9 @@ def test_a_plan_survives_its_way_to_the_other_process() -> None:
 def test_a_produce_is_worth_the_records_of_its_batch_and_an_error_ends_the_run() -> None:
     work = ProduceWork(PLAN, 3, encode_batches(PLAN))
     ((header, batch),) = work.messages(7)
-    assert read_request(header) == (apis.PRODUCE, 7, PLAN.topic_id, 3)
-    assert read_body(apis.PRODUCE, header).acks == -1
+    asked = read(header)
+    assert (asked.api, asked.correlation_id, asked.topic_id, asked.partition) == (apis.PRODUCE, 7, PLAN.topic_id, 3)
+    assert asked.body.acks == -1
     assert check_batch(batch).record_count == 50
     answers = [ProduceResult(0, "", 7, 100), ProduceResult(0, "", 8, 150)]
     assert work.answered([encode_response(apis.PRODUCE, 0, answers)]) == [(7, 50), (8, 50)]
@@ -83,7 +85,8 @@ def test_without_acknowledgements_the_end_of_the_log_says_what_was_taken() -> No
     work = UnansweredWork(plan, 0, encode_batches(plan))
     *produces, (question,) = work.messages(5)
     assert len(produces) == plan.in_flight
-    assert read_request(question)[:2] == (apis.LIST_OFFSETS, 5)
+    asked = read(question)
+    assert (asked.api, asked.correlation_id) == (apis.LIST_OFFSETS, 5)
     for number, offset, worth in ((5, 1000, 0), (6, 1200, 200)):
         answer = encode_response(apis.LIST_OFFSETS, number, ListOffsetsResponse(offset=offset))
         assert work.answered([answer]) == [(number, worth)]
@@ -95,7 +98,7 @@ def test_fetches_ask_for_whole_batches_in_turn_and_start_over_at_the_end() -> No
     offsets = []
     for number in range(5):
         ((header,),) = work.messages(number)
-        request = read_body(apis.FETCH, header)
+        request = read(header).body
         assert request.max_bytes == 2 * batch_bytes
         offsets.append(request.offset)
     assert offsets == [0, 100, 200, 0, 100]
@@ -110,6 +113,6 @@ def test_a_bounded_take_asks_for_whole_batches_until_it_has_enough() -> None:
     work = FetchWork(plan, 0, batch_bytes)
     asked = []
     while messages := work.messages(len(asked)):
-        request = read_body(apis.FETCH, messages[0][0])
+        request = read(messages[0][0]).body
         asked.append((request.offset, request.max_bytes // batch_bytes))
     assert asked == [(0, 4), (200, 2)]

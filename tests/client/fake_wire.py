@@ -17,7 +17,7 @@ from raftlog.protocol.cluster import (
     PartitionMetadata,
     TopicMetadata,
 )
-from raftlog.protocol.envelope import encode_response, read_body, read_request
+from raftlog.protocol.envelope import encode_response
 from raftlog.protocol.records import (
     FetchResponse,
     InitProducerIdResponse,
@@ -25,6 +25,7 @@ from raftlog.protocol.records import (
     ProduceResult,
 )
 from raftlog.types import Endpoint
+from tests.requests import read
 
 NODE = Endpoint("node", 1)
 WORKER_A = Endpoint("worker", 11)
@@ -61,13 +62,13 @@ class FakeWire:
     def send(self, endpoint: Endpoint, frames: list[bytes]) -> bool:
         if endpoint not in self.connected or endpoint in self.full:
             return False
-        api, number, topic_id, partition = read_request(frames[0])
-        if api is apis.HANDSHAKE:
+        request = read(frames[0])
+        if request.api is apis.HANDSHAKE:
             self.greeted.append(endpoint)
         else:
             payload = frames[1] if len(frames) > 1 else b""
-            body = read_body(api, frames[0])
-            self.sent.append(Sent(endpoint, body, payload, api, number, topic_id, partition))
+            place = request.topic_id, request.partition
+            self.sent.append(Sent(endpoint, request.body, payload, request.api, request.correlation_id, *place))
         return True
 
     def take(self, kind: type | None = None) -> list[Sent]:

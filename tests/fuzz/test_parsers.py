@@ -21,10 +21,11 @@ from raftlog.limits import HEADER_BYTES_MAX
 from raftlog.protocol import apis, codec
 from raftlog.protocol import raft as r
 from raftlog.protocol.body import Body
-from raftlog.protocol.envelope import decode_response, read_body, read_request
+from raftlog.protocol.envelope import decode_response
 from raftlog.record import batch
 from raftlog.types import Doubt
 from tests.fuzz.garbage import BATCHES, GOOD_BATCHES, HEADERS, INT64, REQUESTS, said
+from tests.requests import read
 
 NAMED = (CorruptMessageError, InvalidRecordError, UnsupportedForMessageFormatError)
 
@@ -32,8 +33,7 @@ NAMED = (CorruptMessageError, InvalidRecordError, UnsupportedForMessageFormatErr
 @given(HEADERS)
 def test_a_header_decodes_or_is_an_invalid_request(header: bytes) -> None:
     with contextlib.suppress(InvalidRequestError, UnsupportedVersionError):
-        api, *_ = read_request(header)
-        read_body(api, header)
+        read(header)
     with contextlib.suppress(InvalidRequestError, UnsupportedVersionError):
         decode_response(header)
 
@@ -42,8 +42,9 @@ def test_a_header_decodes_or_is_an_invalid_request(header: bytes) -> None:
 def test_a_request_survives_the_wire(body: Body, number: int, topic_id: bytes, partition: int) -> None:
     header = said(body, number, topic_id, partition)
     api = apis.BY_REQUEST[type(body)]
-    assert read_request(header) == (api, number, topic_id, partition)
-    assert read_body(api, header) == body
+    found = read(header)
+    assert (found.api, found.correlation_id, found.topic_id, found.partition) == (api, number, topic_id, partition)
+    assert found.body == body
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_raft_message_with_an_unknown_doubt_is_refused_at_the_border(message: 
 
 def test_a_header_beyond_its_bound_is_refused_unread() -> None:
     with pytest.raises(InvalidRequestError):
-        read_request(b"\x02" * (HEADER_BYTES_MAX + 1))
+        read(b"\x02" * (HEADER_BYTES_MAX + 1))
 
 
 @given(BATCHES)

@@ -19,7 +19,7 @@ from raftlog.protocol.cluster import HandshakeRequest, MetadataRequest, Metadata
 from raftlog.protocol.envelope import Request, decode_response, encode_request
 from raftlog.protocol.records import ProduceRequest
 from raftlog.types import Endpoint
-from tests.client.fake_wire import WORKER_A, Cluster
+from tests.client.fake_wire import WORKER_A, FakeCluster
 from tests.node.asking import until
 
 GREETING = HandshakeRequest(min_version=PROTOCOL_VERSION, max_version=PROTOCOL_VERSION, client_id="shop")
@@ -111,7 +111,7 @@ def test_version_1_is_refused_in_its_own_words_and_with_one_line(
 
 @pytest.mark.parametrize("name", OLD_ANSWERS)
 def test_a_node_of_version_1_ends_what_a_client_asks_with_a_clear_error(name: str) -> None:
-    cluster = Cluster()
+    cluster = FakeCluster()
     outcomes: list[MetadataResponse | None] = []
     asked = cluster.exchange.ask(
         WORKER_A, apis.METADATA, MetadataRequest(), lambda answer, _: outcomes.append(answer), deadline_s=9.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from raftlog.clock import monotonic_s
-from raftlog.errors import ErrorCode, InvalidRequestError, RaftlogError, UnsupportedVersionError
+from raftlog.errors import ErrorCode, RaftlogError, UnsupportedVersionError
 from raftlog.limits import PROTOCOL_VERSION
 from raftlog.network import Server
 from raftlog.protocol import apis
@@ -22,9 +22,9 @@ from raftlog.protocol.envelope import (
     VERSION_1_FROM,
     VERSION_1_REFUSALS,
     Request,
+    UnreadableBodyError,
     encode_response,
     encode_unread,
-    read_body,
     read_request,
 )
 from raftlog.protocol.records import ProduceResult
@@ -63,7 +63,7 @@ class NativeDoor:
 
     # --- requests ----------------------------------------------------------------------------------
     def requests(self, most: int) -> Iterator[Request[Any]]:
-        receive, sessions = self._server.receive, self.sessions
+        receive, sessions, read = self._server.receive, self.sessions, read_request
         for _ in range(most):
             frames = receive()
             if frames is None:
@@ -72,20 +72,16 @@ class NativeDoor:
             if len(frames) < 2:
                 self._count_refused(session)
                 continue
-            header = frames[1]
             try:
-                api, correlation_id, topic_id, partition = read_request(header)
-            except RaftlogError as error:
-                self._refuse_unread(session, header, error)
-                continue
-            try:
-                body = read_body(api, header)
-            except InvalidRequestError as error:
-                request: Request[Any] = Request(session, api, correlation_id, topic_id, partition, None)
+                request = read(session, frames[1], frames[2:])
+            except UnreadableBodyError as error:
                 self._count_refused(session)
-                self.answer(request, api.refusal(ErrorCode.INVALID_REQUEST, str(error)))
-                continue
-            yield Request(session, api, correlation_id, topic_id, partition, body, frames[2:])
+                self.answer(error.request, error.request.api.refusal(ErrorCode.INVALID_REQUEST, str(error)))
+            except RaftlogError as error:
+                self._refuse_unread(session, frames[1], error)
+            else:
+                session.requests += 1
+                yield request
 
     def _count_refused(self, session: Session) -> None:
         session.refused += 1
