@@ -23,9 +23,9 @@ def test_consume_names_them_and_goes_on_behind_them(fresh_cluster: ClusterFactor
     whole = encode([(1, None, bytes(100)), (2, None, bytes(100))])
     garbage = with_true_crc(whole[:HEADER_BYTES] + b"\xff" * (len(whole) - HEADER_BYTES))
     with log_on_disk(cluster, 1, PLACE, status.topic_id) as log:  # as a worker before these were refused wrote it
-        log.append_as_leader([garbage], [check_batch(garbage)], log.term)
+        log.append_as_leader([garbage], [check_batch(garbage)], log.last_term)
         log.persist()
-        log.note_commit(log.last_index)
+        log.state.note_commit(log.last_index)
     cluster.start(1)
     with Producer(cluster.bootstrap) as producer:
         producer.send(PLACE.topic, b"behind").result(20)
