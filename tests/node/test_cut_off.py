@@ -114,7 +114,7 @@ def test_a_producer_writes_to_the_new_topic_at_once(cut_off: CutOff) -> None:
     with Producer(cut_off.bootstrap) as producer:
         for _ in range(40):
             began_s = time.monotonic()
-            producer._engine.refresher.want()
+            producer._writer.engine.refresher.want()
             offset = producer.send("t", b"x", partition=0).result(20).offset
             slowest_s = max(slowest_s, time.monotonic() - began_s)
             assert offset >= RECORDS
