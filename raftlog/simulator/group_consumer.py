@@ -21,7 +21,7 @@ from raftlog.client.group.assignors import ASSIGNORS
 from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import GroupMember
 from raftlog.client.group.session import GroupSession
-from raftlog.errors import CommitFailedError, ErrorCode, RaftlogError
+from raftlog.errors import CommitFailedError, ErrorCode, FencedInstanceIdError, RaftlogError
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import MetadataResponse, PartitionMetadata, TopicMetadata
 from raftlog.protocol.envelope import Request
@@ -189,8 +189,13 @@ class GroupConsumer(LinkedClient):
     def _read(self) -> None:
         if self._seat.restless and self._may_be_struck():
             return
-        with contextlib.suppress(RaftlogError):  # what ended the membership; the next poll joins again
+        try:
             self._reader.attend()
+        except FencedInstanceIdError:  # by its successor, or by a late request of its predecessor: its user begins anew
+            self.kill()
+            return
+        except RaftlogError:
+            pass  # what ended the membership; the next poll joins again
         self._check_owners()
         for state in self._fetcher.states.values():
             if not self._reader.hands_out(self.now_s()):
