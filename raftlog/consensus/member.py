@@ -268,7 +268,8 @@ class RaftMember:
         return Follower(self._seat, copy)
 
     def _adopt_term(self, term: int, voted_for: int, now_s: float) -> None:
-        self._become(self._new_follower(), now_s)
+        if term > self.term or not isinstance(self.role, Follower):
+            self._become(self._new_follower(), now_s)
         self._elections.adopt_term(term, voted_for, now_s)
 
     def _follower_of(self, m: r.AppendEntries | r.ResetRequest, now_s: float) -> Follower | None:

@@ -72,6 +72,24 @@ def test_g3_a_reset_older_than_the_last_one_taken_is_ignored() -> None:
     assert len(sent_to(cluster, leader.node_id, r.AppendResponse)) == 1
 
 
+def test_g3_a_term_that_is_heard_again_leaves_what_its_leader_said() -> None:
+    """As by one that lost its disk: of the terms that all others have it takes the highest, which may be its own."""
+    cluster, leader, follower = cluster_with_leader()
+    term = follower.log.state.term
+    member = follower.replica._group
+    follower.replica.on_raft(
+        reset(cluster, leader, follower, term=term, sequence=10, horizon=600),
+        encode_snapshot(599, term, 100, Producers()),
+    )
+    member._adopt_term(term, member.node_id, cluster.clock.monotonic_s())
+    follower.replica.on_raft(
+        reset(cluster, leader, follower, term=term, sequence=9, horizon=700),
+        encode_snapshot(699, term, 100, Producers()),
+    )
+    assert follower.log.last_index == 599
+    assert member.leader_id == leader.node_id
+
+
 def test_a_reset_with_a_damaged_snapshot_is_not_taken() -> None:
     cluster, leader, follower = cluster_with_leader()
     term, last = follower.log.state.term, follower.log.last_index

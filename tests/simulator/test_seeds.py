@@ -35,6 +35,7 @@ REGRESSIONS = {
     4580: "a leader took the refusal of what it had sent in its last term for one of this, and asked for a new start",
     4339: "a reader took a batch with a latent flipped bit for good, where clients ask again (of the simulator)",
     30: "a wall clock that jumped back twice was hours behind, and refused all records (of the simulator)",
+    352: "a term that was heard again made a follower forget which reset it had taken, and an older one was taken",
     205: "an acknowledgement left in a turn that a fail point ended afterwards",
 }
 
