@@ -27,6 +27,7 @@ _RECORD_BYTES = 200
 _PERIOD_S = 0.005  # a gap is known as exactly as this
 _WATCHED_S = 3.0  # after each blow; above the longest gap that is allowed
 _WHOLE_S = 60.0  # for a node to be back and in sync
+_BEFORE_A_BLOW = 20  # acknowledgements
 
 
 class Failover(NamedTuple):
@@ -135,8 +136,18 @@ def _whole(admin: Admin) -> int:
     raise RaftlogError(f"the replicas were not all in sync within {_WHOLE_S:.0f} s")
 
 
+def _acknowledged(stream: _Stream) -> None:
+    """Waits until records are acknowledged again, a blow after the last one."""
+    end_s = time.monotonic() + _WHOLE_S
+    enough = len(stream.acked_s) + _BEFORE_A_BLOW
+    while len(stream.acked_s) < enough:
+        if time.monotonic() > end_s:
+            raise RaftlogError(f"nothing was acknowledged within {_WHOLE_S:.0f} s")
+        time.sleep(_PERIOD_S)
+
+
 def _blow(cluster: LocalCluster, stream: _Stream, node_id: int, graceful: bool) -> float:
-    time.sleep(0.5)  # some acknowledgements before it, to measure from
+    _acknowledged(stream)  # so that there is something to measure from
     start_s = time.monotonic()
     if graceful:
         cluster.stop(node_id)

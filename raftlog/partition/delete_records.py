@@ -38,7 +38,7 @@ class RecordDeletion:
     def __init__(
         self,
         log: PartitionLog,
-        group: RaftMember,
+        member: RaftMember,
         reads: Reads,
         clock: Clock,
         outbox: Outbox,
@@ -48,7 +48,7 @@ class RecordDeletion:
         self._clock = clock
         self._spec = spec
         self._log = log
-        self._group = group
+        self._member = member
         self._reads = reads
         self._outbox = outbox
         self._waiting: list[_Waiting] = []
@@ -99,14 +99,14 @@ class RecordDeletion:
             return
         offset = max(waiting.offset for waiting in self._waiting)
         if offset > self._log.state.log_start_offset:
-            self._group.delete_head(offset)
-            self._group.ask_confirmation()
+            self._member.delete_head(offset)
+            self._member.ask_confirmation()
 
     def answer(self, now_s: float) -> None:
         """What every in-sync replica and a majority has; and what has waited too long, with an open outcome."""
-        if not self._waiting or not self._group.is_leader:
+        if not self._waiting or not self._member.is_leader:
             return
-        held = self._group.held_log_start
+        held = self._member.held_log_start
         kept = []
         for waiting in self._waiting:
             if waiting.offset <= held:
@@ -127,7 +127,7 @@ class RecordDeletion:
             error_code=int(code),
             error_text=text,
             log_start_offset=self._log.state.log_start_offset if code is ErrorCode.NONE else -1,
-            leader_id=self._group.leader_id,
-            leader_epoch=self._group.term,
+            leader_id=self._member.leader_id,
+            leader_epoch=self._member.term,
         )
         self._outbox.answer(waiting.request, response, None)

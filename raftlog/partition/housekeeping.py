@@ -10,9 +10,9 @@ from raftlog.storage.log import PartitionLog
 
 
 class Housekeeping:
-    def __init__(self, log: PartitionLog, group: RaftMember, clock: Clock) -> None:
+    def __init__(self, log: PartitionLog, member: RaftMember, clock: Clock) -> None:
         self._log = log
-        self._group = group
+        self._member = member
         self._clock = clock
         self._bound_due_s = 0.0
         self._bound_written = 0
@@ -42,12 +42,12 @@ class Housekeeping:
             if leading:
                 start = self._log.retention_start(self._clock.wall_ms())
                 if start > self._log.state.log_start_offset:
-                    self._group.delete_head(start)
-            self._group.delete_head(self._log.state.log_start_offset)  # what DeleteRecords left, once it is closed
+                    self._member.delete_head(start)
+            self._member.delete_head(self._log.state.log_start_offset)  # what DeleteRecords left, once it is closed
             if now_s >= self._scrub_due_s:
                 self._scrub_due_s = now_s + limits.SCRUB_S
                 self._log.scrubber.scrub(limits.SCRUB_BYTES)
-            self._log.cleaner.begin(self._group.held_index, self._clock.wall_ms())
+            self._log.cleaner.begin(self._member.held_index, self._clock.wall_ms())
         if self._log.cleaner.is_compacting and now_s >= self._compact_due_s:
             self._compact_due_s = now_s + limits.COMPACTION_S
             self._log.cleaner.step(limits.COMPACTION_SLICE_BYTES, self._clock.wall_ms())
@@ -64,4 +64,4 @@ class Housekeeping:
             self._bound_written = bound
 
     def _bound(self) -> int:
-        return min(self._group.commit_index, self._log.state.synced_index)
+        return min(self._member.commit_index, self._log.state.synced_index)

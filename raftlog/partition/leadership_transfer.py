@@ -14,8 +14,8 @@ from raftlog.consensus.member import RaftMember
 class LeadershipTransfer:
     """Of one replica; asked while it leads. `preferred` is the node that should lead when it can."""
 
-    def __init__(self, group: RaftMember, preferred: int) -> None:
-        self._group = group
+    def __init__(self, member: RaftMember, preferred: int) -> None:
+        self._member = member
         self._preferred = preferred
         self._wanted: tuple[int, ...] = ()  # whom to ask, best first; empty when nothing moves
         self._asked = False
@@ -37,12 +37,12 @@ class LeadershipTransfer:
 
     def begin(self, now_s: float) -> None:
         """Hand over to any in-sync follower, the preferred one first."""
-        followers = [node_id for node_id in self._group.in_sync if node_id != self._group.node_id]
+        followers = [node_id for node_id in self._member.in_sync if node_id != self._member.node_id]
         self._start(tuple(sorted(followers, key=lambda node_id: node_id != self._preferred)), now_s)
 
     def look(self, now_s: float) -> None:
         """Once in a while, as leader: has the preferred replica been back and in sync for long enough?"""
-        if self._preferred == self._group.node_id or self._preferred not in self._group.in_sync:
+        if self._preferred == self._member.node_id or self._preferred not in self._member.in_sync:
             self._preferred_since_s = NEVER_S
             return
         self._preferred_since_s = min(self._preferred_since_s, now_s)
@@ -60,7 +60,7 @@ class LeadershipTransfer:
         if now_s >= self._until_s:
             self._go_on()
         elif not self._asked:
-            self._asked = any(self._group.transfer_to(node_id) for node_id in self._wanted)
+            self._asked = any(self._member.transfer_to(node_id) for node_id in self._wanted)
 
     def end(self) -> None:
         """Leadership ended, by this move or otherwise."""

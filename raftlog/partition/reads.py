@@ -33,10 +33,10 @@ from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Buffer
 class Reads:
     """`high_watermark` is set by the replica, once per turn."""
 
-    def __init__(self, log: PartitionLog, group: RaftMember, clock: Clock, outbox: Outbox) -> None:
-        self.high_watermark = log.offset_after(group.commit_index)
+    def __init__(self, log: PartitionLog, member: RaftMember, clock: Clock, outbox: Outbox) -> None:
+        self.high_watermark = log.offset_after(member.commit_index)
         self._log = log
-        self._group = group
+        self._member = member
         self._clock = clock
         self._outbox = outbox
         self._fetches = WaitingFetches()
@@ -109,7 +109,7 @@ class Reads:
             code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
         if code is ErrorCode.NONE:
             # Ends by itself: a leader whose majority does not answer steps down, and refuses what waits.
-            self._confirming.append((self._group.ask_confirmation(), done))
+            self._confirming.append((self._member.ask_confirmation(), done))
             self._unserved = True  # asked behind a turn, it has the next one come at once: the heartbeats leave there
         else:
             done(code)
@@ -136,21 +136,21 @@ class Reads:
             error_code=int(code),
             offset=offset,
             timestamp_ms=timestamp_ms,
-            leader_id=self._group.leader_id,
-            leader_epoch=self._group.term,
+            leader_id=self._member.leader_id,
+            leader_epoch=self._member.term,
         )
         self._outbox.answer(request, response, None)
 
     def why_not(self) -> ErrorCode:
-        if not self._group.is_leader:
+        if not self._member.is_leader:
             return ErrorCode.NOT_LEADER_OR_FOLLOWER
         # Until its own no-op is committed a new leader's high watermark may be behind its predecessor's.
-        return ErrorCode.NONE if self._group.leader_ready else ErrorCode.OFFSET_NOT_AVAILABLE
+        return ErrorCode.NONE if self._member.leader_ready else ErrorCode.OFFSET_NOT_AVAILABLE
 
     def _why_not_to(self, leader_epoch: int) -> ErrorCode:
         """`leader_epoch`: somebody led in it, as the client knows."""
         code = self.why_not()
-        deposed = code is not ErrorCode.NOT_LEADER_OR_FOLLOWER and leader_epoch > self._group.term
+        deposed = code is not ErrorCode.NOT_LEADER_OR_FOLLOWER and leader_epoch > self._member.term
         return ErrorCode.UNKNOWN_LEADER_EPOCH if deposed else code
 
     def _damaged(self) -> ErrorCode:
@@ -219,7 +219,7 @@ class Reads:
     def _answer_confirmed(self) -> None:
         waiting, self._confirming = self._confirming, []
         for asked, done in waiting:
-            if self._group.confirmed(asked):
+            if self._member.confirmed(asked):
                 done(self.why_not())
             else:
                 self._confirming.append((asked, done))
@@ -241,7 +241,7 @@ class Reads:
             error_text=text,
             high_watermark=self.high_watermark,
             log_start_offset=self._log.state.log_start_offset,
-            leader_id=self._group.leader_id,
-            leader_epoch=self._group.term,
+            leader_id=self._member.leader_id,
+            leader_epoch=self._member.term,
         )
         self._outbox.answer(waiting.request, response, data)

@@ -73,7 +73,7 @@ class Replica:
         self._clock = clock
         self._outbox = outbox
         self._fail_point = fail_point
-        self._group = RaftMember(
+        self.member = RaftMember(
             node_id=node_id,
             boot_id=boot_id,
             spec=spec,
@@ -82,18 +82,18 @@ class Replica:
             send=outbox.send_raft,
             now_s=clock.monotonic_s(),
         )
-        log.scrubber.refetchable = lambda: self._group.is_held_elsewhere  # BEFORE anything is read
+        log.scrubber.refetchable = lambda: self.member.is_held_elsewhere  # BEFORE anything is read
         self._to_append: list[Taken] = []
         self._inspecting = BatchInspection(self._to_append.append, self._refuse_for)
         self._waiting = WaitingForAcks()
-        self._reads = Reads(log, self._group, clock, outbox)
-        self._deleting = RecordDeletion(log, self._group, self._reads, clock, outbox, lambda: self.spec)
-        self._house = Housekeeping(log, self._group, clock)
+        self._reads = Reads(log, self.member, clock, outbox)
+        self._deleting = RecordDeletion(log, self.member, self._reads, clock, outbox, lambda: self.spec)
+        self._house = Housekeeping(log, self.member, clock)
         self._answers = Answers()
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
-        self._watermark_index = self._group.commit_index
+        self._watermark_index = self.member.commit_index
         self._take_config(spec)
-        self._moving = LeadershipTransfer(self._group, spec.replicas[0])
+        self._moving = LeadershipTransfer(self.member, spec.replicas[0])
         self._handlers: dict[Api[Any, Any], Callable[[Request[Any], ErrorCode], None]] = {
             apis.PRODUCE: self._on_produce,
             apis.FETCH: self._reads.on_fetch,
@@ -111,20 +111,20 @@ class Replica:
     # --- what the worker and the controller ask -----------------------------------------------
     @property
     def is_leader(self) -> bool:
-        return self._group.is_leader
+        return self.member.is_leader
 
     @property
     def leader_ready(self) -> bool:
         """Leads, and knows its high watermark: its own no-op is committed."""
-        return self._group.leader_ready
+        return self.member.leader_ready
 
     @property
     def leader_id(self) -> int:
-        return self._group.leader_id
+        return self.member.leader_id
 
     @property
     def leader_epoch(self) -> int:
-        return self._group.term
+        return self.member.term
 
     @property
     def high_watermark(self) -> int:
@@ -144,11 +144,11 @@ class Replica:
 
     def delete_head(self, offset: int) -> None:
         """As leader: what lies below is not needed any more. Followers hear of it with the next heartbeat."""
-        self._group.delete_head(offset)
+        self.member.delete_head(offset)
 
     def set_peer(self, node_id: int, boot_id: int) -> None:
         """The current boot id of another replica's worker; 0 when it is gone."""
-        self._group.set_peer(node_id, boot_id, self._clock.monotonic_s())
+        self.member.set_peer(node_id, boot_id, self._clock.monotonic_s())
 
     def set_config(self, spec: ReplicaSpec) -> None:
         """Settings of the topic that changed at run time."""
@@ -169,18 +169,18 @@ class Replica:
             self._moving.begin(self._clock.monotonic_s())
 
     def accept_loss(self) -> None:
-        self._group.accept_loss(self._clock.monotonic_s())
+        self.member.accept_loss(self._clock.monotonic_s())
 
     def stop(self) -> None:
         """A clean end: what is appended becomes durable and the commit bound is written."""
-        self._log.state.note_commit(self._group.commit_index)
+        self._log.state.note_commit(self.member.commit_index)
         self._log.close()
 
     def next_wakeup_s(self) -> float:
         """Monotonic time at which a turn is due even without input."""
         now_s = self._clock.monotonic_s()
         client_s = min(self._reads.next_deadline_s, self._deleting.next_deadline_s)
-        due_s = min(self._group.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.due_s)
+        due_s = min(self.member.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.due_s)
         if self._inspecting.count or (self._to_append and not self._moving.under_way):
             return now_s
         if self._waiting.count:
@@ -198,17 +198,17 @@ class Replica:
             log.syncs,
             self._refusal,
             log.damage,
-            self._group.in_sync,
+            self.member.in_sync,
         )
 
     def status(self) -> ReplicaStatus:
-        return status_of(self.spec, self._group, self._log, self._reads.high_watermark, self._refusal)
+        return status_of(self.spec, self.member, self._log, self._reads.high_watermark, self._refusal)
 
     # --- 1 receive -----------------------------------------------------------------------------
     def on_raft(self, message: RaftMessage, payload: Buffer | None) -> None:
         """Take a message of another replica. Raises CorruptLogError when it contradicts what is committed."""
         if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
-            self._group.receive(message, payload, self._clock.monotonic_s())
+            self.member.receive(message, payload, self._clock.monotonic_s())
             self._notice_role()
 
     def on_request(self, request: Request[Any]) -> None:
@@ -255,7 +255,7 @@ class Replica:
             or self._waiting.size_bytes + self._inspecting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
         ):
             self._refuse(produce, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
-        elif produce.acks < 0 and len(self._group.in_sync) < self._in_sync_min:
+        elif produce.acks < 0 and len(self.member.in_sync) < self._in_sync_min:
             self._refuse(produce, ErrorCode.NOT_ENOUGH_REPLICAS, self._too_few())
         elif self._refusal and now_s < self._retry_disk_s:
             self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
@@ -288,7 +288,7 @@ class Replica:
 
     def _too_few(self) -> str:
         """Why acks=all is not to be had now; empty while enough replicas are in sync."""
-        count, needed = len(self._group.in_sync), self._in_sync_min
+        count, needed = len(self.member.in_sync), self._in_sync_min
         return "" if count >= needed else f"{count} in sync, min_insync_replicas is {needed}"
 
     def _refuse_for(self, produce: Produce, error: RaftlogError) -> None:
@@ -305,7 +305,7 @@ class Replica:
         if self._nothing_to_do(now_s):
             return
         self._fail_point("turn: received")
-        self._group.tick(now_s)
+        self.member.tick(now_s)
         self._notice_role()
         self._fail_point("turn: ticked")
         if self.leader_ready:
@@ -316,7 +316,7 @@ class Replica:
             self._append()
         self._fail_point("turn: appended")
         self._deleting.move()
-        self._group.replicate(now_s)
+        self.member.replicate(now_s)
         self._fail_point("turn: replicated")
         try:
             self._log.persist()
@@ -327,7 +327,7 @@ class Replica:
             self._answer_others(now_s)
             return
         self._fail_point("turn: persisted")
-        self._group.after_persist(now_s)
+        self.member.after_persist(now_s)
         self._advance_watermark()
         self._fail_point("turn: committed")
         self._answer_produces(now_s)
@@ -344,14 +344,14 @@ class Replica:
     def _nothing_to_do(self, now_s: float) -> bool:
         """Most turns of an idle leader: a heartbeat was answered, and nothing follows from it."""
         return (
-            self._group.is_settled(now_s)
+            self.member.is_settled(now_s)
             and not self._to_append
             and not self._inspecting.count
             and not self._waiting.count
             and not self._answers.by_session
             and not self._moving.under_way
             and not self._deleting.has_waiting
-            and self._watermark_index == self._group.commit_index
+            and self._watermark_index == self.member.commit_index
             and now_s < self._reads.next_deadline_s
             and not self._reads.has_unserved
             and not self._house.is_due(now_s)
@@ -359,7 +359,7 @@ class Replica:
 
     def _notice_role(self) -> None:
         """Leadership of one term ended: what waits for it has an unknown outcome."""
-        term = self._group.term if self.is_leader else 0
+        term = self.member.term if self.is_leader else 0
         if term == self._led_term:
             return
         if self._led_term:
@@ -391,7 +391,7 @@ class Replica:
         """False: no room, and all are refused."""
         produces, frames, headers = map(list, zip(*taken, strict=True))
         try:
-            runs = self._log.append_as_leader(frames, headers, self._group.term)
+            runs = self._log.append_as_leader(frames, headers, self.member.term)
         except DiskFullError as error:
             self._refuse_writes(error)
             for produce in produces:
@@ -399,7 +399,7 @@ class Replica:
             return False
         self._refusal = ""
         offsets = [offset for run in runs for offset in run.base_offsets]
-        self._waiting.add(runs[0].first_index, self._group.term, produces, offsets)
+        self._waiting.add(runs[0].first_index, self.member.term, produces, offsets)
         return True
 
     def _refuse_writes(self, error: DiskFullError) -> None:
@@ -407,8 +407,8 @@ class Replica:
         self._retry_disk_s = self._clock.monotonic_s() + limits.DISK_RETRY_S
 
     def _advance_watermark(self) -> None:
-        if self._group.commit_index != self._watermark_index:
-            self._watermark_index = self._group.commit_index
+        if self.member.commit_index != self._watermark_index:
+            self._watermark_index = self.member.commit_index
             high_watermark = self._log.offset_after(self._watermark_index)
             assert high_watermark >= self._reads.high_watermark, "the high watermark never goes back"
             self._reads.high_watermark = high_watermark
@@ -418,7 +418,7 @@ class Replica:
         self._waiting.synced(self._answers)
         if self._waiting.count and (text := self._too_few()):
             self._waiting.refuse_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND, text, self._answers)
-        self._waiting.acknowledge(self._group.acked_index, self._answers)
+        self._waiting.acknowledge(self.member.acked_index, self._answers)
         self._waiting.time_out(now_s, self._answers)
         self._send_answers()
 

@@ -8,17 +8,17 @@ from raftlog.types import ReplicaSpec, ReplicaStatus
 
 
 def status_of(
-    spec: ReplicaSpec, group: RaftMember, log: PartitionLog, high_watermark: int, refusal: str
+    spec: ReplicaSpec, member: RaftMember, log: PartitionLog, high_watermark: int, refusal: str
 ) -> ReplicaStatus:
     """`refusal`: why the disk takes no writes; empty when it does."""
     return ReplicaStatus(
         topic=spec.topic,
         topic_id=spec.topic_id,
         partition=spec.partition,
-        node_id=group.node_id,
-        role=group.role.kind,
-        leader_id=group.leader_id,
-        leader_epoch=group.term,
+        node_id=member.node_id,
+        role=member.role.kind,
+        leader_id=member.leader_id,
+        leader_epoch=member.term,
         log_start_offset=log.state.log_start_offset,
         high_watermark=high_watermark,
         log_end_offset=log.log_end_offset,
@@ -26,7 +26,7 @@ def status_of(
         segments=log.segment_count,
         doubt=log.state.doubt,
         doubt_reason=log.state.doubt_reason,
-        in_sync=group.in_sync,
+        in_sync=member.in_sync,
         error=refusal or (f"{log.damage}; no other replica has it" if log.damage else ""),
         fsyncs=log.syncs,
         truncations=log.state.truncations,

@@ -50,7 +50,7 @@ class Witness:
         self._clock = clock
         self._outbox = outbox
         self._fail_point = fail_point
-        self._group = RaftMember(
+        self.member = RaftMember(
             node_id=node_id,
             boot_id=boot_id,
             spec=spec,
@@ -65,15 +65,15 @@ class Witness:
     # --- what the worker asks ------------------------------------------------------------------
     @property
     def leader_id(self) -> int:
-        return self._group.leader_id
+        return self.member.leader_id
 
     @property
     def leader_epoch(self) -> int:
-        return self._group.term
+        return self.member.term
 
     def set_peer(self, node_id: int, boot_id: int) -> None:
         """The current boot id of another replica's worker; 0 when it is gone."""
-        self._group.set_peer(node_id, boot_id, self._clock.monotonic_s())
+        self.member.set_peer(node_id, boot_id, self._clock.monotonic_s())
 
     def hand_over(self) -> None:
         """There is nothing to hand over."""
@@ -83,12 +83,12 @@ class Witness:
 
     def stop(self) -> None:
         """A clean end: what is known becomes durable, the commit bound with it."""
-        self._log.state.note_commit(self._group.commit_index)
+        self._log.state.note_commit(self.member.commit_index)
         self._log.close()
 
     def next_wakeup_s(self) -> float:
         """Monotonic time at which a turn is due even without input."""
-        due_s = self._group.next_wakeup_s()
+        due_s = self.member.next_wakeup_s()
         if self._refusal or self._log.state.is_bound_due:
             due_s = min(due_s, max(self._bound_due_s, self._clock.monotonic_s() + 0.001))
         return due_s
@@ -124,7 +124,7 @@ class Witness:
     def on_raft(self, message: RaftMessage, payload: Buffer | None) -> None:
         """Take a message of another replica. Raises CorruptLogError when it contradicts what is committed."""
         if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
-            self._group.receive(message, payload, self._clock.monotonic_s())
+            self.member.receive(message, payload, self._clock.monotonic_s())
 
     def on_request(self, request: Request[Any]) -> None:
         """A witness serves nobody: the answer names the leader."""
@@ -145,12 +145,12 @@ class Witness:
         """Steps 2 to 4. Raises StorageError when this worker must end."""
         now_s = self._clock.monotonic_s()
         self._fail_point("turn: received")
-        self._group.tick(now_s)
+        self.member.tick(now_s)
         self._fail_point("turn: ticked")
         try:
             self._log.persist()
             self._fail_point("turn: persisted")
-            self._group.after_persist(now_s)
+            self.member.after_persist(now_s)
             self._fail_point("turn: committed")
             if self._log.state.is_bound_due and now_s >= self._bound_due_s:
                 self._bound_due_s = now_s + limits.COMMIT_BOUND_S

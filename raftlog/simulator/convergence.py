@@ -80,9 +80,9 @@ def _step_before(world: World, deadline_s: float, complaint: str) -> None:
 def _describe(machine: Machine) -> str:
     if machine.replica is None:
         return f"n{machine.node_id} down ({machine.stopped_because})"
-    group, log = machine.replica._group, machine.log
+    member, log = machine.replica.member, machine.log
     return (
-        f"n{machine.node_id} {group.role.kind.name} term {group.term} commit {group.commit_index} "
+        f"n{machine.node_id} {member.role.kind.name} term {member.term} commit {member.commit_index} "
         f"last {log.last_index} doubt {log.state.doubt.name}"
     )
 
@@ -91,13 +91,13 @@ def _equal(world: World) -> bool:
     logs = [machine.log for machine in world.machines.values() if machine.running]
     with_records = [machine.log for machine in world.machines.values() if machine.running and not machine.is_witness]
     replicas = [machine.replica for machine in world.machines.values() if machine.replica]
-    groups = [replica._group for replica in replicas]
+    members = [replica.member for replica in replicas]
     return (
         len(logs) == len(world.node_ids)
-        and any(group.leader_ready for group in groups)
+        and any(member.leader_ready for member in members)
         and len({log.last_index for log in logs}) == 1
         and len({log.state.log_start_offset for log in with_records}) == 1
-        and all(group.commit_index == log.last_index for group, log in zip(groups, logs, strict=True))
+        and all(member.commit_index == log.last_index for member, log in zip(members, logs, strict=True))
         and all(log.state.doubt is Doubt.NONE for log in logs)
         and not world.invariants.latent
         and any(set(replica.status().in_sync) == set(world.spec.replicas) for replica in replicas)

@@ -96,18 +96,18 @@ class Invariants:
     def after_turn(self, machine: Machine) -> None:
         replica = machine.replica
         assert replica is not None
-        node_id, group, log = machine.node_id, replica._group, machine.log
+        node_id, member, log = machine.node_id, replica.member, machine.log
         if replica.is_leader:
-            self._check_leader(node_id, group.term, log)
+            self._check_leader(node_id, member.term, log)
         if self._is_latent(machine):
             self._note_durable(node_id, log)
             return
         self.note_commits(machine)
-        if group.commit_index < self.checked[node_id]:
-            raise Broken("lost", f"the commit index of node {node_id} went back to {group.commit_index}")
+        if member.commit_index < self.checked[node_id]:
+            raise Broken("lost", f"the commit index of node {node_id} went back to {member.commit_index}")
         if node_id not in self.damaged:
-            self.held[node_id] = max(self.held[node_id], min(group.commit_index, log.state.synced_index))
-        elif log.state.doubt is Doubt.NONE and group.commit_index >= self.held[node_id]:
+            self.held[node_id] = max(self.held[node_id], min(member.commit_index, log.state.synced_index))
+        elif log.state.doubt is Doubt.NONE and member.commit_index >= self.held[node_id]:
             self.damaged.discard(node_id)
         self._note_durable(node_id, log)
         self._judge_answers()
@@ -117,7 +117,7 @@ class Invariants:
         replica = machine.replica
         if replica is None or machine.node_id in self.latent:
             return  # it is being made, or its log is not looked at
-        node_id, committed = machine.node_id, replica._group.commit_index
+        node_id, committed = machine.node_id, replica.member.commit_index
         if committed > self.checked[node_id]:
             self._check_committed(node_id, machine.log, self.checked[node_id] + 1, committed + 1)
             self.checked[node_id] = committed
@@ -146,7 +146,7 @@ class Invariants:
         replica = machine.replica
         assert replica is not None
         self._note_durable(machine.node_id, machine.log)  # a follower may have answered in this turn
-        if replica._group.commit_index > self.checked[machine.node_id] and replica.is_leader:
+        if replica.member.commit_index > self.checked[machine.node_id] and replica.is_leader:
             self.after_turn(machine)
 
     def _check_leader(self, node_id: int, term: int, log: Log) -> None:

@@ -186,7 +186,7 @@ def _late_answers_once(world: World) -> None:
         at_work = leader_of(world)
         replica = world.machines[at_work].replica if at_work else None
         if replica is not None and at_work != leader:
-            replica._group.transfer_to(leader)
+            replica.member.transfer_to(leader)
         if at_work == leader:
             break
         world.run_until(time_s=world.events.now_s + 0.02)

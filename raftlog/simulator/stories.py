@@ -42,7 +42,7 @@ def leader_of(world: World) -> int:
 
 def in_sync(world: World) -> tuple[int, ...]:
     replica = world.machines[leader_of(world)].replica if leader_of(world) else None
-    return replica._group.in_sync if replica is not None else ()
+    return replica.member.in_sync if replica is not None else ()
 
 
 def acked(world: World) -> int:

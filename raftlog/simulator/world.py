@@ -237,8 +237,9 @@ class World:
             return
         replica = machine.replica
         assert replica is not None
-        group, role = replica._group, replica._group.role.kind.name
-        self.note(f"n{machine.node_id} {role} t{group.term} c{group.commit_index} l{machine.log.last_index}")
+        member, last_index = replica.member, machine.log.last_index
+        role = member.role.kind.name
+        self.note(f"n{machine.node_id} {role} t{member.term} c{member.commit_index} l{last_index}")
         self.invariants.after_turn(machine)
         if not machine.is_witness:
             self.log_start = max(self.log_start, machine.log.state.log_start_offset)
@@ -321,7 +322,7 @@ class World:
         assert replica is not None
         for result in results:
             if result.error_code == ErrorCode.NONE and client.waits_for_all(result.correlation_id):
-                self.invariants.note_answer(node_id, result.base_offset, replica._group.in_sync)
+                self.invariants.note_answer(node_id, result.base_offset, replica.member.in_sync)
         self._later(partial(client.on_produced, results))
 
     def _later(self, arrive: Callable[[], None]) -> None:

@@ -50,10 +50,10 @@ def g2_a_tail_that_the_message_did_not_show_is_not_committed() -> None:
     tail = leader.log.last_index
     [sent] = [item for item in cluster.queue if item[1] == follower.node_id and item[2].entries]
     follower.replica.on_raft(sent[2], sent[3])
-    assert (follower.log.last_index, follower.replica._group.commit_index) == (tail, tail - 1)
+    assert (follower.log.last_index, follower.replica.member.commit_index) == (tail, tail - 1)
     heartbeat = entries_of(cluster, leader, follower, after=(tail - 1, 1), count=0, commit=tail + 5, term=2)
     follower.replica.on_raft(heartbeat, None)
-    assert follower.replica._group.commit_index == tail - 1
+    assert follower.replica.member.commit_index == tail - 1
 
 
 def g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
@@ -77,7 +77,7 @@ def g3_an_answer_of_an_older_term_counts_for_nothing() -> None:
 def g4_what_is_in_flight_is_bounded_and_not_sent_again() -> None:
     cluster, leader, follower = cluster_with_leader()
     cluster.away = set(cluster.nodes) - {leader.node_id}
-    assert leader.replica._group.role._progress[follower.node_id].mode is Mode.REPLICATE
+    assert leader.replica.member.role._progress[follower.node_id].mode is Mode.REPLICATE
     for number in range(limits.APPEND_WINDOW_MESSAGES + 6):
         leader.request("c", produce(number), [batch(b"a")])
         leader.replica.turn()
@@ -110,7 +110,7 @@ def g7_a_doubtful_vote_makes_no_majority() -> None:
     cluster = Cluster(3)
     node = cluster.nodes[1]
     cluster.away = {2, 3}
-    group = node.replica._group
+    group = node.replica.member
     group._elections.expire()
     node.replica.turn()
     assert group.role.kind is Role.CANDIDATE

@@ -76,7 +76,7 @@ def test_g3_a_term_that_is_heard_again_leaves_what_its_leader_said() -> None:
     """As by one that lost its disk: of the terms that all others have it takes the highest, which may be its own."""
     cluster, leader, follower = cluster_with_leader()
     term = follower.log.state.term
-    member = follower.replica._group
+    member = follower.replica.member
     follower.replica.on_raft(
         reset(cluster, leader, follower, term=term, sequence=10, horizon=600),
         encode_snapshot(599, term, 100, Producers()),
@@ -106,7 +106,7 @@ def test_a_reset_that_contradicts_what_is_committed_stops_the_worker() -> None:
     cluster, leader, follower = cluster_with_leader()
     term = follower.log.state.term
     asked = reset(
-        cluster, leader, follower, term=term + 1, sequence=10, horizon=follower.replica._group.commit_index + 1
+        cluster, leader, follower, term=term + 1, sequence=10, horizon=follower.replica.member.commit_index + 1
     )
     with pytest.raises(CorruptLogError):
         follower.replica.on_raft(asked, encode_snapshot(asked.horizon_index - 1, term + 1, 100, Producers()))
@@ -118,7 +118,7 @@ def test_a_leader_that_has_another_entry_where_one_is_committed_stops_the_worker
     for number in range(3):
         leader.request("c", produce(number), [batch(b"%d" % number)])
         cluster.settle(0.5)
-    group = follower.replica._group
+    group = follower.replica.member
     committed = group.commit_index
     assert committed == follower.log.last_index
     probe = r.AppendEntries(
@@ -142,7 +142,7 @@ def test_g7_a_second_answer_of_one_voter_is_one_vote() -> None:
     cluster = Cluster(5)
     node = cluster.nodes[1]
     cluster.away = {2, 3, 4, 5}
-    group = node.replica._group
+    group = node.replica.member
     group._elections.expire()
     node.replica.turn()
     assert group.role.kind is Role.CANDIDATE
@@ -191,7 +191,7 @@ def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() ->
     assert follower.log.log_end_offset == 0
     (answer,) = sent_to(cluster, leader.node_id, r.AppendResponse)
     assert (answer.success, answer.damaged, answer.hint_index, answer.match_index) == (False, True, 3, 3)
-    assert follower.replica._group.refused_batches == 1
+    assert follower.replica.member.refused_batches == 1
 
 
 def test_a_doubt_whose_end_cannot_be_written_goes_on_and_ends_no_worker() -> None:

@@ -75,7 +75,7 @@ class Stage:
         return []
 
     def on_elect(self, node_id: str) -> list[str]:
-        self._node(node_id).replica._group._elections.expire()
+        self._node(node_id).replica.member._elections.expire()
         return self.on_settle()
 
     def on_append(self, node_id: str, *values: str) -> list[str]:
@@ -158,7 +158,7 @@ class Stage:
     def _shown(self, node: Node) -> str:
         if node.node_id in self._down:
             return f"{node.node_id} is down"
-        group, log = node.replica._group, node.log
+        group, log = node.replica.member, node.log
         role = "witness" if node.node_id in self.cluster.spec.witnesses else group.role.kind.name.lower()
         entries = " ".join(
             str(log.term_at(index)) for index in range(max(2, log.state.horizon_index), log.last_index + 1)

@@ -55,7 +55,7 @@ def test_a_witness_counts_every_entry_and_keeps_no_record() -> None:
     append(leader, *(b"x" * 1000 for _ in range(50)))
     cluster.settle(1.0)
     assert terms(witness) == terms(leader)
-    assert witness.replica._group.commit_index == leader.log.last_index
+    assert witness.replica.member.commit_index == leader.log.last_index
     assert sum(len(data) for data in witness.disk.files().values()) < 1000
     assert sum(len(data) for data in leader.disk.files().values()) > 50_000
 
@@ -64,7 +64,7 @@ def test_a_witness_is_sent_no_payload() -> None:
     cluster, leader, _, _ = group_of_three()
     sent: list[tuple[int, Any]] = []
     send = cluster.nodes[leader.node_id].send_raft
-    leader.replica._group._links._send = lambda to, m, payload: (sent.append((to, payload)), send(to, m, payload))
+    leader.replica.member._links._send = lambda to, m, payload: (sent.append((to, payload)), send(to, m, payload))
     append(leader, b"a", b"b")
     cluster.settle(1.0)
     assert [payload for to, payload in sent if to == 3 and payload is not None] == []
@@ -77,7 +77,7 @@ def test_a_witness_is_not_fed_beyond_a_replica_in_sync() -> None:
     cluster.away.add(follower.node_id)  # nobody knows yet
     append(leader, b"a")
     cluster.settle(0.3)
-    assert leader.replica._group.in_sync == (1, 2)
+    assert leader.replica.member.in_sync == (1, 2)
     assert leader.log.last_index == before + 1
     assert witness.log.last_index == before
     assert leader.results() == []
@@ -88,7 +88,7 @@ def test_when_a_replica_has_left_the_witness_is_fed_and_makes_the_majority() -> 
     gone(cluster, follower)
     append(leader, b"a")
     cluster.settle()
-    assert leader.replica._group.in_sync == (leader.node_id,)
+    assert leader.replica.member.in_sync == (leader.node_id,)
     assert [result.error_code for result in leader.results()] == [ErrorCode.NONE]
     assert witness.log.last_index == leader.log.last_index
 
@@ -103,7 +103,7 @@ def test_the_no_op_of_a_new_leader_is_held_back_too() -> None:
         cluster.settle(0.05)
     cluster.settle()
     assert witness.log.last_index in (before, before + 1)
-    group = follower.replica._group
+    group = follower.replica.member
     assert (witness.log.last_index == before + 1) == (leader.node_id not in group.in_sync)
 
 
@@ -166,10 +166,10 @@ def test_a_replica_comes_back_in_sync_only_at_what_the_witness_holds() -> None:
     back(cluster, follower)
     for _ in range(200):
         cluster.settle()
-        if follower.node_id in leader.replica._group.in_sync:
+        if follower.node_id in leader.replica.member.in_sync:
             break
         cluster.clock.advance(0.01)
-    assert follower.node_id in leader.replica._group.in_sync
+    assert follower.node_id in leader.replica.member.in_sync
     assert follower.log.state.synced_index >= witness.log.last_index
 
 
@@ -186,12 +186,12 @@ def test_what_a_witness_was_sent_and_nobody_acknowledged_is_asked_of_who_comes_b
     monkeypatch.setattr(InSync, "update", note)
     cluster, leader, follower, witness = group_of_three()
     gone(cluster, follower)
-    witness.replica._group._links._send = lambda *message: None  # its answers are lost
-    before = leader.replica._group.acked_index
+    witness.replica.member._links._send = lambda *message: None  # its answers are lost
+    before = leader.replica.member.acked_index
     append(leader, b"a", b"b")
     cluster.settle()
     leader.replica.turn()
-    assert witness.log.last_index == leader.log.last_index > before == leader.replica._group.acked_index
+    assert witness.log.last_index == leader.log.last_index > before == leader.replica.member.acked_index
     assert asked[-1] == witness.log.last_index
 
 
