@@ -45,11 +45,17 @@ class ErrorCode(enum.IntEnum):
     UNKNOWN_MEMBER_ID = 25
     INVALID_SESSION_TIMEOUT = 26
     REBALANCE_IN_PROGRESS = 27
+    TOPIC_AUTHORIZATION_FAILED = 29
+    GROUP_AUTHORIZATION_FAILED = 30
+    CLUSTER_AUTHORIZATION_FAILED = 31
     INVALID_TIMESTAMP = 32
+    UNSUPPORTED_SASL_MECHANISM = 33
+    ILLEGAL_SASL_STATE = 34
     UNSUPPORTED_VERSION = 35
     TOPIC_ALREADY_EXISTS = 36
     INVALID_PARTITIONS = 37
     INVALID_REPLICATION_FACTOR = 38
+    INVALID_REPLICA_ASSIGNMENT = 39
     INVALID_CONFIG = 40
     NOT_CONTROLLER = 41
     INVALID_REQUEST = 42
@@ -59,16 +65,22 @@ class ErrorCode(enum.IntEnum):
     DUPLICATE_SEQUENCE_NUMBER = 46
     INVALID_PRODUCER_EPOCH = 47
     KAFKA_STORAGE_ERROR = 56
+    SASL_AUTHENTICATION_FAILED = 58
     UNKNOWN_PRODUCER_ID = 59
     NON_EMPTY_GROUP = 68
     GROUP_ID_NOT_FOUND = 69
     UNKNOWN_LEADER_EPOCH = 75
     OFFSET_NOT_AVAILABLE = 78
     MEMBER_ID_REQUIRED = 79
+    PREFERRED_LEADER_NOT_AVAILABLE = 80
     GROUP_MAX_SIZE_REACHED = 81
     FENCED_INSTANCE_ID = 82
+    GROUP_SUBSCRIBED_TO_TOPIC = 86
     INVALID_RECORD = 87
     THROTTLING_QUOTA_EXCEEDED = 89
+    RESOURCE_NOT_FOUND = 91
+    DUPLICATE_RESOURCE = 92
+    UNACCEPTABLE_CREDENTIAL = 93
     INVALID_UPDATE_VERSION = 95
     INCONSISTENT_TOPIC_ID = 103
     INCONSISTENT_CLUSTER_ID = 104
@@ -252,6 +264,12 @@ class FencedInstanceIdError(RaftlogError):
     code = ErrorCode.FENCED_INSTANCE_ID
 
 
+class GroupSubscribedToTopicError(RaftlogError):
+    """Members of the group read the topic, so that what they have committed is not deleted. Stop them first."""
+
+    code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+
+
 class NotEnoughReplicasError(RaftlogError):
     """Refused before the append: fewer replicas are in sync than `min_insync_replicas`. Start the missing nodes."""
 
@@ -272,6 +290,24 @@ class InvalidRequiredAcksError(RaftlogError):
     code = ErrorCode.INVALID_REQUIRED_ACKS
 
 
+class TopicAuthorizationFailedError(RaftlogError):
+    """The user may not do this with the topic, whether there is one or not. `raftlog acl add` makes a rule."""
+
+    code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+
+
+class GroupAuthorizationFailedError(RaftlogError):
+    """The user may not do this with the group. `raftlog acl add` makes a rule."""
+
+    code = ErrorCode.GROUP_AUTHORIZATION_FAILED
+
+
+class ClusterAuthorizationFailedError(RaftlogError):
+    """The user may not do this with the cluster. `raftlog acl add` makes a rule."""
+
+    code = ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+
+
 class InvalidTimestampError(RaftlogError):
     """A record's time is further ahead than `message_timestamp_after_max_ms` allows; it was not written.
 
@@ -280,6 +316,18 @@ class InvalidTimestampError(RaftlogError):
     """
 
     code = ErrorCode.INVALID_TIMESTAMP
+
+
+class UnsupportedSaslMechanismError(RaftlogError):
+    """Nobody can log in here in this way. PLAIN is taken over an encrypted connection only."""
+
+    code = ErrorCode.UNSUPPORTED_SASL_MECHANISM
+
+
+class IllegalSaslStateError(RaftlogError):
+    """The cluster has no users, so nobody can log in; or a login is asked for, and something else was sent."""
+
+    code = ErrorCode.ILLEGAL_SASL_STATE
 
 
 class UnsupportedVersionError(RaftlogError):
@@ -304,6 +352,12 @@ class InvalidReplicationFactorError(RaftlogError):
     """The replication factor is below 1, above the number of nodes, or no majority of it would be alive."""
 
     code = ErrorCode.INVALID_REPLICATION_FACTOR
+
+
+class InvalidReplicaAssignmentError(RaftlogError):
+    """The nodes that were named for partitions cannot hold them: the error says which, and why."""
+
+    code = ErrorCode.INVALID_REPLICA_ASSIGNMENT
 
 
 class InvalidConfigError(RaftlogError):
@@ -332,7 +386,9 @@ class UnsupportedForMessageFormatError(RaftlogError):
 
 
 class PolicyViolationError(RaftlogError):
-    """The topic's settings do not allow it: records of a compacted topic are not deleted by offset."""
+    """The settings do not allow it: records of a compacted topic are not deleted by offset, and no change of users and
+    rules may leave nobody who may do everything.
+    """
 
     code = ErrorCode.POLICY_VIOLATION
 
@@ -365,6 +421,12 @@ class BrokerStorageError(RaftlogError):
     retriable = invalid_metadata = True
 
 
+class SaslAuthenticationFailedError(RaftlogError):
+    """User and password do not belong together, or there is no such user: see `raftlog user list`."""
+
+    code = ErrorCode.SASL_AUTHENTICATION_FAILED
+
+
 class UnknownProducerIdError(RaftlogError):
     """The partition has forgotten this producer, and the batch is not its first; it was not written.
 
@@ -395,10 +457,35 @@ class OffsetNotAvailableError(RaftlogError):
     retriable = True
 
 
+class PreferredLeaderNotAvailableError(RaftlogError):
+    """The first replica of the partition is not in sync, so it cannot lead now. It leads by itself once it is."""
+
+    code = ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
+    retriable = True
+
+
 class InvalidRecordError(RaftlogError):
     """A record inside a batch breaks a rule, such as one without a key in a compacted topic."""
 
     code = ErrorCode.INVALID_RECORD
+
+
+class ResourceNotFoundError(RaftlogError):
+    """There is no such user, or the user has no password for this mechanism."""
+
+    code = ErrorCode.RESOURCE_NOT_FOUND
+
+
+class DuplicateResourceError(RaftlogError):
+    """One request names a user twice for the same mechanism."""
+
+    code = ErrorCode.DUPLICATE_RESOURCE
+
+
+class UnacceptableCredentialError(RaftlogError):
+    """Nobody could log in with this credential: too few or too many iterations, or a salt of fewer than 12 bytes."""
+
+    code = ErrorCode.UNACCEPTABLE_CREDENTIAL
 
 
 class InvalidUpdateVersionError(RaftlogError):

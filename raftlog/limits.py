@@ -24,6 +24,7 @@ FRAMES_PER_MESSAGE_MAX = 64  # a message is a header and its payload; one with m
 BATCH_BYTES_MAX = RECORD_BYTES_MAX + 4096  # more on a disk is damage; replicas once took this much too much
 FETCH_BYTES_MAX = 8 * 1024 * 1024  # one answer: 4 ms of a turn; 40 ms with the smallest batches, 230 if checked
 FETCHED_BYTES_PER_TURN = 16 * 1024 * 1024  # all fetches of a turn: 40 ms of a busy machine; others wait
+LOCATED_AHEAD_MAX = 7  # places that are told beside the one that was asked for: 8 fetches wake a worker once
 FETCH_WAIT_MAX_MS = 60_000  # with a longer poll a dead client would be told from a waiting one too late
 
 # --- one worker ----------------------------------------------------------------------------
@@ -32,8 +33,10 @@ REQUESTS_PER_TURN = 2_000  # bounds a turn, and with it the delay of a heartbeat
 BYTES_PER_TURN = 8 * 1024 * 1024  # bounds a turn too; also the most that one sync has to write
 INSPECTED_BYTES_PER_TURN = 1024 * 1024  # what is unpacked to look into batches: some milliseconds of a turn
 INSPECTED_BYTES_MAX = 2 * DECOMPRESSED_BYTES_MAX  # what all batches that are looked into hold unpacked at a time
+SKIPPED_BATCHES_PER_TURN = 2_000  # batches without records that a fetch goes past: two milliseconds of a turn
 SEARCHED_RECORDS_PER_TURN = 2_000  # records that a search by time looks at: two milliseconds of a turn
 TIME_SEARCHES_AT_ONCE = 2  # each holds a batch unpacked; with two a short one does not wait behind a long one
+WATCH_S = 300.0  # who watches the end of a log is told nothing for no longer: a session that is gone is forgotten
 TIME_SEARCH_S = 30.0  # a search that nobody has asked for again in this time has no client any more
 UNANSWERED_PRODUCES_MAX = 50_000  # bounds the memory of what waits for a commit
 UNANSWERED_PRODUCE_BYTES_MAX = 256 * 1024 * 1024  # bounds the same memory where batches are large
@@ -60,6 +63,10 @@ APPEND_WINDOW_MESSAGES = 64  # AppendEntries in flight to one follower
 APPEND_WINDOW_BYTES = 16 * 1024 * 1024  # what a stalled follower may pin in the send queue
 APPEND_MESSAGE_BYTES = 1024 * 1024  # one AppendEntries, unless a single batch is larger
 APPEND_LOST_AFTER_S = 1.0  # a window without progress for this long is lost: back to probe
+LOCAL_STREAMS_MAX = 64  # doors of this node that a worker serves: a few processes, and those that broke unnoticed
+MESSAGES_WAITING_BYTES_MAX = 4 * FRAME_BYTES_MAX  # what waits for the other end of one
+HANDSHAKE_S = 10.0  # how long TLS may take to know both ends; two round trips and some milliseconds
+STRANGERS_MAX = 256  # connections of one door that nobody has proved to be his yet; one more ends the oldest
 STREAM_CONNECTIONS_MAX = 64  # peers at one worker's port for Raft: one each, and those that broke unnoticed
 STREAM_STRANGERS_MAX = 64  # connections there that have not named the worker's boot id; one more ends the oldest
 STREAM_GREETING_S = 3.0  # how long a connection may take to name it: a link does so at once
@@ -78,6 +85,54 @@ IN_SYNC_FOUND_S = 1.0  # a follower that has not reached a new leader's first en
 IN_SYNC_LAG_S = 10.0  # a follower that is behind for this long leaves the ISR (Kafka's replica.lag.time.max.ms is 30 s)
 IN_SYNC_JOIN_S = 0.5  # a follower that held all of the log this recently is waited for, to enter the ISR again
 
+# --- Kafka's door --------------------------------------------------------------------------
+KAFKA_REQUEST_BYTES_MIN = 8  # API key, version, correlation id
+KAFKA_REQUEST_BYTES_MAX = 100 * 1024 * 1024  # Kafka's `socket.request.max.bytes`; taken as it comes, not as announced
+KAFKA_CONNECTIONS = 10_000  # of one node for Kafka's clients, by default; `--kafka-connections`
+KAFKA_QUESTION_BYTES_MAX = 1024 * 1024  # a request without records; as a structure it takes up to 60 times its bytes
+KAFKA_ITEMS_MAX = 20_000  # of all lists of one such request: reading them holds the door up for some 50 ms
+KAFKA_PARTITIONS_PER_PRODUCE = 10_000  # each is a question to a worker
+KAFKA_REQUEST_S = 60.0  # a request that is not whole by then ends its connection: the largest at 2 MB/s
+KAFKA_REQUESTS_IN_FLIGHT = 5_000  # of one connection; above it is not read on
+KAFKA_WAITING_BYTES = 4 * FETCH_BYTES_MAX  # answers that one client has not taken; above it is not read on
+KAFKA_HELD_BYTES_MAX = 512 * 1024 * 1024  # of all clients of a door, half received or not taken; the largest ends
+KAFKA_IDLE_S = 600.0  # Kafka's `connections.max.idle.ms`
+KAFKA_FIRST_NEWS_S = 5.0  # how long a door that has just begun has its clients wait until it knows of a broker
+KAFKA_COORDINATOR_S = (
+    5.0  # how long a coordinator, or a producer's id, is waited for; Kafka's `offsets.commit.timeout.ms`
+)
+KAFKA_CREATE_S = 5.0  # how long Metadata waits for a topic that it makes: its client asks again
+KAFKA_SEGMENT_FILES = 256  # descriptors for sending from; what is read most stays open
+KAFKA_SEGMENT_FILE_S = 10.0  # one that nobody reads is closed by then: it may be removed, and take room on the disk
+KAFKA_AHEAD_S = 0.5  # for so long a place in the log that a client reads next is known; so old are bounds told with it
+KAFKA_AHEADS_MAX = 256  # clients and partitions that a door knows such places of; who is behind asks for each
+FETCH_SESSIONS_MAX = 1_000  # of one door process; a client without one names all its partitions each time
+FETCH_SESSION_PARTITIONS_MAX = 10_000  # 5 MB of memory each
+
+# --- copies ---------------------------------------------------------------------------------
+COPY_FETCH_BYTES = 8 * 1024 * 1024  # of one question of `raftlog export`; its answer is held once for each partition
+COPY_REQUEST_S = 60.0  # how long an export or import waits for a partition that has no leader
+
+# --- the HTTP address ----------------------------------------------------------------------
+HTTP_REPORT_S = 3.0  # how long the own supervisor is waited for; a scrape gives up after some 10 s
+HTTP_ANSWER_S = 10.0  # how long a question under /api/ may take
+HTTP_OFFSETS_S = 3.0  # a leader that does not answer must not keep the other partitions from being shown
+HTTP_QUESTIONS_MAX = 4  # asked at the same time, each in a thread
+HTTP_QUESTIONS_WAITING_MAX = 100  # each waits for some 0.1 s of the others' answers at most
+HTTP_LAGS_S = 2.0  # how long a scrape waits for what groups have left to read; it has what was found before otherwise
+HTTP_LAGS_AGAIN_S = 1.0  # those of one scrape serve another one that comes this soon
+HTTP_GROUPS_MAX = 1_000  # of one coordinator: each is several questions
+HTTP_PSS_PER_SCRAPE = 20  # processes whose shared memory is added up anew: the kernel takes a millisecond for each
+HTTP_RECORDS_MAX = 500  # shown at once: more is work for `raftlog consume`
+HTTP_PREVIEW_BYTES = 2048  # of a key, a value or a header in a list; each can be had whole
+HTTP_PREVIEW_HEADERS = 50  # of one record
+HTTP_SEARCH_S = 5.0  # how long one search reads; it says where it stopped
+HTTP_SEARCHED_RECORDS_MAX = 200_000  # looked at by one search
+HTTP_CONSUMERS_IDLE_MAX = 4  # kept for whoever looks at records next, each with its thread and connections
+HTTP_BODY_BYTES_MAX = 64 * 1024  # an act names a topic and its settings
+HTTP_ASKERS_MAX = 16  # users whose clients are kept for their next question, each with threads and connections
+HTTP_LOGINS_REMEMBERED_MAX = 1_000  # passwords that were right, as digests: proving one takes 4 ms
+
 # --- storage -------------------------------------------------------------------------------
 INDEX_INTERVAL_BYTES = 16 * 1024  # one index entry for this many bytes of log
 INDEX_COMMIT_BYTES = 4 * 1024 * 1024  # LMDB is written after this many bytes of synced log
@@ -88,6 +143,7 @@ INDEX_PENDING_MAX = 16_384  # entries kept in memory when the index cannot be wr
 OPEN_SEGMENTS_MAX = 16  # descriptors that old segments of one replica may hold
 READER_PLACES_MAX = 64  # readers of one replica that go on where they stopped without a lookup
 DOUBT_REASON_CHARS_MAX = 1000  # a replica that is cut again and again must not grow its state
+VOTERS_MAX = 99  # of one half of a configuration; far above any replication factor, and `state` is written whole
 WITNESS_EPOCHS_MAX = 64  # epoch starts of a witness, which writes all at each change; older ones are committed
 PRODUCER_BATCHES_MAX = 5  # batches of a producer whose repetition gets their offset; so many may be in flight
 PRODUCERS_MAX = 10_000  # producers that one partition remembers: 10 MB of memory, 2 MB of each snapshot
@@ -113,9 +169,24 @@ CLEAN_MARKS_MAX = 16  # times at which tombstones were cleaned; with fewer some 
 DISK_RETRY_S = 1.0  # how often a partition without room looks again
 
 # --- controller ----------------------------------------------------------------------------
+DEFAULT_PARTITIONS = 1  # of a topic that says nothing; Kafka's `num.partitions`
+DEFAULT_REPLICATION_FACTOR = 3  # or less, where there are fewer nodes or most of them are not alive
 TOPICS_PER_REQUEST_MAX = 100  # one request is one record batch, which has to fit a segment and a turn
 MUTATIONS_REMEMBERED_MAX = 1_000  # changes of topics whose repetition is recognised: 25 KB of the metadata image
 PRODUCER_ID_BLOCK = 1_000  # ids that one metadata record gives to a controller; an int64 has no end
+LOGIN_BYTES_MAX = 64 * 1024  # a request of who has not logged in; a login has less than 1 KiB
+LOGIN_S = 30.0  # who has not logged in by then is disconnected
+FAILED_LOGIN_S = 0.3  # a failed login is answered late, one of an address after the other: clients try at once again
+KEYS_FETCHED_S = 2.0  # a token of an unknown key is looked at again then, where the issuer's keys are being fetched
+FAILED_LOGINS_WAITING_MAX = 20  # of one address; who fails once more is disconnected without an answer
+USERS_MAX = 10_000  # all of them are in the metadata image of every node, some 150 bytes each
+ACLS_MAX = 10_000  # rules likewise; who asks for something new is judged by all that may be about it
+QUOTAS_MAX = 10_000  # likewise; finding the one that counts costs nine look-ups, however many there are
+QUOTA_BURST_S = 1.0  # so much of its rate somebody may use at once; Kafka adds up eleven seconds
+QUOTA_BUCKETS_MAX = 10_000  # users and clients whose use one process remembers, those seen last: 300 bytes each
+THROTTLE_MAX_S = 20.0  # nobody is held back for longer at a time: what is on its way waits 30 s for its answer
+THROTTLE_GRACE_S = 1.0  # what comes of a client for so long after it was told to wait was on its way
+SECURITY_CHANGES_MAX = 100  # users, rules or quotas that one request changes: one batch, as with topics
 WAITING_ADMIN_REQUESTS_MAX = 1_000  # they are decided one at a time; more would wait longer than their time-out
 
 # --- group coordinator ---------------------------------------------------------------------
@@ -148,6 +219,8 @@ WORKER_BACKOFF_MAX_S = 10.0  # a worker that cannot start must not eat a core, a
 METADATA_SNAPSHOT_RECORDS = 2_000  # replayed in about 50 ms at a start; a snapshot has about 100 bytes a partition
 ADMIN_TIMEOUT_MS = 30_000  # longer than an election of the controller and a slow disk together
 NODES_MAX = 1_000  # what others say that they are is kept in memory; far above what one cluster has
+FIGURES_S = 1.0  # how often a working process tells its supervisor what it has counted
+CLIENT_NAMES_MAX = 50  # clients choose their names: of one process so many are told apart in the metrics
 STATUS_S = 0.5  # how often a working worker tells its figures; who leads is told at once
 WORKER_STOP_S = 5.0  # a clean stop syncs a few files; one that takes longer is ended by a signal
 WORKER_STABLE_S = 10.0  # a worker that ran for this long starts again without back-off
@@ -169,6 +242,7 @@ METADATA_STREAK_ENDS_S = 0.3  # after this time without a question the next one 
 METADATA_EAGER_S = 5.0  # as long as an election may be under way, the back-off stays small
 METADATA_EAGER_BACKOFF_S = 0.2  # the most that it then costs to learn of the new leader
 METADATA_ANSWER_S = 1.0  # a node that does not answer for this long is passed over for the next
+LOGIN_ANSWER_S = 5.0  # a login that is not answered for this long is begun anew
 METADATA_MAX_AGE_S = 60.0  # when what no error has shown is learned
 METADATA_NODES_TRIED = 3  # nodes that a client connects to at the same time while none answers
 CONNECT_PATIENCE_S = 0.3  # a leader that cannot be connected to for this long may have moved: ask

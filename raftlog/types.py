@@ -26,6 +26,10 @@ LATEST_TIMESTAMP = -1
 """ListOffsets: the high watermark (KIP-79)."""
 EARLIEST_TIMESTAMP = -2
 """ListOffsets: the log start offset (KIP-79)."""
+NEWEST_TIMESTAMP = -3
+"""ListOffsets: the record with the largest timestamp, the first one of several (KIP-734)."""
+EARLIEST_LOCAL_TIMESTAMP = -4
+"""ListOffsets: as EARLIEST_TIMESTAMP, since no record lies elsewhere than on the replicas' disks (KIP-405)."""
 
 
 Buffer = bytes | bytearray | memoryview
@@ -102,6 +106,13 @@ class CleanupPolicy(enum.IntFlag):
     COMPACT = 2
 
 
+class TimestampType(enum.IntEnum):
+    """Whose clock a record's time is of: its producer's, or its leader's when it is appended."""
+
+    CREATE_TIME = 0
+    LOG_APPEND_TIME = 1
+
+
 class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one topic. Kafka's spelling (`retention.ms`) is accepted where users write them."""
 
@@ -113,8 +124,20 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     # `delete`: segments go by age and size; `compact`: the last record of each key stays; `compact,delete`: both
     cleanup_policy: CleanupPolicy = CleanupPolicy.DELETE
     delete_retention_ms: int = 24 * 3600 * 1000  # how long a compacted log keeps a record without a value at least
+    message_timestamp_type: TimestampType = TimestampType.CREATE_TIME  # `LogAppendTime`: all times are the leader's
     message_timestamp_after_max_ms: int = 3600 * 1000  # how far ahead of its leader's clock a record may be (KIP-937)
     min_insync_replicas: int = 1  # acks=all is refused while fewer replicas are in sync, the leader among them
+
+
+class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A set of voters that needs a majority of its own. A group has one, or two while its voters change."""
+
+    replicas: tuple[int, ...]  # node ids, the preferred leader first
+    witnesses: tuple[int, ...] = ()
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.replicas + self.witnesses
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,8 +155,12 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: TopicConfig = TopicConfig()
 
     @property
+    def half(self) -> Half:
+        return Half(self.replicas, self.witnesses)
+
+    @property
     def voters(self) -> tuple[int, ...]:
-        return self.replicas + self.witnesses
+        return self.half.ids
 
     def role_at_rest(self, node_id: int) -> Role:
         """What a voter is while nobody knows better."""

@@ -19,8 +19,10 @@ from raftlog.protocol import cluster as c
 from raftlog.protocol import groups as g
 from raftlog.protocol import nodes as n
 from raftlog.protocol import records as r
+from raftlog.protocol import security as s
 from raftlog.protocol import topics as t
 from raftlog.protocol.body import Body, ResponseBody
+from raftlog.security.acls import Operation
 
 Q = TypeVar("Q", bound=Body)
 A = TypeVar("A", bound=ResponseBody)
@@ -34,21 +36,6 @@ class Served(Enum):
     CONTROLLER = "the controller's worker"
     COORDINATOR = "the worker of the group's coordinator"
     LEADER = "the worker that leads the partition"
-
-
-class Operation(Enum):
-    """What a principal has to be allowed to, as Kafka names it."""
-
-    NONE = "none"
-    READ = "Read"
-    WRITE = "Write"
-    CREATE = "Create"
-    DELETE = "Delete"
-    ALTER = "Alter"
-    ALTER_CONFIGS = "AlterConfigs"
-    DESCRIBE = "Describe"
-    IDEMPOTENT_WRITE = "IdempotentWrite"
-    CLUSTER_ACTION = "ClusterAction"
 
 
 class Api(Generic[Q, A]):
@@ -104,10 +91,36 @@ DELETE_RECORDS = Api("DeleteRecords", 21, r.DeleteRecordsRequest, r.DeleteRecord
 INIT_PRODUCER_ID = Api(
     "InitProducerId", 22, r.InitProducerIdRequest, r.InitProducerIdResponse, _CONTROLLER, _Op.IDEMPOTENT_WRITE
 )
+OFFSET_FOR_LEADER_EPOCH = Api(
+    "OffsetForLeaderEpoch",
+    23,
+    r.OffsetForLeaderEpochRequest,
+    r.OffsetForLeaderEpochResponse,
+    _LEADER,
+    _Op.DESCRIBE,
+)
+DESCRIBE_ACLS = Api("DescribeAcls", 29, s.DescribeAclsRequest, s.DescribeAclsResponse, _CONTROLLER, _Op.DESCRIBE)
+CREATE_ACLS = Api("CreateAcls", 30, s.CreateAclsRequest, s.SecurityResponse, _CONTROLLER, _Op.ALTER)
+DELETE_ACLS = Api("DeleteAcls", 31, s.DeleteAclsRequest, s.DeleteAclsResponse, _CONTROLLER, _Op.ALTER)
+AUTHENTICATE = Api("SaslAuthenticate", 36, s.AuthenticateRequest, s.AuthenticateResponse, _ANY, _Op.NONE)
 CREATE_PARTITIONS = Api("CreatePartitions", 37, t.CreatePartitionsRequest, t.TopicsResponse, _CONTROLLER, _Op.ALTER)
+ELECT_LEADER = Api("ElectLeader", 43, r.ElectLeaderRequest, r.ElectLeaderResponse, _LEADER, _Op.ALTER)
 DELETE_GROUP = Api("DeleteGroup", 42, g.DeleteGroupRequest, g.DeleteGroupResponse, _COORDINATOR, _Op.DELETE)
 INCREMENTAL_ALTER_CONFIGS = Api(
     "IncrementalAlterConfigs", 44, t.IncrementalAlterConfigsRequest, t.TopicsResponse, _CONTROLLER, _Op.ALTER_CONFIGS
+)
+OFFSET_DELETE = Api("OffsetDelete", 47, g.OffsetDeleteRequest, g.OffsetDeleteResponse, _COORDINATOR, _Op.DELETE)
+DESCRIBE_QUOTAS = Api(
+    *("DescribeClientQuotas", 48, s.DescribeQuotasRequest, s.DescribeQuotasResponse),
+    *(_CONTROLLER, _Op.DESCRIBE_CONFIGS),
+)
+ALTER_QUOTAS = Api("AlterClientQuotas", 49, s.AlterQuotasRequest, s.SecurityResponse, _CONTROLLER, _Op.ALTER_CONFIGS)
+DESCRIBE_USERS = Api(
+    "DescribeUserScramCredentials", 50, s.DescribeUsersRequest, s.DescribeUsersResponse, _CONTROLLER, _Op.DESCRIBE
+)
+ALTER_USERS = Api("AlterUserScramCredentials", 51, s.AlterUsersRequest, s.SecurityResponse, _CONTROLLER, _Op.ALTER)
+DESCRIBE_PRODUCERS = Api(
+    "DescribeProducers", 61, r.DescribeProducersRequest, r.DescribeProducersResponse, _LEADER, _Op.READ
 )
 
 HANDSHAKE = Api("Handshake", 1000, c.HandshakeRequest, c.HandshakeResponse, _ANY, _Op.NONE)
@@ -118,6 +131,8 @@ DESCRIBE_REPLICAS = Api(
 RECOVER_PARTITION = Api(
     "RecoverPartition", 1003, c.RecoverPartitionRequest, c.RecoverPartitionResponse, _NODE, _Op.ALTER
 )
+WATCH = Api("Watch", 1004, r.WatchRequest, r.WatchResponse, _LEADER, _Op.READ)
+LOCATE = Api("Locate", 1005, r.LocateRequest, r.LocateResponse, _LEADER, _Op.READ)
 NODE_STATE = Api("NodeState", 1010, n.NodeState, n.NodeStateResponse, _NODE, _Op.CLUSTER_ACTION)
 IMAGE = Api("Image", 1011, n.ImageRequest, n.ImageResponse, _NODE, _Op.CLUSTER_ACTION)
 REGISTER_NODE = Api(

@@ -52,12 +52,13 @@ class TopicMetadata(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class NodeMetadata(msgspec.Struct, array_like=True, kw_only=True):
-    """alive: heard from within NODE_SILENT_S by the node that answers."""
+    """alive: heard from within NODE_SILENT_S by the node that answers. kafka: where its door for Kafka's clients is."""
 
     node_id: int
     endpoint: Endpoint
     alive: bool
     voter: bool
+    kafka: Endpoint | None = None
 
 
 class MetadataResponse(ResponseBody):
@@ -87,13 +88,17 @@ class DescribeReplicasRequest(Body):
 
 
 class DescribeReplicasResponse(ResponseBody):
-    """`node_id`, `image_offset`, `confirmed`: as in MetadataResponse."""
+    """`node_id`, `image_offset`, `confirmed`: as in MetadataResponse.
+
+    `weak_spots`: of each node that is heard, the numbers of Weakness; for who may describe the cluster.
+    """
 
     replicas: list[ReplicaStatus] = []
     cluster_id: str = ""
     node_id: int = -1
     image_offset: int = 0
     confirmed: bool = False
+    weak_spots: dict[int, list[int]] = {}
 
 
 class RecoverPartitionRequest(Body):

@@ -87,9 +87,11 @@ class UnreadableBodyError(InvalidRequestError):
 
 def read_request(session: Session, header: Buffer, payload: list[Buffer]) -> Request[Any]:
     """Raises UnreadableBodyError; InvalidRequestError and UnsupportedVersionError for an envelope that is none."""
-    if not _BODY_AT <= len(header) <= HEADER_BYTES_MAX or header[0] != PROTOCOL_VERSION:
+    if not _BODY_AT <= len(header) <= HEADER_BYTES_MAX:
         raise _unreadable(header)
-    _, key, correlation_id, topic_id, partition = _unpack_request(header)
+    version, key, correlation_id, topic_id, partition = _unpack_request(header)
+    if version != PROTOCOL_VERSION:
+        raise _unreadable(header)
     api = BY_KEY.get(key)
     if api is None:
         raise InvalidRequestError(f"there is no API with key {key}")

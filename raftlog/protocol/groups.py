@@ -4,7 +4,8 @@ A group lives in partition `coordinator_partition(group_id, n)` of `__consumer_o
 worker that leads it is the group's coordinator. Envelopes name that partition as Produce's name their own, so that a
 worker refuses what is not its own. FindCoordinator goes to the controller, which makes the topic at its first use.
 
-Subscription and assignment bytes belong to the members; the coordinator never looks inside.
+Subscription and assignment bytes belong to the members. The coordinator looks inside for one thing: which topics a
+member of type "consumer" has subscribed to (raftlog/protocol/consumer_protocol.py).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class JoinGroupRequest(GroupBody, kw_only=True):
 
     `protocols`: (name, subscription), the one that the member likes best first. Answered once all members have joined,
     or those that have not are given up after the longest rebalance_timeout_ms among them.
+    `one_round`: a client from before KIP-394, which is a member at once. `client_host`: as tools show it.
     """
 
     session_timeout_ms: int
@@ -52,6 +54,8 @@ class JoinGroupRequest(GroupBody, kw_only=True):
     protocol_type: str
     protocols: list[tuple[str, bytes]]
     client_id: str = ""
+    one_round: bool = False
+    client_host: str = ""
 
 
 class GroupMember(msgspec.Struct, array_like=True, kw_only=True):
@@ -61,7 +65,10 @@ class GroupMember(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class JoinGroupResponse(ResponseBody, kw_only=True):
-    """`members` only for the leader, who assigns."""
+    """`members` only for the leader, who assigns.
+
+    `skip_assignment`: it leads, but this generation has its assignment already (KIP-814).
+    """
 
     generation_id: int = -1
     protocol_type: str = ""
@@ -69,6 +76,7 @@ class JoinGroupResponse(ResponseBody, kw_only=True):
     leader: str = ""
     member_id: str = ""
     members: list[GroupMember] = []
+    skip_assignment: bool = False
 
 
 class SyncGroupRequest(GroupBody, kw_only=True):
@@ -120,9 +128,13 @@ class LeaveGroupResponse(ResponseBody, kw_only=True):
 
 
 # --- committed offsets -----------------------------------------------------------------------
+NO_OFFSET = -1
+
+
 class CommittedOffset(msgspec.Struct, array_like=True, kw_only=True):
     """`offset` is the next one to read. `topic_id`: a topic made anew under the name has another, and no offset yet.
 
+    NO_OFFSET, in a commit: the group has none there any more.
     `begun_partitions`: how many the topic had when the group began to read it; the others came later. -1: not known.
     """
 
@@ -200,6 +212,7 @@ class DescribedMember(msgspec.Struct, array_like=True, kw_only=True):
     client_id: str
     metadata: bytes
     assignment: bytes
+    client_host: str = ""
 
 
 class DescribeGroupResponse(ResponseBody, kw_only=True):
@@ -216,11 +229,23 @@ class DescribeGroupResponse(ResponseBody, kw_only=True):
 class DeleteGroupRequest(GroupBody, kw_only=True):
     """Refused with NON_EMPTY_GROUP while it has members, and where `version` is not that of the group any more.
 
-    So a request that comes again, or late, deletes no group that was made anew under the name.
+    So a request that comes again, or late, deletes no group that was made anew under the name. None: whatever it is.
     """
 
-    version: bytes
+    version: bytes | None
 
 
 class DeleteGroupResponse(ResponseBody, kw_only=True):
     pass
+
+
+class OffsetDeleteRequest(GroupBody, kw_only=True):
+    """What the group has committed for these partitions is forgotten; its members' topics are left alone."""
+
+    partitions: list[tuple[str, int]]
+
+
+class OffsetDeleteResponse(ResponseBody, kw_only=True):
+    """One error code per partition, in the order asked for: 0, or GROUP_SUBSCRIBED_TO_TOPIC."""
+
+    partition_error_codes: list[int] = []

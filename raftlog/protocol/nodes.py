@@ -96,7 +96,7 @@ class NodeState(Body):
 
     `starting`: it runs no worker yet, and asks what the others know of its node id and directory. `run`: of this
     process, or the one before while it is starting. `known`: what this node remembers of all others
-    (raftlog/node/identity.py).
+    (raftlog/node/identity.py). `kafka`: where Kafka's clients reach it. `weak_spots`: numbers of Weakness.
     """
 
     node_id: int
@@ -115,6 +115,8 @@ class NodeState(Body):
     registered_offset: int = UNREGISTERED
     run: Run = Run()
     known: list[KnownRun] = []
+    kafka: Endpoint | None = None
+    weak_spots: list[int] = []
 
 
 class NodeStateResponse(ResponseBody):

@@ -5,7 +5,7 @@ message for another boot of the addressee is dropped, since ZeroMQ may hand what
 dead process to its successor (consensus.md, "The Transport over pyzmq").
 
     AppendEntries payload: record batches back to back, in index order, as they stand in a segment.
-    An index listed in `epoch_starts` is a no-op and has no bytes; every other index in
+    An index listed in `epoch_starts` is a no-op, or a configuration, and has no bytes; every other index in
     [prev_index + 1, prev_index + 1 + entries) is one batch.
     To a witness the payload is left out: prev_term and the epoch starts say the term of each entry.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half
 
 
 class _RaftMessage(msgspec.Struct, array_like=True, tag=True, gc=False):
@@ -35,10 +35,13 @@ class PreVoteRequest(_RaftMessage, tag="rPV"):
 
 
 class PreVoteResponse(_RaftMessage, tag="rPVR"):
+    """As a VoteResponse, for the term that was asked for."""
+
     asked_term: int
     granted: bool
     doubt: Doubt
     bound: int
+    named: tuple[int, ...] = ()
 
 
 class VoteRequest(_RaftMessage, tag="rV"):
@@ -48,11 +51,16 @@ class VoteRequest(_RaftMessage, tag="rV"):
 
 
 class VoteResponse(_RaftMessage, tag="rVR"):
-    """G7. doubt and commit bound (a Raft index) decide how the vote counts."""
+    """G7. doubt and commit bound (a Raft index) decide how the vote counts.
+
+    `named` are the node ids of the voter's newest configuration and those that it remembers: an election by the votes
+    of all needs theirs too.
+    """
 
     granted: bool
     doubt: Doubt
     bound: int
+    named: tuple[int, ...] = ()
 
 
 class AppendEntries(_RaftMessage, tag="rA"):
@@ -63,12 +71,13 @@ class AppendEntries(_RaftMessage, tag="rA"):
     prev_term: int
     commit_index: int
     entries: int  # how many indexes follow prev_index
-    epoch_starts: list[tuple[int, int]]  # (index, term) of the no-ops among them
+    epoch_starts: list[tuple[int, int]]  # (index, term) of the no-ops and configurations among them
     log_start_offset: int  # what retention has reached on the leader
     last_index: int  # the leader's log end, for the end of doubt
     all_votes_index: int  # the leader's no-op when it was elected by the votes of all replicas, else 0
     held_index: int = 0  # every replica with records holds the log up to here, durably
     purged_index: int = 0  # tombstones up to here may be gone from the leader's log
+    configurations: list[tuple[int, tuple[Half, ...]]] = []  # who votes from that index on
 
 
 class AppendResponse(_RaftMessage, tag="rAR"):
@@ -91,7 +100,8 @@ class AppendResponse(_RaftMessage, tag="rAR"):
 class ResetRequest(_RaftMessage, tag="rR"):
     """The follower is behind the horizon: start over at (horizon_index - 1, prev_term).
 
-    base_offset is the offset of the first record at or after the horizon. The payload is a snapshot of what the
+    base_offset is the offset of the first record at or after the horizon; `configuration` is the newest one in front of
+    it, (term, index, base offset, halves), None: the group is as it was founded. The payload is a snapshot of what the
     leader knew of producers there (storage/snapshots.py), never of what came later.
     """
 
@@ -99,6 +109,7 @@ class ResetRequest(_RaftMessage, tag="rR"):
     horizon_index: int
     prev_term: int
     base_offset: int
+    configuration: tuple[int, int, int, tuple[Half, ...]] | None = None
 
 
 class TimeoutNow(_RaftMessage, tag="rT"):

@@ -3,27 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any, Protocol
+
+from raftlog.clock import NEVER_S
+from raftlog.types import Buffer
 
 ANONYMOUS = "User:ANONYMOUS"
+CERTIFICATE = "CERTIFICATE"
+
+
+class Answering(Protocol):
+    """The door that a session came through, as those see it who answer."""
+
+    def answer(self, request: Any, response: Any, payload: Buffer | None = None) -> None:
+        """Dropped where the session has ended, or does not take its answers."""
+        ...
+
+    def answer_produces(self, session: Session, results: Any) -> None: ...
 
 
 class Session:
     """One connection of a client, from its first message to its end.
 
-    `connection` is what its door knows it by, `address` its other end, "" where that is gone already. `client_id` and
-    `version` are known once it has greeted. `principal` is as whom it asks; nobody has to prove that yet.
+    `connection` is what its `door` knows it by, `address` its other end, "" where that is gone already. `client_id` and
+    `version` are known once it has greeted. `principal` is as whom it asks, `mechanism` how that was
+    proved; "": it was not. `encrypted`: nobody else can read what passes. A session is over at `expires_s`, or when its
+    user has another `epoch`; below 0 it has none that could change. A quota holds it back until `held_until_s`, since
+    `held_since_s`.
     """
 
-    __slots__ = ("address", "client_id", "connection", "principal", "refused", "requests", "version")
+    __slots__ = (
+        *(
+            "address",
+            "client_id",
+            "connection",
+            "door",
+            "encrypted",
+            "epoch",
+            "expires_s",
+            "held_since_s",
+            "held_until_s",
+            "host",
+        ),
+        *("mechanism", "principal", "refused", "requests", "software", "software_version", "version"),
+    )
 
-    def __init__(self, connection: Hashable, address: str = "") -> None:
+    def __init__(self, connection: Hashable, address: str = "", door: Answering | None = None) -> None:
+        """`door` None: nobody can be answered, as when the connection is gone already."""
         self.connection = connection
+        self.door = door
         self.address = address
         self.client_id = ""
         self.version = 0
+        self.host = address.rpartition(":")[0].strip("[]")
+        self.software = self.software_version = ""  # of the client, where it has said so (KIP-511)
         self.principal = ANONYMOUS
+        self.mechanism = ""
+        self.encrypted = False
+        self.expires_s = NEVER_S
+        self.epoch = -1
+        self.held_since_s = self.held_until_s = 0.0
         self.requests = 0  # that could be read
         self.refused = 0  # that made no sense, or are not answered here
+
+    def secure(self, principal: str) -> None:
+        """It is under TLS, and the other end's certificate names `principal`; "": it has shown none."""
+        self.encrypted = True
+        if principal:
+            self.principal, self.mechanism = principal, CERTIFICATE
 
     def __repr__(self) -> str:
         return f"Session({self.client_id or self.connection!r}, {self.address})"

@@ -9,12 +9,16 @@ from raftlog.protocol.body import Body, ResponseBody
 
 
 class NewTopic(msgspec.Struct, array_like=True, kw_only=True):
-    """partitions and replication_factor -1 ask for the defaults: 1, and 3 or what the nodes allow."""
+    """partitions and replication_factor -1 ask for the defaults: 1, and 3 or what the nodes allow.
+
+    `replicas`: the nodes of each partition, the preferred leader first, with both at -1; empty: the controller chooses.
+    """
 
     name: str
     partitions: int = -1
     replication_factor: int = -1
     config: dict[str, str] = {}
+    replicas: list[tuple[int, ...]] = []
 
 
 MUTATION_ID_BYTES = 16
@@ -45,10 +49,11 @@ class TopicIdsResponse(ResponseBody):
 
 
 class CreateTopicsRequest(MutationBody):
-    """One result per topic; each stands or falls alone."""
+    """One result per topic; each stands or falls alone. `validate_only`: what would become of it, and nothing does."""
 
     topics: list[NewTopic]
     timeout_ms: int = 30_000
+    validate_only: bool = False
 
 
 class DeleteTopicsRequest(MutationBody):
@@ -59,20 +64,29 @@ class DeleteTopicsRequest(MutationBody):
 
 
 class IncrementalAlterConfigsRequest(MutationBody, kw_only=True):
-    """`config` sets these settings, `reset` puts those back to their defaults; all others stay (KIP-339)."""
+    """`config` sets these settings, `reset` puts those back to their defaults; all others stay (KIP-339).
+
+    `validate_only` as in CreateTopics.
+    """
 
     name: str
     topic_id: bytes
     config: dict[str, str] = {}
     reset: list[str] = []
+    validate_only: bool = False
 
 
 class CreatePartitionsRequest(MutationBody, kw_only=True):
-    """`partitions`: how many there shall be in all (KIP-195)."""
+    """`partitions`: how many there shall be in all (KIP-195).
+
+    `replicas`: the nodes of each new one, as in NewTopic. `validate_only` as in CreateTopics.
+    """
 
     name: str
     topic_id: bytes
     partitions: int
+    replicas: list[tuple[int, ...]] = []
+    validate_only: bool = False
 
 
 class TopicResult(msgspec.Struct, array_like=True, kw_only=True):

@@ -77,7 +77,9 @@ _LENGTH = struct.Struct(">i")
 _CRC = struct.Struct(">I")
 _ATTRIBUTES = struct.Struct(">h")
 _NUMBERS = struct.Struct(">qhi")  # producer id, producer epoch, base sequence
+_MAX_TIMESTAMP_START = 35
 _NUMBERS_START = 43
+_TIME = struct.Struct(">q")
 COMPRESSION_MASK = 0x07
 _LOG_APPEND_TIME = 0x08
 _TRANSACTIONAL_OR_CONTROL = 0x30
@@ -188,13 +190,18 @@ def check_batch(buffer: Buffer) -> BatchHeader:
     if header[RECORD_COUNT] < 1 or header[LAST_OFFSET_DELTA] != header[RECORD_COUNT] - 1:
         delta = header.last_offset_delta
         raise InvalidRecordError(f"{header.record_count} records with a last offset delta of {delta}")
-    if header[_ATTRIBUTES_FIELD] & _TRANSACTIONAL_OR_CONTROL:
-        raise InvalidRecordError("transactional and control batches are not taken")
-    if header[_ATTRIBUTES_FIELD] & _LOG_APPEND_TIME:
-        raise InvalidTimestampError("a producer gives the time of creation; the type of time is LogAppendTime")
-    if header[_ATTRIBUTES_FIELD] & COMPRESSION_MASK >= len(COMPRESSIONS):
-        raise InvalidRecordError(f"unknown compression {header.attributes & COMPRESSION_MASK}")
+    if header[_ATTRIBUTES_FIELD]:
+        _check_attributes(header[_ATTRIBUTES_FIELD])
     return header
+
+
+def _check_attributes(attributes: int) -> None:
+    if attributes & _TRANSACTIONAL_OR_CONTROL:
+        raise InvalidRecordError("transactional and control batches are not taken")
+    if attributes & _LOG_APPEND_TIME:
+        raise InvalidTimestampError("a producer gives the time of creation; the type of time is LogAppendTime")
+    if attributes & COMPRESSION_MASK >= len(COMPRESSIONS):
+        raise InvalidRecordError(f"unknown compression {attributes & COMPRESSION_MASK}")
 
 
 def split(payload: Buffer) -> Iterator[tuple[int, BatchHeader]]:
@@ -223,6 +230,24 @@ def numbered(batch: Buffer, producer_id: int, producer_epoch: int, base_sequence
     numbers = _NUMBERS.pack(producer_id, producer_epoch, base_sequence)
     covered = b"".join((batch[CRC_START:_NUMBERS_START], numbers, batch[_NUMBERS_START + _NUMBERS.size :]))
     return b"".join((batch[: CRC_START - _CRC.size], _CRC.pack(_crc32c(covered)), covered))
+
+
+def with_append_time(batch: Buffer, header: BatchHeader, now_ms: int) -> tuple[Buffer, BatchHeader]:
+    """The batch with its leader's time instead of its producer's: that of all its records. A writable one is changed.
+
+    Type and time lie under the CRC, which is computed anew.
+    """
+    attributes = header.attributes | _LOG_APPEND_TIME
+    front, behind = batch[CRC_START + 2 : _MAX_TIMESTAMP_START], batch[_NUMBERS_START:]
+    covered = b"".join((_ATTRIBUTES.pack(attributes), front, _TIME.pack(now_ms), behind))
+    crc = _crc32c(covered)
+    if isinstance(batch, memoryview) and not batch.readonly:
+        _CRC.pack_into(batch, CRC_START - _CRC.size, crc)
+        _ATTRIBUTES.pack_into(batch, CRC_START, attributes)
+        _TIME.pack_into(batch, _MAX_TIMESTAMP_START, now_ms)
+    else:
+        batch = b"".join((batch[: CRC_START - _CRC.size], _CRC.pack(crc), covered))
+    return batch, header._replace(crc=crc, attributes=attributes, max_timestamp_ms=now_ms)
 
 
 class BatchBuilder:

@@ -72,6 +72,7 @@ def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
     """The batch of `header` with only these of its records, in their order; none: emptied."""
     assert records or header.producer_id >= 0, "that would be taken for a filler"
     attributes, first_ms, body = header.attributes & ~COMPRESSION_MASK, header.base_timestamp_ms, b""
+    newest_ms = max((record.timestamp_ms for record in records), default=header.max_timestamp_ms)
     if records:
         first_ms, body = records[0].timestamp_ms, _encoded(header.base_offset, records)
         if header.compression != "none":
@@ -82,7 +83,7 @@ def shrunk(header: BatchHeader, records: Sequence[Record]) -> bytes:
         attributes,
         header.last_offset_delta,
         first_ms,
-        header.max_timestamp_ms,
+        newest_ms,
         header.producer_id,
         header.producer_epoch,
         header.base_sequence,

@@ -39,7 +39,7 @@ def test_records_that_stay_are_what_they_were(compression: str) -> None:
     assert check_crc(less, 0, found)
     assert (found.base_offset, found.next_offset, found.leader_epoch) == (100, 105, 9)
     assert found[9:12] == (7, 2, 40)
-    assert found.max_timestamp_ms == header.max_timestamp_ms
+    assert found.max_timestamp_ms == records[3].timestamp_ms < header.max_timestamp_ms
     assert found.record_count == 2
     assert less[16] == 2
     assert found.batch_bytes == len(less) <= len(frame)

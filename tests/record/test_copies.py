@@ -1,0 +1,111 @@
+"""What a log holds and no producer may send is made fit to be sent, or left out."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from raftlog.errors import CorruptMessageError
+from raftlog.record.batch import (
+    BatchBuilder,
+    check_batch,
+    decode,
+    encode,
+    numbered,
+    read_header,
+    stamp,
+    with_append_time,
+)
+from raftlog.record.copies import Transactions, as_produced
+
+_CRC_START, _ATTRIBUTES = 21, struct.Struct(">h")
+
+
+def _with_attributes(batch: bytes, more: int) -> bytes:
+    changed = batch[:_CRC_START] + _ATTRIBUTES.pack(read_header(batch).attributes | more) + batch[_CRC_START + 2 :]
+    header = read_header(changed)
+    return numbered(changed, header.producer_id, header.producer_epoch, header.base_sequence)  # the checksum anew
+
+
+def batch_of(
+    base_offset: int, *values: bytes, compression: str = "none", producer_id: int = -1, more: int = 0
+) -> bytes:
+    builder = BatchBuilder(compression)
+    for number, value in enumerate(values):
+        builder.append(1_000 + number, b"k", value, [("h", b"x")])
+    built = numbered(builder.build(), producer_id, 0, 0)
+    return stamp(_with_attributes(built, more), base_offset, 3)
+
+
+def control_of(base_offset: int, producer_id: int, kind: int) -> bytes:
+    marker = encode([(5, struct.pack(">hh", 0, kind), b"\0" * 6)])
+    return stamp(_with_attributes(numbered(marker, producer_id, 0, -1), 0x30), base_offset, 3)
+
+
+def _produced(batch: bytes, first_offset: int = 0) -> bytes | None:
+    return as_produced(batch, 0, read_header(batch), first_offset)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_what_a_producer_sent_stays_as_it_is(compression: str) -> None:
+    batch = batch_of(7, b"a" * 500, b"b" * 500, compression=compression)
+    assert _produced(batch) == batch
+
+
+def test_control_batches_and_fillers_have_nothing_for_anybody() -> None:
+    assert _produced(control_of(7, 1, 1)) is None
+    assert _produced(batch_of(7, b"a"), first_offset=8) is None
+
+
+def test_records_of_a_transaction_become_plain_ones() -> None:
+    batch = batch_of(7, b"a", b"b", producer_id=9, more=0x10)
+    with pytest.raises(Exception, match="transactional"):
+        check_batch(batch)
+    produced = _produced(batch)
+    assert produced is not None
+    check_batch(produced)
+    assert [(r.timestamp_ms, r.key, r.value, r.headers) for r in decode(produced)] == [
+        (1_000, b"k", b"a", [("h", b"x")]),
+        (1_001, b"k", b"b", [("h", b"x")]),
+    ]
+
+
+def test_the_brokers_time_becomes_that_of_each_record() -> None:
+    plain = batch_of(7, b"a", b"b")
+    batch = bytes(with_append_time(plain, read_header(plain), 77_000)[0])
+    produced = _produced(batch)
+    assert produced is not None
+    check_batch(produced)
+    assert [r.timestamp_ms for r in decode(produced)] == [77_000, 77_000]
+
+
+def test_records_below_the_first_wanted_one_are_left_out() -> None:
+    produced = _produced(batch_of(7, b"a", b"b", b"c"), first_offset=8)
+    assert produced is not None
+    check_batch(produced)
+    assert [r.value for r in decode(produced)] == [b"b", b"c"]
+
+
+def test_what_was_committed_counts_and_what_was_aborted_or_never_ended_does_not() -> None:
+    log = [
+        batch_of(0, b"plain"),
+        batch_of(1, b"committed", producer_id=1, more=0x10),
+        batch_of(2, b"aborted", producer_id=2, more=0x10),
+        control_of(3, 1, 1),
+        control_of(4, 2, 0),
+        batch_of(5, b"open", producer_id=1, more=0x10),
+        batch_of(6, b"committed later", producer_id=2, more=0x10),
+        control_of(7, 2, 1),
+    ]
+    transactions = Transactions()
+    for batch in log:
+        transactions.feed(batch, 0, read_header(batch))
+    counted = [batch for batch in log if transactions.counts(read_header(batch)) and _produced(batch)]
+    assert [r.value for batch in counted for r in decode(batch)] == [b"plain", b"committed", b"committed later"]
+
+
+def test_a_control_batch_that_says_nothing_is_damage() -> None:
+    batch = stamp(_with_attributes(numbered(encode([(5, b"x", b"")]), 1, 0, -1), 0x30), 0, 3)
+    with pytest.raises(CorruptMessageError, match="offset 0 does not say what it controls"):
+        Transactions().feed(batch, 0, read_header(batch))

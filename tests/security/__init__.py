@@ -1,0 +1,1 @@
+"""Tests of rules, users and who may do what."""
