@@ -4,6 +4,9 @@
     Server    a bound ROUTER: many peers, each known by an identity while it is connected
     Link      a DEALER to one endpoint; reconnects by itself
     StreamServer, StreamLink   plain TCP, one way, from the worker of one replica to that of another
+    MessageStream   messages over a connection, both ways
+    LocalServer, connect_local   between processes of one node
+    SecureServer, SecureLink   what Server and Link are, under TLS and without ZeroMQ
     Poller    waits for servers, links and file descriptors
 
 Nothing here knows what a frame means, and nothing here blocks but `Poller.poll`. Loss is possible by
@@ -13,8 +16,12 @@ went away is gone.
 
 from raftlog.network.context import Context, SharedContext
 from raftlog.network.link import Link
+from raftlog.network.local import LocalServer, connect_local
 from raftlog.network.memory import keep_freed_memory
+from raftlog.network.message_stream import MessageStream
 from raftlog.network.poller import Poller
+from raftlog.network.secure_link import SecureLink
+from raftlog.network.secure_server import SecureServer
 from raftlog.network.server import Server
 from raftlog.network.stream import StreamConnection, StreamLink, StreamServer
 
@@ -22,12 +29,17 @@ __all__ = [
     "SHARED_CONTEXT",
     "Context",
     "Link",
+    "LocalServer",
+    "MessageStream",
     "Poller",
+    "SecureLink",
+    "SecureServer",
     "Server",
     "SharedContext",
     "StreamConnection",
     "StreamLink",
     "StreamServer",
+    "connect_local",
     "keep_freed_memory",
 ]
 

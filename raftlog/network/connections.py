@@ -81,6 +81,7 @@ class Connections:
     """Of the server at `port`. `ended` counts those that were ended for what they held. Call `tick` each `tick_s`."""
 
     def __init__(self, port: int) -> None:
+        self.why = "they held too much memory"
         self.clients: dict[bytes, Client] = {}
         self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
         self.ended = 0

@@ -9,9 +9,11 @@ import zmq
 
 from raftlog.network.context import POLLIN
 from raftlog.network.link import Link
+from raftlog.network.secure_link import SecureLink
+from raftlog.network.secure_server import SecureServer
 from raftlog.network.server import Server
 
-Pollable = Server | Link | int
+Pollable = Server | SecureServer | Link | SecureLink | int
 
 
 class Poller:

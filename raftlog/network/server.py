@@ -31,6 +31,7 @@ RECEIVE_QUEUE_MESSAGES = 1_000
 LISTEN_BACKLOG = 512
 _SHORT_BYTES = 255  # ZMTP puts 2 bytes before a frame up to this size, and 9 before a longer one
 _SRCFD = int(zmq.SRCFD)
+_FRAMES_KEPT = FRAMES_PER_MESSAGE_MAX + 2  # with the identity; the last one says that there were too many
 
 
 class Server:
@@ -91,7 +92,7 @@ class Server:
         raise ConfigError(f"every port from {wanted[0]} to {wanted[-1]} on {self.host} is in use")
 
     def receive(self) -> Frames | None:
-        """`[identity, frame 0, …]`, or None when nothing waits.
+        """`[identity, frame 0, …]`, one frame at least, or None when nothing waits.
 
         A frame of KEPT_FROM_BYTES or more is a writable memoryview of ZeroMQ's own memory, which nobody else uses.
         """
@@ -102,19 +103,17 @@ class Server:
             except zmq.Again:
                 self.connections.drained = True
                 return None
-            taken = 0
-            while True:
+            taken, more = 0, True
+            while more:
                 frame = raw_recv(socket, NOBLOCK, False)
-                size = len(frame)
+                size, more = len(frame), frame.more
                 taken += size + (2 if size <= _SHORT_BYTES else 9)
-                if len(frames) <= FRAMES_PER_MESSAGE_MAX + 1:
+                if len(frames) < _FRAMES_KEPT:
                     frames.append(frame.bytes if size < KEPT_FROM_BYTES else frame.buffer)
-                if not frame.more:
-                    break
             client = self._clients.get(frames[0]) or self.connections.meet(frames[0], frame.get(_SRCFD))
             if client is not None:
                 client.taken += taken
-            if len(frames) <= FRAMES_PER_MESSAGE_MAX + 1:
+            if len(frames) < _FRAMES_KEPT:
                 return frames
             self.dropped += 1
 
@@ -123,10 +122,10 @@ class Server:
         socket = self.socket
         client = self._clients.get(identity)
         if client is not None:
-            size = 0
-            for frame in frames:
-                size += len(frame) + (2 if len(frame) <= _SHORT_BYTES else 9)
-            if not self.connections.has_room(identity, client, size):
+            handed = 0
+            for size in map(len, frames):
+                handed += size + (2 if size <= _SHORT_BYTES else 9)
+            if not self.connections.has_room(identity, client, handed):
                 return False
         last = len(frames) - 1
         try:

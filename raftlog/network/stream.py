@@ -15,6 +15,9 @@ sends knows whom it means and says so in the header, since a port may belong to 
 A connection that has not named this worker's boot id is a stranger's. It holds no memory beyond its greeting, it has
 STREAM_GREETING_S for that, and strangers make room only for each other. What peers' unfinished messages may take is
 bounded for all of them, the largest take memory as their bytes come, and one that does not go on ends its connection.
+
+With credentials both ends show a certificate, in TLS 1.3 below the greeting: a server takes nodes of its cluster, a
+link the node that it means only, BEFORE a byte of the other is read.
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ import struct
 from collections import deque
 
 from raftlog.clock import monotonic_s
-from raftlog.errors import ConfigError
 from raftlog.limits import (
     FRAME_BYTES_MAX,
     HEADER_BYTES_MAX,
@@ -43,9 +45,12 @@ from raftlog.limits import (
     STREAM_STRANGERS_MAX,
     STREAM_UNFINISHED_BYTES_MAX,
 )
-from raftlog.network.addresses import Address, family_of, resolve
+from raftlog.network.addresses import Address, family_of
 from raftlog.network.context import KEPT_FROM_BYTES, POLLIN, POLLOUT, Buffer
 from raftlog.network.poller import Poller
+from raftlog.network.secure import SecureSocket, accept_node, connect_node
+from raftlog.network.tcp import listen, notice_silence
+from raftlog.security.credentials import Credentials
 from raftlog.types import Endpoint
 
 GREETING = struct.Struct(">8sQ")
@@ -62,13 +67,10 @@ _BUFFERS_PER_SEND = 64
 # times as long. From this size on the allocator maps as well (raftlog/network/memory.py).
 _MAPPED_FROM_BYTES = 32 * 1024 * 1024
 _LARGE_BYTES = 1024 * 1024  # a payload for which room is made: 64 connections may hold a smaller one each
-_BACKLOG = 512
 _ACCEPTED_PER_TURN = 64
 _LOOK_S = 1.0  # how exactly the times of strangers and of unfinished messages are kept
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _CONNECT_S = 1.0  # a lost SYN is sent again after a second by the kernel, and after ever longer times
-_UNACKNOWLEDGED_MS = 3_000  # of a machine that vanished; heartbeats are sent all the time, so it is noticed by this
-_ALIVE_S, _ALIVE_TRIES = 5, 3  # likewise by who only receives
 
 
 class StreamServer:
@@ -78,14 +80,25 @@ class StreamServer:
     machine.
     """
 
-    def __init__(self, poller: Poller, host: str, boot_id: int, ports: range | None = None) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        host: str,
+        boot_id: int,
+        ports: range | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """`refused` counts those that were no nodes of this cluster, `why` says it of the last one."""
         self.due_s = math.inf  # monotonic
         self.poller = poller
+        self.refused = 0
+        self.why = ""
+        self._credentials = credentials
         self.greeting = GREETING.pack(GREETING_MAGIC, boot_id)
         # Both in the order in which they came.
         self._strangers: dict[StreamConnection, None] = {}
         self._peers: dict[StreamConnection, None] = {}
-        self._listener = _listen(host, ports)
+        self._listener = listen(host, ports)
         self.port: int = self._listener.getsockname()[1]
         poller.watch(self._listener.fileno(), self, POLLIN)
 
@@ -94,18 +107,25 @@ class StreamServer:
         found: list[Message] = []
         for _ in range(_ACCEPTED_PER_TURN):
             try:
-                connected, _ = self._listener.accept()
+                connected, address = self._listener.accept()
             except OSError as error:
                 if error.errno in _NO_DESCRIPTOR:
                     self._pause()
                 break  # nobody else, or one that went away again
             if len(self._strangers) >= STREAM_STRANGERS_MAX:
                 next(iter(self._strangers)).close()
-            connection = StreamConnection(self, connected)
+            connected.setblocking(False)
+            notice_silence(connected)
+            secure = None if self._credentials is None else accept_node(connected, self._credentials)
+            connection = StreamConnection(self, secure or connected, address[0])
             self._strangers[connection] = None
             found += connection.on_ready()  # a peer's greeting is there at once: it is a stranger no longer
             self.look_soon()
         return found
+
+    def refuse(self, address: str, why: str) -> None:
+        self.refused += 1
+        self.why = f"{address}: {why}"
 
     def _pause(self) -> None:
         """No descriptor is left. The listener would be ready all the time; it is looked at again by `tick`."""
@@ -166,33 +186,14 @@ class StreamServer:
         self._listener.close()
 
 
-def _listen(host: str, ports: range | None) -> socket.socket:
-    family, address = resolve(host)
-    for port in ports or (0,):
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # [::] is IPv4 too, as with ZeroMQ
-            listener.bind((address, port))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            listener.close()
-            if ports is None or not ports:
-                raise ConfigError(f"cannot listen on {host}: {error.strerror or error}") from None
-            continue
-        listener.setblocking(False)
-        return listener
-    assert ports is not None
-    raise ConfigError(f"every port from {ports[0]} to {ports[-1]} on {host} is in use")
-
-
 class StreamConnection:
     """What one StreamLink sends. Closes itself when that is over, or when it is not what one sends."""
 
-    def __init__(self, server: StreamServer, connected: socket.socket) -> None:
+    def __init__(self, server: StreamServer, connected: socket.socket | SecureSocket, address: str) -> None:
         self._server = server
         self._socket = connected
+        self._secure = connected if isinstance(connected, SecureSocket) else None
+        self._address = address
         self._greeted = False
         self._view = memoryview(mmap.mmap(-1, _BUFFER_BYTES))  # an idle one holds a page of it
         self._held = 0  # bytes at the beginning of the buffer that are not a whole message yet
@@ -202,8 +203,6 @@ class StreamConnection:
         self._messages = self._bytes = 0  # that have come
         self._seen_messages, self._seen_bytes = -1, 0  # when it was looked at last
         self._message_s = self._byte_s = monotonic_s()  # when the unfinished message began, and last went on
-        connected.setblocking(False)
-        _notice_silence(connected)
         server.poller.watch(connected.fileno(), self, POLLIN)
 
     @property
@@ -237,16 +236,21 @@ class StreamConnection:
         """What has come, in its order; about _TURN_BYTES of it."""
         found: list[Message] = []
         taken = 0
-        while taken < _TURN_BYTES:
+        while taken < _TURN_BYTES or (self._secure is not None and self._secure.holds):
             into = self._rest or self._view[self._held : self._held + _RECEIVE_BYTES]
             if not self._greeted:
                 into = self._view[self._held : GREETING.size]
             try:
-                size = self._socket.recv_into(into)
+                if self._secure is not None and taken >= _TURN_BYTES:
+                    size = self._secure.take_held(into)  # no poll tells of what is decrypted already
+                else:
+                    size = self._socket.recv_into(into)
             except BlockingIOError:
                 break
-            except OSError:
+            except OSError as error:
                 size = 0
+                if self._secure is not None and not self._secure.established and not isinstance(error, ConnectionError):
+                    self._server.refuse(self._address, str(error))
             if size == 0 or not self._take(size, found):
                 self.close()
                 break
@@ -333,9 +337,21 @@ class StreamLink:
     Call `tick` when `due_s` has come.
     """
 
-    def __init__(self, poller: Poller, endpoint: Endpoint, boot_id: int) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        endpoint: Endpoint,
+        boot_id: int,
+        node_id: int = 0,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """`node_id` matters with credentials: whose certificate is to be shown. `why`: why the last one was not."""
         self.endpoint = endpoint
         self.boot_id = boot_id
+        self.why = ""
+        self._node_id = node_id
+        self._credentials = credentials
+        self._secure: SecureSocket | None = None
         self.connected = False
         self.due_s = 0.0  # monotonic
         self._poller = poller
@@ -361,7 +377,7 @@ class StreamLink:
             return
         self._socket = made = socket.socket(family_of(address), socket.SOCK_STREAM)
         made.setblocking(False)
-        _notice_silence(made)
+        notice_silence(made)
         self.due_s = now_s + _CONNECT_S
         self._poller.watch(made.fileno(), self, POLLOUT)
         try:
@@ -393,8 +409,7 @@ class StreamLink:
         if made is None:
             return []
         if not self.connected:
-            if made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._break()
+            if not self._is_made(made):
                 return []
             self.connected = True
             self.due_s = math.inf
@@ -408,10 +423,30 @@ class StreamLink:
         self._send_queue()
         return []
 
+    def _is_made(self, made: socket.socket) -> bool:
+        """There is a connection, and with credentials the other end is who it has to be."""
+        if self._secure is None:
+            if made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._break()
+                return False
+            if self._credentials is None:
+                return True
+            self._secure = connect_node(made, self._credentials, self._node_id)
+            self.due_s = monotonic_s() + STREAM_GREETING_S
+            self._poller.watch(made.fileno(), self, POLLIN)
+        try:
+            return self._secure.shake()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.why = str(error)
+            self._break()
+            return False
+
     def _is_over(self, made: socket.socket) -> bool:
         """Nothing ever comes this way, so whatever can be read says that the other end has closed it."""
         try:
-            made.recv(1)
+            (self._secure or made).recv(1)
         except BlockingIOError:
             return False
         except OSError:
@@ -421,9 +456,10 @@ class StreamLink:
     def _send_queue(self) -> None:
         queue, made = self._queue, self._socket
         assert made is not None
+        through = self._secure or made
         while queue:
             try:
-                sent = made.sendmsg(list(itertools.islice(queue, _BUFFERS_PER_SEND)))
+                sent = through.sendmsg(list(itertools.islice(queue, _BUFFERS_PER_SEND)))
             except BlockingIOError:
                 self._poller.watch(made.fileno(), self, POLLIN | POLLOUT)
                 return
@@ -452,15 +488,5 @@ class StreamLink:
         self._queued_bytes = 0
         if self._socket is not None:
             self._poller.ignore(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
-
-
-def _notice_silence(made: socket.socket) -> None:
-    """Of a machine that has vanished, or that cannot be reached any more."""
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _ALIVE_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _ALIVE_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _ALIVE_TRIES)
+            (self._secure or self._socket).close()
+            self._socket = self._secure = None

@@ -8,7 +8,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -20,14 +20,14 @@ from raftlog.network import Poller, StreamLink, StreamServer
 from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.network.stream import LENGTHS
 from raftlog.types import Endpoint
+from tests.network.turning import Turning
 
-WAIT_S = 10.0
 HOST = "127.0.0.1"
 BOOT_ID = 2**61 + 7
 GREETING = stream.GREETING.pack(stream.GREETING_MAGIC, BOOT_ID)
 
 
-class End:
+class End(Turning):
     """One thread that serves both ends, as each worker serves its own."""
 
     def __init__(self, host: str = HOST) -> None:
@@ -64,12 +64,6 @@ class End:
                 if payload is not None and len(payload) >= KEPT_FROM_BYTES:
                     assert isinstance(payload, memoryview) and not payload.readonly
                 self.received.append((header, payload if payload is None else bytes(payload)))
-
-    def until(self, found: Callable[[], object]) -> None:
-        deadline_s = time.monotonic() + WAIT_S
-        while not found():
-            self.turn()
-            assert time.monotonic() < deadline_s, f"waited in vain for {found}"
 
     def close(self) -> None:
         for link in self.links:
@@ -392,7 +386,7 @@ def test_an_ipv6_address() -> None:
 def test_a_port_in_use_and_an_address_of_another_machine_are_said() -> None:
     poller = Poller()
     server = StreamServer(poller, HOST, BOOT_ID)
-    with pytest.raises(ConfigError, match=f"every port from {server.port} to {server.port}"):
+    with pytest.raises(ConfigError, match=f"port {server.port} on {HOST} is in use"):
         StreamServer(poller, HOST, BOOT_ID, range(server.port, server.port + 1))
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1"):
         StreamServer(poller, "192.0.2.1", BOOT_ID)

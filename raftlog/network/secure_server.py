@@ -1,0 +1,269 @@
+"""What a Server is, under TLS: many clients and nodes, each known by an identity, and by its certificate.
+
+    accept -> TLS handshake, HANDSHAKE_S at most -> whom the certificate names -> whole messages
+
+Nothing of a connection is parsed BEFORE its handshake is done. Those that are not done hold some kilobytes each, and
+make room only for each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import select
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from raftlog.clock import monotonic_s
+from raftlog.limits import (
+    CLIENT_SILENT_S,
+    CLIENT_WAITING_BYTES_MAX,
+    CLIENTS_WAITING_BYTES_MAX,
+    CONNECTIONS_MAX,
+    HANDSHAKE_S,
+    STRANGERS_MAX,
+    UNFINISHED_BYTES_MAX,
+)
+from raftlog.network.context import Buffer, Frames
+from raftlog.network.message_stream import MessageStream
+from raftlog.network.readiness import Readiness
+from raftlog.network.secure import SecureSocket
+from raftlog.network.tcp import listen, notice_silence
+from raftlog.security.credentials import Credentials
+from raftlog.security.identity import Certificate
+
+TICK_S = 1.0
+_ACCEPTED_PER_TURN = 64
+_LARGE_BYTES = 1024 * 1024  # an answer that is refused rather than kept when too much waits
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class SecureClient:
+    """One connection. `principal`: whom its certificate names; "": it has shown none."""
+
+    __slots__ = ("begun_s", "identity", "place", "principal", "secure", "seen_bytes", "stream", "taken_s")
+
+    def __init__(
+        self, identity: bytes, place: tuple[str, int], secure: SecureSocket, stream: MessageStream, now_s: float
+    ) -> None:
+        self.identity = identity
+        self.place = place
+        self.principal = ""
+        self.secure = secure
+        self.stream = stream
+        self.begun_s = now_s
+        self.seen_bytes = 0  # sent, at the last tick
+        self.taken_s = now_s  # when its other end last took something, or nothing waited
+
+
+class SecureConnections:
+    """Of one server. `ended` counts those that held too much, or were nobody; `why` says it of the last one."""
+
+    def __init__(self) -> None:
+        self.clients: dict[bytes, SecureClient] = {}
+        self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
+        self.ended = 0
+        self.last = ""
+
+    @property
+    def why(self) -> str:
+        return f"the last one, {self.last}"
+
+
+class SecureServer:
+    """Bound to `host` and the first free one of `ports` (None: any free port). Raises ConfigError as Server does.
+
+    `socket` is the descriptor that becomes readable when something has come. Call `tick` when `due_s` has come.
+    """
+
+    def __init__(self, host: str, ports: range | int | None, credentials: Credentials) -> None:
+        self.host = host
+        self.dropped = 0
+        self.connections = SecureConnections()
+        self._credentials = credentials
+        self._listener = listen(host, range(ports, ports + 1) if isinstance(ports, int) else ports)
+        self.port: int = self._listener.getsockname()[1]
+        self._readiness = Readiness()
+        self._readiness.add(self._listener.fileno())
+        self.socket = self._readiness.fileno()
+        self._strangers: dict[int, SecureClient] = {}  # by descriptor, in the order in which they came
+        self._known: dict[int, SecureClient] = {}
+        self._behind: dict[SecureClient, None] = {}  # those for which something waits
+        self._arrived: deque[Frames] = deque()
+        self._numbers = itertools.count(1)
+        self.due_s = monotonic_s() + TICK_S
+
+    # --- in ----------------------------------------------------------------------------------------
+    def receive(self) -> Frames | None:
+        """`[identity, header]` or `[identity, header, payload]`; None when nothing waits."""
+        arrived = self._arrived
+        if not arrived:
+            self._gather()
+            if not arrived:
+                return None
+        frames = arrived.popleft()
+        self._readiness.more(bool(arrived))
+        return frames
+
+    def _gather(self) -> None:
+        for descriptor, events in self._readiness.ready():
+            if descriptor == self._listener.fileno():
+                self._accept()
+                continue
+            client = self._known.get(descriptor) or self._strangers.get(descriptor)
+            if client is None:
+                continue
+            if client.secure.established or self._shake(client):
+                self._read(client, events)
+
+    def _read(self, client: SecureClient, events: int) -> None:
+        stream, identity = client.stream, client.identity
+        if events & select.EPOLLOUT:
+            self._flush(client)
+        for header, payload in stream.receive():
+            self._arrived.append([identity, header] if payload is None else [identity, header, payload])
+        if stream.closed:
+            self._end(client)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTED_PER_TURN):
+            try:
+                connected, address = self._listener.accept()
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTOR and self._strangers:
+                    self._refuse(next(iter(self._strangers.values())), "this process has no descriptor left")
+                return
+            if len(self._strangers) >= STRANGERS_MAX:
+                self._refuse(next(iter(self._strangers.values())), "too many handshakes are under way")
+            if len(self._known) >= CONNECTIONS_MAX:
+                connected.close()
+                self._count(address[0], f"there are {CONNECTIONS_MAX} connections")
+                continue
+            connected.setblocking(False)
+            notice_silence(connected)
+            secure = SecureSocket(connected, self._credentials.for_clients(), self._why_nobody, server_side=True)
+            identity = next(self._numbers).to_bytes(8, "big")
+            stream = MessageStream(secure, self._readiness.watch)
+            client = SecureClient(identity, address[:2], secure, stream, monotonic_s())
+            self._strangers[secure.fileno()] = client
+            self._readiness.add(secure.fileno())
+
+    def _why_nobody(self, certificate: Certificate) -> str:
+        if not certificate or self._credentials.principal_of(certificate):
+            return ""
+        return "its certificate names nobody who is known here"
+
+    def _shake(self, client: SecureClient) -> bool:
+        try:
+            if not client.secure.shake():
+                return False
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            self._end(client)  # it has only looked whether somebody is here
+            return False
+        except OSError as error:
+            self._refuse(client, str(error))
+            return False
+        if client.secure.certificate:
+            client.principal = self._credentials.principal_of(client.secure.certificate)
+        descriptor = client.secure.fileno()
+        del self._strangers[descriptor]
+        self._known[descriptor] = client
+        self.connections.clients[client.identity] = client
+        return True
+
+    # --- out ---------------------------------------------------------------------------------------
+    def send(self, identity: bytes, frames: Sequence[Buffer]) -> bool:
+        """False when the peer is gone or does not take its answers, or too much waits; the frames are dropped then."""
+        client = self.connections.clients.get(identity)
+        if client is None:
+            return False
+        stream = client.stream
+        size = sum(map(len, frames))
+        if stream.out_bytes + size > CLIENT_WAITING_BYTES_MAX and not self._makes_room(client, size):
+            return False
+        if size > _LARGE_BYTES and self._waiting_bytes() + size > CLIENTS_WAITING_BYTES_MAX:
+            return False
+        header, *payload = frames
+        if not stream.put(bytes(header), payload[0] if payload else None):
+            return False
+        self._flush(client)
+        return not stream.closed
+
+    def _makes_room(self, client: SecureClient, size: int) -> bool:
+        """A large answer is refused; who does not even take small ones ends."""
+        if size <= _LARGE_BYTES and client.stream.out_bytes > CLIENT_WAITING_BYTES_MAX + _LARGE_BYTES:
+            self._refuse(client, "it does not take its answers")
+        return size <= _LARGE_BYTES and not client.stream.closed
+
+    def _waiting_bytes(self) -> int:
+        return sum(client.stream.out_bytes for client in self._behind)
+
+    def _flush(self, client: SecureClient) -> None:
+        stream = client.stream
+        stream.flush()
+        if stream.closed:
+            self._end(client)
+        elif stream.out_bytes:
+            self._behind[client] = None
+        else:
+            self._behind.pop(client, None)
+
+    # --- once in a while -----------------------------------------------------------------------------
+    def tick(self) -> None:
+        """Ends connections that hold too much memory, or have held it for too long."""
+        now_s = monotonic_s()
+        if now_s < self.due_s:
+            return
+        late_s = now_s - self.due_s  # this process did not run: nobody's fault
+        self.due_s = now_s + TICK_S
+        for client in list(self._strangers.values()):
+            client.begun_s += late_s
+            if now_s - client.begun_s > HANDSHAKE_S:
+                self._refuse(client, f"its handshake was not done after {HANDSHAKE_S:.0f} s")
+        unfinished = []
+        for client in list(self._known.values()):
+            stream = client.stream
+            client.taken_s += late_s
+            if stream.sent_bytes != client.seen_bytes or not stream.out_bytes:
+                client.seen_bytes, client.taken_s = stream.sent_bytes, now_s
+            elif now_s - client.taken_s > CLIENT_SILENT_S:
+                self._refuse(client, "it does not take its answers")
+                continue
+            if stream.rest_bytes:
+                unfinished.append((stream.rest_bytes, client.identity, client))
+        total = sum(size for size, _, _ in unfinished)
+        for size, _, client in sorted(unfinished, reverse=True):
+            if total <= UNFINISHED_BYTES_MAX:
+                return
+            self._refuse(client, "too many bytes of messages that are half there")
+            total -= size
+
+    # --- ends ----------------------------------------------------------------------------------------
+    def _refuse(self, client: SecureClient, why: str) -> None:
+        self._count(client.place[0], why)
+        self._end(client)
+
+    def _count(self, host: str, why: str) -> None:
+        self.connections.ended += 1
+        self.connections.last = f"{host}: {why}"
+
+    def _end(self, client: SecureClient) -> None:
+        descriptor = client.secure.fileno()
+        if descriptor < 0:
+            return
+        self._readiness.drop(descriptor)
+        self._strangers.pop(descriptor, None)
+        self._known.pop(descriptor, None)
+        self._behind.pop(client, None)
+        client.stream.close()
+        if self.connections.clients.pop(client.identity, None) is not None:
+            self.connections.on_gone(client.identity)
+
+    def close(self) -> None:
+        """Unregister it from its poller BEFORE. What was not sent yet is dropped."""
+        for client in [*self._strangers.values(), *self._known.values()]:
+            self._end(client)
+        self._readiness.close()
+        self._listener.close()
