@@ -18,6 +18,11 @@ class Ballot:
     def grant(self, voter: int, vote: Vote) -> None:
         self._votes[voter] = vote
 
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """Whose votes would be those of all, as far as the votes so far tell; itself among them, or not."""
+        return self._seat.voters.asked(self._votes)
+
     def outcome(self, *, loss_accepted: bool) -> Outcome:
         """`loss_accepted`: somebody has looked at what is lost and said that this replica is the truth."""
         result = self._seat.voters.outcome(self._votes, self._seat.log.last_index)

@@ -159,15 +159,15 @@ class _Core(SyncObj):  # type: ignore[misc]
 class Elections:
     """The election timer and the terms of one member. All times are seconds of the monotonic clock passed in."""
 
-    def __init__(self, node_id: int, others: tuple[int, ...], log: VoterLog, rng: random.Random, now_s: float) -> None:
+    def __init__(self, node_id: int, log: VoterLog, rng: random.Random, now_s: float) -> None:
         self._log = log
         self._rng = rng
-        nodes = [Node(other) for other in others]
         self._drive(now_s)
         _Driven.journal = _Journal(log)
+        # pysyncobj knows nobody but this member: it counts no vote and misses no connection. Voters are ours.
         self._core = _Core(
             Node(node_id),
-            nodes,
+            [],
             SyncObjConf(
                 autoTick=False,
                 raftMinTimeout=limits.ELECTION_TIMEOUT_MIN_S,
@@ -176,10 +176,6 @@ class Elections:
             ),
             transport=_Transport(None, None, None),
         )
-        for node in nodes:
-            # A candidacy follows a prevote that a majority answered, so pysyncobj's own notion of who is
-            # connected has nothing to add.
-            self._core._SyncObj__onNodeConnected(node)
 
     def _drive(self, now_s: float) -> None:
         _Driven.now_s = now_s

@@ -4,6 +4,7 @@ shown (G2), and start over behind the horizon.
 
 from __future__ import annotations
 
+from raftlog.consensus.configuration import configuration_in_front
 from raftlog.consensus.record_copy import RecordCopy
 from raftlog.consensus.seat import Seat
 from raftlog.consensus.witness_copy import WitnessCopy
@@ -84,6 +85,7 @@ class Follower:
             return  # G3: a reset older than the last one taken
         try:
             producers = self._copy.producers_in(payload)
+            configuration = configuration_in_front(m)
         except CorruptMessageError:
             seat.refused_batches += 1
             return  # not answered: the leader comes again
@@ -98,7 +100,7 @@ class Follower:
                 f"which contradicts what is committed here (up to {seat.commit_index})"
             )
         try:
-            log.reset_to(m.horizon_index, m.prev_term, m.base_offset, producers)
+            log.reset_to(m.horizon_index, m.prev_term, m.base_offset, producers, configuration)
         except DiskFullError:
             return  # not answered: the leader comes again
         self.match_index = last_kept

@@ -11,6 +11,7 @@ from raftlog.consensus.witness_feed import WitnessFeed
 from raftlog.errors import CorruptLogError
 from raftlog.protocol import raft as r
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.reader import Entries
 from raftlog.types import Doubt, Role
 
 
@@ -39,6 +40,7 @@ class Leader:
         self._feed = WitnessFeed(epoch_index if seat.voters.witnesses else 0)
         self.acked_index = 0  # what acks=all may be answered for
         self._confirm = False
+        self._read: tuple[int, Entries] | None = None  # in this turn, from this index on
         self._heartbeat_s = now_s  # when the followers are owed a sign of life
         self._blocked_since_s = now_s
         self._blocked_match = 0
@@ -67,13 +69,17 @@ class Leader:
     @property
     def held_index(self) -> int:
         """Up to here every replica with records has held the log, durably."""
-        if self._log.state.doubt is not Doubt.NONE:
+        state, witnesses = self._log.state, self._seat.voters.witnesses
+        if state.doubt is not Doubt.NONE:
             return 0
-        held_index = self._log.state.synced_index
-        for node_id in self._seat.voters.replicas:
-            progress = self._progress.get(node_id)
-            if progress is not None:
-                held_index = min(held_index, 0 if progress.doubt is not Doubt.NONE else progress.match_index)
+        held_index = state.synced_index
+        for node_id, progress in self._progress.items():
+            if node_id in witnesses:
+                continue
+            if progress.doubt is not Doubt.NONE:
+                return 0
+            if progress.match_index < held_index:
+                held_index = progress.match_index
         return held_index
 
     @property
@@ -151,6 +157,7 @@ class Leader:
         heartbeat, self._confirm = self._confirm, False
         if now_s > self._heartbeat_s:
             heartbeat, self._heartbeat_s = True, now_s + limits.HEARTBEAT_S
+        self._read = None
         boots, witnesses = self._links.boots, self._seat.voters.witnesses
         for node_id, progress in self._progress.items():
             if not boots[node_id]:
@@ -198,12 +205,15 @@ class Leader:
             starts = log.epoch_starts_from(progress.next_index)
             epoch_starts = [(start.index, start.term) for start in starts if start.index <= self._feed.last_index]
         elif with_entries:
-            entries = log.read_entries(progress.next_index, limits.APPEND_MESSAGE_BYTES)
+            entries = self._entries_from(progress.next_index)
             count, epoch_starts, payload = entries.count, entries.epoch_starts, entries.payload
             if entries.first_index <= prev_index:  # next_index lies within what was compacted
                 prev_index = entries.first_index - 1
                 prev_term = log.term_at(prev_index)
         assert prev_term is not None
+        configurations = [
+            (start.index, start.halves) for start in log.configurations_in(prev_index + 1, prev_index + 1 + count)
+        ]
         sequence = links.next_sequence()
         size_bytes = len(payload) if payload is not None else 0
         progress.note_sent(sequence, prev_index + count, size_bytes, now_s)
@@ -222,8 +232,15 @@ class Leader:
             self._all_votes_index,
             self.held_index,
             log.state.purged_index,
+            configurations,
         )
         return True
+
+    def _entries_from(self, index: int) -> Entries:
+        """Read once for all followers that stand at the same place, as most do."""
+        if self._read is None or self._read[0] != index:
+            self._read = index, self._log.read_entries(index, limits.APPEND_MESSAGE_BYTES)
+        return self._read[1]
 
     def _send_reset(self, node_id: int, progress: Progress, now_s: float) -> None:
         log = self._log
@@ -234,11 +251,17 @@ class Leader:
         payload = None if node_id in self._seat.voters.witnesses else log.snapshot_at_horizon()
         horizon_index, prev_term = log.state.horizon_index, log.state.horizon_prev_term
         base_offset = log.offset_after(horizon_index - 1)
-        self._links.send(node_id, payload, r.ResetRequest, sequence, horizon_index, prev_term, base_offset)
+        known = log.configuration_at(horizon_index - 1)
+        configuration = None if known is None else (known.term, known.index, known.base_offset, known.halves)
+        self._links.send(
+            node_id, payload, r.ResetRequest, sequence, horizon_index, prev_term, base_offset, configuration
+        )
 
     # --- what it hears ---------------------------------------------------------------------
     def on_peer(self, node_id: int, now_s: float) -> None:
         """Another process answers for a follower, or none. A new one may have lost what was unsynced."""
+        if node_id not in self._progress:
+            return
         replied_s = self._progress[node_id].replied_s
         progress = Progress(self._log.last_index + 1, now_s, first_sequence=self._links.sequence + 1)
         progress.replied_s = replied_s  # this process has not answered yet
@@ -247,7 +270,9 @@ class Leader:
 
     def on_append_response(self, m: r.AppendResponse, now_s: float) -> None:
         """In this term."""
-        progress = self._progress[m.sender_id]
+        progress = self._progress.get(m.sender_id)
+        if progress is None:
+            return  # it counts nowhere, and is fed nothing
         progress.doubt = m.doubt
         last_index, next_sequence = self._log.last_index, self._links.sequence + 1
         if m.success:
@@ -258,7 +283,7 @@ class Leader:
             progress.on_success(m.sequence, m.match_index, now_s, next_sequence)
             progress.note_log_end(last_index, now_s)
             progress.log_start_offset = m.log_start_offset
-            self._learn_log_start()
+            self._learn_log_start(m.log_start_offset)
         elif m.damaged:
             # Not sent again before the window is lost: a follower that can read nothing must not keep both busy.
             progress.replied_s = now_s
@@ -266,11 +291,10 @@ class Leader:
         else:
             progress.on_refusal(m.sequence, m.hint_index, last_index, now_s, next_sequence)
 
-    def _learn_log_start(self) -> None:
+    def _learn_log_start(self, offset: int) -> None:
         """An earlier leader may have moved it further than this one had heard: what it let go does not come back."""
-        for progress in self._progress.values():
-            if progress.log_start_offset > self._log.state.log_start_offset:
-                self._seat.delete_head(progress.log_start_offset)
+        if offset > self._log.state.log_start_offset:
+            self._seat.delete_head(offset)
 
     def _verify_own_copy(self, first_index: int, last_index: int, now_s: float) -> None:
         """Tells a bad disk from a bad wire. Raises CorruptLogError when this replica's own copy is damaged."""
@@ -299,7 +323,8 @@ class Leader:
         if index is not None and index > seat.commit_index and log.term_at(index) == self._term:
             seat.commit_index = index
             # What others know to be deleted may have been above what was committed here until now.
-            self._learn_log_start()
+            for progress in self._progress.values():
+                self._learn_log_start(progress.log_start_offset)
 
     def _advance_acked(self, now_s: float) -> None:
         """What acks=all promises: committed, and durable on every in-sync replica. Never goes back."""

@@ -6,6 +6,7 @@ is over (G5). One that claims nothing of this member's disk (AppendEntries) leav
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,8 @@ class Links:
         self._boot_id = boot_id
         self._state = state
         self._send = send
-        self.boots = {other: 0 for other in spec.voters if other != node_id}
-        """Boot ids of the others' processes; 0: it is gone."""
+        self.boots: defaultdict[int, int] = defaultdict(int)
+        """Boot ids of the others' processes, members or not; 0: it is gone."""
         self.sequence = 0  # of the last message that asked for an answer (G3)
         self.held: list[tuple[int, r.RaftMessage]] = []
 

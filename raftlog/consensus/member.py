@@ -20,6 +20,7 @@ Guards G1 to G11 are named where they stand; docs/consensus.md says what each on
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 from raftlog import limits
 from raftlog.clock import LONG_AGO_S
@@ -57,11 +58,10 @@ class RaftMember:
     ) -> None:
         assert node_id in (spec.witnesses if isinstance(log, WitnessLog) else spec.replicas)
         self.node_id = node_id
-        self.voters = VoterSet(spec.replicas, spec.witnesses)
         self.log = log
         self._links = Links(node_id, boot_id, spec, log.state, send)
-        self._seat = Seat(node_id, self.voters, log, self._links)
-        self._elections = Elections(node_id, self._seat.others, log, rng, now_s)
+        self._seat = Seat(node_id, VoterSet(spec.half), log, self._links)
+        self._elections = Elections(node_id, log, rng, now_s)
         self.role: Follower | Candidate | Leader = self._new_follower()
         self._prevote: Ballot | None = None  # G11: asked for since the last change of role, and not given up
         self._transferred = False  # the leader has asked this replica to stand
@@ -71,6 +71,11 @@ class RaftMember:
         self._is_alone_at_start = not self._seat.others  # nobody to wait for: the first tick may stand
 
     # --- what others ask -------------------------------------------------------------------
+    @property
+    def voters(self) -> VoterSet:
+        """As this member knows them: of the newest configuration of its log, committed or not."""
+        return self._seat.voters
+
     @property
     def is_leader(self) -> bool:
         return isinstance(self.role, Leader)
@@ -143,7 +148,7 @@ class RaftMember:
     def set_peer(self, node_id: int, boot_id: int, now_s: float) -> None:
         """The boot id of another member's process; 0: it is gone."""
         boots = self._links.boots
-        if node_id not in boots or boots[node_id] == boot_id:
+        if node_id == self.node_id or boots.get(node_id, 0) == boot_id:
             return
         boots[node_id] = boot_id
         if self._is_founder:
@@ -219,7 +224,7 @@ class RaftMember:
         """Timers: ask for prevotes, stand for election, step down without a majority."""
         if self._seat.rejoin.mute and now_s - self._asked_terms_s >= limits.HEARTBEAT_S:
             self._asked_terms_s = now_s
-            self._ask_prevotes(0)
+            self._ask_prevotes(self._seat.others, 0)
         if isinstance(self.role, Leader):
             if self.role.is_blocked(now_s) or not self.role.hears_majority(now_s, limits.LEADER_FALLBACK_S):
                 self._become(self._new_follower(), now_s)
@@ -319,14 +324,14 @@ class RaftMember:
             return
         if isinstance(self.role, Follower):
             self.role.leader_id = NOBODY
-        if is_witness:
+        if is_witness or self.node_id not in self.voters.ids:
             return  # it waits for a replica that stands
         self._prevote = Ballot(self._seat, self.term + 1)
-        self._ask_prevotes(self._prevote.term)
+        self._ask_prevotes(self._prevote.asked, self._prevote.term)
         self._count_prevotes(self._prevote, now_s)
 
-    def _ask_prevotes(self, asked_term: int) -> None:
-        for other in self._seat.others:
+    def _ask_prevotes(self, nodes: Iterable[int], asked_term: int) -> None:
+        for other in nodes:
             self._links.hold(other, r.PreVoteRequest, asked_term, self.log.last_index, self.log.last_term)
 
     def _count_prevotes(self, prevote: Ballot, now_s: float) -> None:
@@ -342,9 +347,12 @@ class RaftMember:
         self._become(candidate, now_s)
         self._seat.rejoin.on_vote(self.term)
         transfer, self._transferred = self._transferred, False
-        for other in self._seat.others:
-            self._links.hold(other, r.VoteRequest, self.log.last_index, self.log.last_term, transfer)
+        self._ask_votes(candidate.ballot.asked, transfer=transfer)
         self._count_votes(candidate, now_s)
+
+    def _ask_votes(self, nodes: Iterable[int], *, transfer: bool) -> None:
+        for other in nodes:
+            self._links.hold(other, r.VoteRequest, self.log.last_index, self.log.last_term, transfer)
 
     def _count_votes(self, candidate: Candidate, now_s: float) -> None:
         result = self._outcome(candidate.ballot, now_s)
@@ -372,6 +380,8 @@ class RaftMember:
     def _on_timeout_now(self, m: r.TimeoutNow) -> None:
         if isinstance(self.log, WitnessLog):
             return  # nobody who knows the group asks a witness to lead
+        if self.node_id not in self.voters.ids:
+            return  # likewise
         if m.term == self.term and m.sender_id == self.leader_id and not self._seat.rejoin.mute:
             self._transferred = True
             self._elections.expire()
@@ -400,7 +410,9 @@ class RaftMember:
         if m.term > self.term and not self._seat.rejoin.mute:
             self._adopt_term(m.term, NOBODY, now_s)
         elif m.granted and prevote is not None and m.asked_term == prevote.term:
-            prevote.grant(m.sender_id, Vote(m.doubt, m.bound))
+            asked = prevote.asked
+            prevote.grant(m.sender_id, Vote(m.doubt, m.bound, m.named))
+            self._ask_prevotes([other for other in prevote.asked if other not in asked], prevote.term)
             self._count_prevotes(prevote, now_s)
 
     def _on_vote_request(self, m: r.VoteRequest, now_s: float) -> None:
@@ -426,5 +438,7 @@ class RaftMember:
         if m.term > self.term:
             self._adopt_term(m.term, NOBODY, now_s)
         elif m.granted and m.term == self.term and isinstance(role, Candidate):
-            role.ballot.grant(m.sender_id, Vote(m.doubt, m.bound))
+            asked = role.ballot.asked
+            role.ballot.grant(m.sender_id, Vote(m.doubt, m.bound, m.named))
+            self._ask_votes([other for other in role.ballot.asked if other not in asked], transfer=False)
             self._count_votes(role, now_s)

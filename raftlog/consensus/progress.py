@@ -51,21 +51,21 @@ class Progress:
     ) -> None:
         """`first_sequence`: of the first message of this leadership to it."""
         self.mode = Mode.PROBE
-        self.next_index = next_index
-        self.match_index = 0
-        self.doubt = Doubt.NONE
+        self.next_index = next_index  # the first Raft index that is sent next; match_index < next_index
+        self.match_index = 0  # up to it its log is the leader's, on its disk; it only grows
+        self.doubt = Doubt.NONE  # what it said of itself last
         self.log_start_offset = 0  # where its log starts, durably, as it said last
-        self.replied_s = now_s
+        self.replied_s = now_s  # when it answered last, whatever it said
         self.caught_up_s = caught_up_s  # the last time at which it is known to have held all of the leader's log
         self.waiting_since_s = NEVER_S  # since then it owes the leader a success
         self.answered_sequence = 0  # the last message that it answered in this term
-        self._last_sequence = 0
-        self._owed_index = 0
+        self._last_sequence = 0  # of the message that left last
+        self._owed_index = 0  # the last index that it owes a success for
         self._mark_index = next_index - 1  # holding this, it held all that the leader had at _mark_s
         self._mark_s = now_s
         self._in_flight: deque[tuple[int, int]] = deque()  # (sequence, bytes)
-        self._bytes = 0
-        self._moved_s = now_s
+        self._bytes = 0  # in flight
+        self._moved_s = now_s  # when the first of what is in flight was sent, or the last answer took something off it
         self._probe_s = -1.0  # when the outstanding probe left; below 0: none is out
         # Refusals of messages before this one are of an older window. Of an older leadership as well: a follower that
         # has just adopted this term refuses what the last one sent, and says so with this term (seed 4580).

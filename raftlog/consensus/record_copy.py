@@ -14,6 +14,7 @@ they are. Two things are its own:
 
 from __future__ import annotations
 
+from raftlog.consensus.configuration import configurations_among
 from raftlog.consensus.seat import Seat
 from raftlog.errors import CorruptMessageError
 from raftlog.protocol import raft as r
@@ -22,7 +23,7 @@ from raftlog.record.compacted import entries_of, filler
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import Producers
 from raftlog.storage.snapshots import decode_snapshot
-from raftlog.types import Buffer
+from raftlog.types import Buffer, Half
 
 
 class RecordCopy:
@@ -40,8 +41,9 @@ class RecordCopy:
     def store(self, m: r.AppendEntries, payload: Buffer) -> None:
         """Raises CorruptMessageError, DiskFullError; CorruptLogError when it would cut what is committed."""
         headers = checked(payload, m.entries - len(m.epoch_starts))
+        configurations = configurations_among(m)
         if len(headers) != m.entries - len(m.epoch_starts):
-            self._store_compacted(m, payload, headers)
+            self._store_compacted(m, payload, headers, configurations)
             return
         index, batch = m.prev_index + 1, 0
         end = m.prev_index + m.entries + 1
@@ -57,8 +59,7 @@ class RecordCopy:
         self._make_room(index, m)
         while index < end:
             if index in starts:
-                assert starts[index] <= m.term
-                self._log.append_epoch_start(starts[index])
+                self._append_start(starts[index], configurations.get(index, ()))
                 index += 1
                 continue
             stop = min((start for start in starts if start > index), default=end)
@@ -72,6 +73,15 @@ class RecordCopy:
             )
             batch += stop - index
             index = stop
+
+    def _append_start(self, term: int, halves: tuple[Half, ...]) -> None:
+        log = self._log
+        if halves and term == log.last_term:
+            log.append_configuration(halves)
+        elif not halves and log.last_term < term <= log.state.term:
+            log.append_epoch_start(term)
+        else:
+            raise CorruptMessageError(f"an entry without records of term {term} behind one of term {log.last_term}")
 
     def _is_present(self, index: int, term: int) -> bool:
         if index > self._log.last_index:
@@ -93,7 +103,13 @@ class RecordCopy:
         if m.purged_index > self._log.state.purged_index:
             self._log.state.raise_purged(m.purged_index)
 
-    def _store_compacted(self, m: r.AppendEntries, payload: Buffer, headers: list[tuple[int, BatchHeader]]) -> None:
+    def _store_compacted(
+        self,
+        m: r.AppendEntries,
+        payload: Buffer,
+        headers: list[tuple[int, BatchHeader]],
+        configurations: dict[int, tuple[Half, ...]],
+    ) -> None:
         """G1 with fillers among the entries: what is here is skipped, a conflict truncates, the rest is appended."""
         starts = dict(m.epoch_starts)
         end = m.prev_index + m.entries + 1
@@ -113,9 +129,8 @@ class RecordCopy:
             if missing == index + entries:
                 pass
             elif index in starts:
-                assert term <= m.term
                 self._append_pieces(pieces)
-                self._log.append_epoch_start(term)
+                self._append_start(term, configurations.get(index, ()))
             elif missing > index:
                 left = index + entries - missing
                 pieces.append(filler(self._log.log_end_offset, header.next_offset, left, term))

@@ -11,18 +11,21 @@ from raftlog.consensus.voters import Vote, VoterSet
 from raftlog.errors import CorruptLogError, DiskFullError
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half
 
 Log = PartitionLog | WitnessLog
 
 
 class Seat:
-    """The place of one process in its group: who it is, its log, how far that is committed, and its links."""
+    """The place of one process in its group: who it is, its log, how far that is committed, and its links.
 
-    def __init__(self, node_id: int, voters: VoterSet, log: Log, links: Links) -> None:
+    `founded`: who votes as long as the log has no configuration.
+    """
+
+    def __init__(self, node_id: int, founded: VoterSet, log: Log, links: Links) -> None:
         self.node_id = node_id
-        self.voters = voters
-        self.others = tuple(other for other in voters.ids if other != node_id)
+        self._founded = self._voters = founded
+        self._halves: tuple[Half, ...] = ()  # whose voters `_voters` are; empty: the founded ones
         self.log = log
         self.links = links
         self.rejoin = Rejoin(self.others, log.state.doubt)
@@ -31,9 +34,23 @@ class Seat:
         self.refused_batches = 0  # batches from a leader that failed their checksum here
 
     @property
+    def voters(self) -> VoterSet:
+        """Of the newest configuration of the log, committed or not (Ongaro, section 4.1)."""
+        halves = self.log.halves
+        if halves is not self._halves:
+            self._halves = halves
+            self._voters = VoterSet(*halves) if halves else self._founded
+        return self._voters
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        return tuple(other for other in self.voters.ids if other != self.node_id)
+
+    @property
     def vote(self) -> Vote:
         """What this member's vote says of it."""
-        return Vote(self.log.state.doubt, self.log.state.commit_bound)
+        state = self.log.state
+        return Vote(state.doubt, state.commit_bound, tuple(dict.fromkeys(self.voters.ids + state.remembered.ids)))
 
     @property
     def is_at_rest(self) -> bool:

@@ -9,12 +9,11 @@ candidate, unless too much is known to be gone: docs/architecture.md, "Doubtful 
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import NamedTuple
 
-import msgspec
-
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half
 
 # A replica in one of these states has less than it acknowledged, not just perhaps.
 _LOST = (Doubt.LOST_DISK, Doubt.LOST_STATE, Doubt.SHORT)
@@ -25,6 +24,7 @@ class Vote(NamedTuple):
 
     doubt: Doubt
     bound: int  # the voter's commit bound, a Raft index
+    named: tuple[int, ...] = ()  # of its newest configuration, and whom it remembers
 
 
 class Outcome(enum.Enum):
@@ -34,39 +34,71 @@ class Outcome(enum.Enum):
     CLOSED = "all voted, but too much is known to be lost"
 
 
-class VoterSet(msgspec.Struct, frozen=True):
-    """The voters of one group, as a value: replicas hold the records, witnesses do not."""
+class VoterSet:
+    """The voters of one group, as a value: replicas hold the records, witnesses do not.
 
-    replicas: tuple[int, ...]  # the preferred leader first
-    witnesses: tuple[int, ...] = ()
+    While the voters change there are two halves, the old one and the new one, and a majority is one of each (Ongaro,
+    "Consensus: Bridging Theory and Practice", 4.3). Whoever else agrees counts nowhere.
+    """
 
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return self.replicas + self.witnesses
+    __slots__ = ("_needed", "halves", "ids", "replicas", "witnesses")
+
+    def __init__(self, *halves: Half) -> None:
+        assert 1 <= len(halves) <= 2
+        self.halves = halves
+        self.replicas = _each_once(half.replicas for half in halves)  # the first half's preferred leader first
+        self.witnesses = _each_once(half.witnesses for half in halves)
+        self.ids = self.replicas + self.witnesses
+        assert len(set(self.ids)) == len(self.ids), "a node is a replica or a witness"
+        self._needed = [(half.ids, len(half.ids) // 2 + 1) for half in halves]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VoterSet) and self.halves == other.halves
+
+    def __hash__(self) -> int:
+        return hash(self.halves)
 
     def is_majority(self, ids: Collection[int]) -> bool:
-        """`ids` are voters, each of them once."""
-        return len(ids) >= self._majority
+        """Of each half."""
+        return all(_is_majority(half, ids) for half in self.halves)
 
     def reached(self, values: Mapping[int, int]) -> int | None:
         """The highest value that a majority has reached, of `values` by voter. None: too few of them are known."""
-        if len(values) < self._majority:
-            return None
-        return sorted(values.values(), reverse=True)[self._majority - 1]
+        lowest = None
+        for ids, majority in self._needed:
+            ranked = sorted([values[voter] for voter in ids if voter in values], reverse=True)
+            if len(ranked) < majority:
+                return None
+            reached = ranked[majority - 1]
+            lowest = reached if lowest is None or reached < lowest else lowest
+        return lowest
+
+    def asked(self, votes: Mapping[int, Vote]) -> tuple[int, ...]:
+        """Everyone here and everyone whom a vote names."""
+        return _each_once((self.ids, *(vote.named for vote in votes.values())))
 
     def outcome(self, votes: Mapping[int, Vote], candidate_last_index: int) -> Outcome:
-        """`votes` holds only granted votes of one term, the candidate's own included."""
-        assert all(voter in self.ids for voter in votes)
+        """`votes` holds only granted votes of one term, the candidate's own included, of whoever was asked.
+
+        All are those in the candidate's configuration and those whom a vote names: the newest configuration that any of
+        them has held may be one that the candidate has not, or has not any more.
+        """
         if self.is_majority([voter for voter, vote in votes.items() if vote.doubt is Doubt.NONE]):
             return Outcome.MAJORITY
-        if len(votes) < len(self.ids):
+        everyone = self.asked(votes)
+        if any(voter not in votes for voter in everyone):
             return Outcome.OPEN
-        if self.is_majority([voter for voter, vote in votes.items() if vote.doubt in _LOST]):
+        lost = [voter for voter, vote in votes.items() if vote.doubt in _LOST]
+        if any(_is_majority(half, lost) for half in (*self.halves, Half(everyone))):
             return Outcome.CLOSED
         if any(candidate_last_index < vote.bound for vote in votes.values()):
             return Outcome.CLOSED
         return Outcome.ALL
 
-    @property
-    def _majority(self) -> int:
-        return (len(self.replicas) + len(self.witnesses)) // 2 + 1
+
+def _is_majority(half: Half, ids: Collection[int]) -> bool:
+    return sum(voter in ids for voter in half.ids) > len(half.ids) // 2
+
+
+def _each_once(parts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(parts)))

@@ -14,6 +14,7 @@ from operator import itemgetter
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.errors import CorruptMessageError, DiskFullError, StorageError
+from raftlog.histogram import Histogram
 from raftlog.limits import INDEX_COMMIT_BYTES, INDEX_INTERVAL_BYTES, INDEX_PENDING_MAX, PRODUCER_SNAPSHOT_BYTES
 from raftlog.record.batch import (
     BASE_OFFSET,
@@ -36,7 +37,7 @@ from raftlog.storage.segment import Segment, SegmentName
 from raftlog.storage.segments import Segments
 from raftlog.storage.state import EpochStart
 from raftlog.storage.tail import Run
-from raftlog.types import Buffer, Doubt
+from raftlog.types import Buffer, Doubt, Half
 
 _COPY_FREE_BYTES = 4096  # above this a memoryview is cheaper than a copy of the frame's body
 
@@ -58,6 +59,8 @@ class Appender:
         self._index_due_bytes = 0  # appended since the index was committed
         self._index_error: DiskFullError | None = None
         self._snapshot_due_bytes = 0  # appended since a snapshot of the producers was written
+        self.syncs = Histogram()  # of what was appended
+        self.last_sync_s = 0.0
 
     def begin_generation(self, producers: Producers) -> None:
         """The log is empty, and this is what is known of producers in front of it."""
@@ -75,13 +78,25 @@ class Appender:
 
     def append_epoch_start(self, term: int) -> int:
         """The no-op of a new epoch; returns its index. Durable, with all that stands before it."""
+        assert self._segments.last_term < term <= self._state.term
+        return self._append_without_batch(term, ())
+
+    def append_configuration(self, halves: tuple[Half, ...]) -> int:
+        """Who votes from here on; returns its index. Durable, with all that stands before it.
+
+        BEFORE a batch behind it is written: one behind a missing epoch start is found by its term, but one behind a
+        missing configuration would be counted one index too low, and nothing would notice.
+        """
+        assert halves and self._segments.last_term > 0, "the no-op of an epoch comes first"
+        return self._append_without_batch(self._segments.last_term, halves)
+
+    def _append_without_batch(self, term: int, halves: tuple[Half, ...]) -> int:
         segments, state = self._segments, self._state
-        assert segments.last_term < term <= state.term
         state.check_usable()
         # The batches in front BEFORE `state`: an epoch start that they do not reach would be dropped.
         segments.sync()
         segments.fail_point("epoch.batches-durable")
-        start = EpochStart(term, segments.last_index + 1, segments.end_offset)
+        start = EpochStart(term, segments.last_index + 1, segments.end_offset, halves)
         with state.change() as values:
             values.epoch_starts = [*values.epoch_starts, start]
         segments.epochs.append(start)
@@ -328,7 +343,10 @@ class Appender:
         segments, state = self._segments, self._state
         state.check_usable()
         if segments.is_dirty:
+            began_s = self._clock.monotonic_s()
             segments.sync()
+            self.last_sync_s = self._clock.monotonic_s() - began_s
+            self.syncs.observe(self.last_sync_s)
         if state.is_dirty:
             state.write()
             if state.doubt is Doubt.NONE:

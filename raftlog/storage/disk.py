@@ -42,6 +42,10 @@ class File(Protocol):
 
     def size(self) -> int: ...
 
+    def inode(self) -> int:
+        """The number that no other file has while somebody holds this one open."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -247,6 +251,10 @@ class OsFile:
 
     def size(self) -> int:
         return self._size
+
+    def inode(self) -> int:
+        with _storage_errors("look at", self._path):
+            return os.fstat(self._descriptor).st_ino
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -29,6 +29,13 @@ class IndexEntry(NamedTuple):
     max_timestamp_ms: int  # of the segment's batches in front of this one; -1 when there are none
 
 
+class IndexUsage(NamedTuple):
+    """`map_bytes`: what its memory map can hold before it must grow. `used_bytes`: what the file has needed at most."""
+
+    map_bytes: int
+    used_bytes: int
+
+
 class OffsetIndex(Protocol):
     def add(self, entry: IndexEntry) -> None:
         """The next entry; offsets and Raft indexes grow."""
@@ -65,6 +72,8 @@ class OffsetIndex(Protocol):
     def pending(self) -> int:
         """Entries in memory, for the bound on them."""
         ...
+
+    def usage(self) -> IndexUsage: ...
 
     def close(self) -> None: ...
 
@@ -195,6 +204,9 @@ class MemoryIndex:
 
     def pending(self) -> int:
         return len(self._tail.entries)
+
+    def usage(self) -> IndexUsage:
+        return IndexUsage(0, 0)
 
     def close(self) -> None:
         """What was not committed is forgotten, as by LmdbIndex."""

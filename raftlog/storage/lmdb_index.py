@@ -33,7 +33,7 @@ import lmdb
 
 from raftlog.errors import DiskFullError, StorageError
 from raftlog.limits import INDEX_MAP_BYTES_MAX, INDEX_MAP_START_BYTES, INDEX_MAP_STEP_BYTES
-from raftlog.storage.index import IndexEntry, IndexTail
+from raftlog.storage.index import IndexEntry, IndexTail, IndexUsage
 
 _KEY = struct.Struct(">cq")
 _OFFSET_VALUE = struct.Struct(">qiqqq")
@@ -149,6 +149,11 @@ class LmdbIndex:
 
     def pending(self) -> int:
         return len(self._tail.entries)
+
+    def usage(self) -> IndexUsage:
+        with self._reading():
+            info, page_bytes = self._environment.info(), self._environment.stat()["psize"]
+        return IndexUsage(info["map_size"], (info["last_pgno"] + 1) * page_bytes)
 
     def commit(self, end_offset: int) -> None:
         entries = self._tail.below(end_offset)

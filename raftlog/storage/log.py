@@ -30,7 +30,7 @@ from raftlog.storage.appender import Appender
 from raftlog.storage.cleaner import Cleaner
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
-from raftlog.storage.index import OffsetIndex
+from raftlog.storage.index import IndexUsage, OffsetIndex
 from raftlog.storage.opening import generation_directory, load_state, open_generation
 from raftlog.storage.producer_recall import keep_snapshot_at, snapshot_at_horizon
 from raftlog.storage.producers import Producers
@@ -40,8 +40,8 @@ from raftlog.storage.scrubber import Damage, Scrubber
 from raftlog.storage.segments import Segments
 from raftlog.storage.snapshots import Snapshots
 from raftlog.storage.state import EpochStart, StateFile
-from raftlog.storage.time_search import TimeSearch
-from raftlog.types import CleanupPolicy, Doubt, Flush, TopicConfig
+from raftlog.storage.time_search import NewestSearch, TimeSearch
+from raftlog.types import NEWEST_TIMESTAMP, CleanupPolicy, Doubt, Flush, Half, TopicConfig
 
 
 class PartitionLog:
@@ -104,11 +104,14 @@ class PartitionLog:
         self._directory = directory
         # What is done for each batch and message goes to the parts without a call in between.
         self.append_epoch_start = appender.append_epoch_start
+        self.append_configuration = appender.append_configuration
         self.append_as_leader = appender.append_as_leader
         self.append_as_follower = appender.append_as_follower
         self.append_compacted = appender.append_compacted
         self.persist = appender.persist
         self.read = scrubber.read
+        self.locate = scrubber.locate
+        self.skip_empty = scrubber.skip_empty
         self.read_entries = scrubber.read_entries
         self.verify_entries = scrubber.verify_entries
         self.verify_offset = scrubber.verify_offset
@@ -153,12 +156,28 @@ class PartitionLog:
     def epoch_starts(self) -> list[EpochStart]:
         return self.segments.epochs.starts
 
+    @property
+    def halves(self) -> tuple[Half, ...]:
+        """Of the newest configuration of this log, committed or not; empty: the group is as it was founded."""
+        return self.segments.epochs.halves
+
+    def configuration_at(self, index: int) -> EpochStart | None:
+        """The newest configuration at or below `index`; None: the group is as it was founded."""
+        return self.segments.epochs.configuration_at(index)
+
+    def configurations_in(self, first_index: int, end_index: int) -> list[EpochStart]:
+        return self.segments.epochs.configurations_in(first_index, end_index)
+
     def epoch_starts_from(self, index: int) -> list[EpochStart]:
         return self.segments.epochs.from_index(index)
 
     @property
     def size_bytes(self) -> int:
         return self.segments.size_bytes
+
+    @property
+    def index_usage(self) -> IndexUsage:
+        return self.segments.index.usage()
 
     @property
     def syncs(self) -> int:
@@ -174,6 +193,14 @@ class PartitionLog:
     @property
     def segment_count(self) -> int:
         return len(self.segments.in_order)
+
+    def epoch_of_offset(self, offset: int) -> int:
+        """In which leader epoch the record at `offset` was written, or would be."""
+        return self.segments.epochs.of_offset(offset)
+
+    def epoch_before(self, epoch: int) -> tuple[int | None, int | None]:
+        """The last leader epoch up to `epoch` that this log knows, and where the next one behind it begins; or None."""
+        return self.segments.epochs.around(epoch)
 
     def term_at(self, index: int) -> int | None:
         """None outside [horizon_index - 1, last_index]."""
@@ -200,9 +227,10 @@ class PartitionLog:
             return segments.epochs.start_at(index).base_offset
         return self.scrubber.batch_end(index)
 
-    def search_time(self, timestamp_ms: int) -> TimeSearch:
-        """For the first record that is not older than timestamp_ms."""
-        return TimeSearch(self.segments.lookup, timestamp_ms)
+    def search_time(self, timestamp_ms: int) -> TimeSearch | NewestSearch:
+        """For the first record that is not older than timestamp_ms; NEWEST_TIMESTAMP: for the newest one."""
+        lookup = self.segments.lookup
+        return NewestSearch(lookup) if timestamp_ms == NEWEST_TIMESTAMP else TimeSearch(lookup, timestamp_ms)
 
     def snapshot_at_horizon(self) -> bytes:
         """What was known of producers there; for a follower that begins there."""
@@ -234,7 +262,7 @@ class PartitionLog:
         segments.fail_point("truncate.index-cut")
         try:
             if place is not None:
-                segments.cut(place)
+                segments.cut(place, end_offset)
             segments.fail_point("truncate.data-durable")
             # The cut BEFORE `state`: an epoch start without its batches is dropped at recovery, but
             # batches without their epoch start could not be told from a healthy older epoch's.
@@ -278,15 +306,24 @@ class PartitionLog:
             if first is not None:
                 values.horizon_index, values.horizon_offset = first.first_index, first.base_offset
                 values.horizon_prev_term = segments.epochs.term_at(first.first_index - 1)
+                # What holds at the horizon stays, or a follower that begins there would not know who votes.
+                values.horizon_configuration = segments.epochs.configuration_at(first.first_index - 1)
                 values.epoch_starts = segments.epochs.from_index(first.first_index)
         segments.fail_point("head.state-durable")
         if count:
             segments.remove_head(count)
 
-    def reset_to(self, horizon_index: int, prev_term: int, base_offset: int, producers: Producers) -> None:
+    def reset_to(
+        self,
+        horizon_index: int,
+        prev_term: int,
+        base_offset: int,
+        producers: Producers,
+        configuration: EpochStart | None = None,
+    ) -> None:
         """Begins anew, empty, behind Raft index horizon_index - 1 of prev_term, in a new generation directory.
 
-        `producers` are what was known of them there.
+        `producers` are what was known of them there, `configuration` is the newest one in front of it.
         Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
         """
         state, segments, disk = self.state, self.segments, self.segments.disk
@@ -308,7 +345,7 @@ class PartitionLog:
             values.generation = generation
             values.horizon_index, values.horizon_prev_term = horizon_index, prev_term
             values.horizon_offset = values.log_start_offset = base_offset
-            values.epoch_starts = []
+            values.epoch_starts, values.horizon_configuration = [], configuration
             values.clean_offset, values.clean_marks = base_offset, []
         segments.fail_point("reset.state-durable")
         segments.begin_generation()

@@ -7,18 +7,20 @@ its beginning. A sequential reader asks nothing here: the end of each answer is 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from raftlog.errors import CorruptLogError
-from raftlog.limits import OPEN_SEGMENTS_MAX, READER_PLACES_MAX
+from raftlog.limits import INDEX_INTERVAL_BYTES, OPEN_SEGMENTS_MAX, READER_PLACES_MAX
 from raftlog.record.batch import BatchHeader
 from raftlog.record.compacted import entries_of
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.index import IndexEntry, OffsetIndex
 from raftlog.storage.segment import Segment
 from raftlog.storage.tail import TailCache
+
+_GUESSES = 12  # each is a question to the index; even halving would come near a mebibyte by then
 
 
 class Place(NamedTuple):
@@ -117,10 +119,51 @@ class Lookup:
             for place, header in segment.walk(position):
                 yield segment, place, header
 
+    def last_boundary(self, first: Place, last: Place, offsets: tuple[int, int], limit: int) -> int:
+        """The last known place between these two, at or in front of the position `limit`, where a batch begins.
+
+        `offsets`: of the batches at the two. Entries are dense in bytes, so a few guesses come near. Where none is
+        known it is `first`.
+        """
+        segment, low = first
+        known = self._tail.last_boundary(segment, limit)
+        if known is not None and known > low:
+            return known
+        (low_offset, high_offset), high, best = offsets, last.position, None
+        for _ in range(_GUESSES):
+            guess = low_offset + (high_offset - low_offset) * (limit - low) // max(1, high - low)
+            guess = min(max(guess, low_offset + 1), high_offset - 1)
+            entry = self._index.floor_offset(guess) if low_offset < guess else None
+            if entry is None or entry.segment != segment.base_offset:
+                break
+            if entry.position > limit:
+                high_offset, high = entry.base_offset, entry.position
+                continue
+            if best is None or entry.position > best.position:
+                best = entry
+            if limit - entry.position < 2 * INDEX_INTERVAL_BYTES:
+                break
+            low_offset, low = guess, max(low, entry.position)
+        entry = self.verified(best, segment)
+        return first.position if entry is None else max(first.position, entry.position)
+
+    def number_before(self, offset: int) -> int:
+        """Of the last segment that begins in front of `offset`; -1: there is none."""
+        return bisect_left(self._segments, offset, key=_base_offset) - 1
+
+    def headers_from(self, number: int, offset: int) -> Iterator[tuple[int, BatchHeader]]:
+        """(position, header) of the batches of a segment, from one in front of that with `offset` on."""
+        segment = self._segments[number]
+        entry = self.verified(self._index.floor_offset(offset), segment)
+        yield from segment.walk(entry.position if entry else 0)
+
+    def base_offset(self, number: int) -> int:
+        return self._segments[number].base_offset
+
     def _time_floor(self, number: int, timestamp_ms: int) -> int:
         """A position in front of the first batch that is not older. Entries' maxima only grow, hence halving."""
         segment = self._segments[number]
-        low, high = segment.base_offset, self._end_offset(number)
+        low, high = segment.base_offset, self.end_offset(number)
         position = 0
         while low < high:
             entry = self.verified(self._index.floor_offset((low + high) // 2), segment)
@@ -135,14 +178,15 @@ class Lookup:
         """Of all batches of a segment; worked out once for one that was closed before this start."""
         segment = self._segments[number]
         if segment.max_timestamp_ms < 0:
-            entry = self.verified(self._index.floor_offset(self._end_offset(number) - 1), segment)
+            entry = self.verified(self._index.floor_offset(self.end_offset(number) - 1), segment)
             newest = entry.max_timestamp_ms if entry else -1
             for _, header in segment.walk(entry.position if entry else 0):
                 newest = max(newest, header.max_timestamp_ms)
             segment.max_timestamp_ms = newest
         return segment.max_timestamp_ms
 
-    def _end_offset(self, number: int) -> int:
+    def end_offset(self, number: int) -> int:
+        """Of a segment, exclusive; that of the last one is open."""
         if number + 1 < len(self._segments):
             return self._segments[number + 1].base_offset
         return 2**62

@@ -16,7 +16,7 @@ from raftlog.storage.fail_points import FailPoint
 from raftlog.storage.index import OffsetIndex
 from raftlog.storage.recovery import Findings, entries_for, examine
 from raftlog.storage.segment import Segment, SegmentName, parse_segment_name
-from raftlog.storage.state import CleanMark, State, StateFile, add_reason, worse_doubt
+from raftlog.storage.state import CleanMark, State, StateFile, add_reason, raise_doubt, remember
 from raftlog.types import Doubt
 
 _GENERATION = "log."
@@ -80,7 +80,9 @@ def open_generation(
     finish_swap(disk, log_directory, state, file, index)
     findings = examine(disk, log_directory, state, index, now_ms)
     if findings.doubt != Doubt.NONE:
-        before, state.doubt = state.doubt, int(worse_doubt(Doubt(state.doubt), findings.doubt))
+        before = state.doubt
+        raise_doubt(state, findings.doubt)
+        remember(state, findings.dropped_epochs)  # with the doubt BEFORE the cut: a tail takes no configuration back
         if state.doubt != before and findings.doubt != Doubt.CUT_TAIL and not state.damaged_index:
             state.corruptions += 1  # a torn tail is what any power failure leaves; the rest is damage
         for reason in findings.reasons:

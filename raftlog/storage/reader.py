@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from raftlog.errors import CorruptLogError
 from raftlog.record.batch import HEADER_BYTES, PREFIX_BYTES, read_header
@@ -29,6 +30,16 @@ class Entries:
     count: int
     epoch_starts: list[tuple[int, int]]  # (index, term)
     payload: Buffer
+
+
+class Extent(NamedTuple):
+    """Whole batches in the file at `path`, whose number is `inode`; `next_offset` is behind them."""
+
+    path: str
+    inode: int
+    position: int
+    length: int
+    next_offset: int
 
 
 class LogReader:
@@ -127,6 +138,55 @@ class LogReader:
             self._lookup.remember_offset(following, Place(segment, position + cut))
         self._lookup.close_idle()
         return data[:cut]
+
+    def locate(self, offset: int, max_bytes: int, end_offset: int, log_end_offset: int) -> Extent | None:
+        """Where what `records` answers lies, or a little less of it, unread. None: the first batch has no records."""
+        segment, position = place = self._lookup.of_offset(offset)
+        header = segment.header_at(position)
+        if header is None or not header.base_offset <= offset < header.next_offset:
+            raise CorruptLogError(f"{segment.path} at {position} does not hold offset {offset}")
+        if not header.record_count:
+            return None
+        segment_end = min(self._lookup.end_offset(self._lookup.segment_number(segment.base_offset)), log_end_offset)
+        stop = segment.size if end_offset >= segment_end else self._lookup.of_offset(end_offset).position
+        limit = position + max_bytes
+        first_end = position + header.batch_bytes
+        end = stop
+        if stop > limit:
+            offsets = header.base_offset, min(end_offset, segment_end)
+            end = self._lookup.last_boundary(place, Place(segment, stop), offsets, limit)
+            if end <= position:
+                end = _last_boundary(segment, position, limit)
+            end = min(max(end, first_end), stop)
+        following = segment.header_at(end) if end < segment.size else None
+        next_offset = segment_end
+        if following is not None:
+            next_offset = following.base_offset
+            self._lookup.remember_offset(next_offset, Place(segment, end))
+        extent = Extent(segment.path, segment.file.inode(), position, end - position, next_offset)
+        self._lookup.close_idle()
+        return extent
+
+    def skip_empty(self, offset: int, end_offset: int, batches: int) -> int:
+        """`offset`, or behind the batches without records from there on; after so many of them, or at their segment's
+        end, it is to be asked again. At most end_offset.
+        """
+        segment, position = self._lookup.of_offset(offset)
+        for place, header in segment.walk(position):
+            if header.record_count or not batches or header.base_offset >= end_offset:
+                self._lookup.remember_offset(header.base_offset, Place(segment, place))
+                return min(max(offset, header.base_offset), end_offset)
+            batches -= 1
+            offset = header.next_offset
+        return min(offset, end_offset)
+
+
+def _last_boundary(segment: Segment, position: int, limit: int) -> int:
+    """Where the last batch from `position` on ends that ends at or in front of `limit`."""
+    for place, header in segment.walk(position):
+        if place + header.batch_bytes > limit:
+            return place
+    return segment.size
 
 
 def _read_from(segment: Segment, position: int, max_bytes: int) -> bytes:

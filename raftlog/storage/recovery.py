@@ -211,9 +211,9 @@ class _Examination:
         found = self._found
         found.dropped_epochs = self._epochs.from_index(found.last_index + 1)
         for start in found.dropped_epochs:
+            what = "the configuration" if start.halves else f"epoch {start.term}"
             found.suspect(
-                Doubt.CUT_TAIL,
-                f"the log ends at Raft index {found.last_index}, in front of epoch {start.term} at {start.index}",
+                Doubt.CUT_TAIL, f"the log ends at Raft index {found.last_index}, in front of {what} at {start.index}"
             )
         if found.last_index < self._state.commit_bound:
             found.suspect(

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from raftlog.errors import CorruptLogError, DiskFullError, StorageError
 from raftlog.storage.state import State, StateFile, add_reason, note_damage
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half
 
 E = TypeVar("E", bound=StorageError)
 
@@ -50,6 +50,11 @@ class ReplicaState:
     @property
     def doubt_reason(self) -> str:
         return self.values.doubt_reason
+
+    @property
+    def remembered(self) -> Half:
+        """While in doubt: members of configurations that this replica held once, and lost with a tail."""
+        return self.values.remembered if self.values.doubt else Half(())
 
     @property
     def truncations(self) -> int:

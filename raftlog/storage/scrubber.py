@@ -21,7 +21,7 @@ from raftlog.record.batch import check_crc, split
 from raftlog.record.compacted import entries_of
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.lookup import Place
-from raftlog.storage.reader import Entries
+from raftlog.storage.reader import Entries, Extent
 from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.segment import SCAN_BYTES, BadBatchError, Segment
 from raftlog.storage.segments import Segments
@@ -117,9 +117,8 @@ class Scrubber:
         Ends where a segment ends; `verify` checks their checksums. Raises OffsetOutOfRangeError outside
         [log start offset, log end offset], CorruptLogError when they do not read back: see `verify_offset` then.
         """
-        segments, start_offset = self._segments, self._state.log_start_offset
-        if not start_offset <= offset <= segments.end_offset:
-            raise OffsetOutOfRangeError(f"offset {offset} is not in [{start_offset}, {segments.end_offset}]")
+        segments = self._segments
+        self._check_range(offset)
         end_offset = min(end_offset, segments.end_offset)
         if offset >= end_offset:
             return b""
@@ -130,6 +129,28 @@ class Scrubber:
         except CorruptMessageError as error:
             raise CorruptLogError(str(error)) from error
         return data
+
+    def locate(self, offset: int, max_bytes: int, end_offset: int) -> Extent | None:
+        """Where they lie, for who sends them from the file: see LogReader. There they stay, whatever becomes of this
+        log. `offset` lies in front of `end_offset`. Raises as `read`.
+        """
+        segments = self._segments
+        self._check_range(offset)
+        try:
+            extent = segments.reader.locate(offset, max_bytes, end_offset, segments.end_offset)
+        except CorruptMessageError as error:
+            raise CorruptLogError(str(error)) from error
+        segments.lend(end_offset)
+        return extent
+
+    def _check_range(self, offset: int) -> None:
+        start_offset, end_offset = self._state.log_start_offset, self._segments.end_offset
+        if not start_offset <= offset <= end_offset:
+            raise OffsetOutOfRangeError(f"offset {offset} is not in [{start_offset}, {end_offset}]")
+
+    def skip_empty(self, offset: int, end_offset: int, batches: int) -> int:
+        """Where to read on instead of at `offset`, which the log holds: see LogReader. Raises CorruptLogError."""
+        return self._segments.reader.skip_empty(offset, end_offset, batches)
 
     def batch_end(self, index: int) -> int:
         """The offset behind the batch at a Raft index that the log holds."""

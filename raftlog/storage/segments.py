@@ -6,6 +6,7 @@ from bisect import bisect_right
 
 from raftlog import limits
 from raftlog.errors import CorruptLogError, StorageError
+from raftlog.storage.compaction import CLEANED
 from raftlog.storage.disk import Disk
 from raftlog.storage.epochs import Epochs
 from raftlog.storage.fail_points import FailPoint
@@ -14,7 +15,7 @@ from raftlog.storage.lookup import Lookup, Place
 from raftlog.storage.opening import generation_directory, remove_generations_but
 from raftlog.storage.reader import LogReader
 from raftlog.storage.replica_state import ReplicaState
-from raftlog.storage.segment import Segment, SegmentName
+from raftlog.storage.segment import SCAN_BYTES, Segment, SegmentName
 from raftlog.storage.snapshots import Snapshots
 from raftlog.storage.tail import TailCache
 from raftlog.types import Flush, TopicConfig
@@ -58,6 +59,7 @@ class Segments:
         self.reader = LogReader(self.lookup, self.tail)
         self.indexed_position = 0  # of the last index entry in the active segment
         self.swaps = 0  # segments that compaction has replaced
+        self._lent_offset = 0  # in front of it others may read the files themselves
         self._replica_directory = directory
         self._state = state
         self._flush = flush
@@ -178,8 +180,16 @@ class Segments:
             raise self._state.fail(CorruptLogError(f"asked to cut Raft index {index}, within what was compacted"))
         return place
 
-    def cut(self, place: Place) -> None:
-        """Ends the log at `place`. Newest first, so that what a crash leaves has no hole."""
+    def lend(self, end_offset: int) -> None:
+        """Somebody else reads from the files what is in front of `end_offset`, which is committed."""
+        self._lent_offset = max(self._lent_offset, end_offset)
+
+    def cut(self, place: Place, end_offset: int) -> None:
+        """Ends the log at `place`. Newest first, so that what a crash leaves has no hole.
+
+        What was lent and is cut all the same was lost with consent: its reader keeps the old file, and not one in which
+        other batches come to stand in its place.
+        """
         keep = place.segment if place.position > 0 else None
         removed = False
         while self.in_order and self.in_order[-1] is not keep:
@@ -192,13 +202,29 @@ class Segments:
             self.disk.sync_dir(self.directory)
             self.fail_point("truncate.segments-removed")
         if keep is not None:
-            keep.file.truncate(place.position)
+            if end_offset < self._lent_offset:
+                self._copy(keep, place.position)
+            else:
+                keep.file.truncate(place.position)
             self.fail_point("truncate.tail-cut")
             keep.file.sync()
             keep.size = place.position
             keep.max_timestamp_ms = -1  # worked out again when somebody asks
         if self.in_order:
             self.indexed_position = self.in_order[-1].size
+
+    def _copy(self, segment: Segment, size: int) -> None:
+        """The beginning of a segment, in another file under its name. One that is not whole goes at the next start."""
+        unfinished = segment.path + CLEANED
+        copy = self.disk.open(unfinished, create=True)
+        copy.truncate(0)
+        for position in range(0, size, SCAN_BYTES):
+            copy.append(segment.file.read(position, min(SCAN_BYTES, size - position)))
+        copy.sync()  # BEFORE it has the name
+        copy.close()
+        segment.close()
+        self.disk.rename(unfinished, segment.path)
+        self.disk.sync_dir(self.directory)
 
     def remove_head(self, count: int) -> None:
         """The first `count` segments, which lie below the horizon that `state` has by now."""

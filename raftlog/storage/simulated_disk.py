@@ -11,6 +11,7 @@ a crash or a `restart()` are dead.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,7 @@ from raftlog.types import Buffer
 
 _TEAR_CHANCE = 0.25
 _KEEP_CHANCE = 0.5
+_inodes = itertools.count(1)
 
 
 class _Content:
@@ -28,6 +30,7 @@ class _Content:
         self.data = bytearray()
         self.synced = bytearray()
         self.modified_ms = 0
+        self.inode = next(_inodes)
         self.pending: list[tuple[int, bytes | None]] = []  # (position, bytes), or (size, None): a truncation
 
     def sync(self) -> None:
@@ -337,6 +340,9 @@ class SimulatedFile:
 
     def size(self) -> int:
         return len(self._live().data)
+
+    def inode(self) -> int:
+        return self._live().inode
 
     def close(self) -> None:
         pass

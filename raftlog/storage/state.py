@@ -10,6 +10,9 @@ Each copy is written whole: temporary file, fsync, rename, fsync of the director
 anything that depends on the change leaves this machine. Two full copies rather than alternating slots:
 falling back to an older slot would forget a vote. Only the commit bound may be newer in one of them.
 
+A `state` that knows of configurations has format 2, so that an older version, which would not follow them, refuses it.
+Any other still has format 1.
+
 `sequence` grows with each full write, so that after a crash between the two the newer one is known. It is
 copied over the older one BEFORE the log is used: nothing may depend on what only one copy says.
 """
@@ -17,6 +20,8 @@ copied over the older one BEFORE the log is used: nothing may depend on what onl
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from itertools import chain
 
 import google_crc32c
 import msgspec
@@ -25,9 +30,10 @@ from raftlog.errors import ConfigError, CorruptLogError
 from raftlog.limits import DOUBT_REASON_CHARS_MAX
 from raftlog.storage.disk import Disk
 from raftlog.storage.fail_points import FailPoint, no_fail_point
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_WITHOUT_CONFIGURATIONS = 1
 
 _MAGIC = b"RAFTLOGS"
 _PREFIX = struct.Struct(">8sII")
@@ -35,11 +41,15 @@ _COPIES = ("a", "b")
 
 
 class EpochStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A no-op entry: Raft index `index` of epoch `term` holds no batch; its records begin at `base_offset`."""
+    """An entry without a batch: Raft index `index` of epoch `term`, in front of the records from `base_offset` on.
+
+    The no-op that begins an epoch, or, with `halves`, a configuration: who votes from there on. That begins no epoch.
+    """
 
     term: int
     index: int
-    base_offset: int
+    base_offset: int  # -1 on a witness
+    halves: tuple[Half, ...] = ()
 
 
 class CleanMark(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -60,7 +70,7 @@ class Swap(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class State(msgspec.Struct, kw_only=True):
     topic_id: bytes
-    format_version: int = FORMAT_VERSION
+    format_version: int = _WITHOUT_CONFIGURATIONS
     sequence: int = 0
     generation: int = 1
     term: int = 0
@@ -72,7 +82,7 @@ class State(msgspec.Struct, kw_only=True):
     horizon_index: int = 2
     horizon_prev_term: int = 0
     horizon_offset: int = 0  # base offset of the first record at or after the horizon
-    epoch_starts: list[EpochStart] = []
+    epoch_starts: list[EpochStart] = []  # and configurations, from the horizon on
     truncations: int = 0  # of the tail, whatever the reason: a conflict with the leader is no damage
     last_index: int = 1  # of a witness; where records are kept, they say where the log ends
     corruptions: int = 0  # how often damage was found here, whatever became of it
@@ -82,6 +92,8 @@ class State(msgspec.Struct, kw_only=True):
     purged_index: int = 0  # up to this Raft index tombstones may be gone from this log
     swap: Swap | None = None  # a rewritten segment whose place others may still hold
     cuts: int = 0  # how often a start cut a damaged tail
+    horizon_configuration: EpochStart | None = None  # the newest one in front of the horizon; None: as it was founded
+    remembered: Half = Half(())  # members of configurations that starts have cut, until the doubt ends
 
 
 class _Version(msgspec.Struct):
@@ -94,6 +106,8 @@ _decode_version = msgspec.msgpack.Decoder(_Version).decode
 
 
 def encode_state(state: State) -> bytes:
+    configured = any(start.halves for start in state.epoch_starts) or state.horizon_configuration is not None
+    state.format_version = FORMAT_VERSION if configured or state.remembered.ids else _WITHOUT_CONFIGURATIONS
     body = _encode(state)
     return _PREFIX.pack(_MAGIC, google_crc32c.value(body), len(body)) + body
 
@@ -130,9 +144,25 @@ def worse_doubt(one: Doubt, other: Doubt) -> Doubt:
     return max(one, other, key=_SEVERITY.index)
 
 
+def raise_doubt(state: State, doubt: Doubt) -> None:
+    """A doubt that begins remembers nobody of an earlier one."""
+    if state.doubt == Doubt.NONE:
+        state.remembered = Half(())
+    state.doubt = int(worse_doubt(Doubt(state.doubt), doubt))
+
+
+def remember(state: State, cut: Iterable[EpochStart]) -> None:
+    """Whom the configurations among the entries that are `cut` name: they may hold what was acknowledged with them."""
+    known = state.remembered
+    halves = [half for start in cut for half in start.halves]
+    replicas = dict.fromkeys(chain(known.replicas, *(half.replicas for half in halves)))
+    witnesses = dict.fromkeys(chain(known.witnesses, *(half.witnesses for half in halves)))
+    state.remembered = Half(tuple(replicas), tuple(witnesses))
+
+
 def note_damage(state: State, index: int, reason: str) -> None:
     """`state` as it has to be written BEFORE the damage at Raft index `index` may be cut."""
-    state.doubt = int(worse_doubt(Doubt(state.doubt), Doubt.CORRUPT))
+    raise_doubt(state, Doubt.CORRUPT)
     state.doubt_reason = add_reason(state.doubt_reason, reason)
     state.damaged_index = min(index, state.damaged_index or index)
     state.corruptions += 1

@@ -117,6 +117,16 @@ class TailCache:
         run = self._runs[place]
         return run if offset < run.next_offset else None
 
+    def last_boundary(self, segment: Segment, limit: int) -> int | None:
+        """The last place in `segment`, at or in front of the position `limit`, where a batch begins or ends."""
+        at = bisect_right(self._runs, (segment.base_offset, limit), self._head, key=_place) - 1
+        if at < self._head or self._runs[at].segment is not segment:
+            return None
+        run = self._runs[at]
+        if run.position + len(run.data) <= limit:
+            return run.position + len(run.data)
+        return run.position + run.positions[bisect_right(run.positions, limit - run.position) - 1]
+
     def truncate(self, index: int) -> None:
         """Drops every run that reaches `index` or above."""
         while len(self._runs) > self._head and self._runs[-1].first_index + self._runs[-1].count > index:
@@ -135,3 +145,7 @@ class TailCache:
         self._head = len(self._runs)
         self._compact()
         self._bytes = 0
+
+
+def _place(run: Run) -> tuple[int, int]:
+    return run.segment.base_offset, run.position

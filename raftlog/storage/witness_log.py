@@ -1,6 +1,6 @@
 """The log of a witness: the (index, term) of each entry and not one record, all of it in `state`.
 
-    epoch starts   [(term, first index of that term)], as a log of records has them
+    epoch starts   [(term, first index of that term)] and configurations, as a log of records has them
     last index     how far the last of them reaches
 
 Entries of one term have consecutive indexes, so a term costs a few bytes however many entries it has. What was
@@ -11,7 +11,7 @@ doubt is a lost directory. The order is that of any log: `persist()` BEFORE an a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from raftlog.limits import WITNESS_EPOCHS_MAX
@@ -22,9 +22,10 @@ from raftlog.storage.opening import load_state
 from raftlog.storage.producers import Producers
 from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.state import EpochStart, StateFile
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half
 
 _NO_OFFSET = -1  # a witness knows no offsets
+_NONE: Mapping[int, tuple[Half, ...]] = {}
 
 
 class WitnessLog:
@@ -70,6 +71,15 @@ class WitnessLog:
         return self._epochs.starts
 
     @property
+    def halves(self) -> tuple[Half, ...]:
+        """Of the newest configuration of this log, committed or not; empty: the group is as it was founded."""
+        return self._epochs.halves
+
+    def configuration_at(self, index: int) -> EpochStart | None:
+        """The newest configuration at or below `index`; None: the group is as it was founded."""
+        return self._epochs.configuration_at(index)
+
+    @property
     def syncs(self) -> int:
         """fsync calls of this log's disk."""
         return self._disk.syncs
@@ -86,13 +96,23 @@ class WitnessLog:
 
     # --- what changes it -------------------------------------------------------------------
 
-    def append(self, last_index: int, epoch_starts: Sequence[tuple[int, int]]) -> None:
-        """Entries up to `last_index`: of the last term here, until an (index, term) among them begins another."""
+    def append(
+        self,
+        last_index: int,
+        epoch_starts: Sequence[tuple[int, int]],
+        configurations: Mapping[int, tuple[Half, ...]] = _NONE,
+    ) -> None:
+        """Entries up to `last_index`: of the last term here, until an (index, term) among them begins another.
+
+        One that has `configurations` begins none.
+        """
         self.state.check_usable()
         assert last_index > self.state.values.last_index
         for index, term in epoch_starts:
-            assert self.state.values.last_index < index <= last_index and self.last_term < term <= self.state.term
-            self._epochs.append(EpochStart(term, index, _NO_OFFSET))
+            halves = configurations.get(index, ())
+            assert self.state.values.last_index < index <= last_index
+            assert (self.last_term == term if halves else self.last_term < term) and term <= self.state.term
+            self._epochs.append(EpochStart(term, index, _NO_OFFSET, halves))
             self.last_term = term
         self._set_end(last_index)
 
@@ -116,14 +136,23 @@ class WitnessLog:
             self.state.values.log_start_offset = offset
             self.state.is_dirty = True
 
-    def reset_to(self, horizon_index: int, prev_term: int, base_offset: int, producers: Producers) -> None:
+    def reset_to(
+        self,
+        horizon_index: int,
+        prev_term: int,
+        base_offset: int,
+        producers: Producers,
+        configuration: EpochStart | None = None,
+    ) -> None:
         """Begins anew behind Raft index horizon_index - 1 of prev_term. Offsets and producers are not kept here.
+
+        `configuration` is the newest one in front of it.
 
         Raises CorruptLogError, and fails the log, when what is committed here says otherwise.
         """
         self.state.check_usable()
         self.state.check_may_reset(horizon_index, prev_term, self.term_at(horizon_index - 1))
-        self._move_horizon(horizon_index, prev_term, [])
+        self._move_horizon(horizon_index, prev_term, [], configuration)
         self._set_end(horizon_index - 1)
 
     def persist(self) -> None:
@@ -149,12 +178,16 @@ class WitnessLog:
         self.state.is_dirty = True
 
     def _forget_old_epochs(self) -> None:
-        """The horizon moves to the start of the term of the commit bound: nobody asks for what lies below."""
-        first = self._epochs.first_index_of_term(self.state.commit_bound)
+        """The horizon moves to the last start up to the commit bound: nobody asks for what lies below."""
+        first = self._epochs.last_start(self.state.commit_bound)
         if first > self.state.values.horizon_index:
-            self._move_horizon(first, self._epochs.term_at(first - 1), self._epochs.from_index(first))
+            configuration = self._epochs.configuration_at(first - 1)
+            self._move_horizon(first, self._epochs.term_at(first - 1), self._epochs.from_index(first), configuration)
 
-    def _move_horizon(self, index: int, prev_term: int, epoch_starts: list[EpochStart]) -> None:
+    def _move_horizon(
+        self, index: int, prev_term: int, epoch_starts: list[EpochStart], configuration: EpochStart | None
+    ) -> None:
         self.state.values.horizon_index, self.state.values.horizon_prev_term = index, prev_term
+        self.state.values.horizon_configuration = configuration
         self.state.values.epoch_starts = epoch_starts
         self._epochs.reload(self.state.values)

@@ -214,7 +214,7 @@ def _without(guard: str) -> Iterator[None]:
 
 def _core() -> Any:
     log = WitnessLog.open(disk=SimulatedDisk(), directory="orders-0", topic_id=TOPIC_ID)
-    return elections.Elections(1, (2, 3), log, random.Random(1), 5.0)._core
+    return elections.Elections(1, log, random.Random(1), 5.0)._core
 
 
 class _Pickled:

@@ -39,7 +39,7 @@ def test_each_replaced_global_exists_and_is_ours(name: str) -> None:
 def test_each_attribute_that_is_read_or_set_exists(name: str) -> None:
     disk = SimulatedDisk()
     log = WitnessLog.open(disk=disk, directory="orders-0", topic_id=b"0123456789abcdef")
-    core = elections.Elections(1, (2, 3), log, random.Random(1), 5.0)._core
+    core = elections.Elections(1, log, random.Random(1), 5.0)._core
     assert hasattr(core, f"_SyncObj__{name}")
 
 

@@ -47,7 +47,7 @@ class Desk:
         self.log.state.set_term(5, 1)
         self.links = Links(1, 10, SPEC, self.log.state, lambda node_id, m, payload: self.sent.append((node_id, m)))
         self.links.boots.update({2: 20, 3: 30})
-        self.seat = Seat(1, VoterSet(SPEC.replicas), self.log, self.links)
+        self.seat = Seat(1, VoterSet(SPEC.half), self.log, self.links)
 
     def follower(self) -> Follower:
         return Follower(self.seat, RecordCopy(self.seat, self.log))

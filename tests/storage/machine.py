@@ -16,7 +16,8 @@ from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import KnownBatch, Producers
 from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.simulated_disk import SimulatedDisk
-from raftlog.types import CleanupPolicy, Doubt, Flush, TopicConfig
+from raftlog.storage.state import EpochStart
+from raftlog.types import CleanupPolicy, Doubt, Flush, Half, TopicConfig
 from tests.storage.compacting import check_compacted, keyed_batch
 
 DIRECTORY = "/data/orders-0"
@@ -185,6 +186,8 @@ class CrashScript:
         self.sequences = dict.fromkeys(range(1, 4), 0)  # of producers 1 to 3; the log does not judge them
         self.noted: dict[int, tuple[BatchHeader, int]] = {}  # Raft index -> header and base offset of their batches
         self.given: dict[int, list[tuple[BatchHeader, int, int]]] = {2: []}  # horizon -> what its snapshot was made of
+        self.configurations: dict[int, tuple[Half, ...]] = {}  # those among the entries, and in front of the horizon
+        self.given_configurations: dict[int, EpochStart | None] = {2: None}  # horizon -> that with which a reset began
         self.compacting = CleanupPolicy.COMPACT in machine.config.cleanup_policy
         self.log: PartitionLog | None = None
 
@@ -198,6 +201,7 @@ class CrashScript:
             (16, self._append),
             (5, self._persist),
             (2, self._epoch),
+            (2, self._configure),
             (1, self._vote),
             (2, self._truncate),
             (1, self._head),
@@ -235,6 +239,7 @@ class CrashScript:
             index += 1
             stamped = offset.to_bytes(8, "big") + frame[8:12] + log.last_term.to_bytes(4, "big") + frame[16:]
             self.entries[index] = (log.last_term, stamped)
+            self.configurations.pop(index, None)
             self.noted.pop(index, None)
             if header.producer_id >= 0:
                 self.noted[index] = (header, offset)
@@ -254,8 +259,22 @@ class CrashScript:
     def _epoch(self, log: PartitionLog) -> None:
         self._set_term(log, log.state.term + 1, 1)
         self.entries[log.last_index + 1] = (log.state.term, None)
+        self.configurations.pop(log.last_index + 1, None)
         log.append_epoch_start(log.state.term)
         self._covered(log)
+
+    def _configure(self, log: PartitionLog) -> None:
+        if log.last_term == 0:
+            return self._epoch(log)
+        index, halves = log.last_index + 1, self._halves()
+        self.entries[index] = (log.last_term, None)
+        self.configurations[index] = halves
+        assert log.append_configuration(halves) == index
+        assert log.halves == halves
+        return self._covered(log)
+
+    def _halves(self) -> tuple[Half, ...]:
+        return tuple(Half(tuple(self.rng.sample(range(1, 9), 3))) for _ in range(self.rng.choice((1, 2))))
 
     def _vote(self, log: PartitionLog) -> None:
         self._set_term(log, log.state.term + 1, self.rng.choice((-1, 2, 3)))
@@ -275,6 +294,7 @@ class CrashScript:
         for each in [each for each in self.entries if each >= index]:
             del self.entries[each]
             self.noted.pop(each, None)
+            self.configurations.pop(each, None)
         self._covered(log)
 
     def _head(self, log: PartitionLog) -> None:
@@ -310,9 +330,12 @@ class CrashScript:
         self.horizons = {log.state.horizon_index, horizon}
         self.durable_last = max(log.state.commit_bound, 1)  # it only resets what a leader no longer has
         self.given[horizon] = [(numbered_batch([b""], 4, number)[1], number, number + 2) for number in range(7)]
-        log.reset_to(horizon, log.state.term, log.log_end_offset + 1000, self._expected(horizon, horizon - 1))
+        offset, term = log.log_end_offset + 1000, log.state.term
+        configuration = self.rng.choice((None, EpochStart(term, horizon - 1, offset, self._halves())))
+        self.given_configurations[horizon] = configuration
+        log.reset_to(horizon, term, offset, self._expected(horizon, horizon - 1), configuration)
         self.horizons = {horizon}
-        self.entries = {}
+        self.entries, self.configurations = {}, {}
         self._covered(log)
 
     def _expected(self, horizon_index: int, last_index: int) -> Producers:
@@ -344,6 +367,7 @@ class CrashScript:
             check_compacted(self.entries, found)
         for index, entry in found.items():
             assert self.compacting or self.entries[index] == entry, f"Raft index {index} changed"
+        self._judge_configurations(log, found)
         assert (log.state.term, log.state.voted_for) in self.attempted_votes
         assert log.state.log_start_offset >= min(self.durable_start, log.log_end_offset), "what was deleted is back"
         assert log.state.term >= self.durable_vote[0], "the term went back"
@@ -360,3 +384,14 @@ class CrashScript:
         append(log, 3)
         log.persist()
         log.close()
+
+    def _judge_configurations(self, log: PartitionLog, found: dict[int, tuple[int, bytes | None]]) -> None:
+        horizon = log.state.horizon_index
+        kept = {start.index: start.halves for start in log.configurations_in(horizon, 2**62)}
+        assert kept == {index: halves for index, halves in self.configurations.items() if index in found}
+        begun = max(index for index in self.given_configurations if index <= horizon)
+        in_front = [index for index in self.configurations if begun <= index < horizon]
+        given, at_horizon = self.given_configurations[begun], log.configuration_at(horizon - 1)
+        assert (at_horizon.halves if at_horizon is not None else None) == (
+            self.configurations[max(in_front)] if in_front else given.halves if given is not None else None
+        ), "the horizon has lost its configuration"

@@ -6,9 +6,11 @@ import random
 
 import pytest
 
+from raftlog.storage.appender import Appender
 from raftlog.storage.fail_points import FAIL_POINTS
 from raftlog.storage.simulated_disk import SimulatedDisk, SimulatedFile
-from raftlog.types import CleanupPolicy
+from raftlog.storage.state import EpochStart
+from raftlog.types import CleanupPolicy, Half
 from tests.storage.machine import CrashScript, Machine, PowerFailureError
 
 _STEPS = 60
@@ -114,3 +116,25 @@ def test_without_the_sync_of_directories_these_tests_find_losses() -> None:
         except (AssertionError, KeyError):
             losses += 1
     assert losses > 5
+
+
+def _append_configuration_lazily(self: Appender, halves: tuple[Half, ...]) -> int:
+    """`state` says it with its next write, which may come after a batch behind it."""
+    segments, values = self._segments, self._state.values
+    start = EpochStart(segments.last_term, segments.last_index + 1, segments.end_offset, halves)
+    values.epoch_starts = [*values.epoch_starts, start]
+    self._state.is_dirty = True
+    segments.epochs.append(start)
+    segments.last_index += 1
+    return segments.last_index
+
+
+def test_a_configuration_that_is_not_durable_before_a_batch_behind_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Appender, "append_configuration", _append_configuration_lazily)
+    found = 0
+    for seed in range(40):
+        try:
+            _run(seed, None, Machine())
+        except (AssertionError, KeyError):
+            found += 1
+    assert found > 5

@@ -198,3 +198,15 @@ def test_an_idle_index_maps_little(tmp_path: Path) -> None:
     assert index._environment.info()["map_size"] <= 1024 * 1024
     assert os.stat(tmp_path / "index" / "data.mdb").st_size <= 16 * 1024
     index.close()
+
+
+def test_an_index_says_how_much_of_its_map_is_used(tmp_path: Path) -> None:
+    index = LmdbIndex(str(tmp_path / "index"))
+    before = index.usage()
+    for number in range(2_000):
+        index.add(_entry(number))
+    index.commit(2**62)
+    after = index.usage()
+    assert after.map_bytes >= (tmp_path / "index" / "data.mdb").stat().st_size >= after.used_bytes
+    assert after.used_bytes > before.used_bytes + 2_000 * 60
+    index.close()

@@ -313,13 +313,13 @@ def test_another_topics_directory_is_refused() -> None:
         machine.open(topic_id=b"another topic id")
 
 
-def test_a_newer_format_is_refused() -> None:
+def test_a_newer_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
     _filled(machine)
     file = StateFile(machine.disk, DIRECTORY)
     state = file.load()
     assert state is not None
-    state.format_version = 99
+    monkeypatch.setattr("raftlog.storage.state._WITHOUT_CONFIGURATIONS", 99)
     file.write(state)
     with pytest.raises(ConfigError):
         machine.open()

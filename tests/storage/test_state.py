@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from typing import Any
 
 import google_crc32c
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from raftlog.errors import ConfigError, CorruptLogError
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.storage.state import EpochStart, State, StateFile, decode_state, encode_state
+from raftlog.types import Half
 
 _STATE = State(
     topic_id=b"t" * 16,
@@ -71,6 +73,8 @@ def test_a_copy_is_magic_checksum_length_and_msgpack() -> None:
         "purged_index",
         "swap",
         "cuts",
+        "horizon_configuration",
+        "remembered",
     ]
 
 
@@ -114,9 +118,39 @@ def test_one_bad_copy_and_none_is_an_error() -> None:
         StateFile(disk, "/d").load()
 
 
-def test_a_newer_format_is_refused() -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"epoch_starts": [EpochStart(3, 12, 10), EpochStart(3, 15, 11, (Half((1, 2)), Half((1, 3), (4,))))]},
+        {"horizon_configuration": EpochStart(2, 8, 4, (Half((1, 2)),))},
+        {"remembered": Half((1, 2), (3,))},
+    ],
+)
+def test_a_state_that_knows_of_configurations_has_a_format_that_older_versions_refuse(more: dict[str, Any]) -> None:
+    assert _decoded(encode_state(msgspec.structs.replace(_STATE)))["format_version"] == 1
+    written = encode_state(msgspec.structs.replace(_STATE, **more))
+    assert _decoded(written)["format_version"] == 2
+    assert decode_state(written) == msgspec.structs.replace(_STATE, format_version=2, **more)
+
+
+def test_a_state_of_a_version_without_configurations_opens() -> None:
+    fields = _decoded(encode_state(msgspec.structs.replace(_STATE)))
+    del fields["horizon_configuration"], fields["remembered"]
+    fields["epoch_starts"] = [start[:3] for start in fields["epoch_starts"]]
+    body = msgspec.msgpack.encode(fields)
+    data = b"RAFTLOGS" + struct.pack(">II", google_crc32c.value(body), len(body)) + body
+    assert decode_state(data) == _STATE
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.msgpack.decode(data[16:])
+    return fields
+
+
+def test_a_newer_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     disk, file = _machine()
-    file.write(msgspec.structs.replace(_STATE, format_version=2))
+    monkeypatch.setattr("raftlog.storage.state._WITHOUT_CONFIGURATIONS", 3)
+    file.write(msgspec.structs.replace(_STATE))
     with pytest.raises(ConfigError, match="newer"):
         StateFile(disk, "/d").load()
 
