@@ -27,6 +27,7 @@ from raftlog.controller.records import (
     decode_record,
     encode_record,
 )
+from raftlog.controller.security_changes import UNGUARDED, Guard
 from raftlog.errors import ErrorCode, error_for
 from raftlog.limits import (
     ADMIN_TIMEOUT_MS,
@@ -68,6 +69,7 @@ class Controller:
         live: Callable[[], Collection[int]],
         publish: Callable[[Image], None],
         now_s: float,
+        guard: Guard = UNGUARDED,
     ) -> None:
         self.outbox = Outbox()
         self.image = Image()
@@ -76,6 +78,7 @@ class Controller:
         self._mint_cluster_id = mint_cluster_id
         self._live = live
         self._publish = publish
+        self._guard = guard
         self._leads = False
         self._waiting: deque[_Waiting] = deque()
         self._producer_ids = range(0)
@@ -157,7 +160,7 @@ class Controller:
             text = "the controller has just begun to listen for the other nodes"
             self.outbox.answer(caller, _error(caller, ErrorCode.LEADER_NOT_AVAILABLE, text))
         else:
-            decision = decide(image, request, live=live, mint_id=self._mint_id)
+            decision = decide(image, request, live=live, mint_id=self._mint_id, guard=self._guard)
             if decision.records:
                 self._propose(decision.records, caller=caller, response=decision.response)
             else:

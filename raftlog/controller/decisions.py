@@ -15,6 +15,8 @@ from raftlog.controller.image import Image, apply
 from raftlog.controller.mutations import MutationRequest, earlier_answer, record_of, topic_result
 from raftlog.controller.offsets_topic import offsets_topic
 from raftlog.controller.placement import (
+    Assignment,
+    check_assignment,
     check_replication_factor,
     largest_factor,
     place,
@@ -29,6 +31,13 @@ from raftlog.controller.records import (
     TopicDeletedRecord,
     TopicRecord,
 )
+from raftlog.controller.security_changes import (
+    UNGUARDED,
+    Guard,
+    SecurityAnswer,
+    SecurityRequest,
+    decide_security,
+)
 from raftlog.controller.topic_changes import AlteringRequest, change_topic, named_topic
 from raftlog.errors import (
     ErrorCode,
@@ -40,7 +49,13 @@ from raftlog.errors import (
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.limits import NODE_ID_MAX, PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
+from raftlog.limits import (
+    DEFAULT_PARTITIONS,
+    DEFAULT_REPLICATION_FACTOR,
+    NODE_ID_MAX,
+    PARTITIONS_PER_TOPIC_MAX,
+    TOPICS_PER_REQUEST_MAX,
+)
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
 from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is_endpoint
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
@@ -56,13 +71,15 @@ from raftlog.protocol.topics import (
 )
 from raftlog.types import OFFSETS_TOPIC, Endpoint
 
-DEFAULT_PARTITIONS = 1
-DEFAULT_REPLICATION_FACTOR = 3  # or less, where there are fewer nodes or most of them are not alive
-
-DecidedRequest = TopicIdsRequest | MutationRequest | RegisterNodeRequest | FindCoordinatorRequest
+DecidedRequest = TopicIdsRequest | MutationRequest | RegisterNodeRequest | FindCoordinatorRequest | SecurityRequest
 ControllerRequest = DecidedRequest | InitProducerIdRequest
 ControllerResponse = (
-    TopicIdsResponse | TopicsResponse | RegisterNodeResponse | InitProducerIdResponse | FindCoordinatorResponse
+    TopicIdsResponse
+    | TopicsResponse
+    | RegisterNodeResponse
+    | InitProducerIdResponse
+    | FindCoordinatorResponse
+    | SecurityAnswer
 )
 
 
@@ -77,10 +94,20 @@ class Decision(NamedTuple):
     records: list[MetadataRecord]
 
 
-def decide(image: Image, request: DecidedRequest, *, live: Collection[int], mint_id: Callable[[], bytes]) -> Decision:
-    """`live`: the nodes heard from of late. `mint_id` gives a new topic id."""
+def decide(
+    image: Image,
+    request: DecidedRequest,
+    *,
+    live: Collection[int],
+    mint_id: Callable[[], bytes],
+    guard: Guard = UNGUARDED,
+) -> Decision:
+    """`live`: the nodes heard from of late. `mint_id` gives a new topic id. `guard`: who must be left."""
     if isinstance(request, MutationRequest):
         return _change_topics(image, request, live, mint_id)
+    if isinstance(request, SecurityRequest):
+        response, records = decide_security(image, request, mint_id, guard)
+        return Decision(response, records)
     match request:
         case TopicIdsRequest():
             return _find_topics(image, request)
@@ -94,7 +121,10 @@ def _change_topics(
     image: Image, request: MutationRequest, live: Collection[int], mint_id: Callable[[], bytes]
 ) -> Decision:
     """That it was done is in the batch that does it: whoever leads next recognises its repetition."""
-    earlier = earlier_answer(image, request)
+    try:
+        earlier = earlier_answer(image, request)
+    except RaftlogError as error:
+        return Decision(TopicsResponse(error.code, str(error)), [])
     if earlier is not None:
         return Decision(earlier, [])
     match request:
@@ -104,6 +134,10 @@ def _change_topics(
             results, records = _delete_topics(image, request)
         case _:
             results, records = _alter_topic(image, request, live)
+    if not isinstance(request, DeleteTopicsRequest) and request.validate_only:
+        for result in results:
+            result.topic_id = b""  # nobody will know it by that
+        return Decision(TopicsResponse(results=results), [])
     if records:
         records.append(record_of(request, results))
     return Decision(TopicsResponse(results=results), records)
@@ -155,7 +189,7 @@ def _create_topics(
         except RaftlogError as error:
             results.append(_refused(new.name, error))
             continue
-        wanted = new.replication_factor
+        wanted = len(new.replicas[0]) if new.replicas else new.replication_factor
         if wanted == -1:
             wanted = min(DEFAULT_REPLICATION_FACTOR, len(image.nodes))
         # The next topic of this request is placed beside this one, and may not take its name.
@@ -180,18 +214,9 @@ def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Call
     check_topic_name(new.name)
     if new.name in image.topics:
         raise TopicAlreadyExistsError(f"topic {new.name} exists")
-    partitions = DEFAULT_PARTITIONS if new.partitions == -1 else new.partitions
-    if not 1 <= partitions <= PARTITIONS_PER_TOPIC_MAX:
-        raise InvalidPartitionsError(
-            f"a topic has between 1 and {PARTITIONS_PER_TOPIC_MAX} partitions, not {partitions}"
-        )
-    factor = new.replication_factor
-    if factor == -1:
-        factor = largest_factor(image, live, DEFAULT_REPLICATION_FACTOR)
-    check_replication_factor(image, live, factor)
     config = parse_topic_config(new.config)
-    check_in_sync(config, factor)
-    replicas = place(image, live=live, partitions=partitions, replication_factor=factor)
+    replicas = _placed(image, new, live)
+    check_in_sync(config, len(replicas[0]))
     return TopicRecord(
         name=new.name,
         topic_id=mint_id(),
@@ -199,6 +224,26 @@ def _new_topic(image: Image, new: NewTopic, live: Collection[int], mint_id: Call
         config=config,
         witnesses=place_witnesses(image, live=live, replicas=replicas),
     )
+
+
+def _placed(image: Image, new: NewTopic, live: Collection[int]) -> Assignment:
+    """By its sender, or here."""
+    if new.replicas and (new.partitions, new.replication_factor) != (-1, -1):
+        raise InvalidRequestError("where the replicas are named, partitions and replication factor are left at -1")
+    partitions = DEFAULT_PARTITIONS if new.partitions == -1 else new.partitions
+    if new.replicas:
+        partitions = len(new.replicas)
+    if not 1 <= partitions <= PARTITIONS_PER_TOPIC_MAX:
+        raise InvalidPartitionsError(
+            f"a topic has between 1 and {PARTITIONS_PER_TOPIC_MAX} partitions, not {partitions}"
+        )
+    if new.replicas:
+        return check_assignment(image, live, new.replicas)
+    factor = new.replication_factor
+    if factor == -1:
+        factor = largest_factor(image, live, DEFAULT_REPLICATION_FACTOR)
+    check_replication_factor(image, live, factor)
+    return place(image, live=live, partitions=partitions, replication_factor=factor)
 
 
 def _witnesses(record: TopicRecord) -> int:

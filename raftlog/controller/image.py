@@ -9,12 +9,19 @@ from __future__ import annotations
 import msgspec
 
 from raftlog.controller.records import (
+    AclDeletedRecord,
+    AclRecord,
+    ClientQuotaDeletedRecord,
+    ClientQuotaRecord,
     ClusterRecord,
     MetadataRecord,
     MutationRecord,
     NodeRecord,
     PartitionsRecord,
     ProducerIdsRecord,
+    ScramCredentialDeletedRecord,
+    ScramCredentialRecord,
+    SecretRecord,
     SnapshotRecord,
     TopicConfigRecord,
     TopicDeletedRecord,
@@ -22,6 +29,8 @@ from raftlog.controller.records import (
 )
 from raftlog.errors import CorruptLogError
 from raftlog.limits import MUTATIONS_REMEMBERED_MAX
+from raftlog.security.policy import Security, User
+from raftlog.security.scram import Credential
 from raftlog.types import Endpoint, ReplicaSpec, TopicConfig
 
 
@@ -95,6 +104,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     next_producer_id: int = 0
     snapshot_offset: int = 0  # of the last SnapshotRecord: nothing in front of it is needed any more
     mutations: tuple[Mutation, ...] = ()
+    security: Security = Security()
 
     def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
         """The (topic, partition) that have a replica or a witness on the node."""
@@ -159,11 +169,56 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             if record.next_producer_id <= image.next_producer_id:
                 raise CorruptLogError("the metadata log gives producer ids away twice")
             return msgspec.structs.replace(image, end_offset=end_offset, next_producer_id=record.next_producer_id)
+        case SecretRecord():
+            security = msgspec.structs.replace(image.security, secret=record.secret)
+            return msgspec.structs.replace(image, end_offset=end_offset, security=security)
+        case ScramCredentialRecord() | ScramCredentialDeletedRecord() | AclRecord() | AclDeletedRecord():
+            security = _secured(image.security, record, end_offset)
+            return msgspec.structs.replace(image, end_offset=end_offset, security=security)
+        case ClientQuotaRecord() | ClientQuotaDeletedRecord():
+            security = _limited(image.security, record, end_offset)
+            return msgspec.structs.replace(image, end_offset=end_offset, security=security)
         case SnapshotRecord():
             restored = decode_image(record.image)
             if image.end_offset and restored != image:
                 raise CorruptLogError("a snapshot in the metadata log is another image than the records before it make")
             return msgspec.structs.replace(restored, end_offset=end_offset, snapshot_offset=offset)
+
+
+def _secured(
+    security: Security,
+    record: ScramCredentialRecord | ScramCredentialDeletedRecord | AclRecord | AclDeletedRecord,
+    end_offset: int,
+) -> Security:
+    users, acls = security.users, security.acls
+    match record:
+        case ScramCredentialRecord():
+            others = _other_credentials(security, record.user, record.credential.mechanism)
+            users = {**users, record.user: User(credentials=(*others, record.credential), epoch=end_offset)}
+        case ScramCredentialDeletedRecord():
+            if record.user not in users:
+                raise CorruptLogError(f"the metadata log deletes user {record.user}, who is not there")
+            others = _other_credentials(security, record.user, record.mechanism)
+            users = {name: user for name, user in users.items() if name != record.user}
+            if others:
+                users[record.user] = User(credentials=others, epoch=end_offset)
+        case AclRecord():
+            acls = (*acls, record.acl)
+        case AclDeletedRecord():
+            acls = tuple(acl for acl in acls if acl != record.acl)
+    return msgspec.structs.replace(security, offset=end_offset, users=users, acls=acls)
+
+
+def _other_credentials(security: Security, user: str, mechanism: int) -> tuple[Credential, ...]:
+    known = security.users.get(user)
+    return tuple(each for each in known.credentials if each.mechanism != mechanism) if known else ()
+
+
+def _limited(security: Security, record: ClientQuotaRecord | ClientQuotaDeletedRecord, end_offset: int) -> Security:
+    changed = record.quota if isinstance(record, ClientQuotaRecord) else record
+    others = tuple(each for each in security.quotas if (each.entity, each.key) != (changed.entity, changed.key))
+    quotas = (*others, record.quota) if isinstance(record, ClientQuotaRecord) else others
+    return msgspec.structs.replace(security, offset=end_offset, quotas=quotas)
 
 
 def _known(image: Image, name: str, topic_id: bytes, what: str) -> TopicInfo:

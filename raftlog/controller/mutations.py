@@ -11,9 +11,11 @@ that, whether the change was carried out cannot be told, and it is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from raftlog.controller.image import Image, Mutation, TopicInfo
 from raftlog.controller.records import MutationRecord
-from raftlog.errors import ErrorCode
+from raftlog.errors import ErrorCode, InvalidRequestError, InvalidUpdateVersionError
 from raftlog.limits import MUTATIONS_REMEMBERED_MAX, TOPICS_PER_REQUEST_MAX
 from raftlog.protocol.topics import (
     MUTATION_ID_BYTES,
@@ -21,6 +23,7 @@ from raftlog.protocol.topics import (
     CreateTopicsRequest,
     DeleteTopicsRequest,
     IncrementalAlterConfigsRequest,
+    MutationBody,
     TopicResult,
     TopicsResponse,
 )
@@ -29,27 +32,30 @@ MutationRequest = CreateTopicsRequest | DeleteTopicsRequest | IncrementalAlterCo
 
 
 def earlier_answer(image: Image, request: MutationRequest) -> TopicsResponse | None:
-    """What has to be answered without a decision: a repetition, or what may be one. None: the change is new."""
-    response = TopicsResponse()
+    """What a repetition has to be answered without a decision; None: the change is new. Raises RaftlogError."""
+    mutation = earlier(image, request)
+    return None if mutation is None else TopicsResponse(results=_results(image, request, mutation))
+
+
+def earlier(image: Image, request: MutationBody) -> Mutation | None:
+    """That it was carried out. Raises RaftlogError for what cannot be told."""
     if len(request.mutation_id) != MUTATION_ID_BYTES:
-        response.error_code = ErrorCode.INVALID_REQUEST
-        response.error_text = f"a mutation id has {MUTATION_ID_BYTES} bytes, this one {len(request.mutation_id)}"
-        return response
+        raise InvalidRequestError(f"a mutation id has {MUTATION_ID_BYTES} bytes, this one {len(request.mutation_id)}")
     for mutation in image.mutations:
         if mutation.mutation_id == request.mutation_id:
-            response.results = _results(image, request, mutation)
-            return response
+            return mutation
     if len(image.mutations) >= MUTATIONS_REMEMBERED_MAX and request.since_offset <= image.mutations[0].offset:
-        response.error_code = ErrorCode.INVALID_UPDATE_VERSION
-        response.error_text = "too many changes were made since: whether this one is among them is forgotten"
-        return response
+        raise InvalidUpdateVersionError("too many changes were made since: whether this one is among them is forgotten")
     return None
 
 
 def record_of(request: MutationRequest, results: list[TopicResult]) -> MutationRecord:
     """To be committed together with what the change makes."""
-    codes = tuple(result.error_code for result in results[:TOPICS_PER_REQUEST_MAX])
-    return MutationRecord(mutation_id=request.mutation_id, codes=codes if any(codes) else ())
+    return record_with(request, [result.error_code for result in results[:TOPICS_PER_REQUEST_MAX]])
+
+
+def record_with(request: MutationBody, codes: Sequence[int]) -> MutationRecord:
+    return MutationRecord(mutation_id=request.mutation_id, codes=tuple(codes) if any(codes) else ())
 
 
 def topic_result(topic: TopicInfo) -> TopicResult:

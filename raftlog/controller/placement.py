@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from raftlog.controller.image import Image
-from raftlog.errors import InvalidReplicationFactorError
+from raftlog.errors import InvalidReplicaAssignmentError, InvalidReplicationFactorError
 
 Assignment = tuple[tuple[int, ...], ...]
 
@@ -52,6 +52,33 @@ def check_replication_factor(image: Image, live: Collection[int], factor: int) -
             f"replication factor {factor} needs {factor // 2 + 1} living nodes; {len(alive)} of {len(image.nodes)} "
             f"are alive, {_nodes_text(image, live)} not"
         )
+
+
+def check_assignment(
+    image: Image, live: Collection[int], replicas: Sequence[Sequence[int]], factor: int | None = None
+) -> Assignment:
+    """Replicas that somebody else has placed, as many of each partition; `factor`: as many as the topic has.
+
+    Raises InvalidReplicaAssignmentError.
+    """
+    factor = len(replicas[0]) if factor is None else factor
+    for partition, nodes in enumerate(replicas):
+        unknown = [node for node in nodes if node not in image.nodes]
+        alive = sum(node in live for node in nodes)
+        reason = ""
+        if not nodes:
+            reason = "has no replica"
+        elif len(set(nodes)) < len(nodes):
+            reason = f"names a node twice: {list(nodes)}"
+        elif unknown:
+            reason = f"names node {unknown[0]}, which the cluster does not have"
+        elif len(nodes) != factor:
+            reason = f"has {len(nodes)} replicas where others have {factor}"
+        elif alive < factor // 2 + 1:
+            reason = f"needs {factor // 2 + 1} living nodes; {alive} of {list(nodes)} are alive"
+        if reason:
+            raise InvalidReplicaAssignmentError(f"new partition {partition}, counted from 0, {reason}")
+    return tuple(tuple(nodes) for nodes in replicas)
 
 
 def survives(replicas: int, witnesses: int, away: int = 0) -> int:

@@ -15,6 +15,9 @@ from __future__ import annotations
 import msgspec
 
 from raftlog.errors import CorruptLogError
+from raftlog.security.acls import Acl
+from raftlog.security.quotas import Entity, Quota
+from raftlog.security.scram import Credential
 from raftlog.types import Endpoint, TopicConfig
 
 RECORD_VERSION = 1
@@ -90,6 +93,47 @@ class ProducerIdsRecord(_Record, tag="ProducerIds", frozen=True, kw_only=True):
     next_producer_id: int
 
 
+class SecretRecord(_Record, tag="Secret", frozen=True, kw_only=True):
+    """Random bytes that only nodes know. It comes with the first user or rule."""
+
+    secret: bytes
+
+
+class ScramCredentialRecord(_Record, tag="ScramCredential", frozen=True, kw_only=True):
+    """What a user logs in with, from here on, in place of what there was for the mechanism."""
+
+    user: str
+    credential: Credential
+
+
+class ScramCredentialDeletedRecord(_Record, tag="ScramCredentialDeleted", frozen=True, kw_only=True):
+    """The user goes with the last one."""
+
+    user: str
+    mechanism: int
+
+
+class AclRecord(_Record, tag="Acl", frozen=True, kw_only=True):
+    """A new rule."""
+
+    acl: Acl
+
+
+class AclDeletedRecord(_Record, tag="AclDeleted", frozen=True, kw_only=True):
+    acl: Acl
+
+
+class ClientQuotaRecord(_Record, tag="ClientQuota", frozen=True, kw_only=True):
+    """A quota from here on, in place of what its entity had for the key."""
+
+    quota: Quota
+
+
+class ClientQuotaDeletedRecord(_Record, tag="ClientQuotaDeleted", frozen=True, kw_only=True):
+    entity: Entity
+    key: str
+
+
 class SnapshotRecord(_Record, tag="Snapshot", frozen=True, kw_only=True):
     """The image of everything in front of this record, as image.encode_image gives it: the log may begin here."""
 
@@ -105,6 +149,13 @@ MetadataRecord = (
     | TopicDeletedRecord
     | MutationRecord
     | ProducerIdsRecord
+    | SecretRecord
+    | ScramCredentialRecord
+    | ScramCredentialDeletedRecord
+    | AclRecord
+    | AclDeletedRecord
+    | ClientQuotaRecord
+    | ClientQuotaDeletedRecord
     | SnapshotRecord
 )
 

@@ -6,10 +6,11 @@ from collections.abc import Collection
 
 from raftlog.config import change_topic_config, check_in_sync
 from raftlog.controller.image import Image, TopicInfo
-from raftlog.controller.placement import check_replication_factor, place, place_witnesses
+from raftlog.controller.placement import check_assignment, check_replication_factor, place, place_witnesses
 from raftlog.controller.records import PartitionsRecord, TopicConfigRecord
 from raftlog.errors import (
     InvalidPartitionsError,
+    InvalidReplicaAssignmentError,
     InvalidRequestError,
     InvalidTopicError,
     UnknownTopicOrPartitionError,
@@ -29,7 +30,7 @@ def change_topic(
         raise InvalidTopicError(f"{request.name} belongs to raftlog itself")
     topic = named_topic(image, request.name, request.topic_id)
     if isinstance(request, CreatePartitionsRequest):
-        return _more_partitions(image, topic, request.partitions, live)
+        return _more_partitions(image, topic, request, live)
     if not request.config and not request.reset:
         raise InvalidRequestError("no setting is named")
     config = change_topic_config(topic.config, request.config, request.reset)
@@ -49,8 +50,10 @@ def named_topic(image: Image, name: str, topic_id: bytes) -> TopicInfo:
     return topic
 
 
-def _more_partitions(image: Image, topic: TopicInfo, wanted: int, live: Collection[int]) -> PartitionsRecord:
-    there = len(topic.replicas)
+def _more_partitions(
+    image: Image, topic: TopicInfo, request: CreatePartitionsRequest, live: Collection[int]
+) -> PartitionsRecord:
+    wanted, there = request.partitions, len(topic.replicas)
     if wanted <= there:
         raise InvalidPartitionsError(
             f"topic {topic.name} has {there} partition{'s' * (there > 1)}; there can only be more, not {wanted}"
@@ -58,14 +61,14 @@ def _more_partitions(image: Image, topic: TopicInfo, wanted: int, live: Collecti
     if wanted > PARTITIONS_PER_TOPIC_MAX:
         raise InvalidPartitionsError(f"a topic has at most {PARTITIONS_PER_TOPIC_MAX} partitions, not {wanted}")
     factor = len(topic.replicas[0])
-    check_replication_factor(image, live, factor)
-    replicas = place(
-        image,
-        live=live,
-        partitions=wanted - there,
-        replication_factor=factor,
-        beside=topic.replicas,
-    )
+    new = wanted - there
+    if request.replicas:
+        if len(request.replicas) != new:
+            raise InvalidReplicaAssignmentError(f"replicas are named for {len(request.replicas)} partitions, {new} new")
+        replicas = check_assignment(image, live, request.replicas, factor)
+    else:
+        check_replication_factor(image, live, factor)
+        replicas = place(image, live=live, partitions=new, replication_factor=factor, beside=topic.replicas)
     return PartitionsRecord(
         name=topic.name,
         topic_id=topic.topic_id,

@@ -27,10 +27,17 @@ from raftlog.errors import ErrorCode, error_for
 from raftlog.machine.result import Now, Outbox, Then
 from raftlog.protocol import groups as g
 from raftlog.protocol.body import ResponseBody
+from raftlog.protocol.consumer_protocol import PROTOCOL_TYPE
 from raftlog.protocol.envelope import Request
 from raftlog.types import ReplicaSpec
 
-_STATEMENTS = (g.DescribeGroupResponse, g.ListGroupsResponse, g.OffsetFetchResponse, g.SyncGroupResponse)
+_STATEMENTS = (
+    g.DescribeGroupResponse,
+    g.ListGroupsResponse,
+    g.OffsetDeleteResponse,  # without records: that nothing is committed there
+    g.OffsetFetchResponse,
+    g.SyncGroupResponse,
+)
 
 
 class Coordinator:
@@ -146,6 +153,8 @@ class Coordinator:
                 self._answer(caller, self._describe(group, request))
             case g.DeleteGroupRequest():
                 self._delete(group, request, caller)
+            case g.OffsetDeleteRequest():
+                self._delete_offsets(group, request, caller)
         group = group or self._groups.get(getattr(request, "group_id", ""))
         if group is not None:
             self._settle(group)
@@ -154,7 +163,7 @@ class Coordinator:
         code = ErrorCode.NONE
         if not _is_group_id(request.group_id):
             code = ErrorCode.INVALID_GROUP_ID
-        elif max(_bytes(request.client_id), _bytes(request.group_instance_id or "")) > limits.GROUP_NAME_MAX_BYTES:
+        elif max(map(_bytes, _names(request))) > limits.GROUP_NAME_MAX_BYTES:
             code = ErrorCode.INVALID_REQUEST
         elif not limits.SESSION_TIMEOUT_MIN_MS <= request.session_timeout_ms <= limits.SESSION_TIMEOUT_MAX_MS:
             code = ErrorCode.INVALID_SESSION_TIMEOUT
@@ -232,6 +241,7 @@ class Coordinator:
                     client_id=member.client_id,
                     metadata=member.metadata(group.protocol_name),
                     assignment=member.assignment,
+                    client_host=member.client_host,
                 )
                 for member in group.members.all()
             ]
@@ -245,12 +255,38 @@ class Coordinator:
         if not self._offsets.has_any(group_id) and not self.committed.has_group(group_id):
             self._answer(caller, caller.api.refusal(ErrorCode.GROUP_ID_NOT_FOUND))
             return
-        code = self._check_version(group, group_id, request.version)
+        code = ErrorCode.NONE
+        if request.version is not None:
+            code = self._check_version(group, group_id, request.version)
         if code is not ErrorCode.NONE:
             self._answer(caller, caller.api.refusal(code))
             return
         group = group or self._new_group(group_id)
         self._bury(group, caller)
+
+    def _delete_offsets(self, group: Group | None, request: g.OffsetDeleteRequest, caller: Request[Any]) -> None:
+        group_id = request.group_id
+        code = ErrorCode.NONE
+        if group is not None and len(group.members) and group.protocol_type != PROTOCOL_TYPE:
+            code = ErrorCode.NON_EMPTY_GROUP
+        elif group is None and not self._offsets.has_any(group_id):
+            code = ErrorCode.GROUP_ID_NOT_FOUND
+        elif len(request.partitions) > limits.OFFSETS_PER_GROUP_MAX:
+            code = ErrorCode.INVALID_REQUEST
+        if code is not ErrorCode.NONE:
+            self._answer(caller, caller.api.refusal(code))
+            return
+        wanted = {topic for topic, _ in request.partitions}
+        kept = {topic for topic in wanted if group is not None and group.reads(topic)}
+        response = g.OffsetDeleteResponse(
+            partition_error_codes=[
+                int(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if topic in kept else ErrorCode.NONE)
+                for topic, _ in request.partitions
+            ]
+        )
+        self._offsets.delete(
+            group_id, [place for place in request.partitions if place[0] not in kept], caller, response
+        )
 
     def _bury(self, group: Group, caller: Request[Any] | None = None) -> None:
         """Tombstones for all that the log has of the group, or is about to have."""
@@ -324,6 +360,10 @@ class Coordinator:
 
 def _is_group_id(text: str) -> bool:
     return 0 < _bytes(text) <= limits.GROUP_NAME_MAX_BYTES
+
+
+def _names(request: g.JoinGroupRequest) -> tuple[str, ...]:
+    return request.client_id, request.client_host, request.group_instance_id or ""
 
 
 def _bytes(text: str) -> int:

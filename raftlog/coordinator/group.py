@@ -7,7 +7,8 @@
                        └──join, leave, death────────────────────────────── Stable ◀──┘
 
 The assignment is committed BEFORE any member hears of it: whoever coordinates next goes on in that generation.
-Sources: Kafka's GroupCoordinator and GroupMetadata; KIP-345 (static members), KIP-394 (member ids).
+Sources: Kafka's GroupCoordinator and GroupMetadata; KIP-345 (static members), KIP-394 (member ids), KIP-814 (a static
+leader that comes back).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from raftlog.coordinator.refusals import code_of_log
 from raftlog.errors import ErrorCode
 from raftlog.machine.result import Now, Outbox, Then
 from raftlog.protocol import groups as g
+from raftlog.protocol.consumer_protocol import PROTOCOL_TYPE
 from raftlog.protocol.envelope import Request
 
 
@@ -95,8 +97,9 @@ class Group:
             self._rejoin(known, request, caller, now_s)
         elif known is not None:
             self._replace(known, request, caller, now_s)
-        elif member_id or instance_id is not None:
-            self._add(Member(member_id or self._mint_id(instance_id or ""), instance_id), request, caller, now_s)
+        elif member_id or instance_id is not None or request.one_round:
+            name = request.client_id if instance_id is None else instance_id
+            self._add(Member(member_id or self._mint_id(name), instance_id), request, caller, now_s)
         else:
             # The id comes back with the next request, so that a client that tries again is no second member (KIP-394).
             member_id = self._mint_id(request.client_id)
@@ -132,7 +135,7 @@ class Group:
         if self.leader == old.member_id:
             self.leader = member.member_id
         self._renew(member, now_s)
-        if self.state is not State.STABLE or old.protocols != request.protocols:
+        if self.state is not State.STABLE or self._wants_another_share(old, member):
             self._wait_for_others(member, request, caller, now_s)
             return
         # It keeps its share, without a rebalance. Its id is committed BEFORE it hears it, or a failover would
@@ -140,6 +143,16 @@ class Group:
         member.join = caller
         assignments = {other.member_id: other.assignment for other in self.members.all()}
         self._write(assignments, partial(self._replaced, member, caller))
+
+    def _wants_another_share(self, old: Member, new: Member) -> bool:
+        """Whether all share out anew, now that `new` has the place of `old`.
+
+        Other bytes alone say nothing: a process that has just begun names no partitions that it owns.
+        """
+        name = self.protocol_name
+        if elect_protocol(self.members.all()) != name:
+            return True
+        return self.protocol_type == PROTOCOL_TYPE and old.topics(name) != new.topics(name)
 
     def _replaced(self, member: Member, caller: Request[Any], code: ErrorCode, now: Now) -> None:
         if member.join is not caller:
@@ -150,7 +163,7 @@ class Group:
         elif self.state is State.STABLE:
             self._renew(member, now.s)
             member.join = None
-            self._tell_generation(member, caller)
+            self._tell_generation(member, caller, assigned=True)
 
     def _wait_for_others(self, member: Member, request: g.JoinGroupRequest, caller: Request[Any], now_s: float) -> None:
         self._answer_waiting(member, ErrorCode.REBALANCE_IN_PROGRESS)  # an earlier try of the same member
@@ -202,7 +215,7 @@ class Group:
         self.empty_since_ms = self._wall_ms()
         self.emptied = True
 
-    def _tell_generation(self, member: Member, caller: Request[Any]) -> None:
+    def _tell_generation(self, member: Member, caller: Request[Any], *, assigned: bool = False) -> None:
         response = g.JoinGroupResponse(
             generation_id=self.generation,
             protocol_type=self.protocol_type,
@@ -212,6 +225,7 @@ class Group:
         )
         if member.member_id == self.leader:
             response.members = [other.seen_by_leader(self.protocol_name) for other in self.members.all()]
+            response.skip_assignment = assigned
         self._outbox.answer(caller, response)
 
     # --- the assignment --------------------------------------------------------------------------
@@ -270,6 +284,11 @@ class Group:
     def _written(self, then: Then, code: ErrorCode, now: Now) -> None:
         self.writes -= 1
         then(code, now)
+
+    def reads(self, topic: str) -> bool:
+        """Whether a member has subscribed to it, or may have: no assignor is chosen yet, or its bytes do not say."""
+        wanted = [member.topics(self.protocol_name) for member in self.members.all()]
+        return any(topics is None or topic in topics for topics in wanted)
 
     # --- life signs ------------------------------------------------------------------------------
     def check(self, member_id: str, group_instance_id: str | None, generation: int) -> ErrorCode:

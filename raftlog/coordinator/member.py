@@ -7,7 +7,9 @@ from typing import Any
 
 from raftlog.clock import NEVER_S
 from raftlog.coordinator.records import MemberValue
+from raftlog.errors import InvalidRequestError
 from raftlog.limits import REBALANCE_TIMEOUT_MAX_MS
+from raftlog.protocol.consumer_protocol import decode_subscription
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.groups import GroupMember, JoinGroupRequest
 
@@ -21,6 +23,7 @@ class Member:
         self.member_id = member_id
         self.group_instance_id = group_instance_id
         self.client_id = ""
+        self.client_host = ""
         self.session_timeout_ms = 0
         self.rebalance_timeout_ms = 0
         self.protocols: Protocols = []
@@ -34,6 +37,7 @@ class Member:
     def of(cls, value: MemberValue) -> Member:
         member = cls(value.member_id, value.group_instance_id)
         member.client_id = value.client_id
+        member.client_host = value.client_host
         member.session_timeout_ms = value.session_timeout_ms
         member.rebalance_timeout_ms = value.rebalance_timeout_ms
         member.protocols = value.protocols
@@ -42,6 +46,7 @@ class Member:
 
     def take_wishes(self, request: JoinGroupRequest) -> None:
         self.client_id = request.client_id
+        self.client_host = request.client_host
         self.session_timeout_ms = request.session_timeout_ms
         self.rebalance_timeout_ms = min(max(request.rebalance_timeout_ms, 1), REBALANCE_TIMEOUT_MAX_MS)
         self.protocols = request.protocols
@@ -55,6 +60,7 @@ class Member:
             rebalance_timeout_ms=self.rebalance_timeout_ms,
             protocols=self.protocols,
             assignment=assignment,
+            client_host=self.client_host,
         )
 
     @property
@@ -64,6 +70,13 @@ class Member:
     @property
     def size_bytes(self) -> int:
         return size_of(self.protocols)
+
+    def topics(self, protocol_name: str) -> frozenset[str] | None:
+        """That it has subscribed to as a consumer; None where its bytes do not say that."""
+        try:
+            return frozenset(decode_subscription(self.metadata(protocol_name)).topics)
+        except InvalidRequestError:
+            return None
 
     def metadata(self, protocol_name: str) -> bytes:
         return next((metadata for name, metadata in self.protocols if name == protocol_name), b"")

@@ -15,6 +15,7 @@ from raftlog.machine.result import Now, Outbox, Then
 from raftlog.protocol import groups as g
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.envelope import Request
+from raftlog.protocol.groups import NO_OFFSET
 
 
 class Offsets:
@@ -52,11 +53,33 @@ class Offsets:
             response.error_code, response.error_text = int(code), text
             self._outbox.answer(caller, response)
             return
+        self._write(group_id, records, (request.committer_id, request.sequence), caller, response)
+
+    def delete(
+        self, group_id: str, places: list[tuple[str, int]], caller: Request[Any], response: g.OffsetDeleteResponse
+    ) -> None:
+        """Of these places what is committed, or is about to be. Who may delete has been judged."""
+        known = {*self._committed.offset_keys(group_id), *self._in_flight.get(group_id, ())}
+        keys = {encode(OffsetKey(group_id, topic, partition)) for topic, partition in places}
+        records: list[Record] = [(key, None) for key in sorted(keys & known)]
+        if records:
+            self._write(group_id, records, (-1, -1), caller, response)
+        else:
+            self._outbox.answer(caller, response)
+
+    def _write(
+        self,
+        group_id: str,
+        records: list[Record],
+        committer: tuple[int, int],
+        caller: Request[Any],
+        response: ResponseBody,
+    ) -> None:
         in_flight = self._in_flight.setdefault(group_id, {})
         for key, _ in records:
             in_flight[key] = in_flight.get(key, 0) + 1
-            self._latest[key] = request.committer_id, request.sequence
-        self._propose(group_id, records, partial(self._committed_now, group_id, records), caller, response)
+            self._latest[key] = committer
+        self._propose(group_id, records, partial(self._written, group_id, records), caller, response)
 
     def _why_late(self, request: g.OffsetCommitRequest, records: list[Record]) -> tuple[ErrorCode, str]:
         """A frame that was on its way for long must not take back what its own consumer has committed since."""
@@ -83,7 +106,7 @@ class Offsets:
             return ErrorCode.INVALID_REQUEST, f"a group commits at most {limits.OFFSETS_PER_GROUP_MAX} offsets"
         return ErrorCode.NONE, ""
 
-    def _committed_now(self, group_id: str, records: list[Record], _code: ErrorCode, _now: Now) -> None:
+    def _written(self, group_id: str, records: list[Record], _code: ErrorCode, _now: Now) -> None:
         in_flight = self._in_flight[group_id]
         for key, _ in records:
             in_flight[key] -= 1
@@ -134,6 +157,9 @@ class Offsets:
 
 
 def _record(request: g.OffsetCommitRequest, committed: g.CommittedOffset, now_ms: int) -> Record:
+    key = encode(OffsetKey(request.group_id, committed.topic, committed.partition))
+    if committed.offset == NO_OFFSET:
+        return key, None
     value = OffsetValue(
         topic_id=committed.topic_id,
         offset=committed.offset,
@@ -144,7 +170,7 @@ def _record(request: g.OffsetCommitRequest, committed: g.CommittedOffset, now_ms
         committer_id=request.committer_id,
         sequence=request.sequence,
     )
-    return encode(OffsetKey(request.group_id, committed.topic, committed.partition)), encode(value)
+    return key, encode(value)
 
 
 def _judge(request: g.OffsetCommitRequest) -> tuple[ErrorCode, str]:
@@ -165,7 +191,7 @@ def _is_sane(committed: g.CommittedOffset) -> bool:
     return (
         len(committed.topic_id) == 16
         and 0 <= committed.partition < 2**31
-        and 0 <= committed.offset < 2**63
+        and NO_OFFSET <= committed.offset < 2**63
         and -1 <= committed.leader_epoch <= limits.LEADER_EPOCH_MAX
         and -1 <= committed.begun_partitions < 2**31
         and len(committed.metadata) <= limits.OFFSET_METADATA_CHARS_MAX

@@ -48,6 +48,7 @@ class MemberValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     rebalance_timeout_ms: int
     protocols: list[tuple[str, bytes]]
     assignment: bytes
+    client_host: str = ""  # absent in what older versions have written
 
 
 class GroupValue(msgspec.Struct, array_like=True, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from raftlog.storage.producers import KnownBatch, Placed, ProducerState, followi
 from raftlog.types import Buffer
 
 Taken = tuple[Produce, Buffer, BatchHeader]
-Refuse = Callable[[Produce, ErrorCode, str], None]
+Refuse = Callable[[Produce, BatchHeader, ErrorCode, str], None]
 
 _WHY = {
     ErrorCode.INVALID_RECORD: "a producer id without an epoch and a sequence",
@@ -42,7 +42,7 @@ def admit(taken: list[Taken], log: PartitionLog, clock: Clock, refuse: Refuse) -
     In order, each against the log's end as the ones before it leave it. Changes nothing: whether the append
     succeeds is not known yet.
     """
-    if not any(each[2][PRODUCER_ID] >= 0 for each in taken):
+    if max([header[PRODUCER_ID] for _, _, header in taken]) < 0:
         return taken, []
     now_ms = clock.wall_ms()
     producers, next_index, next_offset = log.producers, log.last_index + 1, log.log_end_offset
@@ -72,7 +72,7 @@ def admit(taken: list[Taken], log: PartitionLog, clock: Clock, refuse: Refuse) -
                     continue
                 if verdict is not ErrorCode.NONE:
                     lost = verdict is ErrorCode.UNKNOWN_PRODUCER_ID and not producers.complete
-                    refuse(produce, verdict, _WHY[verdict] + (_LOST if lost else ""))
+                    refuse(produce, header, verdict, _WHY[verdict] + (_LOST if lost else ""))
                     continue
                 run_id, run_epoch = producer_id, header[PRODUCER_EPOCH]
             run.append((header, next_offset, next_index))

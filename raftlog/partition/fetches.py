@@ -6,19 +6,24 @@ from typing import NamedTuple
 
 from raftlog.clock import NEVER_S
 from raftlog.protocol.envelope import Request
-from raftlog.protocol.records import FetchRequest
+from raftlog.protocol.records import FetchRequest, LocateRequest
 
 
 class WaitingFetch(NamedTuple):
-    """A fetch that is not answered yet. The records below `seen_end` were too few for its `min_bytes`."""
+    """A fetch that is not answered yet. The records below `seen_end` were too few for its `min_bytes`.
 
-    request: Request[FetchRequest]
+    `skipped_to`: one that leaves batches without records out has nothing else in front of this offset.
+    """
+
+    request: Request[FetchRequest] | Request[LocateRequest]
+    fetch: FetchRequest  # what is to be read
     deadline_s: float
     seen_end: int = -1
+    skipped_to: int = -1
 
     def is_ready(self, end_offset: int, now_s: float) -> bool:
         """There are records below `end_offset` that it has not seen, or its time is over."""
-        return max(self.request.body.offset, self.seen_end) < end_offset or self.deadline_s <= now_s
+        return max(self.fetch.offset, self.seen_end, self.skipped_to) < end_offset or self.deadline_s <= now_s
 
 
 class WaitingFetches:

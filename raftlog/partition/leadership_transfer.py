@@ -40,6 +40,14 @@ class LeadershipTransfer:
         followers = [node_id for node_id in self._member.in_sync if node_id != self._member.node_id]
         self._start(tuple(sorted(followers, key=lambda node_id: node_id != self._preferred)), now_s)
 
+    def move_back(self, now_s: float) -> bool:
+        """The preferred replica is wanted now. False: it is not in sync. Where something moves already, it goes on."""
+        if self._preferred not in self._member.in_sync:
+            return False
+        if not self._wanted and self._preferred != self._member.node_id:
+            self._start((self._preferred,), now_s)
+        return True
+
     def look(self, now_s: float) -> None:
         """Once in a while, as leader: has the preferred replica been back and in sync for long enough?"""
         if self._preferred == self._member.node_id or self._preferred not in self._member.in_sync:

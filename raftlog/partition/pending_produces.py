@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+from msgspec.structs import replace
+
 from raftlog.clock import NEVER_S
 from raftlog.errors import ErrorCode
 from raftlog.protocol.records import ProduceResult
@@ -18,8 +21,8 @@ from raftlog.protocol.session import Session
 Done = Callable[[ErrorCode, int], None]
 
 
-class Produce(NamedTuple):
-    """One accepted request. `session` None: raftlog's own, told through `done`."""
+class Produce(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """One accepted request. `session` None: raftlog's own, told through `done`. `append_ms`: if that is its time."""
 
     session: Session | None
     correlation_id: int
@@ -27,6 +30,7 @@ class Produce(NamedTuple):
     deadline_s: float
     size_bytes: int
     done: Done | None
+    append_ms: int = -1
 
 
 class Appended(NamedTuple):
@@ -44,6 +48,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.by_session: dict[Session, list[ProduceResult]] = {}
+        self.errors: dict[int, int] = {}  # by code, since the beginning
 
     def put(
         self,
@@ -59,7 +64,11 @@ class Answers:
         elif produce.acks != 0:
             session = produce.session
             assert session is not None, "raftlog's own is told through `done`"
-            result = ProduceResult(int(code), text, produce.correlation_id, base_offset, leader_id, leader_epoch)
+            if code:
+                self.errors[code] = self.errors.get(code, 0) + 1
+            result = ProduceResult(
+                int(code), text, produce.correlation_id, base_offset, leader_id, leader_epoch, produce.append_ms
+            )
             results = self.by_session.get(session)
             if results is None:
                 self.by_session[session] = [result]
@@ -82,8 +91,8 @@ class WaitingProduces:
 
     def add(self, first_index: int, term: int, produces: list[Produce], base_offsets: list[int]) -> None:
         """Those with acks 0 or 1 only keep their place: index by index, a group mirrors the log."""
-        kept = [produce if produce.acks < 0 else produce._replace(acks=0) for produce in produces]
-        first_deadline_s = min(produce.deadline_s for produce in kept)
+        kept = [produce if produce.acks < 0 else replace(produce, acks=0) for produce in produces]
+        first_deadline_s = min([produce.deadline_s for produce in kept])
         self._appended.append(Appended(first_index, term, kept, base_offsets, first_deadline_s))
         self.count += len(kept)
         self.size_bytes += sum([produce.size_bytes for produce in kept])
@@ -145,7 +154,7 @@ class WaitingProduces:
             else:
                 answers.put(produce, code, -1, text)
                 # The place in the group stays taken, as the index is; nobody is told again.
-                kept.append(produce._replace(acks=0, done=None))
+                kept.append(replace(produce, acks=0, done=None))
         self._appended[position] = group._replace(produces=kept, first_deadline_s=first_deadline_s)
 
     def _forget(self, produces: list[Produce]) -> None:

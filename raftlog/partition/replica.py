@@ -20,13 +20,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
+from raftlog.histogram import Histogram
 from raftlog.partition.batch_inspection import BatchInspection
+from raftlog.partition.bounds import Bounds
 from raftlog.partition.delete_records import RecordDeletion
 from raftlog.partition.duplicates import Taken, WaitingForAcks, admit
 from raftlog.partition.housekeeping import Housekeeping
@@ -34,15 +39,18 @@ from raftlog.partition.leadership_transfer import LeadershipTransfer
 from raftlog.partition.outbox import Outbox
 from raftlog.partition.pending_produces import Answers, Done, Produce
 from raftlog.partition.reads import Reads
+from raftlog.partition.stages import Stages
 from raftlog.partition.status import status_of
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
-from raftlog.protocol.records import ProduceRequest
-from raftlog.record.batch import COMPRESSION_MASK, BatchHeader, check_batch
+from raftlog.protocol.records import ElectLeaderRequest, ElectLeaderResponse, ProduceRequest
+from raftlog.record.batch import COMPRESSION_MASK, PRODUCER_ID, BatchHeader, check_batch, with_append_time
+from raftlog.storage.index import IndexUsage
 from raftlog.storage.log import PartitionLog
-from raftlog.types import Buffer, CleanupPolicy, ReplicaSpec, ReplicaStatus
+from raftlog.storage.producers import judge
+from raftlog.types import Buffer, CleanupPolicy, ReplicaSpec, ReplicaStatus, TimestampType
 
 _STEPS = ("received", "ticked", "appended", "replicated", "persisted", "committed", "answered", "served")
 FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
@@ -87,6 +95,7 @@ class Replica:
         self._inspecting = BatchInspection(self._to_append.append, self._refuse_for)
         self._waiting = WaitingForAcks()
         self._reads = Reads(log, self.member, clock, outbox)
+        self._bounds = Bounds(log, self.member, self._reads, clock, outbox)
         self._deleting = RecordDeletion(log, self.member, self._reads, clock, outbox, lambda: self.spec)
         self._house = Housekeeping(log, self.member, clock)
         self._answers = Answers()
@@ -97,11 +106,38 @@ class Replica:
         self._handlers: dict[Api[Any, Any], Callable[[Request[Any], ErrorCode], None]] = {
             apis.PRODUCE: self._on_produce,
             apis.FETCH: self._reads.on_fetch,
-            apis.LIST_OFFSETS: self._reads.on_list_offsets,
+            apis.LOCATE: self._reads.on_locate,
+            apis.WATCH: self._reads.on_watch,
+            apis.LIST_OFFSETS: self._bounds.on_list_offsets,
+            apis.OFFSET_FOR_LEADER_EPOCH: self._bounds.on_offset_for_epoch,
+            apis.ELECT_LEADER: self._on_elect_leader,
+            apis.DESCRIBE_PRODUCERS: self._bounds.on_describe_producers,
             apis.DELETE_RECORDS: self._deleting.on_request,
         }
+        self.stages = Stages()
+        self.elections = 0  # won by this replica, since its process began
+        self.elected_ms = 0  # when it was elected last
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
+        self._appended = False  # in this turn, as leader
+
+    @property
+    def errors(self) -> dict[int, int]:
+        """Produces of clients that were refused or failed, by error code, since this process began."""
+        return self._answers.errors
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Records handed to clients and to the node's other doors, since this process began."""
+        return self._reads.fetched_bytes
+
+    @property
+    def syncs(self) -> Histogram:
+        return self._log.appender.syncs
+
+    @property
+    def index_usage(self) -> IndexUsage:
+        return self._log.index_usage
 
     @property
     def unpacked_bytes(self) -> int:
@@ -161,6 +197,7 @@ class Replica:
         self._batch_bytes_max = spec.config.max_record_bytes
         self._in_sync_min = spec.config.min_insync_replicas
         self._keyed = CleanupPolicy.COMPACT in spec.config.cleanup_policy
+        self._appends_time = spec.config.message_timestamp_type is TimestampType.LOG_APPEND_TIME
         self._future_ms = 0  # up to here a timestamp was right when the clock was read last; it is read for a later one
 
     def hand_over(self) -> None:
@@ -181,7 +218,7 @@ class Replica:
         now_s = self._clock.monotonic_s()
         client_s = min(self._reads.next_deadline_s, self._deleting.next_deadline_s)
         due_s = min(self.member.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.due_s)
-        if self._inspecting.count or (self._to_append and not self._moving.under_way):
+        if self._inspecting.count or (self._to_append and not self._moving.under_way) or self._bounds.has_unserved:
             return now_s
         if self._waiting.count:
             due_s = min(due_s, now_s + 0.05)
@@ -207,7 +244,7 @@ class Replica:
     # --- 1 receive -----------------------------------------------------------------------------
     def on_raft(self, message: RaftMessage, payload: Buffer | None) -> None:
         """Take a message of another replica. Raises CorruptLogError when it contradicts what is committed."""
-        if message.topic_id == self.spec.topic_id and message.partition == self.spec.partition:
+        if message.topic_id == self._topic_id and message.partition == self._partition:
             self.member.receive(message, payload, self._clock.monotonic_s())
             self._notice_role()
 
@@ -219,6 +256,19 @@ class Replica:
         elif request.partition != self._partition:
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         self._handlers[request.api](request, code)
+
+    def _on_elect_leader(self, request: Request[ElectLeaderRequest], code: ErrorCode) -> None:
+        answer = partial(self._move_back, request)
+        if code is ErrorCode.NONE:
+            self._reads.confirm(answer)
+        else:
+            answer(code)
+
+    def _move_back(self, request: Request[ElectLeaderRequest], code: ErrorCode) -> None:
+        if code is ErrorCode.NONE and not self._moving.move_back(self._clock.monotonic_s()):
+            code = ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
+        response = ElectLeaderResponse(error_code=int(code), leader_id=self.leader_id, leader_epoch=self.leader_epoch)
+        self._outbox.answer(request, response, None)
 
     def propose(self, batch: bytes, done: Done) -> None:
         """Append raftlog's own batch; `done(code, base_offset)` is called once, when its outcome is known or lost."""
@@ -263,11 +313,12 @@ class Replica:
             try:
                 header = check_batch(frame)
                 own = produce.session is None  # raftlog's own batches are stamped here, and known
-                if header.max_timestamp_ms > self._future_ms and not own:
+                if header.max_timestamp_ms > self._future_ms and not own and not self._appends_time:
                     self._check_time(header)
             except RaftlogError as error:
                 self._refuse_for(produce, error)
                 return
+            self.stages.took(now_s)
             if own or not (self._keyed or self._inspecting.count or header.attributes & COMPRESSION_MASK):
                 self._to_append.append((produce, frame, header))
             else:
@@ -295,7 +346,30 @@ class Replica:
         self._refuse(produce, error.code, str(error))
 
     def _refuse(self, produce: Produce, code: ErrorCode, text: str = "") -> None:
+        if not produce.acks:
+            produce = replace(produce, acks=1)  # nobody waits for success; a door ends the connection after an error
         self._answers.put(produce, code, -1, text, self.leader_id, self.leader_epoch)
+
+    def _refuse_number(self, produce: Produce, header: BatchHeader, code: ErrorCode, text: str) -> None:
+        """What does not follow in this log may follow in that of whoever leads by now.
+
+        So it is said once a majority has said that this replica leads still: to Kafka's clients it can be the end. And
+        only if it is true then: the batch before this one may have come meanwhile, and its producer, told first of that
+        one and then of the gap, would take the gap for the end as well (seed 1000002 of the retries).
+        """
+
+        def judged(why_not: ErrorCode) -> None:
+            if why_not is not ErrorCode.NONE:
+                self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            elif judge(self._log.producers.get(header[PRODUCER_ID]), header) is code:
+                self._refuse(produce, code, text)
+            else:
+                self._refuse(produce, ErrorCode.REQUEST_TIMED_OUT, "not written: the batch before it came after it")
+
+        if code in (ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID):
+            self._reads.confirm(judged)
+        else:
+            self._refuse(produce, code, text)
 
     # --- the turn ------------------------------------------------------------------------------
     def turn(self) -> None:
@@ -319,7 +393,7 @@ class Replica:
         self.member.replicate(now_s)
         self._fail_point("turn: replicated")
         try:
-            self._log.persist()
+            self._persist()
         except DiskFullError as error:
             # What was to follow the sync stays held for the next turn; what was committed before is read all the same.
             self._refuse_writes(error)
@@ -341,19 +415,29 @@ class Replica:
         if now_s >= self._retry_disk_s:
             self._refusal = ""  # nothing was refused since; a follower has no append that would tell
 
+    def _persist(self) -> None:
+        """Step 5."""
+        if not self._appended:
+            self._log.persist()
+            return
+        self._appended = False
+        self._log.persist()
+        self.stages.sync.observe(self._log.appender.last_sync_s)
+
     def _nothing_to_do(self, now_s: float) -> bool:
         """Most turns of an idle leader: a heartbeat was answered, and nothing follows from it."""
         return (
-            self.member.is_settled(now_s)
+            not self._waiting.count  # first what is true of no busy leader
             and not self._to_append
             and not self._inspecting.count
-            and not self._waiting.count
+            and self.member.is_settled(now_s)
             and not self._answers.by_session
             and not self._moving.under_way
             and not self._deleting.has_waiting
             and self._watermark_index == self.member.commit_index
             and now_s < self._reads.next_deadline_s
             and not self._reads.has_unserved
+            and not self._bounds.has_unserved
             and not self._house.is_due(now_s)
         )
 
@@ -371,23 +455,40 @@ class Replica:
                 self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._moving.end()
             self._reads.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self._bounds.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._deleting.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+            self.stages.end()
+        if term:
+            self.elections += 1
+            self.elected_ms = self._clock.wall_ms()
         self._led_term = term
 
     def _append(self) -> None:
         """Step 3. One write for all; a full disk refuses all of them and leaves the log as it was."""
+        began_s = self._clock.monotonic_s()
+        self.stages.begin_append(began_s)
         taken = self._to_append.copy()
         self._to_append.clear()  # the list that `_inspecting` adds to
         end_index = self._log.last_index
-        taken, repeats = admit(taken, self._log, self._clock, self._refuse)
-        appended = not taken or self._append_new(taken)
+        taken, repeats = admit(taken, self._log, self._clock, self._refuse_number)
+        if self._appends_time:
+            taken = self._with_append_time(taken)
+        appended = not taken or self._append_new(taken, began_s)
         for repeat in repeats:
             if repeat.batch.raft_index > end_index and not appended:
                 self._refuse(repeat.produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
             else:
                 self._waiting.add_repeat(repeat)
 
-    def _append_new(self, taken: list[Taken]) -> bool:
+    def _with_append_time(self, taken: list[Taken]) -> list[Taken]:
+        """Behind what tells repetitions: the leader's time is in the bytes that all replicas hold, and in no others."""
+        now_ms = self._clock.wall_ms()
+        return [
+            (replace(produce, append_ms=now_ms), *with_append_time(frame, header, now_ms))
+            for produce, frame, header in taken
+        ]
+
+    def _append_new(self, taken: list[Taken], began_s: float) -> bool:
         """False: no room, and all are refused."""
         produces, frames, headers = map(list, zip(*taken, strict=True))
         try:
@@ -398,6 +499,8 @@ class Replica:
                 self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
             return False
         self._refusal = ""
+        self._appended = True
+        self.stages.appended(began_s, self._clock.monotonic_s(), self._log.last_index)
         offsets = [offset for run in runs for offset in run.base_offsets]
         self._waiting.add(runs[0].first_index, self.member.term, produces, offsets)
         return True
@@ -418,14 +521,25 @@ class Replica:
         self._waiting.synced(self._answers)
         if self._waiting.count and (text := self._too_few()):
             self._waiting.refuse_all(ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND, text, self._answers)
-        self._waiting.acknowledge(self.member.acked_index, self._answers)
+        acked_index = self.member.acked_index
+        self._waiting.acknowledge(acked_index, self._answers)
+        if self.stages.awaits(acked_index):
+            self.stages.acknowledged(acked_index, self._clock.monotonic_s())
         self._waiting.time_out(now_s, self._answers)
         self._send_answers()
 
     def _answer_others(self, now_s: float) -> None:
         self._deleting.answer(now_s)
         self._reads.serve(now_s)
+        self._bounds.serve(now_s)
+        if self._answers.by_session:  # of produces that waited for a majority's word
+            self._send_answers()
 
     def _send_answers(self) -> None:
-        for session, results in self._answers.take().items():
+        answers = self._answers.take()
+        if not answers:
+            return
+        began_s = self._clock.monotonic_s()
+        for session, results in answers.items():
             self._outbox.answer_produces(session, results)
+        self.stages.answer.observe(self._clock.monotonic_s() - began_s)

@@ -13,14 +13,14 @@ from itertools import islice
 from raftlog import limits
 from raftlog.errors import CorruptLogError, CorruptMessageError, ErrorCode
 from raftlog.storage.log import PartitionLog
-from raftlog.storage.time_search import TimeSearch
+from raftlog.storage.time_search import NewestSearch, TimeSearch
 
 Found = Callable[[ErrorCode, tuple[int, int] | None], None]
 
 
 @dataclass(slots=True)
 class _Asked:
-    search: TimeSearch
+    search: TimeSearch | NewestSearch
     last_s: float = 0.0
     asking: list[Found] = field(default_factory=list)
 
@@ -34,7 +34,7 @@ class TimeSearches:
         self._asked: dict[int, _Asked] = {}
 
     def add(self, timestamp_ms: int, found: Found, now_s: float) -> None:
-        """`found(code, (offset, timestamp_ms) or None)` is called once."""
+        """`timestamp_ms` as PartitionLog.search_time. `found(code, (offset, timestamp_ms) or None)` is called once."""
         if self.count >= limits.WAITING_FETCHES_MAX:
             found(ErrorCode.THROTTLING_QUOTA_EXCEEDED, None)
             return

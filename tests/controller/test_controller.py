@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from raftlog.controller.controller import Controller
@@ -460,3 +461,80 @@ def test_a_log_without_room_for_a_block_says_so(log: Log) -> None:
     log.fail(ErrorCode.KAFKA_STORAGE_ERROR)
     assert log.answers.pop().response.error_code == ErrorCode.KAFKA_STORAGE_ERROR
     assert _producer_ids(log, 1) == [0]
+
+
+# --- placed by hand, and only looked at ------------------------------------------------------------
+def placed(*replicas: tuple[int, ...], **fields: int) -> CreateTopicsRequest:
+    return CreateTopicsRequest(**mutation(), topics=[NewTopic(name="placed", replicas=[*replicas], **fields)])
+
+
+def test_a_topic_lies_where_its_maker_says(log: Log) -> None:
+    (result,) = log.ask(placed((3, 1), (1, 2)))
+    assert (result.error_code, result.partitions, result.replication_factor) == (0, 2, 2)
+    topic = log.image.topics["placed"]
+    assert topic.replicas == ((3, 1), (1, 2))
+    assert topic.witnesses == ((2,), (3,)), "voters without records are the controller's to place"
+    (result,) = log.ask(more("placed", 4, (2, 3), (2, 1))(log))
+    assert result.error_code == 0
+    assert log.image.topics["placed"].replicas == ((3, 1), (1, 2), (2, 3), (2, 1))
+
+
+def more(name: str, partitions: int, *replicas: tuple[int, ...], validate_only: bool = False) -> Any:
+    def make(log: Log) -> CreatePartitionsRequest:
+        topic_id = log.image.topics[name].topic_id
+        return CreatePartitionsRequest(
+            **mutation(),
+            name=name,
+            topic_id=topic_id,
+            partitions=partitions,
+            replicas=[*replicas],
+            validate_only=validate_only,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "says"),
+    [
+        (placed((1, 2), (1,)), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partition 1, counted from 0, has 1 replicas"),
+        (placed((1, 1)), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "names a node twice"),
+        (placed((1, 9)), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "node 9, which the cluster does not have"),
+        (placed(()), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "has no replica"),
+        (placed((1,), partitions=1), ErrorCode.INVALID_REQUEST, "left at -1"),
+        (placed((1,), replication_factor=1), ErrorCode.INVALID_REQUEST, "left at -1"),
+        (placed(*[(1,)] * (PARTITIONS_PER_TOPIC_MAX + 1)), ErrorCode.INVALID_PARTITIONS, "partitions"),
+        (more("taken", 3, (1, 2, 3)), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "for 1 partitions, 2 new"),
+        (more("taken", 2, (1, 2)), ErrorCode.INVALID_REPLICA_ASSIGNMENT, "has 2 replicas where others have 3"),
+    ],
+)
+def test_nodes_that_cannot_hold_a_partition_are_refused(log: Log, request_: Any, code: ErrorCode, says: str) -> None:
+    log.ask(create("taken"))
+    before = log.image
+    (result,) = log.ask(request_(log) if callable(request_) else request_)
+    assert result.error_code == code
+    assert says in result.error_text
+    assert log.image == before
+
+
+def test_nodes_of_which_too_few_are_alive_are_refused(log: Log) -> None:
+    log.live = {1, 2}
+    (result,) = log.ask(placed((3,)))
+    assert result.error_code == ErrorCode.INVALID_REPLICA_ASSIGNMENT
+    assert "needs 1 living nodes; 0 of [3] are alive" in result.error_text
+    assert log.ask(placed((3, 1, 2)))[0].error_code == ErrorCode.NONE
+
+
+def test_what_is_only_looked_at_is_answered_and_not_done(log: Log) -> None:
+    log.ask(create("taken", partitions=2))
+    before = log.image
+    new = [NewTopic(name="fresh", partitions=5), NewTopic(name="taken"), NewTopic(name="fresh")]
+    fresh, taken, twice = log.ask(CreateTopicsRequest(**mutation(), topics=new, validate_only=True))
+    assert (fresh.error_code, fresh.partitions, fresh.replication_factor, fresh.topic_id) == (0, 5, 3, b"")
+    assert taken.error_code == twice.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
+    assert log.ask(more("taken", 3, validate_only=True)(log))[0].error_code == ErrorCode.NONE
+    assert log.ask(more("taken", 1, validate_only=True)(log))[0].error_code == ErrorCode.INVALID_PARTITIONS
+    for config, code in (({"retention.ms": "1h"}, ErrorCode.NONE), ({"retention.ms": "x"}, ErrorCode.INVALID_CONFIG)):
+        request = msgspec.structs.replace(alter(log, "taken", **config), validate_only=True)
+        assert log.ask(request)[0].error_code == code
+    assert log.image == before

@@ -37,6 +37,8 @@ _REQUESTS = st.one_of(
                 "protocol_type": _TEXTS,
                 "protocols": _PAIRS,
                 "client_id": _TEXTS,
+                "client_host": _TEXTS,
+                "one_round": st.booleans(),
             }
         ),
     ),
@@ -59,7 +61,13 @@ _REQUESTS = st.one_of(
         st.fixed_dictionaries({"partitions": st.one_of(st.none(), st.lists(st.tuples(_TEXTS, _INTS), max_size=3))}),
     ),
     st.tuples(st.just(g.DescribeGroupRequest), st.just({})),
-    st.tuples(st.just(g.DeleteGroupRequest), st.fixed_dictionaries({"version": st.binary(max_size=20)})),
+    st.tuples(
+        st.just(g.DeleteGroupRequest), st.fixed_dictionaries({"version": st.one_of(st.none(), st.binary(max_size=20))})
+    ),
+    st.tuples(
+        st.just(g.OffsetDeleteRequest),
+        st.fixed_dictionaries({"partitions": st.lists(st.tuples(_TEXTS, _INTS), max_size=3)}),
+    ),
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from raftlog import limits
+from raftlog.coordinator.records import decode_group
 from raftlog.errors import ErrorCode
 from raftlog.protocol import groups as g
 from tests.coordinator.driver import Client, Driver, describe, form
@@ -29,6 +31,20 @@ def test_a_new_member_is_told_its_id_first_and_is_no_member_before_it_comes_back
     member.id = answer.member_id
     member.join()
     assert member.joined is not None and member.joined.error_code == ErrorCode.UNKNOWN_MEMBER_ID
+
+
+def test_a_client_from_before_ids_came_first_is_a_member_at_once(driver: Driver) -> None:
+    member = Client(driver, one_round=True, client_host="/10.0.0.1")
+    form(driver, member)
+    assert member.joining == 1 and member.id.startswith("test-")
+    driver.fail_over()
+    assert describe(driver).members[0].client_host == "/10.0.0.1"
+
+
+def test_a_member_of_an_older_log_has_no_host() -> None:
+    old = ["m", None, "c", 10_000, 30_000, [("range", b"")], b"all of it"]
+    group = decode_group(msgspec.msgpack.encode([1, 7, "consumer", "range", "m", [old], 1000]))
+    assert (group.members[0].assignment, group.members[0].client_host) == (b"all of it", "")
 
 
 def test_a_rebalance_goes_through_all_states(driver: Driver) -> None:

@@ -9,6 +9,7 @@ from raftlog import limits
 from raftlog.coordinator.records import GroupKey, OffsetKey, decode_key, decode_offset, encode
 from raftlog.errors import CorruptLogError, ErrorCode
 from raftlog.protocol import groups as g
+from raftlog.protocol.consumer_protocol import Subscription, encode_subscription
 from tests.coordinator.driver import TOPIC_ID, Client, Driver, describe, fetched, form
 
 
@@ -41,6 +42,16 @@ def test_a_fetch_names_what_was_committed_with_its_topic_id_and_leaves_out_the_r
     assert (committed.topic, committed.partition, committed.offset) == ("orders", 0, 5)
     assert (committed.topic_id, committed.leader_epoch, committed.metadata) == (b"an older topic's", 3, "host 1")
     assert driver.ask(g.OffsetFetchRequest, group_id="others").offsets == []
+
+
+def test_a_commit_of_no_offset_takes_back_what_was_committed(driver: Driver) -> None:
+    _outside(driver, 5)
+    _outside(driver, g.NO_OFFSET)
+    _outside(driver, 6, partition=1)
+    driver.commit()
+    assert fetched(driver) == {("orders", 1): 6}
+    driver.fail_over()
+    assert fetched(driver) == {("orders", 1): 6}
 
 
 def test_how_many_partitions_the_group_began_with_is_kept(driver: Driver) -> None:
@@ -107,7 +118,7 @@ def test_a_commit_is_a_sign_of_life(driver: Driver) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"offset": -1}, {"partition": -1}, {"topic": ""}, {"topic": "x" * 300}, {"topic": "a/b"}, {"topic_id": b"short"}]
+    [{"offset": -2}, {"partition": -1}, {"topic": ""}, {"topic": "x" * 300}, {"topic": "a/b"}, {"topic_id": b"short"}]
     + [{"metadata": "x" * 5000}, {"leader_epoch": 2**40}, {"offset": 2**63}, {"begun_partitions": -2}],
 )
 def test_a_commit_out_of_bounds_is_refused_as_a_whole(driver: Driver, wrong: dict[str, object]) -> None:
@@ -272,6 +283,66 @@ def test_a_delete_that_the_log_refuses_leaves_the_group_as_it_was(driver: Driver
     assert driver.answers[sent].error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
     assert fetched(driver) == {("orders", 0): 4}
     assert driver.delete() == ErrorCode.NONE
+
+
+def test_a_group_is_deleted_without_a_look_at_its_version(driver: Driver) -> None:
+    _outside(driver, 4)
+    assert driver.ask(g.DeleteGroupRequest, group_id="readers", version=None).error_code == 0
+    assert driver.coordinator.committed.facts == 0
+
+
+# --- what was committed for some partitions ----------------------------------------------------
+def _delete(driver: Driver, *places: tuple[str, int]) -> g.OffsetDeleteResponse:
+    answer: g.OffsetDeleteResponse = driver.ask(g.OffsetDeleteRequest, group_id="readers", partitions=list(places))
+    return answer
+
+
+def _reader(driver: Driver, topic: str, **options: object) -> Client:
+    return Client(driver, protocols=[("range", encode_subscription(Subscription((topic,))))], **options)
+
+
+def test_offsets_are_deleted_one_by_one_and_those_on_their_way_too(driver: Driver) -> None:
+    for partition in range(3):
+        _outside(driver, 5, partition=partition)
+    assert _delete(driver, ("orders", 0), ("orders", 2), ("orders", 7)).partition_error_codes == [0, 0, 0]
+    assert fetched(driver) == {("orders", 1): 5}
+    driver.fail_over()
+    assert fetched(driver) == {("orders", 1): 5}
+    assert _delete(driver, ("orders", 1)).error_code == 0
+    assert _delete(driver, ("orders", 1)).error_code == ErrorCode.GROUP_ID_NOT_FOUND
+
+
+def test_a_look_at_the_group_while_offsets_are_deleted_is_no_version_to_rely_on(driver: Driver) -> None:
+    _outside(driver, 4)
+    driver.commit()
+    version = driver.version()
+    driver.send(g.OffsetDeleteRequest, group_id="readers", partitions=[("orders", 0)])
+    sent = _outside_of_version(driver, version)
+    assert driver.answers[sent].error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+
+
+def _outside_of_version(driver: Driver, version: bytes) -> int:
+    committed = g.CommittedOffset(topic="orders", topic_id=TOPIC_ID, partition=1, offset=1)
+    return driver.send(g.OffsetCommitRequest, group_id="readers", offsets=[committed], version=version)
+
+
+def test_offsets_of_a_topic_that_members_read_are_kept(driver: Driver) -> None:
+    _outside(driver, 5)
+    _outside(driver, 6, topic="old")
+    form(driver, _reader(driver, "orders"))
+    codes = _delete(driver, ("orders", 0), ("old", 0)).partition_error_codes
+    assert codes == [ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC, 0]
+    assert fetched(driver) == {("orders", 0): 5}
+
+
+def test_offsets_are_kept_while_nobody_can_say_what_the_members_read(driver: Driver) -> None:
+    _outside(driver, 5)
+    _reader(driver, "other").join()
+    assert _delete(driver, ("orders", 0)).partition_error_codes == [ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC]
+    driver.advance(60)
+    form(driver, Client(driver, protocol_type="connect", protocols=[("range", b"")]))
+    assert _delete(driver, ("orders", 0)).error_code == ErrorCode.NON_EMPTY_GROUP
+    assert fetched(driver) == {("orders", 0): 5}
 
 
 def test_offsets_expire_a_week_after_the_last_member_went(driver: Driver) -> None:

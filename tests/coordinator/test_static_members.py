@@ -6,6 +6,8 @@ import pytest
 
 from raftlog.errors import ErrorCode
 from raftlog.protocol import groups as g
+from raftlog.protocol.consumer_protocol import Subscription, encode_subscription
+from raftlog.types import TopicPartition
 from tests.coordinator.driver import Client, Driver, describe, form
 
 
@@ -50,7 +52,7 @@ def test_a_static_leader_that_restarts_leads_under_its_new_id(driver: Driver) ->
     again = _static(driver, "a")
     again.join()
     driver.commit()
-    assert again.joined is not None and again.joined.leader == again.id
+    assert again.joined is not None and again.joined.leader == again.id and again.joined.skip_assignment
     assert [member.member_id for member in again.joined.members] == [again.id, follower.id]
     # What it assigns now changes nothing: everybody has his share.
     assert driver.answers[again.sync({again.id: b"other"})].assignment == leader.id.encode()
@@ -69,13 +71,37 @@ def test_the_process_that_was_replaced_stays_fenced_after_a_failover(driver: Dri
 
 
 def test_a_static_member_that_restarts_with_another_subscription_leads_to_a_rebalance(driver: Driver) -> None:
-    leader, follower = _static(driver, "a"), _static(driver, "b")
+    orders = encode_subscription(Subscription(("orders",), (TopicPartition("orders", 0),), 1))
+    leader, follower = (_static(driver, name, protocols=[("range", orders)]) for name in "ab")
     form(driver, leader, follower)
-    again = _static(driver, "b", protocols=[("range", b"more")])
+    again = _static(driver, "b", protocols=[("range", encode_subscription(Subscription(("orders", "more"))))])
     again.join()
     assert leader.heartbeat() is ErrorCode.REBALANCE_IN_PROGRESS
     leader.join()
     assert again.joined is not None and again.generation == 2
+
+
+def test_a_static_member_that_restarts_owns_nothing_and_disturbs_nobody(driver: Driver) -> None:
+    owner = encode_subscription(Subscription(("orders",), (TopicPartition("orders", 0),), 1))
+    leader, follower = (_static(driver, name, protocols=[("range", owner)]) for name in "ab")
+    form(driver, leader, follower)
+    again = _static(driver, "b", protocols=[("range", encode_subscription(Subscription(("orders",))))])
+    again.join()
+    driver.commit()
+    assert again.joined is not None and again.generation == 1
+    assert driver.answers[again.sync()].assignment == follower.id.encode()
+    assert leader.heartbeat() is ErrorCode.NONE
+
+
+def test_a_static_member_that_restarts_with_another_assignor_leads_to_a_rebalance(driver: Driver) -> None:
+    both = [("range", b"orders"), ("roundrobin", b"orders")]
+    leader, follower = (_static(driver, name, protocols=both) for name in "ab")
+    form(driver, leader, follower)
+    again = _static(driver, "b", protocols=both[1:])
+    again.join()
+    assert leader.heartbeat() is ErrorCode.REBALANCE_IN_PROGRESS
+    leader.join()
+    assert again.joined is not None and again.joined.protocol_name == "roundrobin"
 
 
 def test_a_static_member_that_restarts_twice_at_once_is_the_last_one(driver: Driver) -> None:

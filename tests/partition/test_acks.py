@@ -24,16 +24,16 @@ def answer_to(leader: Node, correlation_id: int) -> ErrorCode | None:
     return codes[0] if codes else None
 
 
-def test_acks_0_is_never_answered_not_even_refused() -> None:
+def test_acks_0_is_answered_only_where_it_is_refused() -> None:
     cluster = Cluster(3)
     leader = cluster.leader()
     ask(leader, 1, acks=0)
     cluster.settle(0.5)
-    assert leader.log.log_end_offset == 1
+    assert (leader.log.log_end_offset, leader.results()) == (1, [])
     leader.disk.full = True
     ask(leader, 2, acks=0)
     cluster.settle(0.5)
-    assert leader.results() == []
+    assert [result.error_code for result in leader.results()] == [ErrorCode.KAFKA_STORAGE_ERROR]
 
 
 def test_acks_1_is_answered_once_durable_here_though_nobody_else_has_it() -> None:

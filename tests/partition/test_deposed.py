@@ -9,9 +9,19 @@ import pytest
 
 from raftlog.errors import ErrorCode
 from raftlog.protocol.envelope import Request
-from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest
+from raftlog.protocol.records import (
+    HIGH_WATERMARK,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DescribeProducersRequest,
+    ElectLeaderRequest,
+    ListOffsetsRequest,
+    LocateRequest,
+    OffsetForLeaderEpochRequest,
+    WatchRequest,
+)
 from raftlog.record.batch import numbered
-from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP
+from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, NEWEST_TIMESTAMP
 from tests.partition.harness import PLACE, Cluster, Node, batch, fetch, produce
 from tests.requests import request_of
 
@@ -78,10 +88,31 @@ def delete(offset: int) -> Request[DeleteRecordsRequest]:
         lambda: offsets(EARLIEST_TIMESTAMP),
         lambda: offsets(1_600_000_000_000),
         lambda: offsets(1_800_000_000_000),
+        lambda: offsets(NEWEST_TIMESTAMP),
+        lambda: request_of(OffsetForLeaderEpochRequest(1), 1, **PLACE),
+        lambda: request_of(WatchRequest(HAD), 1, **PLACE),
+        lambda: request_of(LocateRequest(HAS, 1), 1, **PLACE),
+        lambda: request_of(ElectLeaderRequest(), 1, **PLACE),
+        lambda: request_of(DescribeProducersRequest(), 1, **PLACE),
         lambda: delete(HAS),
         lambda: delete(HIGH_WATERMARK),
     ],
-    ids=["beyond", "new-end", "latest", "earliest", "time", "no-such-time", "delete-beyond", "delete-all"],
+    ids=[
+        "beyond",
+        "new-end",
+        "latest",
+        "earliest",
+        "time",
+        "no-such-time",
+        "newest",
+        "epoch",
+        "watch",
+        "locate",
+        "elect",
+        "producers",
+        "delete-beyond",
+        "delete-all",
+    ],
 )
 def test_it_answers_only_that_it_does_not_lead(make: Callable[[], Any]) -> None:
     answered = Deposed().ask_old(make())

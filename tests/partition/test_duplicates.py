@@ -49,12 +49,12 @@ def test_repetitions_and_gaps_within_one_turn_are_found() -> None:
     leader.request("c", produce(9), [batch(b"unnumbered")])
     ask(leader, 10, 5, producer_id=8)
     cluster.settle()
-    gap, unknown = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID
+    unknown = ErrorCode.UNKNOWN_PRODUCER_ID
     assert sorted(answers(leader)) == [
         (1, 0, 0),
         (2, 0, 1),
         (3, 0, 1),
-        (4, gap, -1),
+        (4, ErrorCode.REQUEST_TIMED_OUT, -1),  # a gap when it came, and none when a majority had spoken
         (5, 0, 2),
         (6, 0, 0),
         (7, 0, 3),
@@ -81,6 +81,48 @@ def test_a_repetition_waits_until_what_it_repeats_is_acknowledged() -> None:
     cluster.settle(1.0)
     assert answers(leader)[3:] == [(2, 0, 0)]
     assert values(leader) == [b"0"]
+
+
+def test_a_deposed_leader_does_not_say_that_a_batch_does_not_follow() -> None:
+    """It lacks what the next leader has taken. One of Kafka's clients would end over the word."""
+    cluster = Cluster(3)
+    old = cluster.leader()
+    ask(old, 1, 0)
+    cluster.settle()
+    cluster.away = set(cluster.nodes) - {old.node_id}
+    ask(old, 2, 2, timeout_ms=60_000)  # its predecessor went to another one
+    ask(old, 3, 4, producer_id=8, timeout_ms=60_000)
+    cluster.settle(0.1)
+    assert answers(old)[1:] == []
+    cluster.away = set()
+    cluster.settle(0.5)
+    gap, unknown = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID
+    assert sorted(answers(old)[1:]) == [(2, gap, -1), (3, unknown, -1)], "it leads still, by the word of a majority"
+    cluster.away = {old.node_id}
+    new = cluster.leader()
+    ask(old, 4, 3, timeout_ms=60_000)
+    cluster.settle(1.5)
+    cluster.away = set()
+    cluster.settle(1.0)
+    assert new is not old
+    assert sorted(answers(old))[3:] == [(4, ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)]
+
+
+def test_a_gap_that_is_closed_before_a_majority_has_spoken_is_none() -> None:
+    """The producer hears of the batch before first: told of a gap after that, it would end."""
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    ask(leader, 1, 0)
+    cluster.settle()
+    cluster.away = set(cluster.nodes) - {leader.node_id}
+    ask(leader, 2, 2, timeout_ms=60_000)
+    cluster.settle(0.05)
+    ask(leader, 3, 1, timeout_ms=60_000)
+    cluster.settle(0.05)
+    assert answers(leader)[1:] == []
+    cluster.away = set()
+    cluster.settle(0.5)
+    assert sorted(answers(leader)[1:]) == [(2, ErrorCode.REQUEST_TIMED_OUT, -1), (3, ErrorCode.NONE, 1)]
 
 
 def test_a_repetition_ends_as_unknown_when_leadership_does_and_is_written_once_at_the_next_leader() -> None:

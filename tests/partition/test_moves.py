@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from raftlog import limits
+from raftlog.errors import ErrorCode
 from raftlog.protocol.raft import TimeoutNow
-from tests.partition.harness import Cluster, Node
+from raftlog.protocol.records import ElectLeaderRequest, ElectLeaderResponse
+from tests.partition.harness import PLACE, Cluster, Node
+from tests.requests import request_of
 
 
 def asked_to_stand(cluster: Cluster) -> list[int]:
@@ -87,3 +90,35 @@ def test_a_move_back_that_failed_is_tried_again_soon_then_more_and_more_seldom(m
     lost = False
     cluster.settle(limits.PREFERRED_LEADER_AGAIN_MAX_S + 1.0)
     assert cluster.nodes[1].replica.leader_ready
+
+
+# --- asked for -----------------------------------------------------------------------------------
+def _elect(node: Node) -> ElectLeaderResponse:
+    node.request("c", request_of(ElectLeaderRequest(), 7, **PLACE), [])
+    node.cluster.settle(0.1)
+    answer = node.answers.pop()[1]
+    assert isinstance(answer, ElectLeaderResponse)
+    return answer
+
+
+def test_the_preferred_replica_leads_when_somebody_asks_for_it() -> None:
+    cluster = Cluster(3)
+    leader = led_by_another(cluster)
+    began_s = cluster.clock.monotonic_s()
+    assert _elect(leader).error_code == ErrorCode.NONE
+    assert cluster.leader() is cluster.nodes[1]
+    assert cluster.clock.monotonic_s() - began_s < limits.PREFERRED_LEADER_S / 2
+    assert _elect(cluster.nodes[1]).error_code == ErrorCode.NONE
+    assert cluster.nodes[1].replica.leader_ready, "it leads already"
+
+
+def test_a_preferred_replica_that_is_not_in_sync_is_not_asked_to_lead() -> None:
+    cluster = Cluster(3)
+    assert cluster.leader() is cluster.nodes[1]
+    cluster.away = {1}
+    leader = cluster.leader()
+    while 1 in leader.replica.status().in_sync:
+        cluster.settle(0.1)
+    assert _elect(leader).error_code == ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
+    follower = next(node for node in cluster.nodes.values() if node.node_id != 1 and node is not leader)
+    assert _elect(follower).error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER

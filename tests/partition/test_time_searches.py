@@ -85,7 +85,7 @@ def test_of_many_searches_two_hold_a_batch(monkeypatch: pytest.MonkeyPatch) -> N
         _ask(leader, LAST_MS - number, number)
     for _ in range(5):
         leader.replica.turn()
-    searches = leader.replica._reads._searches._asked.values()
+    searches = leader.replica._bounds._searches._asked.values()
     assert sum(asked.search._header is not None for asked in searches) == limits.TIME_SEARCHES_AT_ONCE
     _turns_until_answered(leader, 20)
     assert sorted(_answers(leader)) == [(number, 0, RECORDS - 1 - number) for number in range(20)]
@@ -127,7 +127,7 @@ def test_a_search_ends_with_the_leadership() -> None:
         for _, target, message, payload in arriving:
             cluster.nodes[target].replica.on_raft(message, payload)
             cluster.nodes[target].replica.turn()
-        if leader.replica._reads._searches.count:
+        if leader.replica._bounds._searches.count:
             break
     assert not _answers(leader)
     follower = next(node for node in cluster.nodes.values() if node is not leader)
