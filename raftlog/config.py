@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
 from raftlog.errors import InvalidConfigError, InvalidTopicError
 from raftlog.limits import NODES_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_NAME_MAX_CHARS
-from raftlog.types import INTERNAL_TOPICS, CleanupPolicy, TopicConfig
+from raftlog.types import INTERNAL_TOPICS, CleanupPolicy, TimestampType, TopicConfig
 
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 # Kafka's name for the largest batch differs from ours by more than its dots.
 _KAFKA_ALIASES = {"max_message_bytes": "max_record_bytes"}
 BOUNDS = {
     "segment_bytes": (SEGMENT_BYTES_MIN, 2**31 - 1),
-    "segment_ms": (1_000, 2**62),
-    "retention_ms": (-1, 2**62),
-    "retention_bytes": (-1, 2**62),
-    "delete_retention_ms": (0, 2**62),
+    "segment_ms": (1_000, 2**63 - 1),
+    "retention_ms": (-1, 2**63 - 1),
+    "retention_bytes": (-1, 2**63 - 1),
+    "delete_retention_ms": (0, 2**63 - 1),
     "max_record_bytes": (1, RECORD_BYTES_MAX),
-    "message_timestamp_after_max_ms": (0, 2**62),
+    "message_timestamp_after_max_ms": (0, 2**63 - 1),
     "min_insync_replicas": (1, NODES_MAX),
 }
 _NUMBER = re.compile(r"(-?[0-9]{1,30})\s*([A-Za-z]*)")
@@ -38,6 +38,7 @@ _POLICIES = {
     frozenset({"compact"}): CleanupPolicy.COMPACT,
     frozenset({"compact", "delete"}): CleanupPolicy.COMPACT | CleanupPolicy.DELETE,
 }
+_TIMESTAMP_TYPES = {"CreateTime": TimestampType.CREATE_TIME, "LogAppendTime": TimestampType.LOG_APPEND_TIME}
 
 
 def check_topic_name(name: str, *, internal: bool = False) -> None:
@@ -65,8 +66,8 @@ def change_topic_config(config: TopicConfig, pairs: dict[str, str], reset: Itera
         values[name] = getattr(TopicConfig(), name)
     for written, text in pairs.items():
         name = _setting(written, values)
-        if name == "cleanup_policy":
-            values[name] = _parse_policy(written, text)
+        if name in WORDS:
+            values[name] = WORDS[name](written, text)
             continue
         value = _parse_number(written, name, text)
         low, high = BOUNDS[name]
@@ -96,12 +97,19 @@ def _parse_number(written: str, name: str, text: str) -> int:
     return int(match[1]) * factor
 
 
-def _setting(written: str, taken: Container[str]) -> str:
+def is_topic_setting(written: str) -> bool:
+    return _own_name(written) in _NAMES
+
+
+def _own_name(written: str) -> str:
     name = written.replace(".", "_")
-    name = _KAFKA_ALIASES.get(name, name)
-    names = {*BOUNDS, "cleanup_policy"}
-    if name not in names:
-        known = ", ".join(sorted(names))
+    return _KAFKA_ALIASES.get(name, name)
+
+
+def _setting(written: str, taken: Container[str]) -> str:
+    name = _own_name(written)
+    if name not in _NAMES:
+        known = ", ".join(sorted(_NAMES))
         raise InvalidConfigError(f"unknown topic config {written!r}; known are {known}")
     if name in taken:
         raise InvalidConfigError(f"topic config {name} is given twice")
@@ -109,12 +117,22 @@ def _setting(written: str, taken: Container[str]) -> str:
 
 
 def config_for_people(config: Mapping[str, int]) -> dict[str, int | str]:
-    """Settings as they travel, with the policy by its name."""
+    """Settings as they travel, with the words that users write."""
     shown: dict[str, int | str] = dict(config)
     if "cleanup_policy" in config:
         flags = CleanupPolicy(config["cleanup_policy"])
         shown["cleanup_policy"] = ",".join(sorted(flag.name.lower() for flag in flags if flag.name))
+    if "message_timestamp_type" in config:
+        names = {value: name for name, value in _TIMESTAMP_TYPES.items()}
+        shown["message_timestamp_type"] = names[TimestampType(config["message_timestamp_type"])]
     return shown
+
+
+def _parse_timestamp_type(written: str, text: str) -> TimestampType:
+    kind = _TIMESTAMP_TYPES.get(text.strip())
+    if kind is None:
+        raise InvalidConfigError(f"topic config {written} is {' or '.join(_TIMESTAMP_TYPES)}, not {text!r}")
+    return kind
 
 
 def _parse_policy(written: str, text: str) -> CleanupPolicy:
@@ -122,3 +140,10 @@ def _parse_policy(written: str, text: str) -> CleanupPolicy:
     if policy is None:
         raise InvalidConfigError(f"topic config {written} is delete, compact, or compact,delete, not {text!r}")
     return policy
+
+
+WORDS: dict[str, Callable[[str, str], int]] = {
+    "cleanup_policy": _parse_policy,
+    "message_timestamp_type": _parse_timestamp_type,
+}
+_NAMES = {*BOUNDS, *WORDS}

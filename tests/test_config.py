@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from raftlog.config import check_in_sync, parse_topic_config
+from raftlog.config import change_topic_config, check_in_sync, config_for_people, parse_topic_config
 from raftlog.errors import InvalidConfigError
-from raftlog.types import TopicConfig
+from raftlog.types import TimestampType, TopicConfig
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,13 @@ def test_more_in_sync_than_there_are_replicas_is_refused() -> None:
     check_in_sync(TopicConfig(min_insync_replicas=2), 2)
     with pytest.raises(InvalidConfigError, match="min_insync_replicas 3 is above the replication factor 2"):
         check_in_sync(TopicConfig(min_insync_replicas=3), 2)
+
+
+@pytest.mark.parametrize("name", ["message_timestamp_type", "message.timestamp.type"])
+def test_the_type_of_time_is_one_of_kafkas_two(name: str) -> None:
+    config = parse_topic_config({name: "LogAppendTime"})
+    assert config.message_timestamp_type is TimestampType.LOG_APPEND_TIME
+    assert config_for_people(msgspec.structs.asdict(config))["message_timestamp_type"] == "LogAppendTime"
+    assert change_topic_config(config, {}, [name]) == TopicConfig()
+    with pytest.raises(InvalidConfigError, match="is CreateTime or LogAppendTime, not 'logappendtime'"):
+        parse_topic_config({name: "logappendtime"})

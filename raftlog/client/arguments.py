@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import inspect
 import operator
+import os
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
+from raftlog.errors import ConfigError
 from raftlog.limits import OFFSET_MAX
+from raftlog.protocol.security import Behalf
+from raftlog.security.credentials import Credentials
 from raftlog.types import TopicPartition
+
+SECURITY_VARIABLE = "RAFTLOG_SECURITY"
 
 _S = TypeVar("_S")
 _P = ParamSpec("_P")
@@ -33,6 +39,24 @@ def takes(
         return __init__
 
     return decorate
+
+
+def who(user: str | Behalf | None, password: str | None) -> Callable[[], tuple[str, str] | Behalf] | None:
+    """As whom a client asks; what is not given is taken of RAFTLOG_USER and RAFTLOG_PASSWORD. Raises ConfigError.
+
+    A Behalf: it asks as a node, for somebody else.
+    """
+    if isinstance(user, Behalf):
+        behalf = user
+        return lambda: behalf
+    user = os.environ.get("RAFTLOG_USER") if user is None else user
+    if not user:
+        return None
+    password = os.environ.get("RAFTLOG_PASSWORD") if password is None else password
+    if not password:
+        raise ConfigError(f"user {user} needs a password: --password-file, or password=")
+    found = (text(user), text(password))
+    return lambda: found
 
 
 def text(value: str) -> str:
@@ -104,3 +128,9 @@ def record(key: object, value: object, headers: object, number: int | None) -> N
         text(name)
         if content is not None and not isinstance(content, bytes | bytearray | memoryview):
             raise TypeError(f"the value of header {name!r} must be bytes or None, not {content!r}")
+
+
+def credentials(directory: str | None) -> Credentials | None:
+    """Of a directory; None: what the environment says; None comes back: no security. Raises ConfigError, TypeError."""
+    found = os.environ.get(SECURITY_VARIABLE, "") if directory is None else text(directory)
+    return Credentials.read(found) if found else None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftlog.client.group.assignors import ASSIGNORS, Assignment, Assignor, GroupSubscriber
-from raftlog.client.group.wire import Subscription
+from raftlog.protocol.consumer_protocol import Subscription
 from raftlog.types import TopicPartition
 
 TOPICS = ("a", "b", "c", "d")

@@ -29,7 +29,7 @@ from raftlog.limits import (
     LEADER_MOVED_S,
     TOPIC_UNKNOWN_S,
 )
-from raftlog.protocol.records import FetchRequest, ListOffsetsRequest, ListOffsetsResponse
+from raftlog.protocol.records import FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse
 from raftlog.record.batch import BatchBuilder, encode, read_header, stamp
 from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
 from tests.client.fake_wire import NODE, TOPIC_ID, WORKER_A, WORKER_B, FakeCluster, Sent
@@ -681,3 +681,14 @@ def test_bounds_give_up_a_lost_epoch_as_well_and_the_position_is_reset_all_the_s
     consuming.know(WORKER_A, 2, partitions=3)
     consuming.asked(1.0)
     assert isinstance(consuming.state().error, LogTruncationError)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.NONE, ErrorCode.THROTTLING_QUOTA_EXCEEDED])
+def test_a_consumer_that_is_told_to_wait_asks_no_earlier(code: ErrorCode) -> None:
+    consuming = at(0)
+    sent, _ = consuming.fetch()
+    response = FetchResponse(error_code=code, leader_epoch=1, high_watermark=5, throttle_ms=2000)
+    consuming.answer(sent, response, b"" if code else batch(0, b"one"))
+    assert consuming.asked() == []
+    assert consuming.asked(1.9) == []
+    assert consuming.fetch(0.2)[1].offset == (0 if code else 1)

@@ -25,12 +25,12 @@ def test_an_hour_without_a_change_moves_nothing(strategy: str) -> None:
         world.join(name, strategy=strategy, poll_s=2.0)
     world.produce_every(60.0)
     world.run(30.0)
-    owners, rebalances = world.owners(), [member.membership.rebalances for member in world.members]
+    owners, generations = world.owners(), [member.membership.owned_generation for member in world.members]
     assert settled(world)
     assert sorted(len(member.membership.owned) for member in world.members) in ([3, 3, 3], [2, 3, 4])
     world.run(HOUR_S)
     assert world.owners() == owners
-    assert [member.membership.rebalances for member in world.members] == rebalances
+    assert [member.membership.owned_generation for member in world.members] == generations
     world.run(60.0)
     assert not {place: missing for place, missing in world.missed().items() if missing[0] < 60}
     for place, reads in world.read.items():

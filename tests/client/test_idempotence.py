@@ -12,6 +12,7 @@ from raftlog.client.producer.batch import PendingBatch, RecordFuture
 from raftlog.client.producer.producer import Producer
 from raftlog.client.producer.sequences import SequenceNumbers
 from raftlog.errors import (
+    ClusterAuthorizationFailedError,
     DeliveryTimeoutError,
     DuplicateSequenceNumberError,
     ErrorCode,
@@ -66,6 +67,23 @@ def test_without_an_id_a_record_fails_in_time_and_says_that_it_was_not_written()
     error = future.exception(0)
     assert isinstance(error, DeliveryTimeoutError) and not error.outcome_unknown
     assert "last error: no" in str(error)
+
+
+def test_who_may_not_write_is_told_at_once_and_may_try_again() -> None:
+    producing = Producing(idempotent=True)
+    futures = [producing.send(b"a"), producing.send(b"b")]
+    producing.produced()
+    (asked,) = producing.wire.take(InitProducerIdRequest)
+    producing.answer_error(asked, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+    assert producing.produced() == []
+    for future in futures:
+        error = future.exception(0)
+        assert isinstance(error, ClusterAuthorizationFailedError) and not error.outcome_unknown
+    later = producing.send(b"c")
+    assert producing.produced(2.0) == []
+    producing.identify(9)
+    assert numbers_of(producing.produced()) == [(9, 0, 0)]
+    assert not later.done()
 
 
 def test_several_are_in_flight_at_once_each_with_its_sequence() -> None:

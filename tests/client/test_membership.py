@@ -10,7 +10,6 @@ import pytest
 from raftlog.client.group.assignors import ASSIGNORS
 from raftlog.client.group.member import GroupMember, Phase
 from raftlog.client.group.member_tasks import Ask, Lost, Revoke, Take
-from raftlog.client.group.wire import Subscription, decode_subscription, encode_assignment, encode_subscription
 from raftlog.errors import (
     ErrorCode,
     FencedInstanceIdError,
@@ -20,6 +19,7 @@ from raftlog.errors import (
 )
 from raftlog.limits import GROUP_RETRY_S
 from raftlog.protocol import groups as g
+from raftlog.protocol.consumer_protocol import Subscription, decode_subscription, encode_assignment, encode_subscription
 from raftlog.types import TopicPartition
 
 T0, T1, T2 = (TopicPartition("t", number) for number in range(3))

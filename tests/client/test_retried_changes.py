@@ -27,7 +27,7 @@ from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsResponse
 from raftlog.protocol.topics import NewTopic, TopicsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, Endpoint, TopicPartition
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Lossy:

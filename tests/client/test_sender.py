@@ -25,7 +25,7 @@ from raftlog.limits import CLOSE_LINGER_S, CONNECT_PATIENCE_S, LEADER_MOVED_S, T
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import HandshakeResponse, MetadataRequest
 from raftlog.protocol.envelope import encode_response
-from raftlog.protocol.records import InitProducerIdRequest, ProduceRequest
+from raftlog.protocol.records import InitProducerIdRequest, ProduceRequest, ProduceResult
 from raftlog.record.batch import decode
 from tests.client.fake_wire import WORKER_A, WORKER_B, FakeCluster, Sent, metadata
 
@@ -404,3 +404,28 @@ def test_abort_fails_everything_and_says_what_may_have_been_written() -> None:
         assert error.outcome_unknown is unknown
     with pytest.raises(ClosedError):
         producing.send(b"3")
+
+
+# --- quotas --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("acks", [-1, 0])
+def test_a_producer_that_is_told_to_wait_waits_and_goes_on(acks: int) -> None:
+    producing = Producing(acks=acks)
+    producing.send(b"one")
+    (sent,) = producing.produced()
+    number = sent.number if acks else 0  # who asks for no answers is told without one
+    producing.answer(sent, [ProduceResult(correlation_id=number, base_offset=0, throttle_ms=2000)])
+    producing.send(b"two")
+    assert producing.produced(seconds=0.5) == []  # counted from when it is heard
+    assert producing.produced(seconds=1.9) == []
+    assert len(producing.produced(seconds=0.2)) == 1
+
+
+def test_a_new_worker_knows_of_no_wait() -> None:
+    producing = Producing()
+    producing.send(b"one")
+    (sent,) = producing.produced()
+    producing.answer(sent, [ProduceResult(correlation_id=sent.number, base_offset=0, throttle_ms=20_000)])
+    producing.step()
+    producing.lose(WORKER_A)
+    producing.send(b"two")
+    assert len(producing.produced()) == 1

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from raftlog.client import arguments
-from raftlog.client.admin.groups import GroupAdmin
 from raftlog.client.admin.requester import changed, raise_error_of
+from raftlog.client.admin.security import SecurityAdmin
 from raftlog.client.core.call import CONTROLLER, Call
 from raftlog.client.core.exchange import Q
 from raftlog.clock import monotonic_s
@@ -47,8 +47,8 @@ from raftlog.types import INTERNAL_TOPICS, LATEST_TIMESTAMP, Endpoint, ReplicaSt
 _SETTLE_AGAIN_S = 0.02
 
 
-class Admin(GroupAdmin):
-    """Topics, nodes, replicas and groups, asked for and changed: one blocking request per call.
+class Admin(SecurityAdmin):
+    """Topics, nodes, replicas, groups, users and rules, asked for and changed: one blocking request per call.
 
     Whatever fails is raised, as the error of raftlog.errors that says so. Of a call for several, each stands or falls
     alone: the error is that of the first that failed, and its `results` tell what became of each.
@@ -57,17 +57,20 @@ class Admin(GroupAdmin):
     `outcome_unknown` of such an error is set, the change may have been made all the same.
     """
 
-    def create_topics(self, topics: Sequence[NewTopic]) -> list[TopicResult]:
+    def create_topics(self, topics: Sequence[NewTopic], *, validate_only: bool = False) -> list[TopicResult]:
         """One result per topic, in order. Raises TopicAlreadyExistsError, InvalidTopicError and others.
 
         When it returns, every node that is reachable knows of them, so that whoever asks next finds them.
+        `validate_only`: what would become of it, and nothing does.
         """
         wanted = list(topics)
 
         def body(mutation_id: bytes, found: TopicIdsResponse) -> CreateTopicsRequest:
-            return CreateTopicsRequest(mutation_id, found.end_offset, wanted, self._attempt_ms())
+            return CreateTopicsRequest(mutation_id, found.end_offset, wanted, self._attempt_ms(), validate_only)
 
         results = self._change("create topics", [topic.name for topic in wanted], apis.CREATE_TOPICS, body)
+        if validate_only:
+            return _all_done(results)
         made = {result.name: result.topic_id for result in results if not result.error_code}
         self._settle(list(made), lambda topic: topic.topic_id == made[topic.name])
         return _all_done(results)
@@ -85,8 +88,12 @@ class Admin(GroupAdmin):
         self._settle(list(gone), lambda topic: topic.topic_id != gone[topic.name])
         return _all_done(results)
 
-    def alter_topic(self, name: str, config: Mapping[str, str], *, reset: Iterable[str] = ()) -> None:
+    def alter_topic(
+        self, name: str, config: Mapping[str, str], *, reset: Iterable[str] = (), validate_only: bool = False
+    ) -> None:
         """Sets these settings of a topic, puts those of `reset` back to their defaults, and leaves the others.
+
+        `validate_only`: whether it could be done, and nothing is.
 
         Raises UnknownTopicOrPartitionError, InvalidConfigError, InvalidTopicError for raftlog's own topics.
         """
@@ -100,23 +107,32 @@ class Admin(GroupAdmin):
                 topic_id=found.topic_ids[0],
                 config=wanted,
                 reset=put_back,
+                validate_only=validate_only,
             )
 
         _all_done(self._change("alter a topic", [name], apis.INCREMENTAL_ALTER_CONFIGS, body))
 
-    def create_partitions(self, name: str, partitions: int) -> TopicResult:
+    def create_partitions(self, name: str, partitions: int, *, validate_only: bool = False) -> TopicResult:
         """`partitions`: how many the topic shall have in all; there can only be more. Records stay where they are.
 
         Keys go to other partitions from then on. When it returns, every node that is reachable knows of them. Raises
         UnknownTopicOrPartitionError, InvalidPartitionsError, InvalidTopicError for raftlog's own topics.
+        `validate_only`: what would become of it, and nothing does.
         """
 
         def body(mutation_id: bytes, found: TopicIdsResponse) -> CreatePartitionsRequest:
             return CreatePartitionsRequest(
-                mutation_id, found.end_offset, name=name, topic_id=found.topic_ids[0], partitions=partitions
+                mutation_id,
+                found.end_offset,
+                name=name,
+                topic_id=found.topic_ids[0],
+                partitions=partitions,
+                validate_only=validate_only,
             )
 
         (result,) = _all_done(self._change("create partitions", [name], apis.CREATE_PARTITIONS, body))
+        if validate_only:
+            return result
         topic_id = result.topic_id
         self._settle([name], lambda topic: topic.topic_id == topic_id and len(topic.partitions) >= partitions)
         return result
@@ -209,6 +225,11 @@ class Admin(GroupAdmin):
         """What every replica last said of itself; None: of all topics, internal ones included."""
         request = DescribeReplicasRequest(None if topics is None else list(topics))
         return self._newest(lambda: self._ask("describe replicas", None, apis.DESCRIBE_REPLICAS, request)).replicas
+
+    def describe_weak_spots(self) -> dict[int, list[int]]:
+        """By node id: where each node that is heard is open though it works, as numbers of Weakness."""
+        request = DescribeReplicasRequest([])
+        return self._newest(lambda: self._ask("describe nodes", None, apis.DESCRIBE_REPLICAS, request)).weak_spots
 
     def recover_partition(self, topic_id: bytes, partition: int, node: Endpoint) -> None:
         """Tells a node that its replica is the truth of a partition that lost a majority's records.

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 from raftlog.client.admin.requester import Requester, raise_error_of
 from raftlog.client.core.call import CONTROLLER
 from raftlog.client.core.exchange import A
-from raftlog.client.group.wire import PROTOCOL_TYPE, decode_assignment
 from raftlog.clock import monotonic_s
 from raftlog.errors import (
     ErrorCode,
@@ -28,6 +27,7 @@ from raftlog.protocol import apis
 from raftlog.protocol import groups as g
 from raftlog.protocol.apis import Api
 from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
+from raftlog.protocol.consumer_protocol import PROTOCOL_TYPE, decode_assignment
 from raftlog.types import OFFSETS_TOPIC, TopicPartition
 
 Q = TypeVar("Q", bound=g.GroupBody)
@@ -63,11 +63,13 @@ class GroupDescription(NamedTuple):
 class GroupAdmin(Requester):
     """The part of Admin that asks for consumer groups and changes them."""
 
-    def list_groups(self) -> list[g.ListedGroup]:
-        """All groups that have members or committed offsets, by name."""
+    def list_groups(self, coordinator: int | None = None) -> list[g.ListedGroup]:
+        """All groups that have members or committed offsets, by name; or those that this node coordinates."""
         topic = self._offsets_topic()
         listed: list[g.ListedGroup] = []
         for number in range(len(topic.partitions) if topic else 0):
+            if topic is None or coordinator not in (None, topic.partitions[number].leader_id):
+                continue
             place = TopicPartition(OFFSETS_TOPIC, number)
             listed += self._ask("list groups", place, apis.LIST_GROUPS, g.ListGroupsRequest()).groups
         return sorted(listed, key=lambda group: group.group_id)

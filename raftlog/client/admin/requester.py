@@ -19,6 +19,7 @@ from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.cluster import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
+from raftlog.protocol.security import Behalf
 from raftlog.types import Endpoint, TopicPartition
 
 S = TypeVar("S", MetadataResponse, DescribeReplicasResponse)
@@ -34,11 +35,16 @@ class Requester(Client):
         request_timeout_ms: float = ADMIN_TIMEOUT_MS,
         bootstrap_timeout_ms: float = 10_000,
         client_id: str = "raftlog-admin",
+        security: str | None = None,
+        user: str | Behalf | None = None,
+        password: str | None = None,
     ) -> None:
         """Raises NoBrokersAvailableError when no node answers within `bootstrap_timeout_ms`; ValueError."""
         self._timeout_s = arguments.seconds("request_timeout_ms", request_timeout_ms)
         bootstrap_timeout_s = arguments.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
-        self._engine = Engine(parse_bootstrap(bootstrap_servers), arguments.text(client_id), frozenset())
+        bootstrap, credentials = parse_bootstrap(bootstrap_servers), arguments.credentials(security)
+        who = arguments.who(user, password)
+        self._engine = Engine(bootstrap, arguments.text(client_id), frozenset(), credentials, who)
         self._confirms = True  # some node has confirmed the last answer; otherwise the next is not waited for as long
         super().__init__()
         self._engine.start()

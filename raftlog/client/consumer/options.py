@@ -10,6 +10,7 @@ from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, parse_bootstrap
 from raftlog.client.fetcher.partition_state import EARLIEST, LATEST
 from raftlog.client.group.assignors import ASSIGNORS, Assignor
 from raftlog.limits import FETCH_BYTES_MAX, FETCH_WAIT_MAX_MS
+from raftlog.protocol.security import Behalf
 
 Deserializer = Callable[[Any], Any]
 
@@ -35,6 +36,10 @@ class ConsumerOptions:
     request_timeout_ms         how long what waits for an answer waits, such as `position` and `commit`
     bootstrap_timeout_ms       how long making the consumer waits for a node's answer
     client_id                  what nodes call this client
+    security                   the directory of `raftlog security client`, for nodes that run with --security;
+                               None: what RAFTLOG_SECURITY says in the environment; "": none
+    user                       as whom it asks, where the cluster has users; None: what RAFTLOG_USER says
+    password                   of that user; None: what RAFTLOG_PASSWORD says
 
     In a group (docs/consumers.md):
 
@@ -73,8 +78,11 @@ class ConsumerOptions:
         request_timeout_ms: float = 30_000,
         bootstrap_timeout_ms: float = 10_000,
         client_id: str = "raftlog-consumer",
+        security: str | None = None,
+        user: str | Behalf | None = None,
+        password: str | None = None,
     ) -> None:
-        """Raises TypeError, ValueError."""
+        """Raises TypeError, ValueError; ConfigError for a `security` that cannot be used."""
         number, seconds = arguments.number, arguments.seconds
         if auto_offset_reset not in (EARLIEST, LATEST, "none"):
             raise ValueError(f"auto_offset_reset is earliest, latest or none, not {auto_offset_reset!r}")
@@ -106,6 +114,8 @@ class ConsumerOptions:
         self.request_timeout_s: Final = seconds("request_timeout_ms", request_timeout_ms)
         self.bootstrap_timeout_s: Final = seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
         self.client_id: Final = arguments.text(client_id)
+        self.credentials: Final = arguments.credentials(security)
+        self.who: Final = arguments.who(user, password)
 
 
 def _assignors(strategies: Sequence[str]) -> list[Assignor]:

@@ -39,7 +39,8 @@ class Reader:
         self._options = options
         self.timeout_s = options.request_timeout_s
         self.consumer_timeout_s = options.consumer_timeout_s
-        engine = self.engine = Engine(options.bootstrap, options.client_id, frozenset(options.topics))
+        topics = frozenset(options.topics)
+        engine = self.engine = Engine(options.bootstrap, options.client_id, topics, options.credentials, options.who)
         self.lookup = OffsetLookup(engine, self.timeout_s)
         self.fetcher = Fetcher(
             engine.exchange,

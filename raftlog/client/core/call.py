@@ -39,7 +39,8 @@ class Call(Generic[Q, A]):
     `body` is what is asked, or makes it for each attempt, of the topic with the id that it is given. `read` turns the
     answer into the result, or raises; it is told whether an earlier attempt may have been carried out. With
     `reads_refusals` it is given answers with an error too, unless that one is retried. `topic_id`: of the topic that is
-    meant; one made anew under its name is never asked. b"": whichever has the name.
+    meant; one made anew under its name is never asked. b"": whichever has the name. `payload` goes with what is asked;
+    `read_payload` is `read` where the answer has one.
     """
 
     def __init__(
@@ -54,7 +55,11 @@ class Call(Generic[Q, A]):
         attempt_s: float,
         reads_refusals: bool = False,
         topic_id: bytes = b"",
+        payload: bytes | None = None,
+        read_payload: Callable[[A, bytes], Any] | None = None,
     ) -> None:
+        self.payload = payload
+        self.read_payload = read_payload
         self.what = what
         self.place = place
         self.api = api
@@ -146,6 +151,7 @@ class Calls:
             deadline_s=min(call.deadline_s, now_s + call.attempt_s),
             topic_id=topic_id,
             partition=partition,
+            payload=call.payload,
         )
         return bool(number)
 
@@ -177,7 +183,7 @@ class Calls:
             return None
         return None if leader is None else (leader.endpoint, leader.topic_id, partition)
 
-    def _answered(self, call: Call[Any, Any], endpoint: Endpoint, answer: Any, _payload: bytes) -> None:
+    def _answered(self, call: Call[Any, Any], endpoint: Endpoint, answer: Any, payload: bytes) -> None:
         call.asking = False
         if call.future.done():
             return
@@ -188,7 +194,10 @@ class Calls:
                 error = error_for(answer.error_code, answer.error_text)
                 if error.retriable or not call.reads_refusals:
                     raise error
-            call.future.set_result(call.read(answer, call.maybe_done))
+            if call.read_payload is not None:
+                call.future.set_result(call.read_payload(answer, payload))
+            else:
+                call.future.set_result(call.read(answer, call.maybe_done))
         except RaftlogError as refusal:
             self._refused(call, refusal)
 

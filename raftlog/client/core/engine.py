@@ -17,12 +17,13 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from raftlog.client.core.call import Call, Calls
-from raftlog.client.core.exchange import Exchange
+from raftlog.client.core.exchange import Exchange, Who
 from raftlog.client.core.links import Links
 from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.clock import NEVER_S, monotonic_s
-from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError
+from raftlog.errors import ClosedError, NoBrokersAvailableError, RaftlogError, SaslAuthenticationFailedError
+from raftlog.security.credentials import Credentials
 from raftlog.types import Endpoint, split_host_port
 
 T = TypeVar("T")
@@ -68,17 +69,24 @@ class Engine:
     `topics`: those whose metadata is kept fresh (None: all).
     """
 
-    def __init__(self, bootstrap: list[Endpoint], client_id: str, topics: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        bootstrap: list[Endpoint],
+        client_id: str,
+        topics: frozenset[str] | None,
+        credentials: Credentials | None = None,
+        who: Who = None,
+    ) -> None:
         """Raises OSError when the process may not open enough descriptors."""
         self.bootstrap = bootstrap
         self._wakeup_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
-            self._links = Links(self._wakeup_fd)
+            self._links = Links(self._wakeup_fd, credentials)
         except OSError:
             os.close(self._wakeup_fd)
             raise
         self.cache = MetadataCache()
-        self.exchange = Exchange(self._links, client_id)
+        self.exchange = Exchange(self._links, client_id, who)
         self.refresher = Refresher(self.exchange, self.cache, self.bootstrap, topics, random.Random())
         self.calls = Calls(self.exchange, self.cache, self.refresher)
         self._parts: list[Part] = [self.refresher, self.calls]
@@ -128,7 +136,7 @@ class Engine:
                 next_s = now_s
             if self._links.poll(next_s - monotonic_s(), self.exchange.answered, self.exchange.lost):
                 self._woken = False
-            if self.cache.version != self._seen_version:
+            if self.cache.version != self._seen_version or self.exchange.refused:
                 self._seen_version = self.cache.version
                 with self.metadata_changed:
                     self.metadata_changed.notify_all()
@@ -211,8 +219,11 @@ class Engine:
             return False
 
     def wait_for_cluster(self, timeout_s: float) -> None:
-        """Until some node has answered. Raises NoBrokersAvailableError."""
-        if not self.wait_for(lambda: self.cache.version > 0, timeout_s):
+        """Until some node has answered. Raises NoBrokersAvailableError, SaslAuthenticationFailedError."""
+        answered = self.wait_for(lambda: self.cache.version > 0 or bool(self.exchange.refused), timeout_s)
+        if not self.cache.version and self.exchange.refused:
+            raise SaslAuthenticationFailedError(self.exchange.refused)
+        if not answered:
             addresses = ", ".join(map(str, self.bootstrap))
             trouble = self._links.trouble or self.exchange.trouble
             why = f": {trouble}" if trouble else ""

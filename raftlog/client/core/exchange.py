@@ -13,18 +13,22 @@ from typing import Any, Protocol, TypeVar
 
 from raftlog.clock import NEVER_S
 from raftlog.errors import ErrorCode, InvalidRequestError, UnsupportedVersionError
-from raftlog.limits import EXPIRY_SCAN_S, PROTOCOL_VERSION
+from raftlog.limits import EXPIRY_SCAN_S, LOGIN_ANSWER_S, PROTOCOL_VERSION
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.body import Body, ResponseBody
 from raftlog.protocol.cluster import HandshakeRequest
 from raftlog.protocol.envelope import NO_TOPIC, decode_response, encode_request
+from raftlog.protocol.security import ON_BEHALF, AuthenticateRequest, AuthenticateResponse, Behalf, encode_behalf
+from raftlog.security.scram import LoginError, Mechanism
 from raftlog.types import Endpoint
 
 LOGGER = logging.getLogger(__name__)
 
 Q = TypeVar("Q", bound=Body)
 A = TypeVar("A", bound=ResponseBody)
+Who = Callable[[], tuple[str, str] | Behalf | None] | None
+"""User and password, as they are now; a Behalf of a node that asks for somebody else; None: nothing is proved."""
 Done = Callable[[A | None, bytes], None]
 """done(answer, payload): the payload frame, or b"" when there is none."""
 
@@ -51,23 +55,80 @@ class _Asked:
         self.overdue_s = overdue_s
 
 
+class _Login:
+    """As a user at one endpoint. `message`: the next one to be sent."""
+
+    def __init__(self, user: str, password: str) -> None:
+        from raftlog.security.passwords import ClientLogin  # 45 ms, which only who logs in pays
+
+        self.mechanism = Mechanism.SCRAM_SHA_256.text
+        self._client = ClientLogin(Mechanism.SCRAM_SHA_256, user, password)
+        self._proved = False
+        self.message = self._client.first()
+        self.done = False
+        self.failed = ""
+
+    def step(self, answer: AuthenticateResponse) -> bool:
+        """Takes an answer; True: it was the last one. Raises LoginError where the other end is not who it should be."""
+        if self._proved:
+            self._client.finish(answer.data)
+            self.done = True
+        else:
+            self.message = self._client.second(answer.data)
+            self._proved = True
+        return self.done
+
+
+class _BehalfLogin:
+    """Likewise of a node that asks for somebody else: one message."""
+
+    def __init__(self, behalf: Behalf) -> None:
+        self.mechanism = ON_BEHALF
+        self.message = encode_behalf(behalf)
+        self.done = False
+        self.failed = ""
+
+    def step(self, _answer: AuthenticateResponse) -> bool:
+        self.done = True
+        return self.done
+
+
 class Exchange:
     """The requests of one client that wait for an answer; it numbers them.
 
     `trouble` says which node speaks another version of the protocol; empty: none does.
     """
 
-    def __init__(self, wire: Wire, client_id: str) -> None:
+    def __init__(self, wire: Wire, client_id: str, who: Who = None) -> None:
         self._wire = wire
+        self._who = who
+        self._logins: dict[Endpoint, _Login | _BehalfLogin] = {}  # only where somebody has to be named
         self._client_id = client_id
         self._last_id = 0
         self._asked: dict[Endpoint, dict[int, _Asked]] = {}
         self._greeted: set[Endpoint] = set()
         self._scan_s = NEVER_S
+        self._now_s = 0.0
+        self._denied = ""
+        self.held_until_s: dict[Endpoint, float] = {}  # a quota is used up: no records go there, or are asked for
+        self._throttled_ms: dict[Endpoint, int] = {}  # so long, from the next round on
         self.trouble = ""
 
     def connect(self, endpoint: Endpoint) -> bool:
-        return self._wire.connect(endpoint)
+        """Whether it can be asked now: it is connected, and knows who asks where that has to be proved."""
+        return self._wire.connect(endpoint) and (self._who is None or self._may_ask(endpoint))
+
+    @property
+    def refused(self) -> str:
+        """Why a node does not take this client for anybody that it knows; "" while that is not so."""
+        return self._denied or next((login.failed for login in self._logins.values() if login.failed), "")
+
+    def _may_ask(self, endpoint: Endpoint) -> bool:
+        """Whether it was greeted, which happens now if it was not, and knows who asks."""
+        if endpoint not in self._greeted and not self._greet(endpoint):
+            return False
+        login = self._logins.get(endpoint)
+        return login is None or login.done
 
     def ask(
         self,
@@ -87,8 +148,22 @@ class Exchange:
         `done` None: no answer is expected. After `overdue_s` `expire` says that someone is silent. Raises
         InvalidRequestError for what no bytes say: a number too large for any field, half a surrogate pair.
         """
-        if endpoint not in self._greeted and not self._greet(endpoint):
+        if not self._may_ask(endpoint):
             return 0
+        return self._send(endpoint, api, body, done, deadline_s, overdue_s, topic_id, partition, payload)
+
+    def _send(
+        self,
+        endpoint: Endpoint,
+        api: Api[Q, A],
+        body: Q,
+        done: Done[A] | None,
+        deadline_s: float,
+        overdue_s: float = NEVER_S,
+        topic_id: bytes = NO_TOPIC,
+        partition: int = -1,
+        payload: bytes | None = None,
+    ) -> int:
         self._last_id += 1
         number = self._last_id
         header = encode_request(api, number, body, topic_id, partition)
@@ -115,7 +190,54 @@ class Exchange:
         if not self._wire.send(endpoint, [encode_request(apis.HANDSHAKE, 0, self._greeting())]):
             return False
         self._greeted.add(endpoint)
+        named = self._who() if self._who is not None else None
+        if named is not None:
+            self._log_in(endpoint, _BehalfLogin(named) if isinstance(named, Behalf) else _Login(*named))
         return True
+
+    def _log_in(self, endpoint: Endpoint, login: _Login | _BehalfLogin) -> None:
+        """Its two requests; until they are answered nothing else is asked there. A failure shows in `trouble`."""
+        self._logins[endpoint] = login
+
+        def told(answer: AuthenticateResponse | None, _payload: bytes) -> None:
+            if self._logins.get(endpoint) is not login:
+                return
+            if answer is None:  # the link will break, or has broken
+                del self._logins[endpoint]
+                self._greeted.discard(endpoint)
+            elif answer.error_code:
+                self.trouble = f"{endpoint} says: {answer.error_text}"
+                retriable = answer.error_code == ErrorCode.THROTTLING_QUOTA_EXCEEDED
+                login.failed = "" if retriable else self.trouble
+                if not login.failed:
+                    self._greeted.discard(endpoint)
+            else:
+                self._go_on(endpoint, login, answer, told)
+
+        self._ask_to_log_in(endpoint, login, told)
+
+    def _go_on(
+        self,
+        endpoint: Endpoint,
+        login: _Login | _BehalfLogin,
+        answer: AuthenticateResponse,
+        told: Done[AuthenticateResponse],
+    ) -> None:
+        try:
+            done = login.step(answer)
+        except LoginError as error:
+            login.failed = self.trouble = f"{endpoint} does not know the password itself: {error}"
+            return
+        if not done:
+            self._ask_to_log_in(endpoint, login, told)
+
+    def _ask_to_log_in(
+        self, endpoint: Endpoint, login: _Login | _BehalfLogin, told: Done[AuthenticateResponse]
+    ) -> None:
+        body = AuthenticateRequest(login.mechanism, login.message)
+        deadline_s = self._now_s + LOGIN_ANSWER_S
+        if not self._send(endpoint, apis.AUTHENTICATE, body, told, deadline_s):
+            self._greeted.discard(endpoint)
 
     def answered(self, endpoint: Endpoint, frames: list[bytes]) -> None:
         """A message came. What cannot be read is ignored: its request runs into its time-out."""
@@ -130,6 +252,8 @@ class Exchange:
             return
         if api is apis.PRODUCE:
             for result in answer:
+                if result.throttle_ms:
+                    self._throttled_ms[endpoint] = result.throttle_ms
                 waiting = asked.pop(result.correlation_id, None)
                 if waiting is not None:
                     waiting.done(result, b"")
@@ -137,6 +261,10 @@ class Exchange:
             if answer.error_code == ErrorCode.UNSUPPORTED_VERSION:
                 self._refuse_all(endpoint, f"{endpoint} says: {answer.error_text}")
         elif number in asked and asked[number].api is api:
+            if answer.error_code == ErrorCode.SASL_AUTHENTICATION_FAILED and api is not apis.AUTHENTICATE:
+                self._denied = f"{endpoint} says: {answer.error_text}"
+            if api is apis.FETCH and answer.throttle_ms:
+                self._throttled_ms[endpoint] = answer.throttle_ms
             asked.pop(number).done(answer, frames[1] if len(frames) > 1 else b"")
 
     def _refuse_all(self, endpoint: Endpoint, text: str) -> None:
@@ -147,7 +275,9 @@ class Exchange:
 
     def lost(self, endpoint: Endpoint) -> None:
         """The connection broke: whatever was asked over it has an unknown outcome."""
+        self._logins.pop(endpoint, None)
         self._greeted.discard(endpoint)
+        self.held_until_s.pop(endpoint, None)  # it may have another process next; who is asked there says so anew
         for waiting in self._asked.pop(endpoint, {}).values():
             waiting.done(None, b"")
 
@@ -159,6 +289,10 @@ class Exchange:
 
     def expire(self, now_s: float) -> bool:
         """Ends what has run out of time. True when something is overdue: its leader may be gone."""
+        self._now_s = now_s
+        while self._throttled_ms:
+            endpoint, throttle_ms = self._throttled_ms.popitem()
+            self.held_until_s[endpoint] = now_s + throttle_ms / 1000
         if now_s < self._scan_s:
             return False
         overdue = False

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from raftlog.clock import NEVER_S
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.errors import ConfigError
 from raftlog.limits import (
     ANSWERS_PER_ROUND,
@@ -20,7 +20,8 @@ from raftlog.limits import (
     RECONNECT_BACKOFF_MAX_S,
     RECONNECT_BACKOFF_MIN_S,
 )
-from raftlog.network import SHARED_CONTEXT, Link, Poller
+from raftlog.network import SHARED_CONTEXT, Link, Poller, SecureLink
+from raftlog.security.credentials import Credentials
 from raftlog.types import Endpoint
 
 LOGGER = logging.getLogger(__name__)
@@ -29,13 +30,14 @@ LOGGER = logging.getLogger(__name__)
 class Links:
     """The connections of one client, by endpoint: the Wire of its Exchange."""
 
-    def __init__(self, wakeup_fd: int) -> None:
-        self._context = SHARED_CONTEXT.lease()
-        self._closed = False
+    def __init__(self, wakeup_fd: int, credentials: Credentials | None = None) -> None:
+        """With `credentials` under TLS."""
+        self._credentials = credentials
+        self._context = SHARED_CONTEXT.lease() if credentials is None else None
         self._poller = Poller()
         self._wakeup_fd = wakeup_fd
         self._poller.register(wakeup_fd)
-        self._links: dict[Endpoint, Link] = {}
+        self._links: dict[Endpoint, Link | SecureLink] = {}
         self._used_s: dict[Endpoint, float] = {}
         self._retry_s: dict[Endpoint, float] = {}
         self._backoff_s: dict[Endpoint, float] = {}
@@ -49,7 +51,7 @@ class Links:
             if self._now_s < self._retry_s.get(endpoint, 0.0):
                 return False
             try:
-                link = Link(self._context, endpoint, once=True)
+                link = self._open(endpoint)
             except ConfigError as error:
                 LOGGER.warning("an address that a node gave cannot be used: %s", error)
                 self._failed(endpoint)
@@ -62,6 +64,13 @@ class Links:
             self._poller.register(link)
         self._used_s[endpoint] = self._now_s
         return link.connected
+
+    def _open(self, endpoint: Endpoint) -> Link | SecureLink:
+        """Raises ConfigError, OSError."""
+        if self._credentials is not None:
+            return SecureLink(endpoint, self._credentials, once=True)
+        assert self._context is not None, "there are no credentials"
+        return Link(self._context, endpoint, once=True)
 
     def _cannot_open(self, endpoint: Endpoint, error: OSError) -> None:
         known, self.trouble = self.trouble, f"no connection to {endpoint} can be opened: {error.strerror}"
@@ -88,15 +97,22 @@ class Links:
         """Waits, then hands out what came. True when the wakeup descriptor was written to."""
         woken = False
         for ready in self._poller.poll(timeout_s):
-            if isinstance(ready, Link):
-                self._receive(ready, answered, lost)
-            else:
+            if isinstance(ready, int):
                 os.eventfd_read(self._wakeup_fd)
                 woken = True
+            else:
+                self._receive(ready, answered, lost)
+        if self._credentials is not None:
+            now_s = monotonic_s()
+            for link in [link for link in self._links.values() if isinstance(link, SecureLink) and link.due_s <= now_s]:
+                self._receive(link, answered, lost)
         return woken
 
     def _receive(
-        self, link: Link, answered: Callable[[Endpoint, list[bytes]], None], lost: Callable[[Endpoint], None]
+        self,
+        link: Link | SecureLink,
+        answered: Callable[[Endpoint, list[bytes]], None],
+        lost: Callable[[Endpoint], None],
     ) -> None:
         # The state BEFORE the answers: what came before a loss is received before the loss is told.
         link.watch()
@@ -111,6 +127,8 @@ class Links:
             self._backoff_s.pop(link.endpoint, None)
             self.trouble = ""
         if link.over:
+            if isinstance(link, SecureLink) and not link.losses:
+                self.trouble = f"{link.endpoint}: {link.why}"
             self._look_for_descriptors(link.endpoint)
             self._failed(link.endpoint)
             self._close(link.endpoint)
@@ -123,7 +141,11 @@ class Links:
 
     def next_wakeup_s(self) -> float:
         """When an endpoint that failed may be asked for again."""
-        return min((retry_s for retry_s in self._retry_s.values() if retry_s > self._now_s), default=NEVER_S)
+        due_s = min((retry_s for retry_s in self._retry_s.values() if retry_s > self._now_s), default=NEVER_S)
+        if self._credentials is not None:
+            links = [link for link in self._links.values() if isinstance(link, SecureLink)]
+            due_s = min([due_s, *(link.due_s for link in links)])
+        return due_s
 
     def sweep(self, now_s: float, busy: Callable[[Endpoint], bool], lost: Callable[[Endpoint], None]) -> None:
         """Closes what nobody has asked for in a while. Also tells the links what time it is."""
@@ -153,6 +175,6 @@ class Links:
         """
         for endpoint in list(self._links):
             self._close(endpoint)
-        if not self._closed:
-            self._closed = True
+        if self._context is not None:
+            self._context = None
             SHARED_CONTEXT.give_back()

@@ -245,6 +245,9 @@ class Fetcher:
                 self._refresher.want()
             return now_s + CONNECT_PATIENCE_S
         state.connecting_s = None
+        held_s = self._exchange.held_until_s.get(leader.endpoint, 0.0)
+        if held_s > now_s:
+            return held_s
         if state.begins and state.reset == LATEST:
             if self.beginnings.awaits(topic):
                 self._refresher.want()

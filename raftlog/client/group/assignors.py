@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from raftlog.client.group.sticky import Balance
-from raftlog.client.group.wire import Subscription
+from raftlog.protocol.consumer_protocol import Subscription
 from raftlog.types import TopicPartition
 
 

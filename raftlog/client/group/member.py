@@ -26,7 +26,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from raftlog.client.group.assignors import Assignor, GroupSubscriber
 from raftlog.client.group.member_tasks import Ask, Identity, Lost, Revoke, Take, Task
-from raftlog.client.group.wire import (
+from raftlog.clock import LONG_AGO_S, NEVER_S
+from raftlog.errors import ErrorCode, InconsistentGroupProtocolError, InvalidRequestError, RaftlogError, error_for
+from raftlog.limits import GROUP_RETRY_S, HEARTBEAT_ATTEMPT_S, JOIN_ATTEMPT_S, LEAVE_S
+from raftlog.protocol import apis
+from raftlog.protocol.body import Body, ResponseBody
+from raftlog.protocol.consumer_protocol import (
     PROTOCOL_TYPE,
     Subscription,
     decode_assignment,
@@ -34,11 +39,6 @@ from raftlog.client.group.wire import (
     encode_assignment,
     encode_subscription,
 )
-from raftlog.clock import LONG_AGO_S, NEVER_S
-from raftlog.errors import ErrorCode, InconsistentGroupProtocolError, InvalidRequestError, RaftlogError, error_for
-from raftlog.limits import GROUP_RETRY_S, HEARTBEAT_ATTEMPT_S, JOIN_ATTEMPT_S, LEAVE_S
-from raftlog.protocol import apis
-from raftlog.protocol.body import Body, ResponseBody
 from raftlog.protocol.groups import (
     HeartbeatRequest,
     HeartbeatResponse,
@@ -96,7 +96,6 @@ class GroupMember:
         self.topics: tuple[str, ...] = ()
         self.owned: frozenset[TopicPartition] = frozenset()
         self.error: RaftlogError | None = None  # for the user's next poll
-        self.rebalances = 0
         self._tenure = 0
         self.owned_generation = -1  # the last one that this member was synced in
         self._lost = False
@@ -393,5 +392,4 @@ class GroupMember:
         self._proof_s = max(self._proof_s, ask.sent_s)
         self._settled_s = max(self._settled_s, ask.sent_s)
         self.owned_generation = self.generation
-        self.rebalances += 1
         self.phase = Phase.STABLE

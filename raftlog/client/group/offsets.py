@@ -44,9 +44,8 @@ from raftlog.types import TopicPartition
 class OffsetAndMetadata(NamedTuple):
     """A committed offset: the next one to read.
 
-    `leader_epoch`: in which the record before it was written; -1: not known.
-
-    Who begins there asks no leader of an older epoch (KIP-320).
+    `leader_epoch`: in which the record before it was written; -1: not known. Who begins there asks no leader of an
+    older epoch (KIP-320).
     """
 
     offset: int

@@ -40,6 +40,10 @@ class ProducerOptions:
                          acks="all". None: on with acks="all"
     bootstrap_timeout_ms   how long making the producer waits for a node's answer
     client_id            what nodes call this client
+    security             the directory of `raftlog security client`, for nodes that run with --security; None: what
+                         RAFTLOG_SECURITY says in the environment; "": none
+    user                 as whom it asks, where the cluster has users; None: what RAFTLOG_USER says
+    password             of that user; None: what RAFTLOG_PASSWORD says
     """
 
     def __init__(
@@ -62,8 +66,11 @@ class ProducerOptions:
         enable_idempotence: bool | None = None,
         bootstrap_timeout_ms: float = 10_000,
         client_id: str = "raftlog-producer",
+        security: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
     ) -> None:
-        """Raises TypeError, ValueError."""
+        """Raises TypeError, ValueError; ConfigError for a `security` that cannot be used."""
         if acks not in _ACKS:
             raise ValueError(f"acks is 0, 1 or 'all', not {acks!r}")
         self.acks: Final = _ACKS[acks]
@@ -92,3 +99,5 @@ class ProducerOptions:
         self.max_in_flight: Final = arguments.number("max_in_flight", max_in_flight, 1)
         self.bootstrap_timeout_s: Final = arguments.seconds("bootstrap_timeout_ms", bootstrap_timeout_ms)
         self.client_id: Final = arguments.text(client_id)
+        self.credentials: Final = arguments.credentials(security)
+        self.who: Final = arguments.who(user, password)

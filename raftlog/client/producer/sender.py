@@ -204,7 +204,13 @@ class Sender:
             if not self._exchange.connect(leader.endpoint):
                 return self._not_connected(flow, now_s)
             flow.connecting_s = None
+            held_s = self._exchange.held_until_s.get(leader.endpoint, 0.0)
+            if held_s > now_s:
+                return held_s
             if self._ids is not None and not self._may_number(self._ids, lane, flow, now_s):
+                if flow.numbering.producer_id < 0 and self._ids.refusal is not None:
+                    self._refuse_all(lane, flow, self._ids.refusal)
+                    break
                 return now_s + RETRY_BACKOFF_MAX_S
             batch = self._accumulator.take(lane, now_s, flow.numbering.number if self._ids else None)
             if batch is None:
@@ -356,10 +362,14 @@ class Sender:
             unknown_s = now_s - self._cache.unknown_since_s.get(lane.topic, now_s)
             missing = lane.topic in self._cache.topics and self._partition_is_gone(lane)
             if unknown_s >= TOPIC_UNKNOWN_S or missing:
-                for batch in self._accumulator.take_created_before(lane, NEVER_S):
-                    error = UnknownTopicOrPartitionError(f"{lane.topic}-{lane.partition} does not exist")
-                    error.outcome_unknown = batch.maybe_written
-                    self._give_up(waiting, batch, error)
+                gone = UnknownTopicOrPartitionError(f"{lane.topic}-{lane.partition} does not exist")
+                self._refuse_all(lane, waiting, gone)
+
+    def _refuse_all(self, lane: Lane, flow: Flow, refusal: RaftlogError) -> None:
+        for batch in self._accumulator.take_created_before(lane, NEVER_S):
+            error = error_for(refusal.code, str(refusal))
+            error.outcome_unknown = batch.maybe_written
+            self._give_up(flow, batch, error)
 
     def _partition_is_gone(self, lane: Lane) -> bool:
         return lane.partition >= len(self._cache.topics[lane.topic].leaders)

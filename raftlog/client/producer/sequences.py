@@ -13,7 +13,7 @@ from typing import Any
 
 from raftlog.client.core.call import CONTROLLER, Call, Calls
 from raftlog.client.producer.batch import PendingBatch
-from raftlog.errors import RaftlogError
+from raftlog.errors import ClusterAuthorizationFailedError, RaftlogError
 from raftlog.limits import ADMIN_TIMEOUT_MS, PRODUCER_ID_ATTEMPT_S, RETRY_BACKOFF_MAX_S
 from raftlog.protocol import apis
 from raftlog.protocol.records import InitProducerIdRequest
@@ -56,6 +56,12 @@ class ProducerIds:
             )
             self._calls.add(self._call)
         return self._value
+
+    @property
+    def refusal(self) -> RaftlogError | None:
+        """Why there will be none, as the controller has just said: the user may not write."""
+        refused = self._call is None and isinstance(self.error, ClusterAuthorizationFailedError)
+        return self.error if refused else None
 
     def spent(self, producer_id: int) -> None:
         """Some partition has used up the epochs of this id."""

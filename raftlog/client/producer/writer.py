@@ -61,7 +61,9 @@ class Writer:
         self._targets: dict[str, _Target] = {}
         self.max_block_s = options.max_block_s
         self._closed = False
-        engine = self.engine = Engine(options.bootstrap, options.client_id, frozenset())
+        engine = self.engine = Engine(
+            options.bootstrap, options.client_id, frozenset(), options.credentials, options.who
+        )
         self._cache = engine.cache
         self.accumulator = Accumulator(
             clock=SystemClock(),
