@@ -1,8 +1,8 @@
-"""Messages between a supervisor and one of its workers, over a socket pair. Never blocks, never pickles.
+"""Messages between a supervisor and one of its workers or doors, over a socket pair. Never blocks, never pickles.
 
     length uint32, big-endian | msgpack of one tagged struct
 
-A worker that does not read is ended by its supervisor once LOCAL_QUEUE_BYTES_MAX wait for it.
+One that does not read is ended by its supervisor once LOCAL_QUEUE_BYTES_MAX wait for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from typing import Generic, TypeVar
 import msgspec
 
 from raftlog.limits import LOCAL_MESSAGE_BYTES_MAX, LOCAL_QUEUE_BYTES_MAX
+from raftlog.node.log_lines import LogStyle
+from raftlog.protocol.cluster import MetadataResponse
+from raftlog.protocol.report import Figures, NodeReport
+from raftlog.security.credentials import Credentials
+from raftlog.security.identity import NODE, Identity
+from raftlog.security.policy import Access, Security
 from raftlog.types import Doubt, Endpoint, Flush, ReplicaSpec, ReplicaStatus, TopicConfig
 
 _LENGTH = struct.Struct(">I")
@@ -22,6 +28,24 @@ _READ_BYTES = 256 * 1024
 
 class _Local(msgspec.Struct, array_like=True, tag=True, kw_only=True):
     pass
+
+
+class Secured(msgspec.Struct, frozen=True):
+    """The directory with this node's certificate, and the name of the cluster in it: read once, by the supervisor."""
+
+    directory: str
+    cluster: str
+
+    def credentials(self, node_id: int) -> Credentials:
+        """Raises ConfigError."""
+        return Credentials(self.directory, Identity(self.cluster, NODE, str(node_id)))
+
+
+def secured_by(credentials: Credentials | None) -> Secured | None:
+    if credentials is None:
+        return None
+    assert credentials.identity is not None, "of a node"
+    return Secured(credentials.directory, credentials.identity.cluster)
 
 
 # --- what a worker is started with -----------------------------------------------------------
@@ -37,7 +61,52 @@ class WorkerConfig(msgspec.Struct, kw_only=True):
     host: str
     ports: tuple[int, int] | None  # [first, end)
     founders: list[tuple[int, str, Endpoint]]
-    log_level: str
+    log_style: LogStyle
+    access: Access
+    security: Security
+    secured: Secured | None = None
+
+
+class DoorConfig(msgspec.Struct, kw_only=True):
+    """What a process of Kafka's door is started with. `node`: where its own supervisor answers."""
+
+    node_id: int
+    node: Endpoint
+    data: str
+    connections_max: int
+    connections_per_address: int
+    auto_create_topics: bool
+    max_reauth_ms: int
+    log_style: LogStyle
+    access: Access
+    secured: Secured | None = None
+
+
+class HttpConfig(msgspec.Struct, kw_only=True):
+    """What the process of the HTTP address is started with. `node`: where its own supervisor answers."""
+
+    node_id: int
+    node: Endpoint
+    data: str
+    read_only: bool
+    log_style: LogStyle
+    access: Access
+    secured: Secured | None = None
+
+
+# --- supervisor to door --------------------------------------------------------------------------
+class ClusterNews(_Local, tag="ClusterNews"):
+    """All topics and nodes as they are known now, and (topic id, partition, boot id) of each worker of this node."""
+
+    cluster: MetadataResponse
+    workers: list[tuple[bytes, int, int]]
+
+
+class Told(_Local, tag="Told"):
+    """The answer to the question `number`."""
+
+    number: int
+    report: NodeReport
 
 
 # --- supervisor to worker ----------------------------------------------------------------------
@@ -67,6 +136,16 @@ class SetConfig(_Local, tag="SetConfig"):
     config: TopicConfig
 
 
+class SecurityNews(_Local, tag="SecurityNews"):
+    """All users and rules as they are known now; to doors as well."""
+
+    security: Security
+
+
+class SetLogLevel(_Local, tag="SetLogLevel"):
+    level: str
+
+
 class Stop(_Local, tag="Stop"):
     pass
 
@@ -84,6 +163,12 @@ class Report(_Local, tag="Report"):
     status: ReplicaStatus
 
 
+class Counted(_Local, tag="Counted"):
+    """What the process has counted since it began."""
+
+    figures: Figures
+
+
 class ImageReport(_Local, tag="Image"):
     image: bytes
 
@@ -94,13 +179,23 @@ class Failed(_Local, tag="Failed"):
     text: str
 
 
-ToWorker = Reachable | Live | ClusterNamed | AcceptLoss | SetConfig | Stop
-ToSupervisor = Opened | Report | ImageReport | Failed
+# --- door to supervisor ------------------------------------------------------------------------
+class Asked(_Local, tag="Asked"):
+    """What does this node say of itself?"""
+
+    number: int
+
+
+ToWorker = Reachable | Live | ClusterNamed | AcceptLoss | SetConfig | SecurityNews | SetLogLevel | Stop
+ToDoor = ClusterNews | SecurityNews | Told | SetLogLevel | Stop
+ToSupervisor = Opened | Report | ImageReport | Failed | Counted | Asked
 
 _Incoming = TypeVar("_Incoming")
 _encode = msgspec.msgpack.Encoder().encode
 
 encode_config = _encode
+decode_http_config = msgspec.msgpack.Decoder(HttpConfig).decode
+decode_door_config = msgspec.msgpack.Decoder(DoorConfig).decode
 decode_config = msgspec.msgpack.Decoder(WorkerConfig).decode
 
 
@@ -124,7 +219,7 @@ class Channel(Generic[_Incoming]):
         """Something waits to be sent: call `flush` again soon."""
         return bool(self._to_send) and not self.closed
 
-    def send(self, message: ToWorker | ToSupervisor) -> None:
+    def send(self, message: ToWorker | ToDoor | ToSupervisor) -> None:
         data = _encode(message)
         self._to_send += _LENGTH.pack(len(data))
         self._to_send += data

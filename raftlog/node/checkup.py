@@ -207,16 +207,16 @@ class Checkup:
         with tempfile.TemporaryDirectory() as copy:
             shutil.copy(f"{directory}/index.lmdb/data.mdb", f"{copy}/data.mdb")
             reader = multiprocessing.get_context("fork").Process(
-                target=_read_index, args=(copy, segments, state), daemon=True
+                target=_read_index, args=(os.getpid(), copy, segments, state), daemon=True
             )
             reader.start()
             reader.join()
             return reader.exitcode == 0
 
 
-def _read_index(directory: str, segments: list[Segment], state: State) -> None:
+def _read_index(parent: int, directory: str, segments: list[Segment], state: State) -> None:
     """Ends its process, with 0 when every entry speaks of a batch that is there."""
-    die_with_parent()
+    die_with_parent(parent)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # its traceback is for nobody
     size = os.stat(f"{directory}/data.mdb").st_size
     index = LmdbIndex(directory)

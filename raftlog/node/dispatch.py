@@ -12,7 +12,7 @@ from typing import Any
 
 from raftlog.clock import monotonic_s
 from raftlog.errors import ErrorCode
-from raftlog.node.doors.door import Door
+from raftlog.node.doors.door import Door, answer
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.envelope import Request
@@ -41,24 +41,25 @@ class Route:
 
 
 class Dispatch:
-    """The requests of one door. `here` is this address, as an error names it."""
+    """The requests of one door. `here` is this address, as an error names it.
+
+    `admit` gives the request that a handler is to have; None: it is answered already. Without it everybody may all.
+    """
 
     def __init__(
         self,
         door: Door,
         here: str,
         handlers: Mapping[Api[Any, Any], Handler],
-        authorize: Callable[[Request[Any]], bool] | None = None,
     ) -> None:
-        """`authorize` answers a request of a session that may not ask it, and says False. None: everybody may all."""
         self._door = door
         self._here = here
-        self._authorize = authorize
+        self.admit: Callable[[Request[Any]], Request[Any] | None] | None = None
         self.routes = {api: Route(api, handler) for api, handler in {apis.HANDSHAKE: door.greet, **handlers}.items()}
 
     def serve(self, most: int, bytes_max: float, spent_bytes: Callable[[], int] = lambda: 0) -> None:
         """Hands out what has come: `most` messages, until payload and `spent_bytes()` together exceed `bytes_max`."""
-        routes, authorize = self.routes, self._authorize
+        routes, admit = self.routes, self.admit
         last: Route | None = None
         began_s = monotonic_s()
         for request in self._door.requests(most):
@@ -70,8 +71,9 @@ class Dispatch:
                 began_s = _timed(last, began_s)
                 last = route
             route.requests += 1
-            if authorize is None or authorize(request):
-                route.handler(request)
+            admitted = request if admit is None else admit(request)
+            if admitted is not None:
+                route.handler(admitted)
             payload = request.payload
             if payload:
                 size_bytes = len(payload[0])
@@ -87,7 +89,7 @@ class Dispatch:
         self.refuse(request, ErrorCode.INVALID_REQUEST, f"send {api.name} to {api.served.value}, not to {self._here}")
 
     def refuse(self, request: Request[Any], code: ErrorCode, text: str) -> None:
-        self._door.answer(request, request.api.refusal(code, text))
+        answer(request, request.api.refusal(code, text))
 
     def served(self) -> list[Route]:
         """What was asked for, the most often asked first."""

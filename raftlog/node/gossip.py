@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from raftlog.limits import NODE_SILENT_S, VOTERS_HEARD_S
 from raftlog.protocol.nodes import NodeState, WorkerState
-from raftlog.types import Role
+from raftlog.types import ReplicaStatus, Role
 
 ReplicaKey = tuple[bytes, int]
 """Topic id and partition."""
@@ -121,6 +121,15 @@ class Gossip:
         heard = self._heard.get(node_id)
         return heard.workers.get(key) if heard and not heard.lost else None
 
+    def lag_of(self, status: ReplicaStatus) -> int:
+        """How many records a replica is behind its leader; -1: not known. A witness has none to be behind with."""
+        if status.role == Role.LEADER:
+            return 0
+        leader = self.worker_of(status.leader_id, (status.topic_id, status.partition))
+        if leader is None or leader.status.role != Role.LEADER or status.role == Role.WITNESS:
+            return -1
+        return max(0, leader.status.log_end_offset - status.log_end_offset)
+
     def leader_of(self, key: ReplicaKey, replicas: tuple[int, ...], now_s: float) -> Leader | None:
         """The living replica that claims the highest leader epoch."""
         best: Leader | None = None
@@ -145,9 +154,13 @@ def _outline(state: NodeState) -> tuple[object, ...]:
     return (
         state.boot_id,
         state.endpoint,
+        state.kafka,
         state.cluster_id,
         state.image_offset,
         state.leaving,
         state.founders,
-        [(worker.endpoint, worker.boot_id, worker.status.role, worker.status.leader_epoch) for worker in state.workers],
+        [
+            (worker.endpoint, worker.boot_id, worker.status.role, worker.status.leader_epoch, worker.status.in_sync)
+            for worker in state.workers
+        ],
     )

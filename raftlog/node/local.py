@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import select
 import signal
 import socket
@@ -38,6 +39,10 @@ _KILL_WAIT_S = 5.0  # the kernel ends the workers when their parent ends
 _PAUSE_WAIT_S = 10.0  # a sync of a busy disk
 _LOOK_S = 0.005
 _LOG_TAIL_LINES = 5
+_DOOR_STARTED = re.compile(r" kafka: started, process (\d+)")
+
+SUPERUSER = "local"
+"""Whom the certificate of a secured cluster's client names."""
 
 
 class LocalCluster:
@@ -55,28 +60,65 @@ class LocalCluster:
         endpoints: Mapping[int, Endpoint] | None = None,
         host: str = _HOST,
         prefix: Callable[[int], list[str]] = lambda node_id: [],
+        kafka: bool = False,
+        http: bool = False,
+        secure: bool = False,
     ) -> None:
         """`environment` is added to that of this process. Ports are chosen now and kept over restarts.
 
         `host`: the loopback address, of IPv4 or IPv6. `endpoints`: where the nodes listen, instead of free ports there.
         `prefix`: what is put before the command of a node, such as a program that enters a namespace and then becomes
-        the node.
+        the node. `kafka`: the nodes serve Kafka's clients too, at `kafka_endpoints`; `http`: and HTTP, at
+        `http_endpoints`. `secure`: with --security, and `security` is the directory of a client, who may do everything
+        once there are rules; otherwise it is "".
         """
         self.directory = Path(directory)
         self.flush = flush
         self._host = host
-        self.endpoints = dict(endpoints or zip(range(1, nodes + 1), _free_endpoints(host, nodes), strict=True))
+        free = free_endpoints(host, 3 * nodes)
+        self.endpoints = dict(endpoints or zip(range(1, nodes + 1), free[:nodes], strict=True))
         self._prefix = prefix
+        self.kafka_endpoints = {
+            node_id: Endpoint(endpoint.host, door.port)
+            for (node_id, endpoint), door in zip(self.endpoints.items(), free[nodes : 2 * nodes], strict=False)
+            if kafka
+        }
+        self.http_endpoints = dict(zip(self.endpoints, free[2 * nodes :], strict=False)) if http else {}
         self._voters = dict(self.endpoints)
         self._ready_timeout_s = ready_timeout_s
         self._log_level = log_level
         self._environment = {**os.environ, **(environment or {})}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.security = self._make_security() if secure else ""
+
+    def _make_security(self) -> str:
+        """An authority and a client, in the cluster's directory; a node follows when it is started first."""
+        from raftlog.security.certificates import make_authority, make_client
+
+        folder = self.directory / "security"
+        make_authority(str(folder / "ca"), "local")
+        make_client(str(folder / "ca"), SUPERUSER, str(folder / "client"))
+        return str(folder / "client")
+
+    def node_security(self, node_id: int) -> str:
+        """The directory of the node, which is made when it is asked for first."""
+        from raftlog.security.certificates import make_node
+
+        folder = self.directory / "security"
+        directory = folder / f"node-{node_id}"
+        if not directory.exists():
+            make_node(str(folder / "ca"), node_id, [self.endpoints[node_id].host], str(directory))
+        return str(directory)
 
     @property
     def bootstrap(self) -> str:
         """`host:port,…` of all nodes, running or not."""
         return ",".join(str(endpoint) for endpoint in self.endpoints.values())
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """`host:port,…` for Kafka's clients."""
+        return ",".join(str(endpoint) for endpoint in self.kafka_endpoints.values())
 
     @property
     def pids(self) -> dict[int, int]:
@@ -98,7 +140,11 @@ class LocalCluster:
     def add(self) -> int:
         """One more node, which joins the running cluster. Returns its id."""
         node_id = max(self.endpoints) + 1
-        (self.endpoints[node_id],) = _free_endpoints(self._host, 1)
+        self.endpoints[node_id], door, pages = free_endpoints(self._host, 3)
+        if self.kafka_endpoints:
+            self.kafka_endpoints[node_id] = door
+        if self.http_endpoints:
+            self.http_endpoints[node_id] = pages
         self.start(node_id)
         return node_id
 
@@ -143,6 +189,11 @@ class LocalCluster:
         pid = self.pids.get(node_id)
         return [] if pid is None else descendants(pid)
 
+    def doors(self, node_id: int) -> list[psutil.Process]:
+        """Of what the node has started those that have said that they serve Kafka's clients."""
+        said = {int(pid) for pid in _DOOR_STARTED.findall(self.log_text(node_id))}
+        return [each for each in self.workers(node_id) if each.pid in said]
+
     def _family(self, node_id: int) -> list[int]:
         if node_id not in self.pids:
             return []
@@ -180,7 +231,13 @@ class LocalCluster:
             *["--id", str(node_id), "--peers", peers, "--data", str(self.directory / str(node_id))],
         ]
         command += ["--listen", str(self.endpoints[node_id])]
+        command += ["--kafka-listen", str(self.kafka_endpoints.get(node_id, "none"))]
+        command += ["--http-listen", str(self.http_endpoints.get(node_id, "none"))]
         command += ["--flush", self.flush, "--log-level", self._log_level]
+        if self.security:
+            command += ["--security", self.node_security(node_id), "--superuser", SUPERUSER]
+        else:
+            command += ["--insecure", "on"]
         with open(self.directory / f"{node_id}.log", "ab") as log:
             self._processes[node_id] = subprocess.Popen(
                 command,
@@ -246,7 +303,7 @@ def descendants(pid: int) -> list[psutil.Process]:
     return found
 
 
-def _free_endpoints(host: str, count: int) -> list[Endpoint]:
+def free_endpoints(host: str, count: int) -> list[Endpoint]:
     """Held all at once while they are chosen, so that they differ.
 
     Below the range from which Linux takes ports for workers and for outgoing connections: a port of that range could

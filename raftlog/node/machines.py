@@ -9,6 +9,7 @@ from typing import NamedTuple
 from raftlog.controller.controller import Controller
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image
+from raftlog.controller.security_changes import Guard
 from raftlog.coordinator.coordinator import Coordinator
 from raftlog.machine.machine import StateMachine
 from raftlog.protocol.apis import Served
@@ -24,6 +25,7 @@ class Surroundings(NamedTuple):
     live: Callable[[], Collection[int]]
     publish: Callable[[Image], None]
     now_s: float
+    guard: Guard
 
 
 def _controller(given: Surroundings) -> StateMachine:
@@ -34,6 +36,7 @@ def _controller(given: Surroundings) -> StateMachine:
         live=given.live,
         publish=given.publish,
         now_s=given.now_s,
+        guard=given.guard,
     )
 
 

@@ -24,7 +24,6 @@ from raftlog.errors import (
     InconsistentClusterIdError,
     StorageError,
 )
-from raftlog.network import Context, Link
 from raftlog.node.formation import Form, Join, Wait, check_peers, decide_forming
 from raftlog.node.gossip import Gossip
 from raftlog.node.hosting_plan import METADATA_KEY, metadata_replica
@@ -35,8 +34,8 @@ from raftlog.node.settings import NodeSettings
 from raftlog.protocol import apis
 from raftlog.protocol import nodes as n
 from raftlog.protocol.body import ResponseBody
-from raftlog.protocol.envelope import encode_request
 from raftlog.protocol.nodes import WorkerState
+from raftlog.types import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +45,16 @@ _ASK_AGAIN_S = 0.3  # for an image, or to be registered
 class Membership:
     """`image` is the newest one seen. `changed` says that `image` or meta.json is not what it was."""
 
-    def __init__(
-        self, settings: NodeSettings, data: DataDirectory, context: Context, links: NodeLinks, now_s: float
-    ) -> None:
+    def __init__(self, settings: NodeSettings, data: DataDirectory, links: NodeLinks, now_s: float) -> None:
         meta = data.meta
         check_peers(node_id=settings.node_id, voters=meta.voters, peers=settings.peers)
         self._settings = settings
         self._data = data
-        self._context = context
         self._links = links
         self._node_id = settings.node_id
         self._boot_id = random.SystemRandom().getrandbits(62) + 1
+        self.kafka: Endpoint | None = None  # where Kafka's clients reach this node
+        self.weak_spots: list[int] = []  # of this node
         self._peers = settings.peers or meta.peers or {self._node_id: settings.advertise}
         self._sequence = 0
         try:
@@ -65,7 +63,6 @@ class Membership:
         except DiskFullError:
             if self._peers != meta.peers:
                 raise  # without it old news may count for a moment; that is no reason not to start
-        self._controller_link: Link | None = None
         self._strangers: dict[int, str] = {}
         self._started_s = now_s
         self._ask_due_s = 0.0
@@ -89,6 +86,18 @@ class Membership:
         own = (self._data.meta.directory_id, self._settings.advertise)
         return known is not None and (known.directory_id, known.endpoint) == own
 
+    def obstacles(self, now_s: float) -> list[str]:
+        """Why this node is not in step with the metadata; none: it is."""
+        image = self.image
+        if not image.cluster_id:
+            return [self.waiting_for or "the cluster is being formed"]
+        found = []
+        if not self.is_registered:
+            found.append("the metadata does not list this node yet")
+        if not self.gossip.confirms(image.end_offset, image.voters, now_s):
+            found.append("it hears no majority of the metadata's voters, or one of the nodes knows newer metadata")
+        return found
+
     def own_state(self, workers: list[WorkerState], *, leaving: bool = False) -> n.NodeState:
         meta = self._data.meta
         self._sequence += 1
@@ -109,6 +118,8 @@ class Membership:
             registered_offset=meta.registered_offset,
             run=self.identity.own.run,
             known=self._known_runs(),
+            kafka=self.kafka,
+            weak_spots=self.weak_spots,
         )
 
     def _own_run(self) -> n.KnownRun:
@@ -166,7 +177,7 @@ class Membership:
 
     def _why_not_hear(self, state: n.NodeState, now_s: float) -> tuple[ErrorCode, str] | None:
         own = self.cluster_id
-        endpoints = [state.endpoint]
+        endpoints = [state.endpoint, *([state.kafka] if state.kafka else [])]
         for worker in state.workers:
             endpoints += [each for each in (worker.endpoint, worker.raft_endpoint) if each]
         if not 1 <= state.node_id <= limits.NODE_ID_MAX or not all(map(n.is_endpoint, endpoints)):
@@ -357,20 +368,15 @@ class Membership:
         if self.image.cluster_id and not self.is_registered:
             self._ask_due_s = now_s + _ASK_AGAIN_S
             self._register(now_s)
-        elif self._controller_link is not None:
-            self._controller_link.close()
-            self._controller_link = None
+        else:
+            self._links.leave_controller()
 
     def _register(self, now_s: float) -> None:
         leader = self.gossip.leader_of(METADATA_KEY, self.image.voters, now_s)
         endpoint = leader.worker.endpoint if leader else None
-        if endpoint is None:
+        if leader is None or endpoint is None:
             self._wait_for("waiting for a controller to be registered with")
             return
-        if self._controller_link is None or self._controller_link.endpoint != endpoint:
-            if self._controller_link is not None:
-                self._controller_link.close()
-            self._controller_link = Link(self._context, endpoint)
         request = n.RegisterNodeRequest(
             cluster_id=self.cluster_id,
             node_id=self._node_id,
@@ -378,4 +384,4 @@ class Membership:
             endpoint=self._settings.advertise,
         )
         # Not read: the image says when it is done, and until then it is asked again.
-        self._controller_link.send([encode_request(apis.REGISTER_NODE, 0, request)])
+        self._links.ask_controller(leader.node_id, endpoint, apis.REGISTER_NODE, request)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import uuid
 
 import msgspec
@@ -78,6 +79,7 @@ class DataDirectory:
     def __init__(self, path: str, node_id: int) -> None:
         self.path = os.path.abspath(path)
         self._disk = OsDisk()
+        self._removing = threading.Lock()
         try:
             self._disk.make_dir(self.path)
             self._lock = self._take_lock()
@@ -150,9 +152,11 @@ class DataDirectory:
             self._disk.sync_dir(self.path)
 
     def remove_leftovers(self) -> None:
-        for name in self._disk.list(self.path):
-            if name.endswith(DELETED_SUFFIX):
-                self._disk.remove_tree(os.path.join(self.path, name))
+        """From any thread: one at a time, or two would remove the same."""
+        with self._removing:
+            for name in self._disk.list(self.path):
+                if name.endswith(DELETED_SUFFIX):
+                    self._disk.remove_tree(os.path.join(self.path, name))
 
     # --- the cached image ------------------------------------------------------------------------
     def cache_image(self, image: Image) -> None:

@@ -38,6 +38,7 @@ def metadata_response(
                 endpoint=state.endpoint if state else info.endpoint,
                 alive=gossip.is_live(known_id, now_s),
                 voter=known_id in image.voters,
+                kafka=state.kafka if state else None,
             )
         )
     return MetadataResponse(
@@ -106,7 +107,13 @@ def describe_replicas_response(
         node_id=node_id,
         image_offset=image.end_offset,
         confirmed=gossip.confirms(image.end_offset, image.voters, now_s),
+        weak_spots=_weak_spots(gossip, now_s),
     )
+
+
+def _weak_spots(gossip: Gossip, now_s: float) -> dict[int, list[int]]:
+    states = (gossip.state_of(node_id) for node_id in gossip.live(now_s))
+    return {state.node_id: state.weak_spots for state in states if state is not None and state.weak_spots}
 
 
 def _status(spec: ReplicaSpec, node_id: int, gossip: Gossip, now_s: float) -> ReplicaStatus:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from functools import partial
 
 import raftlog.node.worker_process  # noqa: F401
 from raftlog.network import keep_freed_memory
 from raftlog.node.processes import SUPERVISOR_VARIABLE, die_with_parent
 
-if os.environ.get(SUPERVISOR_VARIABLE) == str(os.getppid()):
-    die_with_parent()
+if (_supervisor := os.environ.get(SUPERVISOR_VARIABLE)) == str(os.getppid()):
+    die_with_parent(int(_supervisor))
     # A service manager signals every process of a service; the workers need their parent to stop cleanly.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+# The first thing that a child does: what it imports later may take longer than its parent lives. They fork no further.
+os.register_at_fork(after_in_child=partial(die_with_parent, os.getpid()))
 keep_freed_memory()
 gc.collect()
 gc.freeze()

@@ -18,16 +18,17 @@ import signal
 import socket
 import sys
 import types
+from collections.abc import Callable
 from typing import Protocol
 
-from raftlog.node.channel import Channel, ToSupervisor, WorkerConfig, encode_config
+from raftlog.node.channel import Channel, DoorConfig, HttpConfig, ToSupervisor, WorkerConfig, encode_config
 
 SUPERVISOR_VARIABLE = "RAFTLOG_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
 
 
 class Child(Protocol):
-    """A running worker process, or its twin in tests."""
+    """A running process of a worker or a door, or its twin in tests."""
 
     pid: int
     channel: Channel[ToSupervisor]
@@ -43,9 +44,11 @@ class Child(Protocol):
     def close(self) -> None: ...
 
 
-def die_with_parent() -> None:
-    """Linux: this process gets SIGKILL when its parent ends."""
+def die_with_parent(parent: int) -> None:
+    """Linux: this process gets SIGKILL when its parent ends, and ends at once when that is gone already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def prepare_fork_server() -> None:
@@ -60,9 +63,22 @@ def prepare_fork_server() -> None:
 
 
 def start_worker(config: WorkerConfig) -> Child:
+    return _start(_enter, config.spec.name, encode_config(config))
+
+
+def start_door(config: DoorConfig, listener: socket.socket) -> Child:
+    return _start(_enter_door, "kafka", encode_config(config), listener)
+
+
+def start_http(config: HttpConfig, listener: socket.socket) -> Child:
+    return _start(_enter_http, "http", encode_config(config), listener)
+
+
+def _start(enter: Callable[..., None], name: str, config_bytes: bytes, *sockets: socket.socket) -> Child:
+    """`enter` is called in the new process with the config, its end of the channel, and the sockets."""
     ours, theirs = socket.socketpair()
     process = multiprocessing.get_context("forkserver").Process(
-        target=_enter, args=(encode_config(config), theirs), name=config.spec.name, daemon=True
+        target=enter, args=(config_bytes, theirs, *sockets), name=name, daemon=True
     )
     # multiprocessing has every child import the parent's main module, which is the command line here:
     # a main module that comes from nowhere keeps click and rich out of the workers.
@@ -81,6 +97,22 @@ def _enter(config_bytes: bytes, end: socket.socket) -> None:
     from raftlog.node.worker_process import run_worker
 
     run_worker(config_bytes, end)
+
+
+def _enter_door(config_bytes: bytes, end: socket.socket, listener: socket.socket) -> None:
+    # Nobody else needs Kafka's messages: neither the supervisor nor the fork server imports them.
+    # And kio imports hypothesis where that is installed: half a second, and a folder in the current directory.
+    sys.modules.setdefault("hypothesis", None)  # type: ignore[arg-type]
+    from raftlog.node.kafka_process import run_door
+
+    run_door(config_bytes, end, listener)
+
+
+def _enter_http(config_bytes: bytes, end: socket.socket, listener: socket.socket) -> None:
+    # Nobody else needs aiohttp.
+    from raftlog.node.http_process import run_http
+
+    run_http(config_bytes, end, listener)
 
 
 class _ProcessChild:

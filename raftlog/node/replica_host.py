@@ -19,6 +19,7 @@ from raftlog.node.meta import DataDirectory, HostedReplica
 from raftlog.node.processes import Child, start_worker
 from raftlog.node.settings import NodeSettings
 from raftlog.node.workers import Ended, Failure, OpenedReplica, Peers, Published, Workers
+from raftlog.security.policy import Security
 from raftlog.types import ReplicaSpec
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,15 @@ log = logging.getLogger(__name__)
 class ReplicaHost:
     """`on_image` takes the bytes of an image that the metadata's worker has replayed."""
 
-    def __init__(self, settings: NodeSettings, data: DataDirectory, on_image: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        data: DataDirectory,
+        on_image: Callable[[bytes], None],
+        secured: ch.Secured | None = None,
+    ) -> None:
         self._settings = settings
+        self._secured = secured
         self._data = data
         self._on_image = on_image
         self._live: list[int] = []
@@ -163,6 +171,11 @@ class ReplicaHost:
             self._live = live
             self.workers.tell(METADATA_KEY, ch.Live(nodes=live))
 
+    def secure(self, security: Security) -> None:
+        """Those that start later are started with it."""
+        for key in self.workers.specs:
+            self.workers.tell(key, ch.SecurityNews(security=security))
+
     def _peers_of(self, key: ReplicaKey, spec: ReplicaSpec, gossip: Gossip) -> Peers:
         peers: Peers = []
         for node_id in spec.voters:
@@ -187,7 +200,10 @@ class ReplicaHost:
                 host=self._settings.listen.host,
                 ports=(ports.start, ports.stop) if ports else None,
                 founders=list(self._data.meta.founders),
-                log_level=self._settings.log_level,
+                log_style=self._settings.log_style,
+                access=self._settings.access,
+                security=self._image.security,
+                secured=self._secured,
             )
         )
 

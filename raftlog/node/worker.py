@@ -20,13 +20,19 @@ from raftlog import limits
 from raftlog.clock import SystemClock, monotonic_s
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, encode_image
+from raftlog.controller.security_changes import guard_of
 from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
-from raftlog.network import Context, Poller, Server
+from raftlog.network import Context, LocalServer, MessageStream, Poller, SecureServer, Server
 from raftlog.node import channel as ch
+from raftlog.node import figures
 from raftlog.node.dispatch import Dispatch, Handler
+from raftlog.node.doors.door import answer, answer_produces
+from raftlog.node.doors.inner import InnerDoor
 from raftlog.node.doors.native import NativeDoor
+from raftlog.node.log_lines import set_log_level
 from raftlog.node.machines import MACHINES, Surroundings
+from raftlog.node.native_logins import NativeLogins
 from raftlog.node.peers import Peers
 from raftlog.partition.replica import Replica
 from raftlog.partition.witness import Witness
@@ -67,18 +73,29 @@ class Worker:
         self._channel = channel
         self._clock = SystemClock()
         self._boot_id = random.SystemRandom().getrandbits(62) + 1
-        self._context = Context()
+        credentials = config.secured.credentials(config.node_id) if config.secured else None
+        self._context: Context | None = None
+        self._server: Server | SecureServer
         self._poller = Poller()
-        ports = range(*config.ports) if config.ports else None
-        self._server = Server(self._context, config.host, ports)
-        self._peers = Peers(self._poller, config.host, self._boot_id, ports)
+        ports, host = range(*config.ports) if config.ports else None, config.host
+        if credentials is None:
+            self._context = Context()
+            self._server = Server(self._context, host, ports)
+        else:
+            self._server = SecureServer(host, ports, credentials)
+        self._peers = Peers(self._poller, host, self._boot_id, ports, credentials)
         self._door = NativeDoor(self._server, config.node_id, lambda: config.cluster_id)
-        self._outbox = Output(self._peers.send, self._door.answer, self._door.answer_produces)
+        self._inner = InnerDoor(self._boot_id, self._poller)
+        self._outbox = Output(self._peers.send, answer, answer_produces)
         self._hosted = MACHINES.get(config.spec.topic)
         self._machine: Host | None = None
         self._live: frozenset[int] = frozenset()
         self._replica = self._open_witness(disk) if self._is_witness else self._open_replica(disk)
-        self._dispatch = Dispatch(self._door, f"the worker of {config.spec.name}", self._handlers())
+        here, handlers = f"the worker of {config.spec.name}", self._handlers()
+        self._logins = NativeLogins(config.access, config.node_id, self._door, config.spec.topic)
+        self._dispatch = Dispatch(self._door, here, {**handlers, apis.AUTHENTICATE: self._logins.authenticate})
+        self._logins.secure(config.security, self._dispatch)
+        self._inner_dispatch = Dispatch(self._inner, here, handlers)
         self._poller.register(self._server)
         self._poller.register(channel.fileno())
         self._stopping = False
@@ -87,6 +104,8 @@ class Worker:
         self._mark: tuple[object, ...] = ()
         self._turned = False  # something moved since the last report
         self._report_due_s = 0.0
+        self._served = False  # something was asked since the last figures
+        self._figures_due_s = 0.0
 
     @property
     def _is_witness(self) -> bool:
@@ -133,9 +152,10 @@ class Worker:
                 live=lambda: self._live,
                 publish=self._publish_image,
                 now_s=self._clock.monotonic_s(),
+                guard=guard_of(config.access),
             )
             machine = self._hosted.make(surroundings)
-            self._machine = Host(replica=replica, machine=machine, clock=self._clock, answer=self._door.answer)
+            self._machine = Host(replica=replica, machine=machine, clock=self._clock, answer=answer)
         return replica
 
     def _handlers(self) -> dict[Api[Any, Any], Handler]:
@@ -155,7 +175,7 @@ class Worker:
 
     def served(self) -> str:
         """What was asked for here, how often, and in how much time."""
-        return ", ".join(map(str, self._dispatch.served()))
+        return ", ".join(map(str, [*self._dispatch.served(), *self._inner_dispatch.served()]))
 
     def _publish_image(self, image: Image) -> None:
         self._channel.send(ch.ImageReport(image=encode_image(image)))
@@ -166,8 +186,10 @@ class Worker:
         while not self._stopping:
             self._step()
         self._hand_over()
+        self._tell_figures(monotonic_s())
         self._replica.stop()
-        self._context.close()
+        if self._context is not None:
+            self._context.close()
 
     def _step(self) -> None:
         now_s = monotonic_s()
@@ -176,33 +198,43 @@ class Worker:
             due_s = min(due_s, self._machine.next_deadline_s())
         if self._turned:
             due_s = min(due_s, self._report_due_s)
+        if self._served:
+            due_s = min(due_s, self._figures_due_s)
         if self._server.due_s <= now_s:
             self._server.tick()
         due_s = min(due_s, self._peers.tick(now_s), self._server.due_s)
-        timeout_s = min(due_s - now_s, _IDLE_MAX_S)
+        timeout_s = 0.0 if self._inner.has_arrived else min(due_s - now_s, _IDLE_MAX_S)
         if self._channel.pending:
             timeout_s = min(timeout_s, 0.01)
         for ready in self._poller.poll(timeout_s):
             if ready is self._server:
-                self._serve()
+                self._serve(self._dispatch)
+            elif isinstance(ready, MessageStream):
+                self._inner.receive(ready)
             elif isinstance(ready, int):
                 self._take_local()
+            elif isinstance(ready, LocalServer):
+                self._inner.accept()
             else:
                 self._peers.receive(ready, self._replica.on_raft)
+        if self._inner.has_arrived:
+            self._serve(self._inner_dispatch)
         if self._channel.pending:
             self._channel.flush()
         self._replica.turn()
         if self._machine is not None:
             self._machine.after_turn()
+        self._inner.flush()
         mark = self._replica.mark()
         if mark != self._mark:
             self._mark = mark
             self._turned = True
         self._report()
 
-    def _serve(self) -> None:
+    def _serve(self, dispatch: Dispatch) -> None:
         replica = self._replica
-        self._dispatch.serve(limits.REQUESTS_PER_TURN, limits.BYTES_PER_TURN, lambda: replica.unpacked_bytes)
+        self._served = True
+        dispatch.serve(limits.REQUESTS_PER_TURN, limits.BYTES_PER_TURN, lambda: replica.unpacked_bytes)
 
     # --- the supervisor ----------------------------------------------------------------------------
     def _take_local(self) -> None:
@@ -220,6 +252,10 @@ class Worker:
                     self._replica.accept_loss()
                 case ch.SetConfig():
                     self._set_config(message.config)
+                case ch.SetLogLevel():
+                    set_log_level(message.level)
+                case ch.SecurityNews():
+                    self._logins.secure(message.security, self._dispatch)
                 case ch.Stop():
                     self._stopping = True
         if self._channel.closed:
@@ -244,10 +280,14 @@ class Worker:
         reported = (replica.is_leader, replica.leader_id, replica.leader_epoch)
         now_s = monotonic_s()
         self._door.log_refused(now_s)
+        self._peers.log_refused(now_s)
+        if self._served and now_s >= self._figures_due_s:
+            self._tell_figures(now_s)
         if reported == self._reported and (now_s < self._report_due_s or not self._turned):
             return
         self._reported = reported
         self._turned = False
+        self._served = True
         self._report_due_s = now_s + limits.STATUS_S
         status = replica.status()
         status.worker_pid = os.getpid()
@@ -256,6 +296,21 @@ class Worker:
                 log.info("%s in epoch %d", Role(status.role).name.lower(), status.leader_epoch)
             self._last_status = status
             self._channel.send(ch.Report(status=status))
+
+    def _tell_figures(self, now_s: float) -> None:
+        """Those of an idle worker stay as they were, and cost nothing."""
+        self._served = False
+        self._figures_due_s = now_s + limits.FIGURES_S
+        told = figures.door_figures(figures.NATIVE, self._door, self._dispatch)
+        told.counts += figures.routes(figures.INNER, self._inner_dispatch.served())
+        told.counts += figures.errors(figures.WORKER, self._inner.errors)
+        if isinstance(self._replica, Replica):
+            spec, dispatches = self._config.spec, (self._dispatch, self._inner_dispatch)
+            own = figures.replica_figures(spec.topic, spec.partition, self._replica, dispatches)
+            told.counts += own.counts
+            told.levels += own.levels
+            told.timings += own.timings
+        self._channel.send(ch.Counted(figures=told))
 
     def _hand_over(self) -> None:
         """A leader lets another lead first, and says so to its clients, so that they see hardly a gap."""

@@ -18,7 +18,6 @@ from raftlog.clock import monotonic_s
 from raftlog.errors import RaftlogError, StorageError
 from raftlog.node import channel as ch
 from raftlog.node.log_lines import configure_log_lines
-from raftlog.node.processes import die_with_parent
 from raftlog.node.worker import Worker
 from raftlog.storage.disk import OsDisk
 
@@ -28,9 +27,8 @@ _LOCK_WAIT_S = 5.0  # a predecessor that was killed may still be ending
 
 
 def run_worker(config_bytes: bytes, end: socket.socket) -> None:
-    die_with_parent()
     config = ch.decode_config(config_bytes)
-    configure_log_lines(f"node {config.node_id} {config.spec.name}", config.log_level)
+    configure_log_lines(f"node {config.node_id} {config.spec.name}", config.log_style)
     channel: ch.Channel[ch.ToWorker] = ch.Channel(end, ch.ToWorker)
     # Ctrl-C reaches every process of the terminal; the supervisor says when it is time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,6 +7,7 @@ worker and a deadline. Time and processes are passed in.
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import msgspec
 from raftlog.clock import NEVER_S
 from raftlog.limits import WORKER_BACKOFF_MAX_S, WORKER_BACKOFF_MIN_S, WORKER_STABLE_S, WORKER_STOP_S
 from raftlog.node import channel as ch
+from raftlog.node.figure_book import FigureBook
 from raftlog.node.gossip import ReplicaKey
 from raftlog.node.meta import HostedReplica
 from raftlog.node.processes import Child
@@ -81,6 +83,8 @@ class Workers:
         self._host = host
         self._start = start
         self._workers: dict[ReplicaKey, _Worker] = {}
+        self.figures = FigureBook(time.time)
+        self._log_level = ""  # told at run time, also to those that start later
         self.changed = True  # something that others should hear of at once
         self.processes_changed = True  # `descriptors` gives another answer than before
 
@@ -138,6 +142,11 @@ class Workers:
             if worker.opened is not None and worker.child is not None:
                 worker.child.channel.send(ch.Reachable(replicas=peers))
 
+    def set_log_level(self, level: str) -> None:
+        self._log_level = level
+        for key in self._workers:
+            self.tell(key, ch.SetLogLevel(level=level))
+
     def tell(self, key: ReplicaKey, message: ch.ToWorker) -> bool:
         """False when it does not run."""
         worker = self._workers.get(key)
@@ -184,6 +193,10 @@ class Workers:
         return any(worker.child.channel.pending for worker in self._workers.values() if worker.child)
 
     @property
+    def pids(self) -> list[int]:
+        return [worker.child.pid for worker in self._workers.values() if worker.child is not None]
+
+    @property
     def settled(self) -> bool:
         """Every worker has opened its log, or failed to."""
         return all(worker.opened or worker.failures for worker in self._workers.values())
@@ -206,10 +219,13 @@ class Workers:
             if worker.child is None:
                 if worker.stopping:
                     del self._workers[key]
+                    self.figures.forget(key)
                     events.append(Ended(key, worker.deleted))
                 elif now_s >= worker.start_due_s and starts < _STARTS_PER_TICK:
                     starts += 1
                     worker.child = self._start(key)
+                    if self._log_level:
+                        worker.child.channel.send(ch.SetLogLevel(level=self._log_level))
                     self.processes_changed = True
                     worker.started_s = now_s
                 continue
@@ -235,12 +251,15 @@ class Workers:
                     events.append(OpenedReplica(key))
                 case ch.Report():
                     self._take_status(worker, message.status)
+                case ch.Counted():
+                    self.figures.take(key, message.figures)
                 case ch.ImageReport():
                     events.append(Published(message.image))
                 case ch.Failed():
                     worker.last_words = message.text
         exit_code = child.exit_code()
         if exit_code is not None:
+            self.figures.end(key)
             self._reap(worker, exit_code, events, now_s)
         elif child.channel.closed:
             child.kill()

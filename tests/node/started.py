@@ -6,7 +6,6 @@ import contextlib
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +14,18 @@ from pathlib import Path
 
 import psutil
 
+from raftlog.node.local import free_endpoints
 from raftlog.types import Endpoint
 
-READY = re.compile(r"raftlog node (\d+) ready at (\S+:\d+) \(cluster ([0-9a-f]{32}), flush (always|os), data (.+)\)\n")
-WAIT_S = 30.0
+READY = re.compile(
+    r"raftlog node (\d+) ready at (\S+:\d+)(?:, for Kafka's clients at \S+:\d+)?(?:, HTTP at \S+:\d+)? "
+    r"\(cluster ([0-9a-f]{32}), flush (always|os), data (.+)\)\n"
+)
+WAIT_S = 60.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_endpoints("127.0.0.1", 1)[0].port
 
 
 class StartedNode:
@@ -71,8 +72,13 @@ class StartedNode:
 
 
 @contextlib.contextmanager
-def started(directory: Path, *arguments: str) -> Iterator[StartedNode]:
-    """`raftlog node start` with these arguments, in `directory`; ended with the context."""
+def started(directory: Path, *arguments: str, default_doors: bool = False) -> Iterator[StartedNode]:
+    """`raftlog node start` with these arguments, in `directory`; ended with the context. No door for Kafka's clients
+    and no HTTP, which are a process more each, unless the arguments name one or `default_doors`.
+    """
+    for door in ("--kafka-listen", "--http-listen"):
+        if not default_doors and door not in arguments:
+            arguments = (*arguments, door, "none")
     directory.mkdir(exist_ok=True)
     log = directory / f"stderr-{time.monotonic_ns()}.log"
     with log.open("w") as stderr:

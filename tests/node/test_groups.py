@@ -15,7 +15,7 @@ from raftlog.protocol import groups as g
 from raftlog.protocol.envelope import decode_response, encode_request
 from raftlog.protocol.records import FetchRequest, FetchResponse, ProduceRequest
 from raftlog.record.batch import encode as encode_batch
-from raftlog.types import OFFSETS_TOPIC, CleanupPolicy
+from raftlog.types import OFFSETS_TOPIC, CleanupPolicy, ReplicaStatus
 from tests.conftest import ClusterFactory
 from tests.node.asking import ask, create_topic, delete_topic, exchange, leaders, metadata, statuses, until
 from tests.node.grouping import Grouping
@@ -97,6 +97,14 @@ def test_a_session_ends_although_nobody_says_anything(cluster: LocalCluster) -> 
     until(lambda: grouping.ask(g.DescribeGroupRequest).state == "Dead")
 
 
+def _leader(cluster: LocalCluster, partition: int) -> ReplicaStatus | None:
+    """None: the node that is asked has not heard of it, or not of its process."""
+    for status in statuses(cluster.endpoints[min(cluster.pids)], OFFSETS_TOPIC):
+        if status.partition == partition and status.leader_id == status.node_id and status.worker_pid:
+            return status
+    return None
+
+
 def test_commits_and_generation_survive_the_death_of_the_coordinator(fresh_cluster: ClusterFactory) -> None:
     cluster = fresh_cluster(nodes=3)
     grouping = Grouping(lambda: cluster.endpoints[min(cluster.pids)])
@@ -105,11 +113,7 @@ def test_commits_and_generation_survive_the_death_of_the_coordinator(fresh_clust
     for offset in (1, 2, 3):
         assert grouping.commit(offset, **member).error_code == 0
         before = grouping.coordinator()
-        leader = next(
-            status
-            for status in statuses(cluster.endpoints[min(cluster.pids)], OFFSETS_TOPIC)
-            if status.partition == grouping.partition and status.leader_id == status.node_id
-        )
+        leader = until(lambda: _leader(cluster, grouping.partition))
         if offset < 3:
             psutil.Process(leader.worker_pid).send_signal(signal.SIGKILL)
         else:

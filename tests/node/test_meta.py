@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image
 from raftlog.errors import ConfigError
 from raftlog.node.meta import FORMAT_VERSION, DataDirectory, HostedReplica
+from raftlog.storage.disk import OsDisk
 from raftlog.types import Doubt, Endpoint, ReplicaSpec
 
 SPEC = ReplicaSpec(topic="orders", topic_id=b"\xff" * 16, partition=3, replicas=(1, 2))
@@ -119,6 +122,27 @@ def test_a_deleted_replica_frees_its_name_at_once_and_its_space_later(data: Data
     data.set_aside(SPEC)  # gone already: nothing to do
     data.remove_leftovers()
     assert sorted(path.name for path in Path(data.path).iterdir()) == ["meta.json", "node.lock"]
+
+
+def test_two_threads_do_not_remove_the_same_leftovers(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path(data.path) / "one.deleted").mkdir()
+    entered, go_on = threading.Semaphore(0), threading.Event()
+    remove = OsDisk.remove_tree
+
+    def removed(disk: OsDisk, path: str) -> None:
+        entered.release()
+        assert go_on.wait(10)
+        remove(disk, path)
+
+    monkeypatch.setattr(OsDisk, "remove_tree", removed)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(data.remove_leftovers)
+        assert entered.acquire(timeout=10)
+        second = threads.submit(data.remove_leftovers)
+        assert not entered.acquire(timeout=0.1)
+        go_on.set()
+        first.result(10)
+        second.result(10)
 
 
 def test_the_cached_image_is_forgotten_when_it_is_of_another_cluster(data: DataDirectory) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from raftlog.errors import ConfigError
 from raftlog.node.settings import is_loopback, parse_settings, read_settings_file
+from raftlog.security.oauth import TokenRules
 from raftlog.types import Endpoint, Flush
 
 THREE = "1@127.0.0.1:7071,2@127.0.0.1:7072,3@127.0.0.1:7073"
@@ -57,6 +58,9 @@ def test_worker_ports_are_a_range_with_both_ends() -> None:
     assert parse_settings({"id": "1", "worker-ports": "8000-8003"}).worker_ports == range(8000, 8004)
 
 
+OAUTH = {"security": "d", "oauth-issuer": "i", "oauth-audience": "a;b"}
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
@@ -80,18 +84,63 @@ def test_worker_ports_are_a_range_with_both_ends() -> None:
         ({"id": "1", "listen": "[127.0.0.1]:7071"}, "not an IPv6 address"),
         ({"id": "1", "listen": "[fe80::1%eth0]:7071"}, "zone"),
         ({"id": "1", "peers": "1@[::1]:1,2@[0::1]:1"}, "two nodes"),
+        ({"id": "1", "kafka-listen": ":"}, "--kafka-listen"),
+        ({"id": "1", "kafka-listen": "::1:9092"}, "--kafka-listen: .* in brackets"),
+        ({"id": "60000", "listen": "a:1", "kafka-listen": "a"}, "--kafka-listen takes HOST:PORT"),
+        ({"id": "1", "kafka-listen": "127.0.0.1:7071"}, "--kafka-listen is 127.0.0.1:7071"),
+        ({"id": "1", "kafka-listen": "0.0.0.0:9092"}, "--kafka-advertise"),
+        ({"id": "1", "kafka-advertise": "[::]:9092"}, "--kafka-advertise"),
+        ({"id": "1", "kafka-advertise": "a:b"}, "--kafka-advertise"),
+        ({"id": "1", "kafka-processes": "0"}, "--kafka-processes"),
+        ({"id": "1", "kafka-connections": "many"}, "--kafka-connections"),
+        ({"id": "1", "auto-create-topics": "yes"}, "--auto-create-topics is on or off"),
         ({"id": "1", "worker-ports": "9000"}, "FROM-TO"),
         ({"id": "1", "worker-ports": "9000-8000"}, "empty"),
         ({"id": "1", "worker-ports": "9000-9000"}, "needs two"),
         ({"id": "1", "data": "\udcff"}, "--data"),
         ({"id": "1", "flush": "sometimes"}, "--flush"),
         ({"id": "1", "log-level": "loud"}, "--log-level"),
+        ({"id": "1", "oauth-jwks": "f"}, "--oauth-issuer is missing"),
+        ({"id": "1", "oauth-principal-claim": "azp"}, "--oauth-jwks is missing"),
+        ({"id": "1", "oauth-jwks": "f", "oauth-issuer": "i", "oauth-audience": "a"}, "needs --security"),
+        ({"id": "1", **OAUTH, "oauth-jwks": "http://keys.example.org/"}, "takes a file or https"),
+        ({"id": "1", **OAUTH, "oauth-jwks": "ftp://keys.example.org/"}, "takes a file or https"),
     ],
     ids=str,
 )
 def test_what_cannot_be_meant_is_refused_by_the_name_of_its_flag(flags: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         parse_settings(flags)
+
+
+def test_kafkas_clients_are_served_at_the_nodes_host_and_a_port_that_follows_from_its_id() -> None:
+    settings = parse_settings({"id": "3"})
+    assert settings.kafka_listen == settings.kafka_advertise == Endpoint("127.0.0.1", 9094)
+    assert (settings.kafka_asked, settings.kafka_processes, settings.auto_create_topics) == (False, 1, True)
+    settings = parse_settings({"id": "1", "listen": "[::]:7071", "advertise": "db1.example"})
+    assert settings.kafka_listen == Endpoint("::", 9092)
+    assert settings.kafka_advertise == Endpoint("db1.example", 9092)
+
+
+def test_where_kafkas_clients_are_served_and_what_they_are_told_may_be_said() -> None:
+    settings = parse_settings({"id": "1", "kafka-listen": "[::1]", "kafka-advertise": "kafka.example"})
+    assert settings.kafka_asked
+    assert settings.kafka_listen == Endpoint("::1", 9092)
+    assert settings.kafka_advertise == Endpoint("kafka.example", 9092)
+    assert parse_settings({"id": "1", "kafka-listen": "10.0.0.1:19092"}).kafka_advertise == Endpoint("10.0.0.1", 19092)
+    settings = parse_settings({"id": "1", "kafka-listen": "0.0.0.0:19092", "kafka-advertise": "a"})
+    assert settings.kafka_advertise == Endpoint("a", 19092)
+
+
+def test_a_node_may_have_no_door_for_kafkas_clients() -> None:
+    settings = parse_settings({"id": "1", "kafka-listen": "none"})
+    assert settings.kafka_listen is settings.kafka_advertise is None
+    assert parse_settings({"id": "60000", "listen": "127.0.0.1:7071"}).kafka_listen is None, "no such port"
+
+
+def test_a_node_that_has_taken_the_default_port_of_the_door_itself_may_start() -> None:
+    settings = parse_settings({"id": "1", "listen": "127.0.0.1:9092"})
+    assert settings.kafka_listen == settings.listen and not settings.kafka_asked
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
@@ -125,6 +174,18 @@ def test_a_file_that_says_something_else_is_refused(tmp_path: Path, text: str, s
     assert "\n" not in str(refused.value)
 
 
+def test_the_file_says_all_of_kafkas_door(tmp_path: Path) -> None:
+    path = tmp_path / "node.ini"
+    path.write_text(
+        "[node]\nid = 1\nkafka-listen = 127.0.0.1:19092\nkafka-advertise = a:1\nkafka-processes = 2\n"
+        "kafka-connections = 50\nauto-create-topics = off\n"
+    )
+    settings = parse_settings({}, read_settings_file(str(path)))
+    assert settings.kafka_listen == Endpoint("127.0.0.1", 19092) and settings.kafka_asked
+    assert settings.kafka_advertise == Endpoint("a", 1)
+    assert (settings.kafka_processes, settings.kafka_connections, settings.auto_create_topics) == (2, 50, False)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="absent"):
         read_settings_file(str(tmp_path / "absent.ini"))
@@ -136,3 +197,17 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_only_loopback_is_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("jwks", "found"),
+    [
+        ("keys.json", "keys.json"),
+        ("file:///k.json", "/k.json"),
+        ("https://a/k", "https://a/k"),
+        ("http://[::1]:80/k", "http://[::1]:80/k"),
+    ],
+)
+def test_keys_for_tokens_are_a_file_or_a_url_that_nobody_else_can_change(jwks: str, found: str) -> None:
+    tokens = parse_settings({"id": "1", **OAUTH, "oauth-jwks": jwks}).access.tokens
+    assert tokens == TokenRules(jwks=found, issuer="i", audiences=("a", "b"), principal_claim="sub")

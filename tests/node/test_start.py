@@ -20,6 +20,7 @@ from raftlog.node.local import LocalCluster
 from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.started import StartedNode, all_gone, free_port, started
+from tests.security.made import Made
 
 pytestmark = pytest.mark.cluster
 
@@ -138,7 +139,7 @@ def test_a_port_in_use_is_refused(start: Start) -> None:
 
 
 def test_an_address_of_another_machine_is_refused(start: Start) -> None:
-    assert "cannot listen on 192.0.2.1" in start("--id", "1", "--listen", "192.0.2.1:7071").fails()
+    assert "cannot listen on 192.0.2.1" in start("--id", "1", "--listen", "192.0.2.1:7071", "--insecure").fails()
 
 
 def test_another_set_of_peers_is_refused(start: Start) -> None:
@@ -204,9 +205,28 @@ def test_the_file_says_what_flags_do_not(start: Start, tmp_path: Path) -> None:
 
 
 def test_anything_but_loopback_is_warned_about(start: Start) -> None:
-    node = start("--id", "1", "--listen", f"0.0.0.0:{free_port()}", "--advertise", "127.0.0.1")
+    listen = ["--listen", f"0.0.0.0:{free_port()}", "--advertise", "127.0.0.1"]
+    node = start("--id", "1", *listen, "--insecure")
     node.ready()
-    assert "no authentication" in node.log_text
+    assert "can be reached by anybody: this node is --insecure" in node.log_text
+
+
+def test_anything_but_loopback_is_refused_unless_the_user_says_so(start: Start) -> None:
+    error = start("--id", "1", "--listen", f"0.0.0.0:{free_port()}", "--advertise", "127.0.0.1").fails()
+    assert "give --security DIR" in error and "or --insecure" in error
+    kafka = ["--listen", f"127.0.0.1:{free_port()}", "--kafka-listen", f"0.0.0.0:{free_port()}"]
+    error = start("--id", "1", *kafka, "--kafka-advertise", "127.0.0.1").fails()
+    assert "can be reached from other machines" in error
+
+
+def test_a_directory_that_is_not_the_nodes_is_refused(start: Start, tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    error = start("--id", "2", "--security", made.node(1)).fails()
+    assert "node.pem is of node 1 of cluster orders, not of node 2" in error
+    assert "has no node.pem" in start("--id", "1", "--security", made.client("alice")).fails()
+    key = tmp_path / "node-1" / "node.key"
+    key.chmod(0o644)
+    assert f"chmod 600 {key}" in start("--id", "1", "--security", str(key.parent)).fails()
 
 
 def test_workers_keep_to_their_ports_and_say_when_there_are_too_few(start: Start) -> None:
@@ -216,8 +236,7 @@ def test_workers_keep_to_their_ports_and_say_when_there_are_too_few(start: Start
     asking.create_topic(node.endpoint, "t", 2)
     problem = asking.until(lambda: [s.error for s in asking.statuses(node.endpoint, "t") if "in use" in s.error])
     assert f"every port from {first} to {first + 1}" in problem[0]
-    served = asking.metadata(node.endpoint, ["t"])
-    assert served is not None
+    served = asking.until(lambda: asking.metadata(node.endpoint, ["t"]))
     ports = {p.endpoint.port for p in served.topics[0].partitions if p.endpoint}
     assert ports <= {first, first + 1}
 

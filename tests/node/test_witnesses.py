@@ -16,7 +16,7 @@ from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.cluster import PartitionMetadata
 from raftlog.types import Role
-from raftlog_cli.health import view_topic
+from raftlog.view.partitions import view_topic
 from tests.conftest import ClusterFactory
 from tests.node import asking
 

@@ -15,46 +15,10 @@ from raftlog.node.gossip import ReplicaKey
 from raftlog.node.meta import HostedReplica
 from raftlog.node.workers import Ended, Failure, OpenedReplica, Workers
 from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus, Role
+from tests.node.twin import TwinChild
 
 SPEC = ReplicaSpec(topic="orders", topic_id=b"o" * 16, partition=0, replicas=(1, 2))
 KEY: ReplicaKey = (SPEC.topic_id, 0)
-
-
-class TwinChild:
-    """A process that does what the test says."""
-
-    def __init__(self, pid: int) -> None:
-        ours, theirs = socket.socketpair()
-        self.pid = pid
-        self.channel: ch.Channel[ch.ToSupervisor] = ch.Channel(ours, ch.ToSupervisor)
-        self.end: ch.Channel[ch.ToWorker] = ch.Channel(theirs, ch.ToWorker)
-        self._sentinel, self._alive = os.pipe()
-        self.code: int | None = None
-        self.killed = False
-
-    def exit(self, code: int, last_words: str = "") -> None:
-        if last_words:
-            self.end.send(ch.Failed(text=last_words))
-        self.code = code
-        self.end.close()
-
-    def exit_code(self) -> int | None:
-        return self.code
-
-    def sentinel(self) -> int:
-        return self._sentinel
-
-    def kill(self) -> None:
-        self.killed = True
-        if self.code is None:
-            self.exit(-9)
-
-    def close(self) -> None:
-        self.channel.close()
-        if self._alive >= 0:
-            os.close(self._sentinel)
-            os.close(self._alive)
-            self._alive = -1
 
 
 class Host:

@@ -26,8 +26,18 @@ class Door(Protocol):
         """The handler of the request with which a session says who it is."""
         ...
 
-    def answer(self, request: Request[Any], response: ResponseBody, payload: Buffer | None = None) -> None:
-        """Dropped where the session has ended, or does not take its answers."""
-        ...
+    def answer(self, request: Request[Any], response: ResponseBody, payload: Buffer | None = None) -> None: ...
 
     def answer_produces(self, session: Session, results: list[ProduceResult]) -> None: ...
+
+
+def answer(request: Request[Any], response: ResponseBody, payload: Buffer | None = None) -> None:
+    """Through the door that the request came through."""
+    door = request.session.door
+    if door is not None:
+        door.answer(request, response, payload)
+
+
+def answer_produces(session: Session, results: list[ProduceResult]) -> None:
+    if session.door is not None:
+        session.door.answer_produces(session, results)

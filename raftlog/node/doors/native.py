@@ -14,7 +14,8 @@ from typing import Any
 from raftlog.clock import monotonic_s
 from raftlog.errors import ErrorCode, RaftlogError, UnsupportedVersionError
 from raftlog.limits import PROTOCOL_VERSION
-from raftlog.network import Server
+from raftlog.network import SecureServer, Server
+from raftlog.network.secure_server import SecureClient
 from raftlog.protocol import apis
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
@@ -27,8 +28,10 @@ from raftlog.protocol.envelope import (
     encode_unread,
     read_request,
 )
-from raftlog.protocol.records import ProduceResult
+from raftlog.protocol.records import FetchResponse, ProduceResult
 from raftlog.protocol.session import Session
+from raftlog.protocol.throttles import Throttles, held_ms
+from raftlog.security.quotas import CONSUMER_BYTE_RATE
 from raftlog.types import Buffer, Endpoint
 
 log = logging.getLogger(__name__)
@@ -39,7 +42,7 @@ _LOG_S = 10.0
 class NativeDoor:
     """The door of one ROUTER. `refused` counts what was answered with an error or dropped because it made no sense."""
 
-    def __init__(self, server: Server, node_id: int, cluster_id: Callable[[], str]) -> None:
+    def __init__(self, server: Server | SecureServer, node_id: int, cluster_id: Callable[[], str]) -> None:
         """`cluster_id` says which cluster this is; "" before it is formed."""
         self._server = server
         self._node_id = node_id
@@ -47,15 +50,20 @@ class NativeDoor:
         self._logged = self._ended = 0
         self._log_due_s = self._version_due_s = 0.0
         self.refused = 0
+        self.errors: dict[int, int] = {}  # answered, by code
         self.sessions: dict[bytes, Session] = {}
+        self.throttles = Throttles()
+        self.failed_logins = 0  # counted by whoever judges them
         server.connections.on_gone = self._end
 
     # --- sessions ----------------------------------------------------------------------------------
     def _begin(self, identity: bytes) -> Session:
         connection = self._server.connections.clients.get(identity)
         if connection is None:
-            return Session(identity)  # gone already: nobody would end it
-        session = self.sessions[identity] = Session(identity, str(Endpoint(*connection.place)))
+            return Session(identity, door=self)  # gone already: nobody would end it
+        session = self.sessions[identity] = Session(identity, str(Endpoint(*connection.place)), self)
+        if isinstance(connection, SecureClient):
+            session.secure(connection.principal)
         return session
 
     def _end(self, identity: bytes) -> None:
@@ -68,17 +76,15 @@ class NativeDoor:
             frames = receive()
             if frames is None:
                 return
-            session = sessions.get(frames[0]) or self._begin(frames[0])
-            if len(frames) < 2:
-                self._count_refused(session)
-                continue
+            identity, header, *payload = frames
+            session = sessions.get(identity) or self._begin(identity)
             try:
-                request = read(session, frames[1], frames[2:])
+                request = read(session, header, payload)
             except UnreadableBodyError as error:
                 self._count_refused(session)
                 self.answer(error.request, error.request.api.refusal(ErrorCode.INVALID_REQUEST, str(error)))
             except RaftlogError as error:
-                self._refuse_unread(session, frames[1], error)
+                self._refuse_unread(session, header, error)
             else:
                 session.requests += 1
                 yield request
@@ -113,10 +119,15 @@ class NativeDoor:
 
     # --- answers -----------------------------------------------------------------------------------
     def answer(self, request: Request[Any], response: ResponseBody, payload: Buffer | None = None) -> None:
+        code = response.error_code
+        if code:
+            self.errors[code] = self.errors.get(code, 0) + 1
         if isinstance(response, ProduceResult):
             response.correlation_id = request.correlation_id
             self.answer_produces(request.session, [response])
             return
+        if payload is not None and self.throttles and isinstance(response, FetchResponse):
+            self._charge(request.session, response, len(payload))
         header = encode_response(request.api, request.correlation_id, response)
         if self._send(request.session, [header] if payload is None else [header, payload]) or payload is None:
             return
@@ -125,7 +136,16 @@ class NativeDoor:
         refusal = request.api.refusal(ErrorCode.THROTTLING_QUOTA_EXCEEDED, text)
         self._send(request.session, [encode_response(request.api, request.correlation_id, refusal)])
 
+    def _charge(self, session: Session, response: FetchResponse, size_bytes: int) -> None:
+        now_s = monotonic_s()
+        self.throttles.charge(session, CONSUMER_BYTE_RATE, size_bytes, now_s)
+        response.throttle_ms = held_ms(session, now_s)
+
     def answer_produces(self, session: Session, results: list[ProduceResult]) -> None:
+        if session.held_until_s:
+            throttle_ms = held_ms(session, monotonic_s())
+            for result in results:
+                result.throttle_ms = throttle_ms
         self._send(session, [encode_response(apis.PRODUCE, 0, results)])
 
     def _send(self, session: Session, frames: list[Buffer]) -> bool:
@@ -137,7 +157,7 @@ class NativeDoor:
         """What a hostile client can make this process write to its log is bounded."""
         ended = self._server.connections.ended
         if ended != self._ended and now_s >= self._log_due_s:
-            log.warning("ended %d connections that held too much memory", ended - self._ended)
+            log.warning("ended %d connections: %s", ended - self._ended, self._server.connections.why)
             self._ended = ended
             self._log_due_s = now_s + _LOG_S
         refused = self.refused + self._server.dropped

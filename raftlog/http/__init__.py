@@ -1,0 +1,1 @@
+"""A node's HTTP address: what browsers and monitoring ask it."""
