@@ -35,6 +35,7 @@ import msgspec
 from raftlog.faultlab.commits import check_commits
 from raftlog.faultlab.groups import check_groups
 from raftlog.faultlab.history import LAB, Operation
+from raftlog.faultlab.libraries import NATIVE
 from raftlog.faultlab.operations import NEVER_NS, Attempt, is_acked, pair
 
 PROOFS_MAX = 8
@@ -88,6 +89,8 @@ class Checker:
         self._proofs: dict[str, list[str]] = {}
         self._lost: Counter[str] = Counter()
         self._members = {attempt.process for attempt in self._attempts if attempt.function == "assigned"}
+        libraries = [op.value for op in self._history if op.process == LAB and op.function == "library"]
+        self._late_polls = libraries not in ([], [NATIVE])
         self._drained = any(op.process == LAB and op.function == "drained" for op in self._history)
 
     def judge(self) -> Judgement:
@@ -110,7 +113,8 @@ class Checker:
             if operation.process == LAB and operation.function == "whole":
                 for problem in operation.value.split("; "):
                     self._note("not-whole", problem)
-        against = itertools.chain(check_groups(self._attempts), check_commits(self._attempts, self._index_of))
+        groups = check_groups(self._attempts, late_polls=self._late_polls)
+        against = itertools.chain(groups, check_commits(self._attempts, self._index_of))
         for anomaly, proof in against:
             self._note(anomaly, proof)
         acked = sum(len(known.acked) for known in self._partitions.values())
@@ -208,6 +212,8 @@ class Checker:
     def _check_sends(self) -> None:
         last: dict[tuple[int, int], int] = {}
         for attempt in self._attempts:
+            if attempt.function == "producer":
+                last = {place: index for place, index in last.items() if place[0] != attempt.process}
             if attempt.function != "send":
                 continue
             inside: set[int] = set()

@@ -8,6 +8,9 @@ older one, and no commit for it that begins afterwards succeeds.
 Where polls and commits say their generation, the same holds of generations. They come from the coordinator, not from
 the members' clocks, and say one thing more: the assignment of a generation is committed before anybody hears of it, so
 in one generation a partition is handed to one member only, whenever that was.
+
+Kafka's clients hand out what they have fetched before also when they were replaced meanwhile (`late_polls`): their
+commits are what is refused. Of their polls only those within one generation are judged.
 """
 
 from __future__ import annotations
@@ -47,10 +50,10 @@ class _Partition:
         self._generations = _Handed()
         self._owner_in: dict[int, int] = {}  # generation -> the process that was handed records in it
 
-    def against(self, attempt: Attempt, claimed_ns: int) -> str:
-        """What speaks against the owner of this poll or commit; empty: nothing."""
+    def against(self, attempt: Attempt, claimed_ns: int, *, late: bool) -> str:
+        """What speaks against the owner of this poll or commit; empty: nothing. `late`: it may come after a newer."""
         begin_ns, process, generation = attempt.begin_ns, attempt.process, attempt.generation
-        newer = self._claims.newer(begin_ns, claimed_ns, process)
+        newer = None if late else self._claims.newer(begin_ns, claimed_ns, process)
         if newer is not None:
             return (
                 f"claimed at {claimed_ns / 1e9:.3f} s, after process {newer[1]} was handed records of it that it "
@@ -58,7 +61,7 @@ class _Partition:
             )
         if generation is None:
             return ""
-        newer = self._generations.newer(begin_ns, generation, process)
+        newer = None if late else self._generations.newer(begin_ns, generation, process)
         if newer is not None:
             return f"in generation {generation}, after process {newer[1]} was handed records of it in {newer[0]}"
         owner = self._owner_in.get(generation, process)
@@ -71,7 +74,7 @@ class _Partition:
             self._owner_in.setdefault(poll.generation, poll.process)
 
 
-def check_groups(attempts: Iterable[Attempt]) -> Iterator[tuple[str, str]]:
+def check_groups(attempts: Iterable[Attempt], *, late_polls: bool = False) -> Iterator[tuple[str, str]]:
     """(anomaly, proof) for each. Attempts in the order in which they ended; of one group, or of none."""
     claims: dict[int, dict[int, int]] = {}  # process -> partition -> time of the claim
     partitions: dict[int, _Partition] = {}
@@ -92,7 +95,7 @@ def check_groups(attempts: Iterable[Attempt]) -> Iterator[tuple[str, str]]:
                     yield "two-owners", f"{attempt}: partition {number} is not this member's"
                     continue
                 partition = partitions.setdefault(number, _Partition())
-                against = partition.against(attempt, claimed)
+                against = partition.against(attempt, claimed, late=late_polls and attempt.function == "poll")
                 if against:
                     anomaly = "two-owners" if attempt.function == "poll" else "stale-commit"
                     yield anomaly, f"{attempt}: partition {number} {against}"

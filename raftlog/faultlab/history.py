@@ -10,6 +10,7 @@ the machine on which all clients run.
 | function | invoke | ok, info |
 |---|---|---|
 | send | [[partition, value], …] | [[partition, value, offset], …]; offset null: unknown, -1: not written |
+| producer | null | null: another one goes on. What the one before it left unknown may come later |
 | poll | null | [[partition, [[offset, value], …]], …] |
 | assign, seek | [partition, …] | the same: what follows starts anew there |
 | commit | [[partition, offset], …] | the same |
@@ -20,8 +21,8 @@ the machine on which all clients run.
 A member's polls and commits carry the generation in which it was last told its share: those in which it was none, and
 histories of older labs, do not.
 
-The process "lab" writes what it does: `fault` and `healed` with the fault's name and its nodes, and `majority` with
-whether more than half of the nodes are up and together.
+The process "lab" writes what its clients work with (`library`, see libraries.py) and what it does: `fault` and `healed`
+with the fault's name and its nodes, and `majority` with whether more than half of the nodes are up and together.
 """
 
 from __future__ import annotations

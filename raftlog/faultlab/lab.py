@@ -11,6 +11,7 @@ import heapq
 import itertools
 import json
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,13 +23,16 @@ from typing import Any
 
 from raftlog.errors import ConfigError, RaftlogError
 from raftlog.faultlab.history import LAB, Operation, Recorder, read_history
+from raftlog.faultlab.libraries import NATIVE
 from raftlog.faultlab.places import Place
 from raftlog.faultlab.schedule import Planned, has_majority, shapes_of
 from raftlog.faultlab.shape import Shape
+from raftlog.node.local import SUPERUSER
 
 TOPIC = "lab"
 GROUP = "lab-group"
 PARTITIONS = 3
+_USER = "lab"
 _CLIENT_END_S = 60.0
 _TICK_S = 0.2
 _LOOK_S = 1.0  # between two looks at whether all is whole: each is a command
@@ -52,9 +56,12 @@ class Lab:
         seconds: float,
         seed: int,
         patience_s: float,
+        library: str = NATIVE,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
+        """`library`: what the clients work with (libraries.py)."""
         self._place = place
+        self._library = library
         self._plan = plan
         self._workload = workload
         self._seconds = seconds
@@ -69,6 +76,7 @@ class Lab:
         self._shapes: dict[int, dict[tuple[int, int], Shape]] = {}  # by the fault that wants them
         self._down: set[int] = set()
         self._majority = True
+        self._password = secrets.token_hex()
         self._began_s = 0.0
         self.applied: list[str] = []
         place.directory.mkdir(parents=True, exist_ok=True)
@@ -81,8 +89,11 @@ class Lab:
         """Raises ConfigError where the nodes or clients could not even be started."""
         try:
             self._place.open()
+            if self._place.security:
+                self._make_users()
             self._command("topic", "create", TOPIC, "--partitions", str(PARTITIONS))
             self._await_whole()
+            self._recorder.write("info", "library", self._library)
             for role in self._workload.roles:
                 self._start_client(role)
             try:
@@ -104,14 +115,29 @@ class Lab:
             self._recorder.close()
         return read_history(sorted(self._place.directory.glob("history-*.jsonl")))
 
+    def _make_users(self) -> None:
+        """Clients log in as one who may use the topic and the group, and nothing else."""
+        password = self._place.directory / "lab.password"
+        password.write_text(self._password)
+        for user in (SUPERUSER, _USER):  # with the first one the cluster closes
+            self._command("user", "create", user, "--new-password-file", str(password))
+        rule = ("acl", "add", "--principal", _USER, "--topic", TOPIC)
+        self._command(*rule, "--group", GROUP, "--operation", "Read")
+        self._command(*rule, "--operation", "Write")
+
+    def _login(self) -> list[str]:
+        authority = str(Path(self._place.security) / "ca.pem")
+        return ["--login", _USER, self._password, authority] if self._place.security else []
+
     # --- clients and commands --------------------------------------------------------------------
     def _start_client(self, role: str) -> None:
         number = next(self._numbers)
         arguments = [sys.executable, "-P", "-m", "raftlog.faultlab.clients", role, "--process", str(number)]
-        arguments += ["--history", str(self._file(f"{number}-{role}")), "--bootstrap", self._place.bootstrap]
+        arguments += ["--history", str(self._file(f"{number}-{role}")), "--library", self._library]
+        arguments += ["--bootstrap", self._place.bootstrap if self._library == NATIVE else self._place.kafka_bootstrap]
         arguments += ["--topic", TOPIC, "--partitions", str(PARTITIONS), "--rate", str(self._place.pace.rate)]
         arguments += ["--delivery-ms", str(int(1000 * self._place.pace.delivery_s))]
-        arguments += ["--seed", str(self._seed * 1000 + number), "--group", GROUP]
+        arguments += ["--seed", str(self._seed * 1000 + number), "--group", GROUP, *self._login()]
         with open(self._place.directory / f"client-{number}-{role}.log", "wb") as log:
             client = subprocess.Popen(
                 self._place.command(arguments),
@@ -143,7 +169,7 @@ class Lab:
     def _command(self, *arguments: str) -> dict[str, Any]:
         """A raftlog command against the nodes; what it printed as JSON. Raises ConfigError when it fails."""
         command = [sys.executable, "-P", "-m", "raftlog", *arguments]
-        command += ["--bootstrap", self._place.bootstrap, "--json"]
+        command += ["--bootstrap", self._place.bootstrap, "--json", "--security", self._place.security]
         done = subprocess.run(
             self._place.command(command),
             capture_output=True,
@@ -159,8 +185,9 @@ class Lab:
 
     def _problems(self) -> str:
         """Of any node or replica; empty when there is none."""
+        closed = [f"node {node_id} serves no client of Kafka's" for node_id in self._place.closed_doors()]
         try:
-            return "; ".join(map(str, self._command("cluster", "status")["problems"]))
+            return "; ".join([*map(str, self._command("cluster", "status")["problems"]), *closed])
         except (ConfigError, subprocess.TimeoutExpired) as error:
             return str(error)
 
@@ -251,6 +278,8 @@ class Lab:
             match name:
                 case "kill-worker":
                     detail = place.kill_worker(node_id, rng)
+                case "kill-door":
+                    detail = place.kill_door(node_id, rng)
                 case "kill-node":
                     self._take_down(node_id, place.kill)
                 case "pause":

@@ -45,7 +45,7 @@ class NamespacePlace(HostPlace):
     name = "netns"
     missing: dict[str, str] = {}
 
-    def __init__(self, directory: Path, nodes: int, flush: str) -> None:
+    def __init__(self, directory: Path, nodes: int, flush: str, *, doors: bool = False, secure: bool = False) -> None:
         if os.geteuid():
             raise ConfigError("--on netns makes namespaces and mounts: run it as root")
         lacking = [tool for tool in _TOOLS if shutil.which(tool) is None]
@@ -57,11 +57,18 @@ class NamespacePlace(HostPlace):
             self.missing = {"clock": "libfaketime is not there: apt-get install libfaketime"}
         self._switch: subprocess.Popen[str] | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
-        super().__init__(directory, nodes, flush)
+        super().__init__(directory, nodes, flush, doors=doors, secure=secure)
 
-    def _make_cluster(self, nodes: int, flush: str) -> LocalCluster:
+    def _make_cluster(self, nodes: int, flush: str, *, doors: bool, secure: bool) -> LocalCluster:
         endpoints = {node_id: Endpoint(f"{_SUBNET}.{node_id}", _PORT) for node_id in range(1, nodes + 1)}
-        return LocalCluster(directory=self.directory, flush=flush, endpoints=endpoints, prefix=self._prefix)
+        return LocalCluster(
+            directory=self.directory,
+            flush=flush,
+            endpoints=endpoints,
+            prefix=self._prefix,
+            kafka=doors,
+            secure=secure,
+        )
 
     def _prefix(self, node_id: int) -> list[str]:
         entering = ["nsenter", f"--net=/run/netns/{self._namespace(node_id)}"]

@@ -10,6 +10,7 @@ import contextlib
 import random
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from raftlog.node.local import LocalCluster
 _OWN_KERNEL = "the nodes share this machine's disk and clock; --on netns can"
 _OWN_NETWORK = "the nodes share the loopback device; --on netns can"
 _WORKERS_S = 60.0
+NO_DOOR = "the clients are raftlog's own; --door kafka has Kafka's"
 
 
 class Pace(NamedTuple):
@@ -42,6 +44,8 @@ class Place(ABC):
     pace: Pace = Pace()
     directory: Path
     """The lab's files: histories, logs."""
+    security: str = ""
+    """The directory of a client who may do everything; "": nodes without --security."""
 
     @property
     @abstractmethod
@@ -50,6 +54,11 @@ class Place(ABC):
     @property
     @abstractmethod
     def bootstrap(self) -> str: ...
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """For Kafka's clients, where the place was made with their doors."""
+        raise RaftlogError(self.missing["door"])
 
     def command(self, arguments: list[str]) -> list[str]:
         """How a client's command is run here."""
@@ -97,6 +106,14 @@ class Place(ABC):
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
         """One process of the node that is not its supervisor; what was killed. One that has just started is awaited."""
 
+    def kill_door(self, node_id: int, rng: random.Random) -> str:
+        """One process that serves Kafka's clients; what was killed. One that has just started is awaited."""
+        raise RaftlogError(self.missing["door"])
+
+    def closed_doors(self) -> list[int]:
+        """The nodes that should serve Kafka's clients and have no process for it."""
+        return []
+
     # --- disks, of nodes that do not run, and networks and clocks ------------------------------
     @abstractmethod
     def wipe(self, node_id: int) -> None: ...
@@ -140,12 +157,17 @@ class HostPlace(Place):
         "clock": _OWN_KERNEL,
     }
 
-    def __init__(self, directory: Path, nodes: int, flush: str) -> None:
+    def __init__(self, directory: Path, nodes: int, flush: str, *, doors: bool = False, secure: bool = False) -> None:
+        """`doors`: the nodes serve Kafka's clients too. `secure`: they run with --security."""
         self.directory = directory
-        self.cluster = self._make_cluster(nodes, flush)
+        self.cluster = self._make_cluster(nodes, flush, doors=doors, secure=secure)
+        self.security = self.cluster.security
+        self._doors = doors
+        if not doors:
+            self.missing = {**self.missing, "door": NO_DOOR}
 
-    def _make_cluster(self, nodes: int, flush: str) -> LocalCluster:
-        return LocalCluster(nodes, directory=self.directory, flush=flush)
+    def _make_cluster(self, nodes: int, flush: str, *, doors: bool, secure: bool) -> LocalCluster:
+        return LocalCluster(nodes, directory=self.directory, flush=flush, kafka=doors, secure=secure)
 
     @property
     def node_ids(self) -> list[int]:
@@ -154,6 +176,10 @@ class HostPlace(Place):
     @property
     def bootstrap(self) -> str:
         return self.cluster.bootstrap
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        return self.cluster.kafka_bootstrap
 
     def open(self) -> None:
         self.cluster.__enter__()
@@ -190,13 +216,22 @@ class HostPlace(Place):
         self.cluster.resume(node_id)
 
     def kill_worker(self, node_id: int, rng: random.Random) -> str:
-        victim = self._some_worker(node_id, rng)
+        victim = self._some(self.cluster.workers, node_id, rng)
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
         return f"process {victim.pid}"
 
+    def kill_door(self, node_id: int, rng: random.Random) -> str:
+        victim = self._some(self.cluster.doors, node_id, rng)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+        return f"process {victim.pid}"
+
+    def closed_doors(self) -> list[int]:
+        return [node_id for node_id in self.node_ids if self._doors and not self.cluster.doors(node_id)]
+
     def hang_worker(self, node_id: int, rng: random.Random) -> str:
-        victim = self._some_worker(node_id, rng)
+        victim = self._some(self.cluster.workers, node_id, rng)
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.suspend()
         return f"process {victim.pid}"
@@ -205,11 +240,11 @@ class HostPlace(Place):
         if self.is_up(node_id):
             psutil.Process(self.cluster.pids[node_id]).suspend()
 
-    def _some_worker(self, node_id: int, rng: random.Random) -> psutil.Process:
+    def _some(self, find: Callable[[int], list[psutil.Process]], node_id: int, rng: random.Random) -> psutil.Process:
         deadline_s = time.monotonic() + _WORKERS_S
-        while not (workers := self.cluster.workers(node_id)) and time.monotonic() < deadline_s:
+        while not (found := find(node_id)) and time.monotonic() < deadline_s:
             time.sleep(0.05)
-        return rng.choice(workers)
+        return rng.choice(found)
 
     # --- disks -----------------------------------------------------------------------------------
     def data(self, node_id: int) -> Path:

@@ -27,13 +27,14 @@ from raftlog.errors import ConfigError, RaftlogError
 from raftlog.faultlab.checker import Checker, Judgement
 from raftlog.faultlab.history import Operation, read_history, write_history
 from raftlog.faultlab.lab import Lab, Workload
+from raftlog.faultlab.libraries import KAFKA, NATIVE, installed
 from raftlog.faultlab.namespaces import NamespacePlace
 from raftlog.faultlab.places import HostPlace, Place
 from raftlog.faultlab.report import write_report
 from raftlog.faultlab.schedule import FAULTS, SCENARIOS, Fault, Planned, draw, usable
 from raftlog.faultlab.vagrant import VagrantPlace
 
-PLACES: dict[str, Callable[[Path, int, str], Place]] = {
+PLACES: dict[str, type[HostPlace] | type[VagrantPlace]] = {
     place.name: place for place in (HostPlace, NamespacePlace, VagrantPlace)
 }
 WORKLOADS = {
@@ -71,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--on", choices=sorted(PLACES), default="local", help="where the nodes run (default: local)")
     run.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (default: 3)")
     run.add_argument(
+        "--door",
+        choices=("native", "kafka", *KAFKA),
+        default="native",
+        help="what the clients go through: raftlog's own (default), or Kafka's with the client of Kafka's that is "
+        "installed, or with this one of them",
+    )
+    run.add_argument(
         "--workload",
         choices=sorted(WORKLOADS),
         default="all",
@@ -90,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="S",
         help="after healing, until all has to be whole (default: what the place needs, 120 or more)",
+    )
+    run.add_argument(
+        "--secure",
+        action="store_true",
+        help="with certificates, users and rules: all is encrypted, and the clients log in",
     )
     run.add_argument("--flush", choices=("always", "os"), default="always", help="the nodes' --flush (default: always)")
     run.add_argument(
@@ -125,7 +138,9 @@ def _run(options: argparse.Namespace) -> int:
             raise ConfigError("--without is for nodes of this machine: --on local or netns")
         if options.without:
             _sabotage(Path(scratch), options.without)  # BEFORE the place takes the environment for its nodes
-        place = PLACES[options.on](Path(scratch), options.nodes, options.flush)
+        library = installed(options.door)
+        doors = library != NATIVE
+        place = PLACES[options.on](Path(scratch), options.nodes, options.flush, doors=doors, secure=options.secure)
         workload = WORKLOADS[options.workload]
         missing = place.missing if "member" in workload.roles else {**place.missing, "members": _NO_MEMBERS}
         faults, left_out = usable(options.faults.split(","), missing)
@@ -138,6 +153,7 @@ def _run(options: argparse.Namespace) -> int:
             seconds=options.seconds,
             seed=seed,
             patience_s=place.pace.patience_s if options.patience is None else options.patience,
+            library=library,
             say=say,
         )
         try:
@@ -215,6 +231,8 @@ def _teller(json_only: bool) -> Callable[[str], None]:
 
 def _repeat(options: argparse.Namespace, seed: int) -> str:
     words = ["scripts/faultlab", "run", "--on", options.on, "--nodes", str(options.nodes), "--seed", str(seed)]
+    words += ["--door", options.door] if options.door != "native" else []
+    words += ["--secure"] if options.secure else []
     words += ["--seconds", f"{options.seconds:g}", "--workload", options.workload, "--flush", options.flush]
     words += ["--scenario", options.scenario] if options.scenario else ["--faults", options.faults]
     return shlex.join(words + (["--without", options.without] if options.without else []))

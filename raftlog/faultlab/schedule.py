@@ -45,6 +45,7 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault("kill-worker", "process"),
+        Fault("kill-door", "process", "door"),
         Fault("kill-node", "process"),
         Fault("pause", "process", hold_s=_HANG_S),
         Fault("hang-worker", "process", hold_s=_HANG_S),

@@ -28,9 +28,13 @@ _EMULATED = Pace(patience_s=1200.0, rate=10.0, command_s=120.0, delivery_s=60.0)
 
 class VagrantPlace(Place):
     name = "vagrant"
-    missing: dict[str, str] = {}
+    missing: dict[str, str] = {"door": "Kafka's clients go through the doors of --on local and --on netns only"}
 
-    def __init__(self, directory: Path, nodes: int, flush: str) -> None:
+    def __init__(self, directory: Path, nodes: int, flush: str, *, doors: bool = False, secure: bool = False) -> None:
+        if doors:
+            raise ConfigError(self.missing["door"])
+        if secure:
+            raise ConfigError("--secure is for nodes of this machine: --on local or netns")
         self.directory = directory
         self._machines = Machines()
         self._by_node = {machine.node_id: machine for machine in self._machines.all}

@@ -7,6 +7,7 @@ from raftlog.simulator.consumer import ConsumingClient
 from raftlog.simulator.group_ledger import GroupLedger
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.judgement import judge_records
+from raftlog.simulator.kafka_clients import KafkaReader
 from raftlog.simulator.machine import Machine
 from raftlog.simulator.world import World
 from raftlog.storage.log import PartitionLog
@@ -56,8 +57,8 @@ def _require_readers_at_end(world: World) -> None:
     deadline_s = world.events.now_s + _HEAL_S
     logs = [machine.log for machine in world.machines.values()]
     end_offset = max(log.log_end_offset for log in logs if isinstance(log, PartitionLog))
-    for reader in [reader for reader in world.readers.values() if isinstance(reader, ConsumingClient)]:
-        while not reader.at_end(end_offset):
+    for reader in world.readers.values():
+        while isinstance(reader, ConsumingClient | KafkaReader) and not reader.at_end(end_offset):
             _step_before(world, deadline_s, f"{reader.name} is at {reader.due} and does not come to {end_offset}")
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from raftlog.client.group.wire import decode_assignment
 from raftlog.coordinator.coordinator import Coordinator
 from raftlog.coordinator.records import GroupValue, OffsetKey, decode_group, decode_key, decode_offset
+from raftlog.protocol.consumer_protocol import decode_assignment
 from raftlog.protocol.groups import OffsetCommitRequest
 from raftlog.simulator.invariants import Broken
 

@@ -14,7 +14,7 @@ from raftlog.protocol import raft as r
 from raftlog.record.batch import BatchHeader, split
 from raftlog.record.compacted import entries_of, is_filler
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half
 
 if TYPE_CHECKING:
     from raftlog.simulator.machine import Machine
@@ -88,7 +88,9 @@ class Invariants:
         # Of these, where flipped bits still are: (path, position, the wrong byte).
         self.latent: dict[int, list[tuple[str, int, int | None]]] = {}
         self.numbered: dict[int, tuple[int, int]] = {}  # producer id -> epoch and the sequence that is due
+        self.configurations: dict[int, tuple[Half, ...]] = {}  # index -> those that are committed
         self.watermarks: dict[int, int] = {}  # leader epoch -> highest watermark served
+        self.committed_end = 0  # the offset behind the last committed batch
         self._missed = False  # an entry of which nothing was left when it was first looked at
         self._answered: list[tuple[int, int, tuple[int, ...]]] = []
 
@@ -120,6 +122,7 @@ class Invariants:
         node_id, committed = machine.node_id, replica.member.commit_index
         if committed > self.checked[node_id]:
             self._check_committed(node_id, machine.log, self.checked[node_id] + 1, committed + 1)
+            self._check_configuration(node_id, machine.log, committed)
             self.checked[node_id] = committed
 
     def _is_latent(self, machine: Machine) -> bool:
@@ -178,9 +181,21 @@ class Invariants:
                 self._check_once(index, identity[3])
             known = self.committed.setdefault(index, identity)
             self.index_at.setdefault(identity[2], index)
+            self.committed_end = max(self.committed_end, identity[2] + identity[3][3])
             if known != identity and not (self.compacted and _may_be_compacted(known, identity)):
                 raise Broken("diverged", f"node {node_id} committed {identity} at index {index}, others {known}")
         self.commit_index = max(self.commit_index, end - 1)
+
+    def _check_configuration(self, node_id: int, log: Log, committed: int) -> None:
+        """Whoever has committed so far knows the newest configuration up to there, in front of its horizon too."""
+        held = log.configuration_at(committed)
+        if held is not None:
+            self.configurations.setdefault(held.index, held.halves)
+        newest = max((index for index in self.configurations if index <= committed), default=None)
+        if (held.index if held is not None else None) != newest:
+            raise Broken("diverged", f"node {node_id} has committed {committed} and {held}, others one at {newest}")
+        if held is not None and held.halves != self.configurations[held.index]:
+            raise Broken("diverged", f"node {node_id} committed {held}, others {self.configurations[held.index]}")
 
     def _check_once(self, index: int, numbers: Numbers) -> None:
         """Each producer's sequences, without a gap and none twice, in the order of the log."""
@@ -258,6 +273,11 @@ class Invariants:
         """(term, index) of the last entry that is durable there."""
         synced_index, starts = self.durable[node_id]
         return max((term for term, start in starts if start <= synced_index), default=-1), synced_index
+
+    def on_bound(self, high_watermark: int) -> None:
+        """A client is told that all in front of it is committed."""
+        if high_watermark > self.committed_end and not self.damaged:
+            raise Broken("lost", f"the high watermark {high_watermark} is told, {self.committed_end} is committed")
 
     def on_watermark(self, leader_epoch: int, high_watermark: int) -> None:
         """Within an epoch and from epoch to epoch, what clients see never goes back."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from raftlog.errors import StorageError
+from raftlog.errors import DiskFullError, StorageError
 from raftlog.machine.host import FAIL_POINTS as HOST_FAIL_POINTS
 from raftlog.machine.host import Host
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
@@ -244,6 +245,10 @@ class Machine:
                 replica.on_raft(*arguments)
             elif kind == "peer":
                 replica.set_peer(*arguments)
+            elif kind == "configure":
+                if isinstance(self.log, PartitionLog) and replica.is_leader:
+                    with suppress(DiskFullError):  # a leader without room appends none
+                        self.log.append_configuration(*arguments)
             else:
                 (request,) = arguments
                 if self.host is not None and request.api.served is Served.COORDINATOR:

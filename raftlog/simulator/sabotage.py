@@ -1,6 +1,6 @@
 """A simulator that can fail: each guard of the consensus taken out, one at a time, to see a seed break.
 
-H1 and H2 are orders of the host of state machines (machine/host.py).
+H1 and H2 are orders of the host of state machines (machine/host.py), K1 to K3 are what Kafka's door has to keep to.
 For tests and `scripts/simulate --without GUARD` only; nothing outside the simulator imports this. Two guards have
 no switch, because what they guard against is no code of ours that could be switched on again:
 
@@ -27,6 +27,7 @@ from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
 from raftlog.machine.result import Result
 from raftlog.protocol import raft as r
+from raftlog.protocol.records import ProduceRequest
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt, Flush
@@ -173,6 +174,40 @@ def _statements_unconfirmed() -> list[Patch]:
     ]
 
 
+# Kafka's messages are imported by those who take something out of its door: no other story needs them.
+def _acknowledged_by_the_leader_alone() -> list[Patch]:
+    """K1: Kafka's door answers a produce BEFORE its worker would with acks=all."""
+    from raftlog.kafka.handlers import produce
+
+    return [(produce, "ProduceRequest", lambda acks, timeout_ms: ProduceRequest(1, timeout_ms))]
+
+
+def _answers_as_they_come() -> list[Patch]:
+    """K2: answers leave Kafka's door in any order."""
+    from raftlog.kafka.connection import Connection
+
+    def take(self: Connection) -> list[Any]:
+        ready = [slot for slot in self._slots if slot.buffers is not None]
+        for slot in ready:
+            self._slots.remove(slot)
+        return [buffer for slot in ready for buffer in slot.buffers or ()]
+
+    return [(Connection, "take", take)]
+
+
+def _another_high_watermark() -> list[Patch]:
+    """K3: Kafka's door tells a high watermark that is not its worker's."""
+    from raftlog.kafka.handlers import fetch
+
+    as_read = fetch._as_read
+
+    def beyond(*told: Any) -> fetch.Read:
+        read = as_read(*told)
+        return read._replace(high_watermark=read.high_watermark + 1)
+
+    return [(fetch, "_as_read", beyond)]
+
+
 GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "G1": _truncate_without_comparing,
     "G2": _commit_uncapped,
@@ -185,6 +220,9 @@ GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "G11": _no_prevote,
     "H1": _told_when_proposed,
     "H2": _statements_unconfirmed,
+    "K1": _acknowledged_by_the_leader_alone,
+    "K2": _answers_as_they_come,
+    "K3": _another_high_watermark,
 }
 
 

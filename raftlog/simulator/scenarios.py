@@ -7,9 +7,11 @@ from functools import partial
 
 from raftlog.simulator.clients import Client
 from raftlog.simulator.compaction_scenarios import compaction, lost_tombstones
+from raftlog.simulator.configuration_scenarios import configurations
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.group_scenarios import groups, hung_coordinator
 from raftlog.simulator.invariants import Broken
+from raftlog.simulator.kafka_scenarios import kafka_door
 from raftlog.simulator.producer import add_producers
 from raftlog.simulator.stories import begin, cut_off, leader_of, leads, under, wait_for_writes
 from raftlog.simulator.witness_scenarios import alone_in_sync, any_minority
@@ -309,12 +311,14 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "no-room": no_room,
     "compaction": compaction,
     "lost-tombstones": lost_tombstones,
+    "configurations": configurations,
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,
     "late-answers": late_answers,
     "hung-leader": hung_leader,
     "groups": groups,
     "hung-coordinator": hung_coordinator,
+    "kafka-door": kafka_door,
 }
 # Stories about a compacted topic.
 COMPACTED = ("compaction", "lost-tombstones")

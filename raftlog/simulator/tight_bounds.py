@@ -28,6 +28,7 @@ BOUNDS: list[tuple[ModuleType, str, int]] = [
     (appender, "INDEX_COMMIT_BYTES", 10_000),
     (appender, "INDEX_INTERVAL_BYTES", 3_000),
     (compaction, "INDEX_INTERVAL_BYTES", 3_000),
+    (lookup, "INDEX_INTERVAL_BYTES", 3_000),
     (recovery, "INDEX_INTERVAL_BYTES", 3_000),
     (appender, "INDEX_PENDING_MAX", 5),
     (lookup, "READER_PLACES_MAX", 1),

@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,6 +31,10 @@ from raftlog.simulator.prober import Prober
 from raftlog.simulator.producer import ProducingClient
 from raftlog.simulator.trimmer import Trimmer
 from raftlog.types import OFFSETS_TOPIC, Flush, ReplicaSpec, TopicConfig
+
+if TYPE_CHECKING:
+    from raftlog.simulator.kafka_clients import KafkaProducer, KafkaReader
+    from raftlog.simulator.kafka_door import SimulatedDoor
 
 TOPIC_ID = b"simulated-topic!"
 MAX_RECORD_BYTES = 50_000
@@ -98,9 +102,9 @@ class World:
             for node_id in self.node_ids
         }
         self.acked: dict[int, tuple[bytes, int]] = {}
-        self.clients: dict[str, Client | ProducingClient] = {}
+        self.clients: dict[str, Client | KafkaProducer | ProducingClient] = {}
         self.read: dict[int, bytes] = {}  # offset -> what a consumer was given
-        self.readers: dict[str, ConsumingClient | GroupConsumer | Prober] = {}
+        self.readers: dict[str, ConsumingClient | GroupConsumer | KafkaReader | Prober] = {}
         self.seats: list[Seat] = []
         self.groups: list[GroupOfOne] = []
         self.log_start = 0  # the highest at which any replica's log has started
@@ -108,6 +112,7 @@ class World:
         self._gossip_rng = random.Random(seed ^ 0x605517)
         self._ids_rng = random.Random(seed ^ 0x1D5)
         self.trimmers: dict[str, Trimmer] = {}
+        self.doors: dict[str, SimulatedDoor] = {}
         self.steps = 0
         self.stops: dict[int, str] = {}  # node -> why it stopped by itself while its disk was whole
         self.trace: deque[str] = deque(maxlen=_TRACE_LINES)
@@ -294,17 +299,18 @@ class World:
             self._schedule_turn(machine, self.events.now_s)
 
     def send_request(self, node_id: int, request: Request[Any]) -> None:
-        def arrive() -> None:
-            machine = self.machines[node_id]
-            if machine.running:
-                machine.hand_in("request", request)
-                self._schedule_turn(machine, self.events.now_s)
+        self.events.after(self.rng.uniform(0.0002, 0.001), partial(self.hand_request, node_id, request))
 
-        self.events.after(self.rng.uniform(0.0002, 0.001), arrive)
+    def hand_request(self, node_id: int, request: Request[Any], boot_id: int = 0) -> None:
+        """`boot_id`: it came over a connection to this process of the machine, and is gone with it."""
+        machine = self.machines[node_id]
+        if machine.running and boot_id in (0, machine.boot_id):
+            machine.hand_in("request", request)
+            self._schedule_turn(machine, self.events.now_s)
 
     def _answer(self, node_id: int, request: Request[Any], response: ResponseBody, payload: bytes | None) -> None:
         name = _name_of(request.session)
-        asker = self.readers.get(name) or self.trimmers.get(name) or self.clients.get(name)
+        asker = self.doors.get(name) or self.readers.get(name) or self.trimmers.get(name) or self.clients.get(name)
         if asker is None:
             return  # its process has ended
         if name in self.clients and isinstance(response, ListOffsetsResponse) and response.error_code == ErrorCode.NONE:
@@ -315,7 +321,8 @@ class World:
         self._later(partial(asker.on_response, request, response, payload))
 
     def _answer_produces(self, node_id: int, session: Session, results: list[ProduceResult]) -> None:
-        client = self.clients.get(_name_of(session))
+        name = _name_of(session)
+        client = self.doors.get(name) or self.clients.get(name)
         if client is None:
             return
         replica = self.machines[node_id].replica

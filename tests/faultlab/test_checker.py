@@ -186,6 +186,19 @@ def test_a_commit_of_an_older_generation_is_stale() -> None:
     assert history.commit(2, 0, 1, generation=5).judge().anomalies == {"stale-commit": 1}
 
 
+def test_a_late_poll_of_a_client_of_kafkas_is_no_second_owner_and_its_commit_is_stale() -> None:
+    """It hands out what it has fetched before, until it hears that it was replaced."""
+    history = three().add(LAB, "info", "library", "kafka-python").assigned(2, 1, 0).poll(2, (0, "a"), generation=5)
+    history.assigned(3, 2, 0).poll(3, (0, "a"), generation=6).poll(2, (1, "b"), generation=5)
+    assert not history.judge().anomalies
+    assert history.commit(2, 0, 1, generation=5).judge().anomalies == {"stale-commit": 1}
+
+
+def test_two_clients_of_kafkas_in_one_generation_are_two_owners() -> None:
+    history = three().add(LAB, "info", "library", "kafka-python").assigned(2, 1, 0).poll(2, (0, "a"), generation=5)
+    assert history.assigned(3, 2, 0).poll(3, (0, "a"), generation=5).judge().anomalies == {"two-owners": 1}
+
+
 def test_two_members_that_are_handed_records_in_one_generation_are_two_owners() -> None:
     history = three().assigned(2, 1, 0).poll(2, (0, "a"), generation=5).assigned(3, 2, 0)
     assert not history.judge().anomalies

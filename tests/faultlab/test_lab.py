@@ -73,9 +73,33 @@ def test_a_run_on_loopback_says_what_it_did_and_that_nothing_was_lost(tmp_path: 
     assert f"{gone[1]} was acknowledged" in worse.stdout
 
 
+def test_a_run_through_kafkas_door_kills_doors_too_and_each_comes_back(tmp_path: Path) -> None:
+    run = ("--door", "kafka", "--seconds", 14, "--seed", 8, "--faults", "kill-door,kill-node", "--report", tmp_path)
+    done = lab("run", *run, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["valid"], found["anomalies"]) == (0, True, {}), done.stdout + done.stderr
+    assert found["acked"] > 500 and found["polled"] >= found["acked"]
+    assert found["faults_applied"].get("kill-door") and not found["faults_left_out"]
+    logs = "".join((tmp_path / "logs" / f"{node_id}.log").read_text() for node_id in (1, 2, 3))
+    assert "a process of Kafka's door ended (-9); starting again" in logs
+    assert re.search(r"served: .*Produce [1-9]", logs), "records came through the door"
+    assert "--door kafka" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("door", ["native", "kafka"])
+def test_a_secured_run_logs_its_clients_in_and_loses_nothing(tmp_path: Path, door: str) -> None:
+    run = ("run", "--secure", "--door", door, "--seconds", 8, "--seed", 4, "--faults", "kill-node")
+    done = lab(*run, "--report", tmp_path, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["valid"], found["anomalies"]) == (0, True, {}), done.stdout + done.stderr
+    assert found["acked"] > 300 and found["polled"] >= found["acked"]
+    assert "nobody may do what no rule allows" in (tmp_path / "logs" / "1.log").read_text()
+
+
 @ROOT_ONLY
 def test_a_run_in_namespaces_survives_a_power_failure_and_leaves_nothing() -> None:
-    done = lab("run", "--on", "netns", "--seconds", 12, "--seed", 4, "--faults", "power-off,isolate", "--json")
+    faults = ("--faults", "power-off,isolate")
+    done = lab("run", "--on", "netns", "--secure", "--seconds", 12, "--seed", 4, *faults, "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["valid"]) == (0, True), done.stdout + done.stderr
     assert set(found["faults_applied"]) == {"power-off", "isolate"}
@@ -132,6 +156,7 @@ def test_a_killed_lab_leaves_nothing_either() -> None:
         (("--scenario", "stale-majority"), "scenario stale-majority cannot run here"),
         (("--without", "G99"), "no guard is called 'G99'"),
         (("--nodes", 0), "--nodes is 1 or more"),
+        (("--on", "vagrant", "--door", "kafka"), "Kafka's clients go through the doors of --on local and --on netns"),
     ],
 )
 def test_what_cannot_be_run_is_one_clear_line(arguments: tuple[object, ...], text: str) -> None:

@@ -19,7 +19,7 @@ from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
 from raftlog.protocol.envelope import NO_TOPIC, decode_response, encode_request
 from raftlog.types import Endpoint
 
-ANSWER_WAIT_S = 20.0
+ANSWER_WAIT_S = 60.0
 # A greeting of ZMTP 3.0 with the NULL mechanism.
 GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
 

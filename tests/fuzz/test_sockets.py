@@ -324,7 +324,7 @@ def test_an_offset_out_of_range_is_refused(worker: tuple[Talker, bytes], offset:
     assert talker.ask(_fetch(offset), topic_id=topic_id, partition=0).error_code == ErrorCode.OFFSET_OUT_OF_RANGE
 
 
-@pytest.mark.parametrize("timestamp_ms", [2**63 - 1, 2**64 - 1, -3, -(2**63)])
+@pytest.mark.parametrize("timestamp_ms", [2**63 - 1, 2**64 - 1, -5, -(2**63)])
 def test_a_time_beyond_all_times_is_answered(worker: tuple[Talker, bytes], timestamp_ms: int) -> None:
     talker, topic_id = worker
     answer = talker.ask(ListOffsetsRequest(timestamp_ms), topic_id=topic_id, partition=0)

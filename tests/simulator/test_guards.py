@@ -20,6 +20,9 @@ NOTICED = [
     ("G11", "returning-node", range(1, 4), {"stuck"}),
     ("H1", "groups", range(3), {"lost"}),
     ("H2", "hung-coordinator", range(15), {"lost", "diverged"}),
+    ("K1", "kafka-door", range(1, 3), {"lost"}),
+    ("K2", "kafka-door", range(1, 5), {"diverged"}),
+    ("K3", "kafka-door", range(1, 3), {"lost"}),
     ("all", "", range(40), {"lost", "diverged", "stuck", "two_leaders", "crashed"}),
 ]
 

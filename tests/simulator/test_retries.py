@@ -25,6 +25,11 @@ def test_each_record_is_written_once_and_in_order_whatever_fails() -> None:
         assert verdict.acked > 20
 
 
+def test_a_gap_that_was_closed_meanwhile_is_not_told() -> None:
+    """A refusal that waited for a majority's word came behind the answer to the batch that closed the gap."""
+    assert not run_seed(1_000_002, scenario="retries").kind
+
+
 def _takes_anything(state: ProducerState | None, header: BatchHeader) -> KnownBatch | ErrorCode:
     return ErrorCode.NONE
 
