@@ -38,6 +38,9 @@ _DATA = click.option(
 )
 
 
+_SECURE = click.option("--secure", is_flag=True, help="Of nodes started here: all encrypted, and with certificates.")
+
+
 @click.group()
 def bench() -> None:
     """Measure how fast a cluster takes and hands out records.
@@ -101,6 +104,7 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
             help="Measured time.",
         ),
         _FLUSH,
+        _SECURE,
         _DATA,
         json_option,
     )
@@ -159,9 +163,10 @@ def consume(context: click.Context, /, as_json: bool, **options: Any) -> None:
 @click.option("--graceful", is_flag=True, help="Stop the leader's node with SIGTERM instead of killing it.")
 @click.option("--rate", type=COUNT, metavar="N", default=10_000, show_default=True, help="Records a second.")
 @_FLUSH
+@_SECURE
 @_DATA
 @json_option
-def failover(blows: int, graceful: bool, rate: int, flush: str, data: str | None, as_json: bool) -> None:
+def failover(blows: int, graceful: bool, rate: int, flush: str, secure: bool, data: str | None, as_json: bool) -> None:
     """Measure the gap that clients see when a leader goes.
 
     Three nodes are started here, and a steady stream of records is sent with acks=all. The node that leads is killed
@@ -178,9 +183,9 @@ def failover(blows: int, graceful: bool, rate: int, flush: str, data: str | None
     with contextlib.ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         directory = stack.enter_context(temporary_directory("bench-", _parent(data)))
-        cluster = stack.enter_context(own_cluster(3, directory, Flush(flush)))
+        cluster = stack.enter_context(own_cluster(3, directory, Flush(flush), secure=secure))
         found = measure_failover(cluster, blows=blows, graceful=graceful, rate=rate)
-    _show(found.figures() | {"flush": flush, "graceful": graceful}, as_json)
+    _show(found.figures() | {"flush": flush, "graceful": graceful, "secure": secure}, as_json)
     if found.lost or found.duplicated or found.out_of_order or found.failed:
         raise SystemExit(1)
 
@@ -193,6 +198,7 @@ def _measure(context: click.Context, options: dict[str, Any], measure: Measure, 
     from .filesystem import fdatasync_p50_ms, file_system_type
 
     nodes, bootstrap, flush, data = (options.pop(name) for name in ("nodes", "bootstrap", "flush", "data"))
+    secure = options.pop("secure")
     if nodes is not None and bootstrap is not None:
         if context.get_parameter_source("bootstrap") is ParameterSource.COMMANDLINE:
             raise click.UsageError("--local and --bootstrap exclude each other")
@@ -211,7 +217,7 @@ def _measure(context: click.Context, options: dict[str, Any], measure: Measure, 
                 "fdatasync_p50_ms": round(fdatasync_p50_ms(directory), 3),
             }
             note(f"starting {nodes or 3} nodes on {disk['file_system']}, flush {flush}")
-            cluster = stack.enter_context(own_cluster(nodes or 3, directory, Flush(flush)))
+            cluster = stack.enter_context(own_cluster(nodes or 3, directory, Flush(flush), secure=secure))
             settings = msgspec.structs.replace(settings, bootstrap=cluster.bootstrap, pids=tuple(cluster.pids.values()))
         else:
             settings = msgspec.structs.replace(settings, bootstrap=bootstrap)

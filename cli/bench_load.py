@@ -24,9 +24,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from raftlog.client.arguments import credentials
 from raftlog.clock import SystemClock
 from raftlog.errors import ErrorCode, RaftlogError, RequestTimedOutError, error_for
-from raftlog.network import Context, Link, Poller, keep_freed_memory
+from raftlog.network import Context, Link, Poller, SecureLink, keep_freed_memory
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.envelope import decode_response, encode_request
@@ -201,7 +202,7 @@ def _unexpected(api: Api[Any, Any] | None, response: Any) -> RaftlogError:
 class Pipe:
     """One leader, to which up to `limit` requests are under way."""
 
-    def __init__(self, link: Link, work: Work, limit: int) -> None:
+    def __init__(self, link: Link | SecureLink, work: Work, limit: int) -> None:
         self.link = link
         self._work = work
         self._limit = limit
@@ -229,6 +230,8 @@ class Pipe:
     def drain(self, latencies_s: array[float]) -> tuple[int, int]:
         """Requests and records answered by now."""
         requests = records = 0
+        if isinstance(self.link, SecureLink):
+            self.link.watch()
         while (frames := self.link.receive()) is not None:
             now = time.perf_counter()
             for correlation_id, worth in self._work.answered(frames):
@@ -242,6 +245,7 @@ class Load:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._context = Context()
+        self._credentials = credentials(None)
         self._poller = Poller()
         batches = encode_batches(plan)
         self._unanswered = plan.acks == 0 and plan.mode == "produce"
@@ -249,9 +253,12 @@ class Load:
         self._pipes: dict[int, Pipe] = {}
         self._fetches: list[FetchWork] = []
         for leader in plan.leaders:
-            link = Link(self._context, Endpoint(leader.host, leader.port))
+            link = self._link(Endpoint(leader.host, leader.port))
             self._poller.register(link)
             self._pipes[id(link)] = Pipe(link, self._work(leader.partition, batches), limit)
+
+    def _link(self, endpoint: Endpoint) -> Link | SecureLink:
+        return SecureLink(endpoint, self._credentials) if self._credentials else Link(self._context, endpoint)
 
     def _work(self, partition: int, batches: list[bytes]) -> Work:
         if self._plan.mode == "fetch":

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from .connect import open_admin
 from .options import bootstrap_option, json_option
 from .output import print_json, print_table, size_text
 
 if TYPE_CHECKING:
-    from .health import NodeView
+    from raftlog.view.partitions import NodeView
 
 
 @click.group()
@@ -42,43 +43,24 @@ def status(bootstrap: str, as_json: bool) -> None:
         raftlog cluster status --json
     """
 
-    from .health import cut_off, replica_problems, view_nodes, view_topic
+    from raftlog.view.answers import cluster_status
+
+    from .expiry import ending_soon
 
     with open_admin(bootstrap) as admin:
-        found = admin.describe_cluster()
-        topics = admin.describe_topics()
-        replicas = admin.describe_replicas()
-    nodes = view_nodes(found.nodes, topics, replicas)
-    problems = [cut_off(found)] if cut_off(found) else []
-    problems += [f"node {node.node} does not answer" for node in nodes if not node.alive]
-    if found.controller_id < 0:
-        problems.append("no controller: topics cannot be created or deleted now")
-    described = {topic.name for topic in topics}
-    for topic in topics:
-        for partition in view_topic(topic, replicas).partitions:
-            problems += [f"{topic.name}-{partition.partition}: {text}" for text in partition.problems]
-    for replica in replicas:
-        if replica.topic not in described:
-            problems += [f"{replica.topic}-{replica.partition}: {text}" for text in replica_problems(replica)]
+        found = cluster_status(admin)
+        ending = ending_soon(admin.describe_cluster().nodes)
+    problems = [*found.problems, *(f"{each.place}: {each.text}" for each in ending)]
+    found = msgspec.structs.replace(found, healthy=not problems, problems=problems)
     if as_json:
-        print_json(
-            {
-                "cluster_id": found.cluster_id,
-                "controller": found.controller_id if found.controller_id >= 0 else None,
-                "flush": found.flush,
-                "confirmed": found.confirmed,
-                "healthy": not problems,
-                "nodes": nodes,
-                "topics": len(topics),
-                "partitions": sum(len(topic.partitions) for topic in topics),
-                "problems": problems,
-            }
-        )
+        print_json(found)
         return
-    controller = f"node {found.controller_id}" if found.controller_id >= 0 else "none"
+    controller = "none" if found.controller is None else f"node {found.controller}"
     click.echo(f"cluster {found.cluster_id}, controller {controller}, flush {found.flush}")
-    _print_nodes(nodes)
-    click.echo("\n".join(problems) if problems else "no problems")
+    _print_nodes(found.nodes)
+    click.echo("\n".join(found.problems) if found.problems else "no problems")
+    for spot in found.weak_spots:
+        click.echo(f"weak: {spot}")
 
 
 def _print_nodes(nodes: list[NodeView]) -> None:

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     "Z or an offset; or the date alone), or so long ago: -90s, -30m, -1h, -2d.",
 )
 @click.option(
+    "--tail",
+    type=COUNT,
+    metavar="N",
+    help="Instead of --from: the last N records of each partition, then on.",
+)
+@click.option(
     "--partition",
     "numbers",
     multiple=True,
@@ -65,6 +71,7 @@ if TYPE_CHECKING:
 def consume(
     topics: tuple[str, ...],
     start: str,
+    tail: int | None,
     numbers: tuple[int, ...],
     group: str | None,
     max_records: int | None,
@@ -87,6 +94,7 @@ def consume(
         raftlog consume orders --from 1000 --partition 0 --max 10 --json
         raftlog consume orders --from 2026-11-22T10:00
         raftlog consume orders --from -1h --exit-at-end
+        raftlog consume orders --tail 20
         raftlog consume orders --group billing
         raftlog consume orders clicks --format '%t %p %o %k %v\\n'
     """
@@ -94,17 +102,19 @@ def consume(
     since_ms = _since_ms(start)
     from raftlog import Consumer
 
+    if tail is not None and (group is not None or start != "end"):
+        raise click.UsageError("--tail says where to start: it goes neither with --from nor with --group")
     if group is not None and numbers:
         raise click.UsageError("--partition is not for --group, whose members share the partitions")
     with contextlib.suppress(KeyboardInterrupt), ended_by_signals():
         partitions = _partitions(bootstrap, dict.fromkeys(topics), numbers)
-        where = Start(start, since_ms)
+        where = Start(start, since_ms, tail)
         # What retention deletes while we read is skipped, not an end.
         if group is not None:
             consume_in_group(bootstrap, group, partitions, where, exit_at_end, formatter, max_records)
             return
         with Consumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
-            if exit_at_end and start == "end":
+            if exit_at_end and start == "end" and tail is None:
                 note("nothing to read: --exit-at-end from the end; add --from beginning")
             if numbers or exit_at_end:
                 reading = _read_chosen(consumer, partitions, where, exit_at_end)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from raftlog.errors import ConfigError, RaftlogError
-from raftlog.types import Flush, TopicPartition
+from raftlog.types import Flush
 
 from .demo_blow import Blow
+from .demo_clients import DemoClient, NativeClient, kafka_client
 from .demo_input import SourceFile, find_files, records
 from .demo_judge import PARTITIONS, AckGaps, Judge, Verdict
 from .ending import ended_by_signals
@@ -24,23 +25,24 @@ from .own_cluster import own_cluster, temporary_directory
 from .stages import Stages
 
 if TYPE_CHECKING:
-    from raftlog.client.producer.batch import RecordFuture
     from raftlog.node.local import LocalCluster
 
 NODES = 3
 TOPIC = "demo"
-_DELIVERY_TIMEOUT_MS = 60_000  # a record that waits longer counts as failed
 _STALLED_S = 30.0  # reading what is known to be there never takes longer to go on
 _PROGRESS_EVERY_RECORDS = 1_000
-_POLL_RECORDS = 5_000
 
 
 @click.command()
 @click.option("--file", "path", metavar="PATH", help="Send the lines of this file.  [default: Python's own sources]")
 @click.option("--data", metavar="DIR", help="Keep the nodes' data here.  [default: a directory that is removed]")
 @click.option("--groups", is_flag=True, help="Show consumer groups instead: members are killed, paused and added.")
+@click.option("--kafka", is_flag=True, help="Work through the nodes' door for Kafka's clients, with one of those.")
+@click.option(
+    "--secure", is_flag=True, help="All of it encrypted, and with certificates: nodes, clients, Kafka's door."
+)
 @json_option
-def demo(path: str | None, data: str | None, groups: bool, as_json: bool) -> None:
+def demo(path: str | None, data: str | None, groups: bool, kafka: bool, secure: bool, as_json: bool) -> None:
     """Kill a leader in the middle of a stream and show that nothing is lost.
 
     Three nodes are started on free ports of this machine, with one topic of 3 partitions, 3 replicas
@@ -58,15 +60,24 @@ def demo(path: str | None, data: str | None, groups: bool, as_json: bool) -> Non
     handed out by two members of a group at a time. What a member had not committed when it died is
     handed out again: rereads.
 
+    With --kafka the records are written and read by one of Kafka's clients: confluent-kafka where it
+    is installed, else kafka-python.
+
     \b
     Examples:
         raftlog demo
         raftlog demo --groups
+        raftlog demo --kafka
+        raftlog demo --secure
         raftlog demo --file /var/log/syslog --data ./demo-data
         raftlog demo --json
     """
     if groups and path:
         raise click.UsageError("--file is not for --groups, whose records are its own")
+    if groups and kafka:
+        raise click.UsageError("--kafka is not for --groups, whose members are raftlog's own")
+    if kafka:
+        kafka_client("")  # not after the nodes have started
     with contextlib.ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         files = [] if groups else find_files(path)
@@ -75,11 +86,12 @@ def demo(path: str | None, data: str | None, groups: bool, as_json: bool) -> Non
         if groups:
             from .demo_groups import run_groups_demo
 
-            run_groups_demo(directory, stages, as_json)
+            run_groups_demo(directory, stages, as_json, secure=secure)
             return
         stages.say(f"starting {NODES} nodes")
-        cluster = stack.enter_context(own_cluster(NODES, directory, Flush.ALWAYS))
-        run = _Run(cluster, files, stages)
+        cluster = stack.enter_context(own_cluster(NODES, directory, Flush.ALWAYS, kafka=kafka, secure=secure))
+        client = kafka_client(cluster.kafka_bootstrap, cluster.security) if kafka else NativeClient(cluster.bootstrap)
+        run = _Run(cluster, client, files, stages)
         run.produce()
         run.consume()
     run.report(as_json)
@@ -94,8 +106,9 @@ def _given(data: str) -> Path:
 
 
 class _Run:
-    def __init__(self, cluster: LocalCluster, files: list[SourceFile], stages: Stages) -> None:
+    def __init__(self, cluster: LocalCluster, client: DemoClient, files: list[SourceFile], stages: Stages) -> None:
         self._cluster = cluster
+        self._client = client
         self._files = files
         self._stages = stages
         self._judge = Judge([(each.name, each.lines) for each in files])
@@ -109,28 +122,19 @@ class _Run:
 
     # --- producing ---------------------------------------------------------------------------
     def produce(self) -> None:
-        from raftlog import Producer
-
         records_total = self._judge.records
         # Not all is sent before the kill, or a small input would be acknowledged as a whole by then.
         hold_at = records_total * 3 // 4
         self._create_topic()
         start_s = time.monotonic()
         self._stages.begin("producing", records_total)
-        producer = Producer(
-            bootstrap_servers=self._cluster.bootstrap,
-            acks="all",
-            delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,
-            max_block_ms=_DELIVERY_TIMEOUT_MS,
-        )
-        with producer, self._blow:
+        with self._client.produce(TOPIC) as producer, self._blow:
             for index, (key, value) in enumerate(records(self._files)):
                 if index == hold_at:
                     self._blow.wait_until_aimed()
                 partition = self._judge.partition_of(index)
                 self._judge.sent(index, value)
-                future = producer.send(TOPIC, value=value, key=key, partition=partition)
-                future.add_done_callback(functools.partial(self._done, index, partition))
+                producer.send(partition, key, value, functools.partial(self._done, index, partition))
                 if index % _PROGRESS_EVERY_RECORDS == 0:
                     self._stages.advance(self._judge.acked)
                 if self._failed_sends:
@@ -147,13 +151,12 @@ class _Run:
         with Admin(bootstrap_servers=self._cluster.bootstrap) as admin:
             admin.create_topics([NewTopic(name=TOPIC, partitions=PARTITIONS, replication_factor=NODES)])
 
-    def _done(self, index: int, partition: int, future: RecordFuture) -> None:
+    def _done(self, index: int, partition: int, error: BaseException | None, offset: int) -> None:
         """Called by the client's thread, or by ours when the record was acknowledged before we looked."""
-        error = future.exception()
         with self._lock:
             if error is None:
                 self._gaps.acknowledged(partition, time.monotonic())
-                self._judge.acknowledged(index, future.result().offset)
+                self._judge.acknowledged(index, offset)
                 return
             self._failed_sends += 1
             self._blow.stop()
@@ -161,29 +164,25 @@ class _Run:
 
     # --- reading back ------------------------------------------------------------------------
     def consume(self) -> None:
-        from raftlog import Consumer
-
-        partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
         start_s = progress_s = time.monotonic()
-        with Consumer(bootstrap_servers=self._cluster.bootstrap, auto_offset_reset="none") as consumer:
-            consumer.assign(partitions)
-            for partition in partitions:
-                consumer.seek(partition, 0)
-            ends = consumer.end_offsets(partitions)
+        with self._client.read(TOPIC, PARTITIONS) as reader:
+            ends = reader.ends
+            left = {partition: end for partition, end in ends.items() if end}
             self._stages.begin("reading back", sum(ends.values()))
-            while any(consumer.position(partition) < ends[partition] for partition in partitions):
-                polled = consumer.poll(timeout_ms=200, max_records=_POLL_RECORDS)
-                for partition, batch in polled.items():
-                    for record in batch:
-                        self._judge.read(partition.partition, record.offset, record.key, record.value)
+            while left:
+                found = reader.poll()
+                for record in found:
+                    self._judge.read(*record)
+                    if record.offset + 1 >= ends[record.partition]:
+                        left.pop(record.partition, None)
                 self._stages.advance(self._judge.consumed)
-                if polled:
+                if found:
                     progress_s = time.monotonic()
                 elif time.monotonic() - progress_s > _STALLED_S:
                     break  # the judge counts what is missing
         self._consume_s = time.monotonic() - start_s
-        for partition in partitions:
-            self._judge.end(partition.partition, ends[partition])
+        for partition, end in ends.items():
+            self._judge.end(partition, end)
 
     # --- the judgement -----------------------------------------------------------------------
     def report(self, as_json: bool) -> None:

@@ -164,10 +164,10 @@ class Flow(threading.Thread):
             self.join()
 
 
-def run_groups_demo(directory: Path, stages: Stages, as_json: bool) -> None:
+def run_groups_demo(directory: Path, stages: Stages, as_json: bool, *, secure: bool) -> None:
     """Raises RaftlogError when the demo fails."""
     stages.say(f"starting {NODES} nodes")
-    with own_cluster(NODES, directory, Flush.ALWAYS) as cluster:
+    with own_cluster(NODES, directory, Flush.ALWAYS, secure=secure) as cluster:
         run = _Run(cluster, directory, stages)
         with run:
             run.read_all()

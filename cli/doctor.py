@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from raftlog.errors import ConfigError, NoBrokersAvailableError, RaftlogError, RequestTimedOutError
 
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
     from raftlog import Admin
     from raftlog.node.checkup import Problem
-    from raftlog.types import ReplicaStatus
-
-    from .diagnosis import Diagnosis, Loss
+    from raftlog.view.answers import PartitionState
+    from raftlog.view.diagnosis import Diagnosis, Loss
 
 _ELECTED_S = 30.0
 _PATIENCE_S = 10.0
@@ -70,6 +70,9 @@ def doctor(
     since none can know what the others had acknowledged. Every replica has to run, also with an empty disk
     (a machine that is gone: start a node with its id on an empty directory). The partition
     __cluster_metadata-0 comes first. Without --accept-data-loss it only shows what would be lost.
+
+    Weak spots are named besides: ports and keys that are open to others, rules that are off, superusers who send
+    their password. They are how somebody has started it, and no reason for another exit code.
 
     The exit code is 0 when all is well (or mended), 1 when something is wrong, 2 when it could not be looked at:
     so this command, with --timeout, is the probe for scripts and monitoring.
@@ -135,83 +138,48 @@ def _check_directory(data: str, repair: bool, as_json: bool) -> bool:
 
 
 # --- a cluster ---------------------------------------------------------------------------------
-def _partitions(admin: Admin) -> list[tuple[str, bytes, int, int, list[int], list[ReplicaStatus]]]:
-    """(topic, topic id, partition, leader or -1, in sync, statuses) of each, the metadata first."""
-    from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID
-
-    cluster = admin.describe_cluster()
-    statuses = admin.describe_replicas()
-    own = [status for status in statuses if status.topic_id == METADATA_TOPIC_ID]
-    in_sync = next((list(s.in_sync) for s in own if s.node_id == cluster.controller_id), [])
-    found = [(METADATA_TOPIC, METADATA_TOPIC_ID, 0, cluster.controller_id, in_sync, own)]
-    for topic in admin.describe_topics():
-        for each in topic.partitions:
-            of_it = [s for s in statuses if (s.topic_id, s.partition) == (topic.topic_id, each.partition)]
-            found.append((topic.name, topic.topic_id, each.partition, each.leader_id, list(each.in_sync), of_it))
-    return found
-
-
 def _check_cluster(bootstrap: str, timeout_s: float, as_json: bool) -> bool:
-    from .diagnosis import Diagnosis, diagnose
+    from raftlog.view.answers import examine
+
+    from .expiry import ending_soon
 
     with open_admin(bootstrap, timeout_s) as admin:
         cluster = admin.describe_cluster()
-        partitions = _partitions(admin)
-    nodes = cluster.nodes
-    problems = []
-    if not cluster.confirmed:
-        problems.append(
-            Diagnosis(
-                place=f"node {cluster.node_id}",
-                what="it hears no majority of the voters",
-                meaning="it may be cut off from the others: what it says, and what follows here, may be old",
-                advice="ask other nodes (--bootstrap); if they answer the same, start the voters that are silent",
-            )
-        )
-    problems += [
-        Diagnosis(
-            place=f"node {node.node_id}",
-            what="it does not answer",
-            meaning="its replicas count as missing",
-            advice=f"start it; if its machine is gone, start one with id {node.node_id} on an empty directory",
-        )
-        for node in nodes
-        if not node.alive
-    ]
-    for topic, _, partition, leader_id, in_sync, statuses in partitions:
-        problems += diagnose(f"{topic}-{partition}", leader_id, in_sync, statuses)
+        found = examine(admin, cluster)
+    problems = [*found.problems, *(each.diagnosis for each in ending_soon(cluster.nodes))]
+    found = msgspec.structs.replace(found, healthy=not problems, problems=problems)
     if as_json:
-        print_json(
-            {
-                "healthy": not problems,
-                "confirmed": cluster.confirmed,
-                "partitions": len(partitions),
-                "problems": problems,
-            }
-        )
+        print_json(found)
     else:
-        _print_problems(problems)
-        click.echo(f"{_count(nodes, 'node')}, {_count(partitions, 'partition')}: {_count(problems, 'problem')}")
-    return not problems
+        _print_problems([*found.problems, *found.weak_spots])
+        counted = f"{_count(cluster.nodes, 'node')}, {_count(range(found.partitions), 'partition')}"
+        weak = f", {_count(found.weak_spots, 'weak spot')}" if found.weak_spots else ""
+        click.echo(f"{counted}: {_count(found.problems, 'problem')}{weak}")
+    return found.healthy
+
+
+def _partitions(admin: Admin) -> dict[str, PartitionState]:
+    from raftlog.view.answers import partition_states
+
+    return {f"{each.topic}-{each.partition}": each for each in partition_states(admin, admin.describe_cluster())}
 
 
 def _recover(bootstrap: str, place: str, node_id: int, accepted: bool, as_json: bool) -> bool:
     from raftlog.types import Endpoint
-
-    from .diagnosis import weigh_recovery
+    from raftlog.view.diagnosis import weigh_recovery
 
     with open_admin(bootstrap) as admin:
-        known = {f"{found[0]}-{found[2]}": found for found in _partitions(admin)}
+        known = _partitions(admin)
         if place not in known:
             raise click.UsageError(f"there is no partition {place}; known are {', '.join(known)}")
-        _, topic_id, partition, leader_id, _, statuses = known[place]
-        if node_id not in {status.node_id for status in statuses}:
+        found = known[place]
+        if node_id not in {status.node_id for status in found.statuses}:
             raise click.UsageError(f"node {node_id} has no replica of {place}")
-        loss = weigh_recovery(place, node_id, leader_id, statuses)
+        loss = weigh_recovery(place, node_id, found.leader_id, found.statuses)
         done = False
         if accepted and not loss.obstacles:
             endpoint = next(node.endpoint for node in admin.describe_cluster().nodes if node.node_id == node_id)
-            admin.recover_partition(topic_id, partition, Endpoint(*endpoint))
+            admin.recover_partition(found.topic_id, found.partition, Endpoint(*endpoint))
             done = _wait_elected(admin, place)
     if as_json:
         print_json({"recovered": done, "loss": loss})
@@ -232,9 +200,9 @@ def _wait_elected(admin: Admin, place: str) -> bool:
     deadline_s = time.monotonic() + _ELECTED_S
     while time.monotonic() < deadline_s:
         try:
-            for topic, _, partition, leader_id, _, _ in _partitions(admin):
-                if f"{topic}-{partition}" == place and leader_id >= 0:
-                    return True
+            found = _partitions(admin).get(place)
+            if found is not None and found.leader_id >= 0:
+                return True
         except RaftlogError as error:
             note(str(error))  # while leadership moves; asked again until the deadline
         time.sleep(0.2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_S = 0.001
 _WHOLE_S = 2.0  # a reader that takes nothing for this long does not keep a command from ending
 
 
@@ -22,10 +24,20 @@ class _Unwinding:
         ignore_signals()
         self.number = number
         if self.is_held:
-            signal.signal(signal.SIGALRM, lambda *_: self.end())
-            signal.setitimer(signal.ITIMER_REAL, _WHOLE_S)
+            self._end_in(_WHOLE_S)
         else:
             self.end()
+
+    def on_unraisable(self, ignored: sys.UnraisableHookArgs) -> None:
+        """Python drops what a handler raises within a finalizer or a weak reference's callback: it is raised again."""
+        if self.number is not None and isinstance(ignored.exc_value, (KeyboardInterrupt, SystemExit)):
+            self._end_in(_AGAIN_S)
+        else:
+            sys.__unraisablehook__(ignored)
+
+    def _end_in(self, wait_s: float) -> None:
+        signal.signal(signal.SIGALRM, lambda *_: self.end())
+        signal.setitimer(signal.ITIMER_REAL, wait_s)
 
     def end(self) -> None:
         """Raises what unwinds the command."""
@@ -51,10 +63,12 @@ def ended_by_signals() -> Iterator[None]:
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, unwinding.on_signal)
+    hook_before, sys.unraisablehook = sys.unraisablehook, unwinding.on_unraisable
     try:
         yield
     finally:
         _unwinding = None
+        sys.unraisablehook = hook_before
         if unwinding.number is None:
             for number, handler in before.items():
                 signal.signal(number, handler)

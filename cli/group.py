@@ -13,13 +13,12 @@ from raftlog.errors import (
     GroupIdNotFoundError,
     NonEmptyGroupError,
     RaftlogError,
-    UnknownTopicOrPartitionError,
 )
-from raftlog.types import EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, TopicPartition
+from raftlog.types import TopicPartition
+from raftlog.view.groups import GroupView
 
 from .connect import describe_topics, open_admin
 from .explain import did_you_mean
-from .group_view import GroupView, new_offsets, view_group
 from .options import DISTANCE, OFFSET, bootstrap_option, check_group, json_option
 from .output import note, print_json, print_table
 from .time_argument import parse_when
@@ -51,14 +50,14 @@ def list_(bootstrap: str, as_json: bool) -> None:
     Example:
         raftlog group list
     """
+    from raftlog.view.answers import group_list
 
     with open_admin(bootstrap) as admin:
-        groups = admin.list_groups()
-    rows = [(each.group_id, each.state, each.members) for each in groups]
+        found = group_list(admin)
     if as_json:
-        print_json({"groups": [dict(zip(("group", "state", "members"), row, strict=True)) for row in rows]})
-    elif rows:
-        print_table(("group", "state", "members"), rows)
+        print_json(found)
+    elif found.groups:
+        print_table(("group", "state", "members"), [(each.group, each.state, each.members) for each in found.groups])
     else:
         note("there are no groups yet")
 
@@ -79,12 +78,15 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
         raftlog group describe billing
         raftlog group describe billing --json
     """
+    from raftlog.view.answers import DescribedGroups, described_group
 
     with open_admin(bootstrap) as admin:
-        wanted = names or tuple(each.group_id for each in admin.list_groups())
-        views = [_view(admin, name) for name in dict.fromkeys(wanted)]
+        views = []
+        for name in dict.fromkeys(names or (each.group_id for each in admin.list_groups())):
+            with _naming_the_nearest(admin, name):
+                views.append(described_group(admin, name))
     if as_json:
-        print_json({"groups": views})
+        print_json(DescribedGroups(groups=views))
         return
     for view in views:
         _print_description(view)
@@ -151,34 +153,24 @@ def reset_offsets(
         raftlog group reset-offsets billing --topic orders --to-beginning --execute
         raftlog group reset-offsets billing --topic orders --shift-by -100 --execute
     """
-    if sum((to_beginning, to_end, to_offset is not None, to_time is not None, shift_by is not None)) != 1:
-        raise click.UsageError("exactly one of --to-beginning, --to-end, --to-offset, --to-time and --shift-by")
+    from raftlog.view.resets import Target, plan_reset
+
     since_ms = None if to_time is None else _since_ms(to_time)
+    target = Target(beginning=to_beginning, end=to_end, offset=to_offset, time_ms=since_ms, shift_by=shift_by)
+    if target.given() != 1:
+        raise click.UsageError("exactly one of --to-beginning, --to-end, --to-offset, --to-time and --shift-by")
 
     with open_admin(bootstrap) as admin:
         _check_group_may_be_reset(admin, name, create=create)
-        places = _partitions(admin, topic)
-        starts = admin.list_offsets(dict.fromkeys(places, EARLIEST_TIMESTAMP))
-        ends = admin.list_offsets(dict.fromkeys(places, LATEST_TIMESTAMP))
-        before = admin.group_offsets(name)
-        if since_ms is not None:
-            wanted = admin.list_offsets(dict.fromkeys(places, since_ms))
-            wanted = {place: ends[place] if offset < 0 else offset for place, offset in wanted.items()}
-        elif shift_by is not None:
-            wanted = {place: before[place] + shift_by for place in places if place in before}
-        elif to_offset is not None:
-            wanted = dict.fromkeys(places, to_offset)
-        else:
-            wanted = starts if to_beginning else ends
-        if not wanted:
+        plan = plan_reset(admin, name, _partitions(admin, topic), target)
+        if not plan.after:
             raise RaftlogError(
                 f"group {name} has committed nothing of topic {topic} that could be shifted; "
                 "say where with --to-beginning, --to-end, --to-offset or --to-time"
             )
-        after = new_offsets(wanted, starts, ends)
         if execute:
-            admin.set_group_offsets(name, after)
-    _print_reset(name, before, after, as_json, execute)
+            admin.set_group_offsets(name, plan.after)
+    _print_reset(name, plan.before, plan.after, as_json, execute)
 
 
 def _check_group_may_be_reset(admin: Admin, name: str, *, create: bool) -> None:
@@ -210,23 +202,6 @@ def _since_ms(to_time: str) -> int:
 def _partitions(admin: Admin, topic: str) -> list[TopicPartition]:
     (found,) = describe_topics(admin, [topic])
     return [TopicPartition(topic, number) for number in range(len(found.partitions))]
-
-
-def _view(admin: Admin, name: str) -> GroupView:
-    with _naming_the_nearest(admin, name):
-        described = admin.describe_group(name)
-    committed = admin.group_offsets(name)
-    places = {*committed, *(place for member in described.members for place in member.partitions)}
-    try:
-        topics = admin.describe_topics(sorted({place.topic for place in places})) if places else []
-    except UnknownTopicOrPartitionError as error:
-        topics = error.results  # the others; what was deleted has no lag
-    led = {TopicPartition(topic.name, each.partition) for topic in topics for each in topic.partitions if each.endpoint}
-    asked = sorted(places & led)
-    # The start BEFORE the end: retention that comes in between makes the lag too high, never too low.
-    starts = admin.list_offsets(dict.fromkeys(asked, EARLIEST_TIMESTAMP))
-    ends = admin.list_offsets(dict.fromkeys(asked, LATEST_TIMESTAMP))
-    return view_group(described, committed, starts, ends)
 
 
 def _print_description(view: GroupView) -> None:

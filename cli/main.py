@@ -31,10 +31,20 @@ NOUNS = {
     "consume": "Read the records of topics.",
     "group": "Look at consumer groups, delete them, move their offsets.",
     "cluster": "Look at the cluster as a whole.",
+    "top": "Show what goes on: nodes, partitions with their rates, groups with their lag.",
+    "export": "Copy a topic's records into a directory or a file, as they are.",
+    "import": "Write the records of an export, or of Apache Kafka's files, to a topic.",
     "doctor": "Say what is wrong with a cluster or a data directory, and what to do.",
+    "security": "Make keys and certificates: of a cluster, of its nodes, of its clients.",
+    "user": "Create, list and delete users, and change their passwords.",
+    "acl": "Say who may do what: add, list and remove rules.",
+    "quota": "Limit how many bytes a second who may send and take.",
     "log": "Look into the files of a log.",
     "bench": "Measure how fast a cluster takes and hands out records.",
 }
+
+
+_MODULES = {"import": "import_topic"}  # a word of the language names no module
 
 
 class Nouns(click.Group):
@@ -44,7 +54,8 @@ class Nouns(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in NOUNS:
             return None
-        command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        name = _MODULES.get(cmd_name, cmd_name)
+        command = getattr(importlib.import_module(f".{name}", __package__), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,6 +20,35 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def bootstrap_option(command: _Command) -> _Command:
+    """Where the cluster is, and with what it is asked."""
+    command = click.option(
+        "--security",
+        metavar="DIR",
+        envvar="RAFTLOG_SECURITY",
+        show_envvar=True,
+        expose_value=False,
+        callback=_use_security,
+        help="The directory of `raftlog security client`, for nodes that run with --security.",
+    )(command)
+    command = click.option(
+        "--password-file",
+        "own_password_file",
+        metavar="FILE",
+        envvar="RAFTLOG_PASSWORD_FILE",
+        expose_value=False,
+        callback=_use_password,
+        help="Its password is the first line of FILE.",
+    )(command)
+    command = click.option(
+        "--user",
+        "own_user",
+        metavar="NAME",
+        envvar="RAFTLOG_USER",
+        show_envvar=True,
+        expose_value=False,
+        callback=_use_user,
+        help="As whom the cluster is asked, where it has users.",
+    )(command)
     return click.option(
         "--bootstrap",
         metavar="HOST:PORT,…",
@@ -29,6 +59,28 @@ def bootstrap_option(command: _Command) -> _Command:
         callback=check_bootstrap,
         help="Addresses of some nodes of the cluster; one that answers is enough.",
     )(command)
+
+
+def _use_security(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """All clients of this process, and of those that it starts, take it from the environment."""
+    if value is not None:
+        os.environ["RAFTLOG_SECURITY"] = value
+
+
+def _use_user(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """All clients of this process, and of those that it starts, take it from the environment."""
+    if value is not None:
+        os.environ["RAFTLOG_USER"] = value
+
+
+def _use_password(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Never an argument: what is written there every user of the machine can see."""
+    if value is not None:
+        try:
+            with open(value) as file:
+                os.environ["RAFTLOG_PASSWORD"] = file.readline().rstrip("\r\n")
+        except OSError as error:
+            raise click.BadParameter(f"cannot read {value}: {error.strerror}", context, option) from None
 
 
 def check_bootstrap(context: click.Context, option: click.Parameter, value: str | None) -> str | None:

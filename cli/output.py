@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import click
 import msgspec
@@ -70,6 +71,20 @@ def _for_people(cell: Cell) -> str:
     if cell is None:
         return "–"
     return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def repeated(interval_s: float = 1.0) -> Iterator[None]:
+    """Again and again; whoever looks ends it with Ctrl-C."""
+    while True:
+        began_s = time.monotonic()
+        yield
+        sys.stdout.flush()
+        time.sleep(max(0.0, interval_s - (time.monotonic() - began_s)))
+
+
+def clear_screen() -> None:
+    """Of a terminal; elsewhere a line without text stands between two looks."""
+    sys.stdout.write("\x1b[H\x1b[2J\x1b[3J" if sys.stdout.isatty() else "\n")
 
 
 def size_text(size_bytes: int) -> str:

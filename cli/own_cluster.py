@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,14 +20,20 @@ _PARENT = Path("raftlog-data")  # where a node's data goes as well: a real disk,
 
 
 @contextlib.contextmanager
-def own_cluster(nodes: int, directory: Path, flush: Flush) -> Iterator[LocalCluster]:
-    """Running nodes with their data under `directory`, within `ended_by_signals`.
+def own_cluster(
+    nodes: int, directory: Path, flush: Flush, *, kafka: bool = False, secure: bool = False
+) -> Iterator[LocalCluster]:
+    """Running nodes with their data under `directory`, within `ended_by_signals`; `kafka`: for its clients too.
 
+    `secure`: with --security, and so are all clients of this process and of those that it starts.
     A second Ctrl-C does not stop the cleaning up.
     """
+    from raftlog.client.arguments import SECURITY_VARIABLE
     from raftlog.node.local import LocalCluster
 
-    with LocalCluster(nodes=nodes, directory=directory, flush=flush) as cluster:
+    with LocalCluster(nodes=nodes, directory=directory, flush=flush, kafka=kafka, secure=secure) as cluster:
+        if secure:
+            os.environ[SECURITY_VARIABLE] = cluster.security
         try:
             yield cluster
         finally:

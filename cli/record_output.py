@@ -27,19 +27,22 @@ Offsets = Mapping[TopicPartition, int]
 
 
 class Start(NamedTuple):
-    """`text` is "beginning", "end" or an offset, unless `since_ms` is a time."""
+    """`text` is "beginning", "end" or an offset, unless `since_ms` is a time or `tail` a number of records."""
 
     text: str
     since_ms: int | None
+    tail: int | None = None
 
     def offsets(self, consumer: Consumer, partitions: Sequence[TopicPartition], ends: Offsets) -> Offsets:
         """Raises OffsetOutOfRangeError for an offset that is not there."""
-        if self.text == "end":
+        if self.text == "end" and self.tail is None:
             return {partition: ends[partition] for partition in partitions}
         if self.since_ms is not None:
             found = consumer.offsets_for_times(dict.fromkeys(partitions, self.since_ms))
             return {place: ends[place] if first is None else first.offset for place, first in found.items()}
         beginnings = consumer.beginning_offsets(partitions)
+        if self.tail is not None:
+            return {place: max(beginning, ends[place] - self.tail) for place, beginning in beginnings.items()}
         if self.text == "beginning":
             return beginnings
         offset = int(self.text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +15,12 @@ from raftlog.types import TopicPartition
 from .connect import describe_topics, open_admin
 from .explain import unknown_partition
 from .options import COUNT, OFFSET_MAX, PARTITION, bootstrap_option, json_option, parse_pairs
-from .output import ids_text, note, print_json, print_table, size_text, warn
+from .output import clear_screen, ids_text, note, print_json, print_table, repeated, size_text, warn
 
 if TYPE_CHECKING:
-    from .health import TopicView
+    from raftlog.view.partitions import TopicView
+
+_PATIENCE_S = 3.0  # a leader that does not answer must not keep the others from being shown
 
 
 @click.group()
@@ -135,22 +139,18 @@ def list_(internal: bool, bootstrap: str, as_json: bool) -> None:
         raftlog topic list --internal
     """
 
-    from .health import cut_off
+    from raftlog.view.answers import topic_list
+    from raftlog.view.partitions import cut_off
 
     with open_admin(bootstrap) as admin:
         cluster = admin.describe_cluster()
-        topics = sorted(admin.describe_topics(internal=internal), key=lambda found: found.name)
+        found = topic_list(admin, cluster, internal=internal)
     if cut_off(cluster):
         warn(cut_off(cluster))
-    rows = [
-        (found.name, len(found.partitions), max((len(each.replicas) for each in found.partitions), default=0))
-        for found in topics
-    ]
     if as_json:
-        names = ("topic", "partitions", "replication_factor")
-        listed = [dict(zip(names, row, strict=True)) for row in rows]
-        print_json({"confirmed": cluster.confirmed, "topics": listed})
-    elif rows:
+        print_json(found)
+    elif found.topics:
+        rows = [(each.topic, each.partitions, each.replication_factor) for each in found.topics]
         print_table(("topic", "partitions", "replication factor"), rows)
     else:
         note("there are no topics yet; `raftlog topic create NAME` makes one")
@@ -158,9 +158,10 @@ def list_(internal: bool, bootstrap: str, as_json: bool) -> None:
 
 @topic.command()
 @click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 @bootstrap_option
 @json_option
-def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
+def describe(names: tuple[str, ...], watch: bool, bootstrap: str, as_json: bool) -> None:
     """Show leaders, replicas, offsets and sizes.
 
     Of the topics NAME, or of all. SURVIVES is how many more replicas may fail, of those that are in
@@ -171,27 +172,30 @@ def describe(names: tuple[str, ...], bootstrap: str, as_json: bool) -> None:
     \b
     Examples:
         raftlog topic describe orders
+        raftlog topic describe orders --watch
         raftlog topic describe orders --json
     """
 
-    from .health import cut_off, view_topic
-    from .offsets import current_offsets
+    from raftlog.view.answers import described_topics
+    from raftlog.view.partitions import cut_off
 
-    with open_admin(bootstrap) as admin:
-        cluster = admin.describe_cluster()
-        topics = describe_topics(admin, names) if names else admin.describe_topics()
-        replicas = admin.describe_replicas([found.name for found in topics])
-    offsets = current_offsets(bootstrap, topics)
-    views = [view_topic(found, replicas, offsets) for found in sorted(topics, key=lambda found: found.name)]
-    if cut_off(cluster):
-        warn(cut_off(cluster))
-    if as_json:
-        print_json({"confirmed": cluster.confirmed, "topics": views})
-        return
-    for view in views:
-        _print_description(view)
-    if not views:
-        note("there are no topics yet; `raftlog topic create NAME` makes one")
+    with _ending(watch), open_admin(bootstrap) as admin, open_admin(bootstrap, _PATIENCE_S) as hasty:
+        for _ in repeated() if watch else (None,):
+            cluster = admin.describe_cluster()
+            topics = describe_topics(admin, names) if names else admin.describe_topics()
+            found = described_topics(admin, cluster, topics, hasty)
+            if watch and not as_json:
+                clear_screen()
+            if cut_off(cluster):
+                warn(cut_off(cluster))
+            if as_json:
+                print_json(found)
+                sys.stdout.flush()
+                continue
+            for view in found.topics:
+                _print_description(view)
+            if not found.topics:
+                note("there are no topics yet; `raftlog topic create NAME` makes one")
 
 
 @topic.command()
@@ -304,6 +308,11 @@ def delete_records(name: str, partition: int, before: str, bootstrap: str, as_js
         print_json({"topic": name, "partition": partition, "log_start_offset": start})
     else:
         click.echo(f"{place} starts at offset {start}")
+
+
+def _ending(watch: bool) -> contextlib.AbstractContextManager[None]:
+    """Ctrl-C is how one stops watching."""
+    return contextlib.suppress(KeyboardInterrupt) if watch else contextlib.nullcontext()
 
 
 def _witnesses_text(count: int) -> str:

@@ -56,7 +56,9 @@ def interrupt(process: subprocess.Popen[bytes], moment: bytes, number: int = sig
         assert line, "the command ended before that"
     process.send_signal(number)
     _, err = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == 128 + number
+    # A KeyboardInterrupt that has passed through `eval`, of a module that is being imported, ends Python by the signal
+    # itself, also when it was handled; a shell says 130 of both.
+    assert process.returncode in (128 + number, -number)
     assert b"Traceback" not in err, err.decode()
 
 

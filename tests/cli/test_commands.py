@@ -71,6 +71,13 @@ def test_help_of_the_whole_imports_no_noun() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_client_imports_nothing_of_logins_and_certificates() -> None:
+    heavy = ["scramp", "asn1crypto", "cryptography"]
+    script = f"import sys, raftlog.client; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_version() -> None:
     result = CliRunner().invoke(raftlog, ["--version"])
     assert result.exit_code == 0

@@ -29,7 +29,7 @@ def _completed(words: str) -> list[str]:
 
 
 def test_nouns_verbs_and_options_are_completed() -> None:
-    assert _completed("raftlog to") == ["topic"]
+    assert _completed("raftlog to") == ["topic", "top"]
     assert _completed("raftlog topic de") == ["delete", "delete-records", "describe"]
     assert _completed("raftlog topic create orders --part") == ["--partitions"]
     assert _completed("raftlog nothing-like-that x") == []

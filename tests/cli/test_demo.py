@@ -62,9 +62,11 @@ def _gone(mark: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 30_000])
-def test_the_demo_loses_nothing_and_leaves_nothing_behind(tmp_path: Path, mark: str, count: int) -> None:
-    with _start(tmp_path, mark, "--json", "--file", _lines(tmp_path, count)) as demo:
+@pytest.mark.parametrize(("count", "door"), [(1, ()), (2, ()), (7, ()), (30_000, ()), (5_000, ("--kafka",))])
+def test_the_demo_loses_nothing_and_leaves_nothing_behind(
+    tmp_path: Path, mark: str, count: int, door: tuple[str, ...]
+) -> None:
+    with _start(tmp_path, mark, "--json", *door, "--file", _lines(tmp_path, count)) as demo:
         out, err = demo.communicate(timeout=DEMO_S)
     assert demo.returncode == 0, err.decode()
     assert out.count(b"\n") == 1

@@ -9,11 +9,11 @@ import pytest
 
 from raftlog import Admin, Producer, TopicPartition
 from raftlog.client.admin.groups import GroupDescription, MemberDescription
-from raftlog.client.group.wire import PROTOCOL_TYPE, Subscription, encode_assignment, encode_subscription
 from raftlog.errors import GroupIdNotFoundError, NonEmptyGroupError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import groups as g
-from raftlog_cli.group_view import new_offsets, view_group
+from raftlog.protocol.consumer_protocol import PROTOCOL_TYPE, Subscription, encode_assignment, encode_subscription
+from raftlog.view.groups import new_offsets, view_group
 from tests.cli.command import run, unique
 from tests.node.grouping import Grouping
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from raftlog.protocol.cluster import NodeMetadata, PartitionMetadata, TopicMetadata
 from raftlog.types import Doubt, Endpoint, ReplicaStatus, Role, TopicPartition
-from raftlog_cli.diagnosis import diagnose
-from raftlog_cli.health import PartitionView, view_nodes, view_topic
+from raftlog.view.diagnosis import diagnose
+from raftlog.view.partitions import PartitionView, view_nodes, view_topic
 
 TOPIC_ID = b"0123456789abcdef"
 SURVIVES_NONE = "it survives no failure now, and 1 when all of its replicas and witnesses are there"

@@ -15,7 +15,7 @@ import pytest
 from raftlog.node.local import LocalCluster
 from tests.cli.command import COMMAND, environment, run, start, unique
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture
