@@ -19,7 +19,9 @@ import msgspec
 from raftlog import config, errors, limits, types
 from raftlog.client.consumer.options import ConsumerOptions
 from raftlog.client.producer.options import ProducerOptions
+from raftlog.http.catalog import METRICS
 from raftlog.protocol import apis
+from raftlog.security.acls import title
 from raftlog_cli.node import start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +63,22 @@ def errors_page() -> str:
         "\nCode 0, `NONE`, is no error.\n",
         "## In this process\n",
         *_table(("error", "branch of", "", "meaning, and what to do"), local),
+    ]
+    return "\n".join(lines)
+
+
+def metrics_page() -> str:
+    rows = [
+        (f"`{metric.full_name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.meaning)
+        for metric in METRICS
+    ]
+    lines = [
+        "# Metrics\n",
+        _MADE.format(source="`raftlog/http/catalog.py`"),
+        "What `/metrics` at a node's HTTP address exports, as text or OpenMetrics. Figures of workers are up to a",
+        "second old. Counters go on when a worker starts again, and begin anew with their node; `_created` says",
+        "when.\n",
+        *_table(("metric", "kind", "labels", "meaning"), rows),
     ]
     return "\n".join(lines)
 
@@ -126,8 +144,8 @@ def apis_page() -> str:
         _MADE.format(source="`raftlog/protocol/apis.py` and the bodies beside it"),
         "One table for each kind of server. Before every request stands an envelope",
         "([protocol.md](../protocol.md#frames)), and every answer begins with `error_code` and `error_text`. Keys",
-        "below 1000 are Kafka's. *May* is the operation that the sender has to be allowed to; everybody may do",
-        "everything yet.",
+        "below 1000 are Kafka's. *May* is the operation that the sender has to be allowed to once there is a user or a",
+        "rule ([operations.md](../operations.md#users-and-rules)).",
     ]
     for served in apis.Served:
         lines.append(f"\n## Served by {served.value}\n")
@@ -135,7 +153,7 @@ def apis_page() -> str:
             (
                 f"`{api.name}`",
                 str(api.key),
-                api.operation.value,
+                title(api.operation) if api.operation else "none",
                 _fields(api.request),
                 _fields(api.response),
                 _meaning(api.request),
@@ -152,6 +170,7 @@ def _fields(body: type[msgspec.Struct]) -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "metrics.md": metrics_page,
     "apis.md": apis_page,
     "errors.md": errors_page,
     "limits.md": limits_page,

@@ -18,7 +18,7 @@ from comparison.measuring import Pace, rounds
 from comparison.raftlog_system import Raftlog
 from comparison.servers import Servers, free_ports
 from comparison.system import Running, Variant
-from comparison.workloads import WORKLOADS
+from comparison.workloads import COMMON
 from tests.source_tree import ROOT
 
 TINY = Pace(rounds=1, seconds=0.2, warm_up_s=0.1)
@@ -46,9 +46,10 @@ def bare_path(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--peers", "raftlog,zookeeper"], "no system 'zookeeper'; there are raftlog, kafka, nats"),
+        (["--peers", "raftlog,zookeeper"], "no system 'zookeeper'; there are raftlog, raftlog-kafka, "),
         (["--peers", ","], "no system ','"),
         (["--replicas", "2"], "invalid choice: 2"),
+        (["--workloads", "batches,huge"], "no workload huge; there are batches, read-small"),
         (["--rounds", "2"], "unrecognized arguments: --rounds"),
     ],
 )
@@ -72,9 +73,8 @@ def test_every_workload_gives_a_row_of_raftlog(tmp_path: Path) -> None:
     said: list[str] = []
     rows = list(rounds([Raftlog()], 1, TINY, tmp_path, said.append))
     assert [row.error for row in rows] == [""] * len(rows)
-    variants = [variant.label for variant in Raftlog().variants]
     assert {(row.variant, row.workload) for row in rows} == {
-        (variant, workload.key) for variant in variants for workload in WORKLOADS
+        (variant.label, workload.key) for variant in Raftlog().variants for workload in variant.workloads
     }
     assert all(row.records_per_s > 0 and row.client_cpu > 0 for row in rows)
     assert {row.fsync for row in rows if row.variant == "flush always"} == {True}
@@ -110,7 +110,7 @@ class Broken:
 def test_a_system_that_fails_leaves_rows_that_say_so_and_the_run_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
     rows = list(rounds([Broken(), Broken()], 3, TINY, tmp_path, said.append))
-    assert len(rows) == 2 * len(WORKLOADS)
+    assert len(rows) == 2 * len(COMMON)
     assert {row.error for row in rows} == {"not started: broken ended with 3: no licence"}
     assert len([text for text in said if "ended with 3" in text]) == len(rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comparison.counters import Wire, wire_between, wire_sockets
 from comparison.summary import markdown, summarise
-from comparison.workloads import ALONE, BATCHES, READ_SMALL, Row, Workload
+from comparison.workloads import ALONE, BATCHES, BEHIND, IDLE_CONNECTIONS, READ_SMALL, Row, Workload
 
 
 def _row(system: str, rate: float, workload: Workload = BATCHES, **fields: object) -> Row:
@@ -59,6 +59,15 @@ def test_tables_come_in_the_order_of_the_workloads_and_leave_empty_columns_out()
     producing, _, consuming = markdown(summarise(rows)).partition("### Consuming")
     assert "45,700 (45,700 to 45,700)" in producing and "| 231" in producing and "in flight" in producing
     assert "1,230,000" in consuming and "wire" not in consuming and "in flight" not in consuming
+
+
+def test_idle_clients_have_columns_of_their_own_and_no_rate() -> None:
+    rows = [_row("kafka", 0, IDLE_CONNECTIONS, bytes_each=12_345.6, idle_percent=1.0, held_percent=1.5)]
+    rows.append(_row("kafka", 900, BEHIND, cost_percent=8.25, read_per_s=70_000))
+    behind, _, idle = markdown(summarise(rows)).partition("### 2,000 idle")
+    assert "12,346" in idle and "| 1.00" in idle and "| 1.50" in idle
+    assert "records" not in idle and "MB/s" not in idle and "in flight" not in idle
+    assert "| 8.2" in behind and "70,000" in behind and "in flight" in behind
 
 
 def test_wire_bytes_count_each_connection_once_each_way() -> None:

@@ -20,3 +20,10 @@ def positive(text: str) -> float:
 def positives(text: str) -> list[float]:
     """Several of them, with commas in between."""
     return [positive(each) for each in text.split(",")]
+
+
+def whole_number(text: str) -> int:
+    """Above 0. Raises argparse.ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -6,12 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from raftlog_cli.bench_run import LoadProcess
 
-from .servers import HOST, Servers
+from .servers import HOST
 from .system import Shape
 from .workloads import Workload
 
@@ -33,6 +34,8 @@ class GoPlan(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     connections: int
     replicas: int
+    partitions: int
+    security: str
     warm_up_s: float
     seconds: float
 
@@ -55,23 +58,30 @@ def missing_client() -> str | None:
     return None
 
 
+class Family(Protocol):
+    """Whose processes are the servers."""
+
+    def pids(self) -> list[int]: ...
+
+
 class GoRunning:
     """`consumed`: reading takes records away, so that nothing can be read before the clock runs.
 
     `shapes`: how workloads travel, by key, where it is not as asked. `readers`: connections that read at the same time,
-    each of them everything.
+    each of them everything. `security`: the directory of the certificate that clients show; "": no TLS.
     """
 
     def __init__(
         self,
         system: str,
-        servers: Servers,
+        servers: Family,
         ports: Sequence[int],
         replicas: int,
         *,
         shapes: Mapping[str, Shape] | None = None,
         readers: int = 1,
         consumed: bool = False,
+        security: str = "",
     ) -> None:
         self._system = system
         self._servers = servers
@@ -80,11 +90,14 @@ class GoRunning:
         self._shapes = shapes or {}
         self._readers = readers
         self._consumed = consumed
+        self._security = security
 
     def pids(self) -> list[int]:
         return self._servers.pids()
 
     def shape(self, workload: Workload) -> Shape:
+        if workload.connections is not None:
+            return Shape(workload.in_flight, workload.batch_records, workload.connections)
         if workload.consume:
             return Shape(self._readers, workload.batch_records, self._readers)
         return self._shapes.get(workload.key) or Shape(workload.in_flight, workload.batch_records)
@@ -93,14 +106,16 @@ class GoRunning:
         shape = self.shape(workload)
         plan = GoPlan(
             system=self._system,
-            mode="consume" if workload.consume else "produce",
+            mode=workload.mode,
             addresses=self._addresses,
             topic=workload.topic,
             record_size=workload.record_size,
             batch_records=workload.batch_records,
             in_flight=shape.in_flight * shape.batch_records // workload.batch_records,
             connections=shape.connections,
-            replicas=self._replicas,
+            replicas=self._replicas if workload.partitions == 1 else 1,
+            partitions=workload.partitions,
+            security=self._security,
             warm_up_s=0 if workload.consume and self._consumed else warm_up_s,
             seconds=seconds,
         )

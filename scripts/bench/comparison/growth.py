@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from raftlog_cli.output import note, print_json
 from raftlog_cli.own_cluster import temporary_directory
 
 from .arguments import positive, positives
-from .counters import family
+from .counters import memory_bytes, scheduled_s
 from .machine import busy_cores, described, machine
 from .summary import table
 
@@ -272,37 +272,19 @@ def _rate(result: Result) -> float:
     return result.records / result.seconds
 
 
-def _processes(cluster: LocalCluster) -> Iterator[psutil.Process]:
-    return family(list(cluster.pids.values()))
+def _pids(cluster: LocalCluster) -> list[int]:
+    return list(cluster.pids.values())
 
 
 def _cpu_share(cluster: LocalCluster, seconds: float) -> float:
     """Cores that all nodes use while nobody asks them for anything."""
-
-    def used_s() -> float:
-        total_s = 0.0
-        for process in _processes(cluster):
-            with contextlib.suppress(psutil.Error):
-                # In nanoseconds; the times of psutil come in ticks of 10 ms.
-                total_s += sum(int(path.read_text().split()[0]) for path in _scheduled(process)) / 1e9
-        return total_s
-
-    before_s = used_s()
+    before_s = scheduled_s(_pids(cluster))
     time.sleep(seconds)
-    return (used_s() - before_s) / seconds
-
-
-def _scheduled(process: psutil.Process) -> Iterator[Path]:
-    return Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return (scheduled_s(_pids(cluster)) - before_s) / seconds
 
 
 def _memory_mb(cluster: LocalCluster) -> float:
-    """PSS of the nodes and of all below them: what is shared counts once."""
-    total = 0
-    for process in _processes(cluster):
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_full_info().pss
-    return total / 1e6
+    return memory_bytes(_pids(cluster)) / 1e6
 
 
 if __name__ == "__main__":

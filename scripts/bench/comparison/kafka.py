@@ -13,6 +13,7 @@ from raftlog.errors import RaftlogError
 from .go_load import BENCH, BUILD, GoRunning, missing_client
 from .servers import HOST, READY_S, Servers, free_ports
 from .system import Shape, Variant
+from .workloads import KAFKA
 
 _JARS = BUILD / "kafka"
 _FETCH_S = 900
@@ -20,16 +21,17 @@ _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 # As bin/kafka-server-start.sh and kafka-run-class.sh set them.
 _JVM = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true")
 # A broker works on one request of a connection after the other: as many connections as help.
-_SHAPES = {
+KAFKA_SHAPES = {
     "batches": Shape(50, 50, 10),
     "singles": Shape(1000, 1, 50),
     "large": Shape(16, 255, 8),
 }
+KAFKA_READERS = 4
 
 
 class Kafka:
     name = "kafka"
-    variants = (Variant("acks=all", fsync=False),)
+    variants = (Variant("acks=all", fsync=False, workloads=KAFKA),)
     settle_s = 6.0
 
     def replicas(self, wanted: int) -> int:
@@ -63,7 +65,7 @@ class Kafka:
             for path in settings:
                 servers.start(f"kafka-{path.stem}", _java("kafka.Kafka", str(path)))
             servers.await_ports(clients)
-            yield GoRunning("kafka", servers, clients, replicas, shapes=_SHAPES, readers=4)
+            yield GoRunning("kafka", servers, clients, replicas, shapes=KAFKA_SHAPES, readers=KAFKA_READERS)
 
 
 def _properties(place: int, clients: Sequence[int], controllers: Sequence[int], data: Path) -> str:

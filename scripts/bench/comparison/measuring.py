@@ -13,9 +13,10 @@ import psutil
 
 from raftlog.errors import RaftlogError
 
+from .bystanders import measure_behind, measure_idle
 from .counters import counters, wire_between
 from .system import Running, System, Variant
-from .workloads import BATCHES, WORKLOADS, Row, Workload
+from .workloads import WORKLOADS, Row, Workload
 
 # What a system or its load client may fail with; anything else is a bug of ours and ends the run.
 _FAILURES = (RaftlogError, OSError, subprocess.SubprocessError, psutil.Error, msgspec.MsgspecError)
@@ -33,20 +34,28 @@ QUICK = Pace(rounds=1, seconds=0.8, warm_up_s=0.3)
 
 
 def rounds(
-    systems: Sequence[System], wanted: int, pace: Pace, directory: Path, say: Callable[[str], None]
+    systems: Sequence[System],
+    wanted: int,
+    pace: Pace,
+    directory: Path,
+    say: Callable[[str], None],
+    asked: Sequence[Workload] = WORKLOADS,
 ) -> Iterator[Row]:
     """Every system in every round, in another order each time, so that a slow minute meets all of them."""
     runs = [(system, variant) for system in systems for variant in system.variants]
     for number in range(pace.rounds):
         for system, variant in runs[number:] + runs[:number]:
             say(f"round {number + 1} of {pace.rounds}: {system.name}, {variant.label}")
-            for row in _one(system, variant, wanted, pace, directory):
+            workloads = [workload for workload in variant.workloads if workload in asked]
+            for row in _one(system, variant, wanted, pace, directory, workloads):
                 if row.error:
                     say(f"{system.name}, {row.workload}: {row.error}")
                 yield row
 
 
-def _one(system: System, variant: Variant, wanted: int, pace: Pace, directory: Path) -> Iterator[Row]:
+def _one(
+    system: System, variant: Variant, wanted: int, pace: Pace, directory: Path, workloads: Sequence[Workload]
+) -> Iterator[Row]:
     replicas = system.replicas(wanted)
     done: set[str] = set()
 
@@ -68,17 +77,17 @@ def _one(system: System, variant: Variant, wanted: int, pace: Pace, directory: P
             tempfile.TemporaryDirectory(prefix=f"{system.name}-", dir=directory, ignore_cleanup_errors=True) as own,
             system.started(Path(own), replicas, variant) as running,
         ):
-            for workload in WORKLOADS:
-                warm_up_s = system.settle_s * (pace.warm_up_s / WHOLE.warm_up_s) if workload is BATCHES else 0
+            for workload in workloads:
+                warm_up_s = 0.0 if done else system.settle_s * (pace.warm_up_s / WHOLE.warm_up_s)
                 row = blank(workload)
                 try:
-                    _measure(running, workload, row, pace.seconds, max(warm_up_s, pace.warm_up_s))
+                    _MEASURES[workload.mode](running, workload, row, pace.seconds, max(warm_up_s, pace.warm_up_s))
                 except _FAILURES as error:
                     row.error = _said(error)
                 done.add(workload.key)
                 yield row
     except _FAILURES as error:
-        for workload in WORKLOADS:
+        for workload in workloads:
             if workload.key not in done:
                 yield blank(workload, f"not started: {_said(error)}")
 
@@ -104,6 +113,15 @@ def _measure(running: Running, workload: Workload, row: Row, seconds: float, war
         wire = wire_between(before.sockets, after.sockets, load.pid)
         row.client_wire_bytes = wire.client / (result.records + result.drained)
         row.all_wire_bytes = wire.all / (result.records + result.drained)
+
+
+_MEASURES = {
+    "produce": _measure,
+    "consume": _measure,
+    "behind": measure_behind,
+    "hold": measure_idle,
+    "attend": measure_idle,
+}
 
 
 def _said(error: BaseException) -> str:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from raftlog import Admin, Consumer
+from raftlog.client.arguments import SECURITY_VARIABLE
 from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.cluster import TopicMetadata
 from raftlog.types import Flush, TopicPartition
 from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for
 
+from .go_load import GoRunning, missing_client
+from .kafka import KAFKA_READERS, KAFKA_SHAPES
 from .system import Shape, Variant
-from .workloads import Workload
+from .workloads import COMMON, KAFKA, ONE_CONNECTION, Workload
 
 
 class Raftlog:
+    """`secure`: nodes and clients with certificates, and all that they say under TLS."""
+
     name = "raftlog"
-    variants = (Variant("flush always", fsync=True), Variant("flush os", fsync=False))
     settle_s = 1.0
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self._secure = secure
+        always = Variant("flush always, TLS" if secure else "flush always", True, (*COMMON, ONE_CONNECTION))
+        self.variants = (always,) if secure else (always, Variant("flush os", fsync=False))
 
     def replicas(self, wanted: int) -> int:
         return wanted
@@ -32,11 +42,63 @@ class Raftlog:
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[RaftlogRunning]:
         flush = Flush.ALWAYS if variant.fsync else Flush.OS
         with (
-            LocalCluster(nodes=replicas, directory=directory, flush=flush) as cluster,
+            LocalCluster(nodes=replicas, directory=directory, flush=flush, secure=self._secure) as cluster,
+            _clients_of(cluster),
             Admin(bootstrap_servers=cluster.bootstrap) as admin,
             contextlib.ExitStack() as topics,
         ):
             yield RaftlogRunning(cluster, admin, topics)
+
+
+@contextlib.contextmanager
+def _clients_of(cluster: LocalCluster) -> Iterator[None]:
+    """All that this process starts take the cluster's certificate, if it has one."""
+    os.environ[SECURITY_VARIABLE] = cluster.security
+    try:
+        yield
+    finally:
+        del os.environ[SECURITY_VARIABLE]
+
+
+class RaftlogByKafka:
+    """The same nodes, and the same load client as Apache Kafka has, on the door that speaks Kafka's protocol."""
+
+    name = "raftlog"
+    settle_s = 1.0
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self._secure = secure
+        self.variants = (Variant("Kafka's door, TLS" if secure else "Kafka's door", fsync=True, workloads=KAFKA),)
+
+    def replicas(self, wanted: int) -> int:
+        return wanted
+
+    def missing(self) -> str | None:
+        return missing_client()
+
+    @contextlib.contextmanager
+    def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:
+        with LocalCluster(nodes=replicas, directory=directory, kafka=True, secure=self._secure) as cluster:
+            ports = [endpoint.port for endpoint in cluster.kafka_endpoints.values()]
+            yield GoRunning(
+                "kafka",
+                Nodes(cluster),
+                ports,
+                replicas,
+                shapes=KAFKA_SHAPES,
+                readers=KAFKA_READERS,
+                security=cluster.security,
+            )
+
+
+class Nodes:
+    """The processes of a cluster."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+
+    def pids(self) -> list[int]:
+        return list(self._cluster.pids.values())
 
 
 class RaftlogRunning:

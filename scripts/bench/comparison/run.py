@@ -21,13 +21,18 @@ from .machine import busy_cores, described, machine
 from .measuring import QUICK, WHOLE, rounds
 from .nats import Nats
 from .rabbitmq import QUORUM, STREAM
-from .raftlog_system import Raftlog
+from .raftlog_system import Raftlog, RaftlogByKafka
 from .redis import Redis
 from .summary import Line, markdown, summarise
 from .system import System
+from .workloads import WORKLOADS, Workload
 
 SYSTEMS: dict[str, System] = {
-    system.name: system for system in (Raftlog(), Kafka(), Nats(), STREAM, QUORUM, ActiveMq(), Redis())
+    "raftlog": Raftlog(),
+    "raftlog-kafka": RaftlogByKafka(),
+    "raftlog-secure": Raftlog(secure=True),
+    "raftlog-kafka-secure": RaftlogByKafka(secure=True),
+    **{system.name: system for system in (Kafka(), Nats(), STREAM, QUORUM, ActiveMq(), Redis())},
 }
 HOW = (
     "Medians of the rounds, with the slowest and fastest round. In flight counts requests. Cores: CPU seconds a second "
@@ -63,9 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers",
         type=_systems,
-        default=list(SYSTEMS),
+        default=[name for name in SYSTEMS if not name.endswith("-secure")],
         metavar="NAME,…",
         help=f"of {', '.join(SYSTEMS)} (default: all)",
+    )
+    parser.add_argument(
+        "--workloads",
+        type=_workloads,
+        default=WORKLOADS,
+        metavar="KEY,…",
+        help=f"of {', '.join(workload.key for workload in WORKLOADS)} (default: all)",
     )
     parser.add_argument(
         "--replicas", type=int, choices=(1, 3), default=3, help="servers that hold each record, where a system can (3)"
@@ -84,6 +96,18 @@ def _systems(text: str) -> list[str]:
     return names
 
 
+def _workloads(text: str) -> list[Workload]:
+    known = {workload.key: workload for workload in WORKLOADS}
+    keys = [key for key in text.split(",") if key]
+    unknown = [key for key in keys if key not in known]
+    if unknown or not keys:
+        raise argparse.ArgumentTypeError(
+            f"no workload {', '.join(unknown) or repr(text)}; there are {', '.join(known)}"
+        )
+    needed = {known[key].topic for key in keys if known[key].mode in ("consume", "behind")}
+    return [each for each in WORKLOADS if each.key in keys or (each.mode == "produce" and each.topic in needed)]
+
+
 def _compare(options: argparse.Namespace, directory: Path) -> list[Line]:
     left_out: dict[str, str] = {}
     systems = []
@@ -96,7 +120,7 @@ def _compare(options: argparse.Namespace, directory: Path) -> list[Line]:
     found = machine(directory)
     start_s = time.monotonic()
     pace = QUICK if options.quick else WHOLE
-    rows = list(rounds(systems, options.replicas, pace, directory, note))
+    rows = list(rounds(systems, options.replicas, pace, directory, note, options.workloads))
     lines = summarise(rows)
     found |= {"busy_after": busy_cores(), "minutes": round((time.monotonic() - start_s) / 60, 1)}
     if options.json:

@@ -49,6 +49,7 @@ def _line(group: Sequence[Row]) -> Line:
         for name in (
             *("records_per_s", "mb_per_s", "p50_ms", "p99_ms"),
             *("client_cpu", "servers_cpu", "client_wire_bytes", "all_wire_bytes"),
+            *("cost_percent", "read_per_s", "bytes_each", "idle_percent", "held_percent", "requests_per_s"),
         )
     }
     return Line(
@@ -87,15 +88,21 @@ _COLUMNS: tuple[tuple[str, Callable[[Line], str]], ...] = (
     ("system", lambda line: f"{line.row.system}, {line.row.variant}"),
     ("replicas", lambda line: str(line.row.replicas)),
     ("synced at the ack", lambda line: "yes" if line.row.fsync else "no"),
-    ("in flight", lambda line: "" if _consuming(line) else f"{line.row.in_flight:,}"),
-    ("records a request", lambda line: "" if _consuming(line) else str(line.row.batch_records)),
+    ("in flight", lambda line: f"{line.row.in_flight:,}" if _producing(line) else ""),
+    ("records a request", lambda line: str(line.row.batch_records) if _producing(line) else ""),
     ("connections", lambda line: str(line.row.connections)),
-    ("records/s", lambda line: f"{_round(line.row.records_per_s)} ({_round(line.low)} to {_round(line.high)})"),
-    ("MB/s", lambda line: f"{line.row.mb_per_s:,.1f}"),
+    ("records/s", lambda line: _rate(line)),
+    ("MB/s", lambda line: f"{line.row.mb_per_s:,.1f}" if line.row.mb_per_s else ""),
+    ("cost, %", lambda line: _optional(line.row.cost_percent, "{:.1f}")),
+    ("consumed beside it/s", lambda line: _optional(line.row.read_per_s, "{:,.0f}")),
     ("p50 ms", lambda line: _optional(line.row.p50_ms, "{:.2f}")),
     ("p99 ms", lambda line: _optional(line.row.p99_ms, "{:.2f}")),
-    ("client, cores", lambda line: f"{line.row.client_cpu:.2f}"),
-    ("servers, cores", lambda line: f"{line.row.servers_cpu:.2f}"),
+    ("bytes each (PSS)", lambda line: _optional(line.row.bytes_each, "{:,.0f}")),
+    ("servers without them, % of a core", lambda line: _optional(line.row.idle_percent, "{:.2f}")),
+    ("with them, % of a core", lambda line: _optional(line.row.held_percent, "{:.2f}")),
+    ("answers/s", lambda line: _optional(line.row.requests_per_s, "{:.1f}")),
+    ("client, cores", lambda line: f"{line.row.client_cpu:.2f}" if line.row.client_cpu else ""),
+    ("servers, cores", lambda line: f"{line.row.servers_cpu:.2f}" if line.row.servers_cpu else ""),
     ("wire B/record, client", lambda line: _optional(line.row.client_wire_bytes, "{:,.0f}")),
     ("wire B/record, all", lambda line: _optional(line.row.all_wire_bytes, "{:,.0f}")),
     ("× best peer", lambda line: _optional(line.against_best, "{:.2f}")),
@@ -130,8 +137,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(map(str.ljust, line, widths)) + " |\n" for line in lines)
 
 
-def _consuming(line: Line) -> bool:
-    return any(workload.consume for workload in WORKLOADS if workload.key == line.row.workload)
+def _producing(line: Line) -> bool:
+    (mode,) = (workload.mode for workload in WORKLOADS if workload.key == line.row.workload)
+    return mode in ("produce", "behind")
+
+
+def _rate(line: Line) -> str:
+    if not line.row.records_per_s:
+        return ""
+    return f"{_round(line.row.records_per_s)} ({_round(line.low)} to {_round(line.high)})"
 
 
 def _round(value: float) -> str:

@@ -11,14 +11,15 @@ import msgspec
 
 from raftlog_cli.bench_run import LoadProcess
 
-from .workloads import Workload
+from .workloads import COMMON, Workload
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """How durable a record is when it is acknowledged. `fsync`: it was synced to disk before."""
+    """How durable a record is when it is acknowledged, and what is asked. `fsync`: it was synced to disk before."""
 
     label: str
     fsync: bool
+    workloads: tuple[Workload, ...] = COMMON
 
 
 class Shape(msgspec.Struct, frozen=True):

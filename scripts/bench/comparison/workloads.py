@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Mode = Literal["produce", "consume", "behind", "hold", "attend"]
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """`topic`: where a produce leaves its records; a consume reads what the produce of that topic has left."""
+    """`topic`: where a produce leaves its records; a consume reads what the produce of that topic has left.
+
+    `connections`: where the workload is about them; else each system has as many as suit it.
+    """
 
     key: str
     title: str
@@ -14,7 +21,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     record_size: int
     batch_records: int
     in_flight: int
-    consume: bool = False
+    mode: Mode = "produce"
+    connections: int | None = None
+    partitions: int = 1
+
+    @property
+    def consume(self) -> bool:
+        return self.mode == "consume"
 
 
 BATCHES = Workload(
@@ -56,7 +69,7 @@ READ_SMALL = Workload(
     record_size=200,
     batch_records=50,
     in_flight=4,
-    consume=True,
+    mode="consume",
 )
 READ_LARGE = Workload(
     key="read-large",
@@ -65,10 +78,62 @@ READ_LARGE = Workload(
     record_size=1024,
     batch_records=255,
     in_flight=4,
-    consume=True,
+    mode="consume",
+)
+ONE_CONNECTION = Workload(
+    key="batches-1",
+    title="50 × 200 B a request, 50 requests in flight, one connection",
+    topic="batches-1",
+    record_size=200,
+    batch_records=50,
+    in_flight=50,
+    connections=1,
+)
+THREE_CONNECTIONS = Workload(
+    key="batches-3",
+    title="50 × 200 B a request, 48 requests in flight, three connections",
+    topic="batches-3",
+    record_size=200,
+    batch_records=50,
+    in_flight=48,
+    connections=3,
+)
+BEHIND = Workload(
+    key="behind",
+    title="50 × 200 B a request, 48 in flight, beside a consumer far behind in the same partition",
+    topic="batches",
+    record_size=200,
+    batch_records=50,
+    in_flight=48,
+    connections=3,
+    mode="behind",
+)
+IDLE_CONNECTIONS = Workload(
+    key="idle-connections",
+    title="2,000 idle connections",
+    topic="",
+    record_size=0,
+    batch_records=1,
+    in_flight=2000,
+    connections=2000,
+    mode="hold",
+)
+IDLE_PARTITIONS = Workload(
+    key="idle-partitions",
+    title="a consumer of 100 idle partitions with one replica each",
+    topic="idle",
+    record_size=0,
+    batch_records=1,
+    in_flight=1,
+    connections=1,
+    partitions=100,
+    mode="attend",
 )
 # In this order: what is consumed was produced before, and not much lies between.
-WORKLOADS = (BATCHES, READ_SMALL, SINGLES, ALONE, LARGE, READ_LARGE)
+COMMON = (BATCHES, READ_SMALL, SINGLES, ALONE, LARGE, READ_LARGE)
+# Of systems that speak Kafka's protocol.
+KAFKA = (*COMMON, ONE_CONNECTION, THREE_CONNECTIONS, BEHIND, IDLE_CONNECTIONS, IDLE_PARTITIONS)
+WORKLOADS = KAFKA
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -76,6 +141,9 @@ class Row(msgspec.Struct, kw_only=True):
 
     CPU is in cores: seconds of CPU a second. Wire bytes are what TCP carried for one record, headers of TCP and below
     left out: over the client's connections, both ways, and over all connections, those between the servers included.
+    `cost_percent`: of the producer's records a second that a consumer beside it takes away; `read_per_s`: its records.
+    `bytes_each`: the servers' memory (PSS) for each connection. `idle_percent`, `held_percent`: of a core that the
+    servers use without idle clients and with them; `requests_per_s`: what those ask for nevertheless.
     """
 
     system: str
@@ -95,4 +163,10 @@ class Row(msgspec.Struct, kw_only=True):
     servers_cpu: float = 0
     client_wire_bytes: float | None = None
     all_wire_bytes: float | None = None
+    cost_percent: float | None = None
+    read_per_s: float | None = None
+    bytes_each: float | None = None
+    idle_percent: float | None = None
+    held_percent: float | None = None
+    requests_per_s: float | None = None
     error: str = ""

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"time"
@@ -20,7 +21,7 @@ const (
 
 // kafka sends record batches that are built beforehand, with acks=all, and counts fetched records by the
 // headers of their batches. Batches, not records, go through franz-go: its producer would choose how many
-// records a batch has. A broker answers one produce of a connection after the other, hence Connections.
+// records a batch has. Apache Kafka works on one request of a connection after the other, hence Connections.
 type kafka struct {
 	plan    Plan
 	records [][]byte
@@ -31,34 +32,49 @@ type kafka struct {
 
 func (k *kafka) Prepare() error {
 	k.batch = k.recordBatch()
+	options := []kgo.Opt{
+		kgo.SeedBrokers(k.plan.Addresses...),
+		kgo.MaxVersions(kversion.V2_8_0()), // the last with fetches by topic name
+	}
+	if k.plan.Security != "" {
+		settings, err := secured(k.plan.Security)
+		if err != nil {
+			return err
+		}
+		options = append(options, kgo.DialTLSConfig(settings))
+	}
 	for range k.plan.Connections {
-		client, err := kgo.NewClient(
-			kgo.SeedBrokers(k.plan.Addresses...),
-			kgo.MaxVersions(kversion.V2_8_0()), // the last with fetches by topic name
-		)
+		client, err := kgo.NewClient(options...)
 		if err != nil {
 			return err
 		}
 		k.clients = append(k.clients, client)
 	}
-	if k.plan.Mode == "produce" {
+	if k.plan.Mode == "produce" || k.plan.Mode == "attend" {
 		if err := eventually(k.create); err != nil { // brokers may still be coming
 			return err
 		}
+	}
+	if k.plan.Mode == "hold" {
+		return nil
 	}
 	return k.findLeader()
 }
 
 func (k *kafka) create() error {
 	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = k.plan.Topic, 1, int16(k.plan.Replicas)
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = k.plan.Topic, int32(k.plan.Partitions), int16(k.plan.Replicas)
 	request := kmsg.NewPtrCreateTopicsRequest()
 	request.Topics, request.TimeoutMillis = append(request.Topics, topic), kafkaTimeoutMs
 	response, err := request.RequestWith(context.Background(), k.clients[0])
 	if err != nil {
 		return err
 	}
-	return kerr.ErrorForCode(response.Topics[0].ErrorCode)
+	err = kerr.ErrorForCode(response.Topics[0].ErrorCode)
+	if errors.Is(err, kerr.TopicAlreadyExists) {
+		return nil
+	}
+	return err
 }
 
 // findLeader waits until all replicas are in sync, since the first batches would wait for them otherwise.
@@ -72,13 +88,17 @@ func (k *kafka) findLeader() error {
 		if err != nil {
 			return err
 		}
+		led := 0
 		for _, partition := range response.Topics[0].Partitions {
-			if partition.Leader >= 0 && len(partition.ISR) == k.plan.Replicas {
+			if partition.Leader >= 0 && len(partition.ISR) == len(partition.Replicas) {
 				k.leader = partition.Leader
-				return nil
+				led++
 			}
 		}
-		return fmt.Errorf("topic %s has no leader with all replicas in sync", k.plan.Topic)
+		if led == 0 || led < k.plan.Partitions {
+			return fmt.Errorf("topic %s has not all leaders with all replicas in sync", k.plan.Topic)
+		}
+		return nil
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -24,7 +25,7 @@ import (
 // Plan is what to do. One connection carries InFlight/Connections requests at a time.
 type Plan struct {
 	System       string   `json:"system"`
-	Mode         string   `json:"mode"` // produce, or consume what a produce of this topic has left
+	Mode         string   `json:"mode"` // produce; consume what a produce of this topic has left; hold; attend
 	Addresses    []string `json:"addresses"`
 	Topic        string   `json:"topic"`
 	RecordSize   int      `json:"record_size"`
@@ -32,6 +33,8 @@ type Plan struct {
 	InFlight     int      `json:"in_flight"`
 	Connections  int      `json:"connections"`
 	Replicas     int      `json:"replicas"`
+	Partitions   int      `json:"partitions"`
+	Security     string   `json:"security"` // a directory with ca.pem, client.pem and client.key; "": no TLS
 	WarmUpS      float64  `json:"warm_up_s"`
 	Seconds      float64  `json:"seconds"`
 }
@@ -59,6 +62,14 @@ type Driver interface {
 	// Consume counts what it reads from the beginning on, over and over, until stop is closed. Where reading
 	// takes records away it returns early, when none is left.
 	Consume(stop <-chan struct{}, got func(records int)) error
+}
+
+// Attendant waits for records that never come: what a system's idle clients cost it.
+type Attendant interface {
+	// Hold opens connections that say nothing more; left tells how many of them the servers have kept.
+	Hold() (left func() int, err error)
+	// Attend consumes all partitions of the topic; asked tells how many requests that has taken so far.
+	Attend() (asked func() int, err error)
 }
 
 const (
@@ -104,6 +115,7 @@ func newDriver(plan Plan) (Driver, error) {
 }
 
 func main() {
+	debug.SetGCPercent(400)       // what was read is garbage at once: its collection took a third of the time
 	signal.Ignore(syscall.SIGINT) // a terminal sends it to the whole group; the parent ends us
 	input := bufio.NewScanner(os.Stdin)
 	if !input.Scan() {
@@ -141,8 +153,11 @@ func run(input *bufio.Scanner) (Result, error) {
 		return Result{}, err
 	}
 	measure := produce
-	if plan.Mode == "consume" {
+	switch plan.Mode {
+	case "consume":
 		measure = consume
+	case "hold", "attend":
+		measure = wait
 	}
 	return measure(plan, driver, func() {
 		fmt.Println("warm")

@@ -188,3 +188,30 @@ func consume(plan Plan, driver Driver, warm func()) (Result, error) {
 	}
 	return Result{Requests: 0, Records: count, Seconds: took.Seconds(), CpuS: cpuS() - cpu}, nil
 }
+
+// wait does nothing for the measured time. Records are the connections that were kept, requests what was asked.
+func wait(plan Plan, driver Driver, warm func()) (Result, error) {
+	attendant, able := driver.(Attendant)
+	if !able {
+		return Result{}, errors.New("this system is not asked to hold idle clients")
+	}
+	begin := attendant.Hold
+	if plan.Mode == "attend" {
+		begin = attendant.Attend
+	}
+	count, err := begin()
+	if err != nil {
+		return Result{}, err
+	}
+	time.Sleep(time.Duration(plan.WarmUpS * float64(time.Second)))
+	warm()
+	cpu, before, start := cpuS(), count(), time.Now()
+	time.Sleep(time.Duration(plan.Seconds * float64(time.Second)))
+	result := Result{Seconds: time.Since(start).Seconds(), CpuS: cpuS() - cpu}
+	if plan.Mode == "hold" {
+		result.Records = count()
+	} else {
+		result.Requests = count() - before
+	}
+	return result, nil
+}

@@ -1,0 +1,1 @@
+"""A real Prometheus that watches a cluster under load and faults: scripts/prometheus-watch."""
