@@ -33,6 +33,7 @@ LEFT_BEHIND_WAIT_S = 10.0
 LONGEST = (
     "tests/simulator/test_seeds.py",
     "tests/node/test_healing.py",
+    "tests/http/test_console.py",
     "tests/faultlab/test_lab.py",
     "tests/faultlab/test_vagrant.py",
     "tests/bench/test_growth.py",
@@ -139,7 +140,25 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     from raftlog.node.local import LocalCluster
 
     with LocalCluster(nodes=3, directory=tmp_path_factory.mktemp("cluster")) as running:
+        _shared.append(running)
         yield running
+        _shared.clear()
+
+
+_shared: list[LocalCluster] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _topics_of_a_file_go_with_it() -> Iterator[None]:
+    """Each replica is a process: hundreds of them, of tests that are over, would take what the others need."""
+    yield
+    if not _shared:
+        return
+    from raftlog import Admin
+    from raftlog.errors import RaftlogError
+
+    with contextlib.suppress(RaftlogError), Admin(_shared[0].bootstrap) as admin:
+        admin.delete_topics(admin.list_topics())
 
 
 @pytest.fixture

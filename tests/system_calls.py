@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from raftlog.errors import InvalidRequestError
 from raftlog.network.stream import LENGTHS
 from raftlog.protocol import apis
 from raftlog.protocol.envelope import decode_response, encode_response
@@ -158,7 +159,11 @@ def _bytes_in(arguments: str) -> bytes:
 
 def _judge_send(data: bytes, synced: _Log, started: bool, verdict: Verdict) -> None:
     for frame in _frames_with(data, _PRODUCE_ANSWER):
-        for result in decode_response(frame)[2]:
+        try:
+            results = decode_response(frame)[2]
+        except InvalidRequestError:
+            continue  # bytes of a batch on their way to a follower, which happen to look like one
+        for result in results:
             if result.error_code == 0:
                 verdict.produce_answers += 1
                 if result.base_offset >= synced.end_offset:

@@ -12,11 +12,13 @@ import pytest
 from tests.source_tree import ROOT, Module, imports, modules
 
 LAYERS = (
-    ("errors", "types", "clock", "config", "limits"),
-    ("record",),
+    ("errors", "types", "clock", "config", "limits", "histogram"),
+    ("record", "security"),
     ("storage", "protocol"),
     ("consensus", "network", "machine"),
-    ("partition", "controller", "coordinator", "client"),
+    ("partition", "controller", "coordinator", "client", "kafka"),
+    ("view",),
+    ("http",),
     ("node", "simulator"),
     ("cli", "faultlab"),
 )
@@ -25,9 +27,20 @@ WINGS = (("arguments",), ("core",), ("producer", "fetcher"), ("group",), ("consu
 WING_OF = {wing: number for number, wings in enumerate(WINGS) for wing in wings}
 LAYER_OF = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 # The one home of each library: a change of library is then a change of one package.
-HOMES = {"pysyncobj": "consensus", "zmq": "network", "lmdb": "storage", "click": "cli", "rich": "cli"}
+HOMES = {
+    "pysyncobj": "consensus",
+    "zmq": "network",
+    "lmdb": "storage",
+    "kio": "kafka",
+    "click": "cli",
+    "rich": "cli",
+    "aiohttp": "http",
+    "cryptography": "security",
+    "scramp": "security",
+    "joserfc": "security",
+}
 # State machines take data and a time and return data.
-PURE = ("record", "protocol", "consensus", "machine", "partition", "controller", "coordinator")
+PURE = ("record", "protocol", "consensus", "machine", "partition", "controller", "coordinator", "kafka")
 IMPURE_MODULES = {
     "asyncio",
     "multiprocessing",

@@ -81,6 +81,8 @@ def test_a_wheel_carries_the_licence_the_command_and_its_types(wheels: Wheels) -
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
         assert "raftlog = raftlog_cli.main:main" in archive.read(entry_points).decode()
     assert "raftlog/py.typed" in names
+    pages = {f"raftlog/http/pages/{page.name}" for page in (ROOT / "raftlog/http/pages").iterdir()}
+    assert pages and pages <= set(names)
     assert any(name.endswith("/LICENSE") for name in names)
     assert any(name.endswith("/LICENSE") for name in zipfile.ZipFile(wheels.lab).namelist())
 

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text()
 ADDRESS = "127.0.0.1:7071"  # the default, which a live node may have taken
+KAFKA_ADDRESS = "127.0.0.1:9092"
 
 
 def _blocks(language: str) -> list[str]:
@@ -37,8 +39,10 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
 
 def test_a_node_prints_the_line_of_the_readme(tmp_path: Path) -> None:
     expected = re.sub(r"[0-9a-f]{32}", "ID", _blocks("text")[1])
-    with started(tmp_path, "--id", "1", "--listen", f"127.0.0.1:{free_port()}") as node:
-        printed = re.sub(r"[0-9a-f]{32}", "ID", node.ready()[0]).replace(str(node.endpoint), ADDRESS)
+    kafka = f"127.0.0.1:{free_port()}"
+    with started(tmp_path, "--id", "1", "--listen", f"127.0.0.1:{free_port()}", "--kafka-listen", kafka) as node:
+        printed = re.sub(r"[0-9a-f]{32}", "ID", node.ready()[0])
+        printed = printed.replace(str(node.endpoint), ADDRESS).replace(kafka, KAFKA_ADDRESS)
     assert printed == expected
 
 
@@ -109,3 +113,44 @@ def _help(command: tuple[str, ...]) -> str:
         if done.returncode == 0:
             return done.stdout
     raise AssertionError(f"raftlog {' '.join(command)} is no command")
+
+
+def test_the_secured_cluster_of_the_readme_is_one(tmp_path: Path) -> None:
+    """Under ten lines, and who has no certificate gets nowhere."""
+    start, use = _blocks("bash")
+    assert len((start + use).splitlines()) < 10
+    ports = [free_port() for _ in range(3)]
+    for number, port in enumerate(ports):
+        start = start.replace(f"127.0.0.1:707{number + 1}", f"127.0.0.1:{port}")
+    environment = _environment(f"127.0.0.1:{ports[0]}")
+    command = ["bash", "-eu", "-c", start + "wait\n"]
+    with (tmp_path / "log").open("wb") as log:
+        nodes = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    assert nodes.stdout is not None
+    try:
+        ready = 0
+        while ready < 3:
+            line = nodes.stdout.readline()
+            assert line, (tmp_path / "log").read_text()
+            ready += b" ready at " in line
+        done = subprocess.run(
+            ["bash", "-euc", use],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "created topic orders: 1 partition, replication factor 3" in done.stdout
+        stranger = [sys.executable, "-P", "-m", "raftlog", "topic", "list"]
+        refused = subprocess.run(
+            stranger, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert refused.returncode == 1 and refused.stdout == ""
+    finally:
+        os.killpg(nodes.pid, signal.SIGTERM)
+        nodes.communicate(timeout=60)

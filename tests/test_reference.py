@@ -41,7 +41,7 @@ def test_every_code_has_its_error() -> None:
 
 
 def test_every_topic_setting_has_bounds_and_a_meaning() -> None:
-    assert set(types.TopicConfig.__struct_fields__) == {*config.BOUNDS, "cleanup_policy"}
+    assert set(types.TopicConfig.__struct_fields__) == {*config.BOUNDS, *config.WORDS}
     assert not [name for name, *_, meaning in reference.topic_settings() if not meaning]
 
 
