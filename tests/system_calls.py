@@ -31,6 +31,7 @@ from raftlog.protocol import apis
 from raftlog.protocol.envelope import decode_response, encode_response
 from raftlog.protocol.raft import AppendResponse
 from raftlog.record.batch import split
+from tests.patience import WAIT_S
 
 CALLS = "write,writev,pwrite64,pwritev,pwritev2,fdatasync,fsync,sendto,sendmsg"
 ATTACH_WAIT_S = 10.0
@@ -58,7 +59,7 @@ def why_not() -> str:
             assert tracer.stderr is not None
             return f"strace may not attach here: {tracer.stderr.read().decode().strip()}"
         tracer.send_signal(signal.SIGINT)
-        tracer.communicate(timeout=10)
+        tracer.communicate(timeout=WAIT_S)
     finally:
         target.kill()
         target.wait()
@@ -78,7 +79,7 @@ def watched(pid: int, trace: Path) -> Iterator[None]:
         yield
     finally:
         tracer.send_signal(signal.SIGINT)  # detaches, and leaves the process running
-        tracer.wait(timeout=20)
+        tracer.wait(timeout=WAIT_S)
 
 
 def _is_traced(pid: int) -> bool:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 import raftlog
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 LAB = ("raftlog/faultlab/", "raftlog/simulator/")
@@ -139,4 +140,4 @@ def test_the_lab_works_once_its_wheel_is_there_too(installed: Path, wheels: Whee
 
 def test_an_editable_install_finds_the_command_and_no_cli() -> None:
     program = "import raftlog_cli.main, importlib.util; assert importlib.util.find_spec('cli') is None"
-    subprocess.run([sys.executable, "-P", "-c", program], check=True, cwd="/", timeout=60)
+    subprocess.run([sys.executable, "-P", "-c", program], check=True, cwd="/", timeout=WAIT_S)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.conftest import ClusterFactory
 from tests.node.started import free_port, started
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -108,7 +109,7 @@ def _help(command: tuple[str, ...]) -> str:
     """Help of `raftlog command`; its last word may be an argument, such as a topic's name."""
     for words in (command, command[:1]):
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "raftlog", *words, "--help"], capture_output=True, text=True, timeout=60
+            [sys.executable, "-P", "-m", "raftlog", *words, "--help"], capture_output=True, text=True, timeout=WAIT_S
         )
         if done.returncode == 0:
             return done.stdout
@@ -153,4 +154,4 @@ def test_the_secured_cluster_of_the_readme_is_one(tmp_path: Path) -> None:
         assert refused.returncode == 1 and refused.stdout == ""
     finally:
         os.killpg(nodes.pid, signal.SIGTERM)
-        nodes.communicate(timeout=60)
+        nodes.communicate(timeout=WAIT_S)

@@ -23,6 +23,7 @@ from raftlog.protocol.topics import NewTopic
 from raftlog.record.batch import encode, stamp
 from raftlog.types import Doubt, ReplicaStatus, Role
 from tests.conftest import ClusterFactory
+from tests.patience import WAIT_S
 from tests.system_calls import judge, watched, why_not
 
 SEGMENT = "7</data/t-0/log.1/00000000000000000000.00000000000000000002.log>"
@@ -134,9 +135,9 @@ def _send_alone_and_together(bootstrap: str, acks: int | str) -> None:
     time.sleep(HEARTBEATS_S)
     with Producer(bootstrap_servers=bootstrap, acks=acks, linger_ms=0) as producer:
         for number in range(ALONE):
-            producer.send(TOPIC, b"alone %d" % number).result(20)
+            producer.send(TOPIC, b"alone %d" % number).result(WAIT_S)
         for future in [producer.send(TOPIC, b"together %d" % number) for number in range(TOGETHER)]:
-            future.result(20)
+            future.result(WAIT_S)
 
 
 @pytest.mark.parametrize("acks", [1, "all"])

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import psutil
 
@@ -54,7 +55,7 @@ class LocalCluster:
         *,
         directory: str | os.PathLike[str],
         flush: str = Flush.ALWAYS,
-        ready_timeout_s: float = 30.0,
+        ready_timeout_s: float = 60.0,
         log_level: str = "info",
         environment: Mapping[str, str] | None = None,
         endpoints: Mapping[int, Endpoint] | None = None,
@@ -207,20 +208,30 @@ class LocalCluster:
     def wait_ready(self, node_ids: Iterable[int]) -> None:
         """Raises ConfigError when one ends instead, RequestTimedOutError when one takes too long."""
         deadline_s = monotonic_s() + self._ready_timeout_s
-        for node_id in node_ids:
-            process = self._processes[node_id]
-            assert process.stdout is not None
-            try:
-                said = select.select([process.stdout], [], [], max(0.0, deadline_s - monotonic_s()))[0]
-                line = process.stdout.readline() if said else b""
-            except ValueError:  # closed: another thread has stopped the node, as at the end of a demo
-                raise ConfigError(f"node {node_id} was stopped before it was ready") from None
-            if not said:
-                raise RequestTimedOutError(
-                    f"node {node_id} was not ready within {self._ready_timeout_s:.0f} s: {self._log_tail(node_id)}"
-                )
-            if b" ready at " not in line:
-                raise ConfigError(f"node {node_id} did not start: {self._log_tail(node_id)}")
+        waiting = list(node_ids)  # all at once: those that run wait in vain for one that has ended
+        try:
+            while waiting:
+                outputs = {self._output(node_id): node_id for node_id in waiting}
+                said = select.select(list(outputs), [], [], max(0.0, deadline_s - monotonic_s()))[0]
+                if not said:
+                    logs = "; ".join(self._log_tail(node_id) for node_id in self.endpoints)
+                    raise RequestTimedOutError(
+                        f"not ready within {self._ready_timeout_s:.0f} s: node {', '.join(map(str, waiting))}: {logs}"
+                    )
+                for output in said:
+                    if b" ready at " not in output.readline():
+                        raise ConfigError(f"node {outputs[output]} did not start: {self._log_tail(outputs[output])}")
+                    waiting.remove(outputs[output])
+        except ValueError:  # closed: another thread has stopped a node, as at the end of a demo
+            raise ConfigError(f"node {', '.join(map(str, waiting))} was stopped before it was ready") from None
+
+    def _output(self, node_id: int) -> IO[bytes]:
+        """Raises ValueError where another thread has stopped the node."""
+        process = self._processes.get(node_id)
+        if process is None:
+            raise ValueError(f"node {node_id} was stopped")
+        assert process.stdout is not None
+        return process.stdout
 
     def _launch(self, node_id: int) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

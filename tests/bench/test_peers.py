@@ -19,6 +19,7 @@ from comparison.raftlog_system import Raftlog
 from comparison.servers import Servers, free_ports
 from comparison.system import Running, Variant
 from comparison.workloads import COMMON
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 TINY = Pace(rounds=1, seconds=0.2, warm_up_s=0.1)
@@ -147,7 +148,7 @@ def test_a_server_ends_when_the_run_is_killed(tmp_path: Path) -> None:
 
 def _await(there: object) -> None:
     assert callable(there)
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + WAIT_S
     while not there():
         assert time.monotonic() < end_s
         time.sleep(0.02)

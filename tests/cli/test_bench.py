@@ -13,6 +13,7 @@ import pytest
 
 from raftlog.node.local import LocalCluster
 from tests.cli.command import COMMAND, interrupt, processes_with, run
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
 QUICK = ["--seconds", "1"]
@@ -95,7 +96,7 @@ def test_interrupting_leaves_nothing_behind(tmp_path: Path) -> None:
         env={**os.environ, "RAFTLOG_BENCH_TEST": value},
     ) as bench:
         interrupt(bench, b"measuring")
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + WAIT_S
     while left := processes_with(f"RAFTLOG_BENCH_TEST={value}"):
         assert time.monotonic() < deadline_s, left
         time.sleep(0.1)

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from raftlog_cli.main import NOUNS, raftlog
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 PAGES = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
@@ -67,14 +68,14 @@ def test_help_of_the_whole_imports_no_noun() -> None:
         "assert CliRunner().invoke(raftlog, ['--help']).exit_code == 0;"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_a_client_imports_nothing_of_logins_and_certificates() -> None:
     heavy = ["scramp", "asn1crypto", "cryptography"]
     script = f"import sys, raftlog.client; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 _BIN = str(Path(sys.executable).parent)
@@ -24,7 +25,7 @@ def _completed(words: str) -> list[str]:
     environment = _environment(
         _RAFTLOG_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1)
     )
-    done = subprocess.run(["raftlog"], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["raftlog"], env=environment, capture_output=True, text=True, check=True, timeout=WAIT_S)
     return [line.removeprefix("plain,") for line in done.stdout.split()]
 
 
@@ -44,7 +45,7 @@ def _documented(shell: str) -> str:
 def test_the_documented_line_makes_bash_complete() -> None:
     script = f"{_documented('bash')}\ncomplete -p raftlog"
     done = subprocess.run(
-        ["bash", "-euc", script], env=_environment(), capture_output=True, text=True, check=True, timeout=60
+        ["bash", "-euc", script], env=_environment(), capture_output=True, text=True, check=True, timeout=WAIT_S
     )
     assert "_raftlog_completion" in done.stdout
 
@@ -54,6 +55,6 @@ def test_the_documented_lines_get_a_script_of_their_shell(shell: str) -> None:
     found = re.search(r"(_RAFTLOG_COMPLETE=\w+ raftlog)", _documented(shell))
     assert found
     done = subprocess.run(
-        ["bash", "-euc", found[1]], env=_environment(), capture_output=True, text=True, check=True, timeout=60
+        ["bash", "-euc", found[1]], env=_environment(), capture_output=True, text=True, check=True, timeout=WAIT_S
     )
     assert f"{shell}_complete" in done.stdout

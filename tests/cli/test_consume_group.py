@@ -17,6 +17,7 @@ from raftlog_cli.consume_group import consume_in_group
 from raftlog_cli.record_format import Consumed
 from raftlog_cli.record_output import Start
 from tests.cli.command import run, start, unique
+from tests.patience import WAIT_S
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_members_share_and_ctrl_c_commits_what_was_written(cluster: LocalCluster
     group = unique("sharing")
     members = [start(cluster, "consume", topic, "--group", group, "--from", "beginning") for _ in range(2)]
     try:
-        deadline_s = time.monotonic() + 30
+        deadline_s = time.monotonic() + WAIT_S
         while time.monotonic() < deadline_s:
             described = run_json(cluster, "group", "list")
             if {"group": group, "state": "Stable", "members": 2} in described["groups"]:
@@ -83,7 +84,7 @@ def test_members_share_and_ctrl_c_commits_what_was_written(cluster: LocalCluster
     finally:
         for member in members:
             member.send_signal(signal.SIGINT)
-        outputs = [member.communicate(timeout=30)[0] for member in members]
+        outputs = [member.communicate(timeout=WAIT_S)[0] for member in members]
     assert [member.returncode for member in members] == [0, 0]
     assert all(outputs), "both had a share"
     assert sorted(b"".join(outputs).split(), key=int) == lines

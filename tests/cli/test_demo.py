@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import COMMAND, interrupt, processes_with
+from tests.patience import WAIT_S
 
 KEYS = [
     "records",
@@ -54,7 +55,7 @@ def _start(tmp_path: Path, mark: str, *arguments: str) -> subprocess.Popen[bytes
 
 
 def _gone(mark: str) -> bool:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + WAIT_S
     while processes_with(mark):
         if time.monotonic() > deadline_s:
             return False
@@ -114,7 +115,7 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_starts(
     tmp_path: Path, mark: str, arguments: list[str], said: bytes
 ) -> None:
     with _start(tmp_path, mark, *arguments) as demo:
-        _, err = demo.communicate(timeout=30)
+        _, err = demo.communicate(timeout=WAIT_S)
     assert demo.returncode == 1
     assert said in err
     assert err.count(b"\n") == 1

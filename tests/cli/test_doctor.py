@@ -15,6 +15,7 @@ from tests.cli.command import COMMAND, run
 from tests.conftest import ClusterFactory
 from tests.node import asking, damage
 from tests.node.test_healing import REPLICA, Story
+from tests.patience import WAIT_S
 
 METADATA = f"{METADATA_TOPIC}-0"
 
@@ -22,7 +23,7 @@ METADATA = f"{METADATA_TOPIC}-0"
 def _doctor(*arguments: str, code: int) -> dict[str, Any]:
     """Of a data directory."""
     done = subprocess.run(
-        [*COMMAND, "doctor", "--json", *arguments], capture_output=True, timeout=60, check=False, text=True
+        [*COMMAND, "doctor", "--json", *arguments], capture_output=True, timeout=WAIT_S, check=False, text=True
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
@@ -37,13 +38,13 @@ def _wait_doctor(story: Story, text: str) -> str:
         done = subprocess.run(
             [*COMMAND, "doctor", "--bootstrap", story.cluster.bootstrap],
             capture_output=True,
-            timeout=60,
+            timeout=WAIT_S,
             check=False,
             text=True,
         )
         return done.stdout if text in done.stdout else ""
 
-    return asking.until(said, 40.0)
+    return asking.until(said)
 
 
 def test_a_healthy_cluster_and_its_files_have_no_problems(fresh_cluster: ClusterFactory) -> None:

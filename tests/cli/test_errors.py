@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from raftlog import errors
 from raftlog_cli import main
 from raftlog_cli.explain import explain_raftlog_error
+from tests.patience import WAIT_S
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_a_closed_pipe_is_no_error() -> None:
         ["sh", "-c", f"{sys.executable} -m raftlog --help | true; echo done"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=True,
     )
     assert (done.stdout, done.stderr) == ("done\n", "")
@@ -126,7 +127,7 @@ def test_a_stream_that_is_closed_from_the_start_is_no_crash(redirected: str, cod
         ["sh", "-c", f"{sys.executable} -m raftlog {redirected}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=False,
     )
     assert (done.returncode, done.stdout) == (code, "")

@@ -16,6 +16,7 @@ from raftlog.protocol.consumer_protocol import PROTOCOL_TYPE, Subscription, enco
 from raftlog.view.groups import new_offsets, view_group
 from tests.cli.command import run, unique
 from tests.node.grouping import Grouping
+from tests.patience import WAIT_S
 
 
 def _json(cluster: LocalCluster, *arguments: str) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def _topic(cluster: LocalCluster, records: int = 10) -> str:
     run(cluster, "topic", "create", name, "--partitions", "2", "--config", "retention.ms=-1")
     with Producer(cluster.bootstrap, linger_ms=0) as producer:
         for number in range(records):
-            producer.send(name, b"x", partition=0, timestamp_ms=1_000_000_000_000 + number * 1000).result(20)
+            producer.send(name, b"x", partition=0, timestamp_ms=1_000_000_000_000 + number * 1000).result(WAIT_S)
     return name
 
 

@@ -14,8 +14,7 @@ import pytest
 
 from raftlog.node.local import LocalCluster
 from tests.cli.command import COMMAND, environment, run, start, unique
-
-WAIT_S = 60.0
+from tests.patience import WAIT_S
 
 
 @pytest.fixture

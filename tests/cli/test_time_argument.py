@@ -10,6 +10,7 @@ from raftlog import Producer
 from raftlog.node.local import LocalCluster
 from raftlog_cli.time_argument import parse_when
 from tests.cli.command import run, unique
+from tests.patience import WAIT_S
 
 NOW_MS = 1_800_000_000_000
 
@@ -64,7 +65,7 @@ def test_consume_starts_at_the_first_record_that_is_not_older(cluster: LocalClus
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     with Producer(cluster.bootstrap, linger_ms=0) as producer:
         for age_h in (30, 5, 3, 1):
-            producer.send(name, b"%d h" % age_h, timestamp_ms=now_ms - age_h * 3_600_000).result(20)
+            producer.send(name, b"%d h" % age_h, timestamp_ms=now_ms - age_h * 3_600_000).result(WAIT_S)
 
     def since(start: str) -> list[bytes]:
         return run(cluster, "consume", name, "--from", start, "--exit-at-end").stdout.splitlines()

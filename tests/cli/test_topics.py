@@ -11,6 +11,7 @@ import pytest
 
 from raftlog.node.local import LocalCluster
 from tests.cli.command import run, unique
+from tests.patience import WAIT_S
 
 
 def _json(cluster: LocalCluster, *arguments: str) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def _json(cluster: LocalCluster, *arguments: str) -> dict[str, Any]:
 
 def _described(cluster: LocalCluster, name: str) -> dict[str, Any]:
     """Once every partition has a leader and all replicas are in sync."""
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while True:
         (shown,) = _json(cluster, "topic", "describe", name)["topics"]
         if all(len(each["isr"]) == len(each["replicas"]) for each in shown["partitions"]):
@@ -144,7 +145,7 @@ def test_the_status_names_a_node_that_is_gone(fresh_cluster: Callable[..., Local
     run(cluster, "topic", "create", "orders")
     assert _described(cluster, "orders")["partitions"][0]["survives_failures"] == 1
     cluster.kill(3)
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while "node 3 does not answer" not in (shown := _json(cluster, "cluster", "status"))["problems"]:
         assert time.monotonic() < deadline_s
         time.sleep(0.2)

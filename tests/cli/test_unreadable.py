@@ -9,6 +9,7 @@ from tests.conftest import ClusterFactory
 from tests.fuzz.garbage import with_true_crc
 from tests.node import asking
 from tests.node.on_disk import log_on_disk
+from tests.patience import WAIT_S
 
 PLACE = TopicPartition("t", 0)
 
@@ -17,7 +18,7 @@ def test_consume_names_them_and_goes_on_behind_them(fresh_cluster: ClusterFactor
     cluster = fresh_cluster(nodes=1)
     with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap) as producer:
         admin.create_topics([NewTopic(name=PLACE.topic, partitions=1)])
-        producer.send(PLACE.topic, b"before").result(20)
+        producer.send(PLACE.topic, b"before").result(WAIT_S)
     (status,) = asking.statuses(cluster.endpoints[1], PLACE.topic)
     cluster.stop(1)
     whole = encode([(1, None, bytes(100)), (2, None, bytes(100))])
@@ -28,7 +29,7 @@ def test_consume_names_them_and_goes_on_behind_them(fresh_cluster: ClusterFactor
         log.state.note_commit(log.last_index)
     cluster.start(1)
     with Producer(cluster.bootstrap) as producer:
-        producer.send(PLACE.topic, b"behind").result(20)
+        producer.send(PLACE.topic, b"behind").result(WAIT_S)
     for how in (["--from", "beginning"], ["--from", "beginning", "--group", "g"]):
         done = run(cluster, "consume", PLACE.topic, *how, "--exit-at-end", code=1)
         assert done.stdout == b"before\n"

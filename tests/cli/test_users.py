@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.command import COMMAND, environment
 from tests.node.started import free_port, started
+from tests.patience import WAIT_S
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -38,7 +39,7 @@ class Shell:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=WAIT_S,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr

@@ -39,6 +39,7 @@ from raftlog.protocol.records import (
 from raftlog.protocol.session import Session
 from raftlog.record.batch import check_batch, stamp
 from raftlog.types import LATEST_TIMESTAMP, OFFSETS_TOPIC, Endpoint, TopicPartition
+from tests.patience import WAIT_S
 
 TOPIC_ID = b"0123456789abcdef"
 LEADER_EPOCH = 1
@@ -192,7 +193,7 @@ class FakeNode:
 
     def close(self) -> None:
         self._stopping = True
-        self._thread.join(5)
+        self._thread.join(WAIT_S)
 
 
 @contextmanager

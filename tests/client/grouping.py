@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raftlog import Admin, Consumer, NewTopic, Producer
+from tests.patience import WAIT_S
 
 SESSION_MS = 3000
 FAST: dict[str, Any] = {
@@ -35,7 +36,7 @@ def fill(bootstrap: str, topic: str, partitions: int, per_partition: int) -> Non
                 producer.send(topic, b"%d" % number, partition=partition)
 
 
-def until(consumers: list[Consumer], found: Callable[[], bool], within_s: float = 30.0) -> list[tuple[int, int]]:
+def until(consumers: list[Consumer], found: Callable[[], bool], within_s: float = WAIT_S) -> list[tuple[int, int]]:
     """Polls all of them in turn. What was read, as (partition, offset)."""
     read = []
     deadline_s = time.monotonic() + within_s

@@ -15,6 +15,7 @@ from raftlog.client.producer.batch import RecordFuture
 from raftlog.clock import ManualClock, SystemClock
 from raftlog.errors import BufferExhaustedError, ClosedError
 from raftlog.record.batch import BatchBuilder, check_batch, decode
+from tests.patience import WAIT_S
 
 
 class Woken:
@@ -132,7 +133,7 @@ def test_a_blocked_send_goes_on_when_a_batch_completes() -> None:
     into.completed(batch)
     batch.complete(0)
     assert done.wait(5)
-    thread.join(5)
+    thread.join(WAIT_S)
 
 
 def test_what_a_batch_did_not_need_is_given_back_when_it_is_encoded() -> None:
@@ -169,7 +170,7 @@ def test_closed_takes_nothing_more_and_lets_the_blocked_go() -> None:
     thread.start()
     time.sleep(0.02)
     into.close()
-    thread.join(5)
+    thread.join(WAIT_S)
     assert len(failed) == 1
     with pytest.raises(ClosedError):
         send(into, lane, b"late")
@@ -223,7 +224,7 @@ def test_an_interrupt_in_the_middle_of_a_send_leaves_whole_batches() -> None:
 
     before = signal.signal(signal.SIGVTALRM, interrupt)
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.0007)
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + WAIT_S
     while interrupted < 200 and time.monotonic() < deadline_s:
         try:
             armed[0] = True

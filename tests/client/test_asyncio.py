@@ -15,6 +15,7 @@ from raftlog import AsyncConsumer, AsyncProducer, Producer, TopicPartition
 from raftlog.client.producer.batch import RecordMetadata
 from raftlog.errors import BufferExhaustedError, ClosedError, NoBrokersAvailableError, UnknownTopicOrPartitionError
 from tests.client.fake_node import FakeNode, fake_node
+from tests.patience import WAIT_S
 
 
 def run(main: object) -> None:
@@ -106,7 +107,7 @@ def test_a_cancelled_future_harms_no_other() -> None:
 T0 = TopicPartition("t", 0)
 
 
-async def until(found: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def until(found: Callable[[], object], timeout_s: float = WAIT_S) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not found():
         assert time.monotonic() < deadline_s, "did not happen in time"

@@ -10,6 +10,7 @@ import pytest
 from raftlog.client.producer.batch import PendingBatch, RecordFuture, RecordMetadata
 from raftlog.errors import DeliveryTimeoutError
 from raftlog.record.batch import BatchBuilder
+from tests.patience import WAIT_S
 
 
 def batch() -> PendingBatch:
@@ -58,7 +59,9 @@ def test_threads_that_wait_are_woken() -> None:
     pending = batch()
     offsets: list[int] = []
     threads = [
-        threading.Thread(target=lambda index=index: offsets.append(RecordFuture(pending, index, 0).result(5).offset))
+        threading.Thread(
+            target=lambda index=index: offsets.append(RecordFuture(pending, index, 0).result(WAIT_S).offset)
+        )
         for index in range(5)
     ]
     for thread in threads:
@@ -66,7 +69,7 @@ def test_threads_that_wait_are_woken() -> None:
     time.sleep(0.02)
     pending.complete(10)
     for thread in threads:
-        thread.join(5)
+        thread.join(WAIT_S)
     assert sorted(offsets) == [10, 11, 12, 13, 14]
 
 

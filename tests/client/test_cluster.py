@@ -24,6 +24,7 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.network.context import KEPT_FROM_BYTES
+from tests.patience import WAIT_S
 
 if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
@@ -40,7 +41,7 @@ def new_topic(admin: Admin, partitions: int = PARTITIONS) -> str:
 
 def leader_of(admin: Admin, topic: str, partition: int = 0) -> tuple[int, int]:
     """(node id, process of the worker), waited for."""
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + WAIT_S
     while time.monotonic() < deadline_s:
         (found,) = admin.describe_topics([topic])
         leader = found.partitions[partition].leader_id
@@ -89,7 +90,7 @@ class Load:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(70)
+        self._thread.join(WAIT_S)
         self.producer.close()
 
     def longest_gap_s(self, partition: int) -> float:
@@ -119,7 +120,7 @@ def killed_under_load(cluster: LocalCluster, **how: float) -> Iterator[tuple[Loa
 def read_to_end(bootstrap: str, topic: str) -> list[list[ConsumerRecord]]:
     places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
     found: list[list[ConsumerRecord]] = [[] for _ in places]
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + WAIT_S
     with Consumer(bootstrap_servers=bootstrap) as consumer:
         consumer.assign(places)
         consumer.seek_to_beginning()
@@ -180,7 +181,7 @@ def test_records_make_the_round_trip(cluster: LocalCluster, acks: str | int, com
     assert all(future.exception(0) is None for future in futures)
     with Consumer(topic, bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
         values = []
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + WAIT_S
         while len(values) < 3000 and time.monotonic() < deadline_s:
             for records in consumer.poll(timeout_ms=500).values():
                 values += [record.value for record in records]
@@ -193,7 +194,7 @@ def test_offsets_are_found_by_time(cluster: LocalCluster) -> None:
     place = TopicPartition(topic, 0)
     with Producer(cluster.bootstrap, linger_ms=0) as producer:
         for n in range(10):
-            producer.send(topic, b"x", partition=0, timestamp_ms=1_000_000 + n * 1000).result(20)
+            producer.send(topic, b"x", partition=0, timestamp_ms=1_000_000 + n * 1000).result(WAIT_S)
     with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
         found = consumer.offsets_for_times({place: 1_004_500})[place]
         assert found is not None
@@ -211,12 +212,12 @@ def test_a_topic_made_anew_is_written_and_read_from_its_beginning(cluster: Local
         options = {"bootstrap_servers": cluster.bootstrap, "auto_offset_reset": "earliest"}
         with Producer(cluster.bootstrap) as producer, Consumer(topic, **options) as consumer:  # type: ignore[arg-type]
             for n in range(50):
-                producer.send(topic, b"old %d" % n).result(20)
+                producer.send(topic, b"old %d" % n).result(WAIT_S)
             assert next(consumer).value == b"old 0"
             admin.delete_topics([topic])
             admin.create_topics([NewTopic(name=topic, partitions=1, replication_factor=3)])
-            assert producer.send(topic, b"new").result(30).offset == 0
-            deadline_s = time.monotonic() + 20
+            assert producer.send(topic, b"new").result(WAIT_S).offset == 0
+            deadline_s = time.monotonic() + WAIT_S
             value = None
             while value != b"new" and time.monotonic() < deadline_s:
                 try:

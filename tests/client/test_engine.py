@@ -31,6 +31,7 @@ from raftlog.errors import (
 from raftlog.record.batch import BatchBuilder, single_batch_bytes
 from raftlog.types import Endpoint
 from tests.client.fake_node import FakeNode, fake_node
+from tests.patience import WAIT_S
 
 T0 = TopicPartition("t", 0)
 NOBODY = "127.0.0.1:1"
@@ -45,7 +46,7 @@ def node() -> Iterator[FakeNode]:
 def read_all(node: FakeNode, count: int, **options: object) -> list[tuple[int, int, bytes | None]]:
     """(partition, offset, value) of the first `count` records that come."""
     found: list[tuple[int, int, bytes | None]] = []
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + WAIT_S
     with Consumer("t", bootstrap_servers=node.bootstrap, auto_offset_reset="earliest", **options) as consumer:  # type: ignore[arg-type]
         while len(found) < count and time.monotonic() < deadline_s:
             for records in consumer.poll(timeout_ms=200).values():
@@ -90,7 +91,7 @@ def test_a_cluster_that_is_not_there_is_told_after_a_bounded_wait(kind: type) ->
 def test_one_living_address_of_many_is_enough(node: FakeNode) -> None:
     addresses = [f"127.0.0.1:{port}" for port in range(1, 6)]
     with Producer([*addresses, node.bootstrap]) as producer:
-        assert producer.send("t", b"x").result(5).topic == "t"
+        assert producer.send("t", b"x").result(WAIT_S).topic == "t"
 
 
 def test_an_unknown_topic_is_an_error_of_send_and_of_poll(node: FakeNode) -> None:
@@ -110,7 +111,7 @@ def test_wrong_arguments_are_errors_at_once(node: FakeNode) -> None:
     with Producer(node.bootstrap) as producer:
         with pytest.raises(TypeError):
             producer.send("t", "text")  # type: ignore[arg-type]
-        producer.send("t", b"still works").result(5)
+        producer.send("t", b"still works").result(WAIT_S)
     for options in ({"acks": 2}, {"compression": "rar"}, {"partitioner": "best"}, {"batch_bytes": 0}):
         with pytest.raises(ValueError):
             Producer(node.bootstrap, **options)  # type: ignore[arg-type]
@@ -125,7 +126,7 @@ def test_wrong_arguments_are_errors_at_once(node: FakeNode) -> None:
 def test_a_silent_node_fills_the_buffer_and_everything_stays_bounded(node: FakeNode) -> None:
     producer = Producer(node.bootstrap, buffer_bytes=5000, batch_bytes=1000, max_block_ms=100)
     first = producer.send("t", b"x" * 500, partition=0)
-    first.result(5)
+    first.result(WAIT_S)
     node.silent = True
     futures = []
     with pytest.raises(BufferExhaustedError):
@@ -146,7 +147,7 @@ def test_a_silent_node_fills_the_buffer_and_everything_stays_bounded(node: FakeN
 
 def test_records_that_are_never_answered_fail_after_the_delivery_time_out(node: FakeNode) -> None:
     with Producer(node.bootstrap, delivery_timeout_ms=500) as producer:
-        producer.send("t", b"x", partition=0).result(5)
+        producer.send("t", b"x", partition=0).result(WAIT_S)
         node.silent = True
         error = producer.send("t", b"x", partition=0).exception(5)
         assert isinstance(error, DeliveryTimeoutError)
@@ -155,7 +156,7 @@ def test_records_that_are_never_answered_fail_after_the_delivery_time_out(node: 
 
 def test_a_producer_goes_on_when_its_node_comes_back(node: FakeNode) -> None:
     with Producer(node.bootstrap) as producer:
-        producer.send("t", b"before", partition=0).result(5)
+        producer.send("t", b"before", partition=0).result(WAIT_S)
         port = node.endpoint.port
         node.close()
         future = producer.send("t", b"after", partition=0)
@@ -163,7 +164,7 @@ def test_a_producer_goes_on_when_its_node_comes_back(node: FakeNode) -> None:
         assert not future.done()
         again = FakeNode(3, port)
         try:
-            assert future.result(10).offset == 0
+            assert future.result(WAIT_S).offset == 0
         finally:
             again.close()
 
@@ -175,7 +176,7 @@ def test_refusals_are_retried_inside(node: FakeNode) -> None:
         time.sleep(0.2)
         assert not any(future.done() for future in futures)
         node.refuse = ErrorCode.NONE
-        assert [future.result(5).offset for future in futures] == list(range(1000))
+        assert [future.result(WAIT_S).offset for future in futures] == list(range(1000))
 
 
 def test_a_record_that_is_too_large_fails_alone(node: FakeNode) -> None:
@@ -183,7 +184,7 @@ def test_a_record_that_is_too_large_fails_alone(node: FakeNode) -> None:
         good = producer.send("t", b"x")
         bad = producer.send("t", b"x" * 1_100_000)
         assert isinstance(bad.exception(5), MessageTooLargeError)
-        assert good.result(5).offset == 0
+        assert good.result(WAIT_S).offset == 0
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
@@ -195,7 +196,7 @@ def test_headers_count_in_the_size_of_a_record_and_those_behind_it_go_on(node: F
         assert isinstance(error, MessageTooLargeError)
         assert not error.outcome_unknown
         assert "70000" in str(error) and "headers included" in str(error)
-        assert producer.send("t", b"behind", partition=0).result(5).offset == 0
+        assert producer.send("t", b"behind", partition=0).result(WAIT_S).offset == 0
 
 
 def test_producer_and_leader_agree_on_the_largest_record(node: FakeNode) -> None:
@@ -205,7 +206,7 @@ def test_producer_and_leader_agree_on_the_largest_record(node: FakeNode) -> None
             headers = [(name, content)] if name else []
             fixed = single_batch_bytes(1, b"k", bytes(500_000), headers) - 500_000
             fits = producer.send("t", bytes(limit - fixed), b"k", headers, partition=0, timestamp_ms=1)
-            fits.result(5)
+            fits.result(WAIT_S)
             assert encoded_bytes(limit - fixed, headers) == limit
             above = producer.send("t", bytes(limit - fixed + 1), b"k", headers, partition=0, timestamp_ms=1)
             assert isinstance(above.exception(5), MessageTooLargeError)
@@ -220,7 +221,7 @@ def encoded_bytes(size: int, headers: list[tuple[str, bytes | None]]) -> int:
 def test_without_acks_records_arrive_and_futures_have_no_offset(node: FakeNode) -> None:
     with Producer(node.bootstrap, acks=0) as producer:
         futures = [producer.send("t", b"%d" % n) for n in range(100)]
-        producer.flush(5)
+        producer.flush(WAIT_S)
         assert {future.result(0).offset for future in futures} == {-1}
         assert len(read_all(node, 100)) == 100
 
@@ -254,7 +255,7 @@ def slow_network(node: FakeNode) -> Iterator[None]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        accepting.join(5)
+        accepting.join(WAIT_S)
 
 
 def test_without_acks_close_covers_what_was_sent_though_the_process_ends_at_once(node: FakeNode) -> None:
@@ -270,7 +271,7 @@ producer.close()
 os._exit(0)
 """
     with slow_network(node):
-        subprocess.run([sys.executable, "-c", script, node.bootstrap], timeout=60, check=True)
+        subprocess.run([sys.executable, "-c", script, node.bootstrap], timeout=WAIT_S, check=True)
         assert node.end(0) == 20
 
 
@@ -289,7 +290,7 @@ def test_without_acks_closing_in_a_callback_waits_as_well(node: FakeNode) -> Non
 
 def test_without_acks_a_silent_node_keeps_close_for_a_bounded_time(node: FakeNode) -> None:
     producer = Producer(node.bootstrap, acks=0)
-    producer.send("t", b"x", partition=0).result(10)
+    producer.send("t", b"x", partition=0).result(WAIT_S)
     node.silent = True
     started_s = time.monotonic()
     producer.close(timeout=0.3)
@@ -307,12 +308,16 @@ def test_records_go_where_the_partitioner_says(node: FakeNode) -> None:
     ):
         with Producer(node.bootstrap, partitioner=partitioner) as producer:  # type: ignore[arg-type]
             futures = [producer.send("t", b"v", key) for key in keys]
-            assert [future.result(5).partition for future in futures] == expected
+            assert [future.result(WAIT_S).partition for future in futures] == expected
     with Producer(node.bootstrap, partitioner="round-robin", batch_bytes=100) as producer:
-        counts = Counter(future.result(5).partition for future in [producer.send("t", b"v" * 50) for _ in range(100)])
+        counts = Counter(
+            future.result(WAIT_S).partition for future in [producer.send("t", b"v" * 50) for _ in range(100)]
+        )
     assert sorted(counts.values()) == [33, 33, 34]
     with Producer(node.bootstrap, batch_bytes=100) as producer:
-        sticky = Counter(future.result(5).partition for future in [producer.send("t", b"v" * 50) for _ in range(200)])
+        sticky = Counter(
+            future.result(WAIT_S).partition for future in [producer.send("t", b"v" * 50) for _ in range(200)]
+        )
     assert len(sticky) == 3
 
 
@@ -327,8 +332,8 @@ def test_many_threads_may_send(node: FakeNode) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
-        producer.flush(10)
+            thread.join(WAIT_S)
+        producer.flush(WAIT_S)
     found = read_all(node, 2000)
     assert len({value for _, _, value in found}) == 2000
     for name in range(4):
@@ -465,7 +470,7 @@ def test_closing_a_consumer_ends_a_poll_in_another_thread(node: FakeNode) -> Non
     thread.start()
     time.sleep(0.1)
     consumer.close()
-    thread.join(5)
+    thread.join(WAIT_S)
     assert len(ended) == 1
 
 
@@ -519,11 +524,11 @@ def test_what_waits_in_a_callback_does_the_clients_work_meanwhile(node: FakeNode
 
     def more(future: RecordFuture) -> None:
         try:
-            seen.append(producer.send("t", b"2", partition=1).result(10).offset)
+            seen.append(producer.send("t", b"2", partition=1).result(WAIT_S).offset)
             for _ in range(20):  # more than the buffer holds
                 producer.send("t", b"x" * 300, partition=0)
             other = producer.send("t", b"3", partition=2)
-            producer.flush(10)
+            producer.flush(WAIT_S)
             seen.append(other.done())
             with pytest.raises(UnknownTopicOrPartitionError):
                 producer.send("unknown", b"x", max_block_ms=500)
@@ -550,7 +555,7 @@ def test_callbacks_run_one_after_the_other_also_when_they_wait(node: FakeNode) -
         nonlocal running, most
         running += 1
         most = max(most, running)
-        producer.flush(10)
+        producer.flush(WAIT_S)
         order.append(number)
         running -= 1
 
@@ -619,6 +624,6 @@ def test_close_waits_for_a_callback_of_the_group_in_another_thread(node: FakeNod
     assert order == []
     goes_on.set()
     for thread in (*closing, polling):
-        thread.join(15)
+        thread.join(WAIT_S)
         assert not thread.is_alive()
     assert order == ["the callback has ended", "closed", "closed"]

@@ -13,6 +13,7 @@ import pytest
 from raftlog import Admin, Consumer, Producer, TopicPartition
 from raftlog.errors import ForkedClientError
 from tests.client.fake_node import FakeNode, fake_node
+from tests.patience import WAIT_S
 
 T0 = TopicPartition("t", 0)
 
@@ -65,7 +66,7 @@ def test_every_call_of_every_client_raises_in_a_child(node: FakeNode) -> None:
         Consumer("t", bootstrap_servers=node.bootstrap, auto_offset_reset="earliest") as consumer,
         Admin(node.bootstrap) as admin,
     ):
-        producer.send("t", b"x").result(5)
+        producer.send("t", b"x").result(WAIT_S)
         iterator = iter(consumer)
         next(iterator)
 
@@ -100,7 +101,7 @@ def test_every_call_of_every_client_raises_in_a_child(node: FakeNode) -> None:
             return wrong
 
         assert in_child(all_of_them) == "[]"
-        assert producer.send("t", b"y").result(5).offset == 1  # the parent goes on
+        assert producer.send("t", b"y").result(WAIT_S).offset == 1  # the parent goes on
         assert consumer.poll(5000)
 
 
@@ -108,7 +109,7 @@ def test_a_future_of_the_parent_is_not_waited_for_in_a_child(node: FakeNode) -> 
     node.silent = False
     with Producer(node.bootstrap) as producer:
         known = producer.send("t", b"x")
-        known.result(5)
+        known.result(WAIT_S)
         node.silent = True
         waits = producer.send("t", b"y")
         assert in_child(waits.result).startswith("ForkedClientError")
@@ -128,12 +129,12 @@ def test_a_child_that_ends_as_python_does_harms_nobody(node: FakeNode) -> None:
                     sys.exit(code)
             except SystemExit as error:
                 own = Producer(node.bootstrap)
-                own.send("t", b"of the child").result(5)
+                own.send("t", b"of the child").result(WAIT_S)
                 own.close()
                 os._exit(int(str(error.code)))
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     with Producer(node.bootstrap) as producer:
-        producer.send("t", b"x").result(5)
+        producer.send("t", b"x").result(WAIT_S)
         assert [ends(code) for code in (0, 7)] == [0, 7]
-        assert producer.send("t", b"y").result(5).offset == 3
+        assert producer.send("t", b"y").result(WAIT_S).offset == 3

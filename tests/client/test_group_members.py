@@ -17,6 +17,7 @@ from raftlog import Admin, Consumer, Producer, TopicPartition
 from raftlog.protocol.groups import coordinator_partition
 from raftlog.types import OFFSETS_TOPIC
 from tests.client.grouping import FAST, SESSION_MS, at_end, drain, fill, new_topic, shared, unique, until
+from tests.patience import WAIT_S
 
 if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
@@ -58,7 +59,7 @@ def process(bootstrap: str, topic: str, group: str) -> Iterator[Process]:
         member.process.kill()
         member.process.wait()
         assert member.process.stdout is not None
-        member._thread.join(5)
+        member._thread.join(WAIT_S)
         member.process.stdout.close()
 
 

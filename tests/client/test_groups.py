@@ -12,6 +12,7 @@ import pytest
 from raftlog import Admin, AsyncConsumer, Consumer, OffsetAndMetadata, TopicPartition
 from raftlog.errors import CommitFailedError, FencedInstanceIdError, RaftlogError
 from tests.client.grouping import FAST, at_end, drain, fill, new_topic, shared, unique, until
+from tests.patience import WAIT_S
 
 if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
@@ -127,7 +128,7 @@ def test_what_was_handed_out_is_committed_by_later_polls_and_what_an_exception_l
         assert consumer.committed([place])[place] in (None, OffsetAndMetadata(0, leader_epoch=1))
         time.sleep(0.1)
         assert len(until_read(consumer)) == 4
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + WAIT_S
         while consumer.committed([place])[place] != OffsetAndMetadata(4, leader_epoch=1):
             assert time.monotonic() < deadline_s
         raise ZeroDivisionError
@@ -137,7 +138,7 @@ def test_what_was_handed_out_is_committed_by_later_polls_and_what_an_exception_l
 
 def until_read(consumer: Consumer) -> list[tuple[int, int]]:
     """What the first poll brings that brings anything."""
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while not (read := drain(consumer)):
         assert time.monotonic() < deadline_s
     return read

@@ -13,6 +13,7 @@ from raftlog import AsyncConsumer, Consumer, OffsetAndMetadata, Producer, TopicP
 from raftlog.client.group import session
 from raftlog.errors import ClosedError
 from tests.client.fake_node import FakeNode, fake_node
+from tests.patience import WAIT_S
 
 T0, T1, T2 = (TopicPartition("t", number) for number in range(3))
 
@@ -48,7 +49,7 @@ def read(consumer: Consumer, count: int) -> None:
 
 
 def until_committed(node: FakeNode, wanted: dict[TopicPartition, int]) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + WAIT_S
     while offsets(node) != wanted:
         assert time.monotonic() < deadline_s
         time.sleep(0.002)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from raftlog import Admin, Consumer, Producer, TopicPartition
 from raftlog.types import ReplicaStatus, Role
 from tests.client.test_cluster import leader_of, new_topic
+from tests.patience import WAIT_S
 
 if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
 
 
 def wait_for(what: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while not what():
         assert time.monotonic() < deadline_s, "waited in vain"
         time.sleep(0.01)
@@ -83,7 +84,7 @@ def led_epochs(admin: Admin, topic: str) -> list[int]:
 
 def read_until(consumer: Consumer, place: TopicPartition, end: int) -> list[int]:
     found: list[int] = []
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while (consumer.position(place) or 0) < end:
         assert time.monotonic() < deadline_s, f"{found[-1:]} was the last one read"
         found += [record.offset for record in consumer.poll(timeout_ms=100).get(place, [])]

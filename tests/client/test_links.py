@@ -18,6 +18,7 @@ from raftlog.limits import LINK_IDLE_S
 from raftlog.network import Context, Server, SharedContext
 from raftlog.types import Endpoint
 from tests.client.fake_node import fake_node
+from tests.patience import WAIT_S
 
 
 class Wired:
@@ -34,7 +35,7 @@ class Wired:
         return self.links.poll(timeout_s, lambda _, frames: self.answers.append(frames), self.lost.append)
 
     def until(self, condition: Callable[[], object]) -> None:
-        deadline_s = time.monotonic() + 5
+        deadline_s = time.monotonic() + WAIT_S
         while not condition():
             assert time.monotonic() < deadline_s, "did not happen in time"
             self.poll()
@@ -79,7 +80,7 @@ def test_what_was_sent_arrives_though_the_links_are_closed_at_once(wired: Wired)
     closing = threading.Thread(target=wired.links.close)
     closing.start()
     arrived: list[bytes] = []
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + WAIT_S
     while len(arrived) < sent and time.monotonic() < deadline_s:
         if (frames := wired.server.receive()) is not None:
             arrived.append(frames[1])
@@ -158,13 +159,13 @@ def test_clients_of_one_process_share_the_threads_of_zeromq() -> None:
         clients += [Producer(node.bootstrap) for _ in range(9)]
         assert threads() == with_one
         for client in clients:
-            assert client.send("t", b"x").result(10).offset >= 0
+            assert client.send("t", b"x").result(WAIT_S).offset >= 0
         for client in clients[1:]:
             client.close()
-        assert clients[0].send("t", b"x").result(10).offset == 10
+        assert clients[0].send("t", b"x").result(WAIT_S).offset == 10
         clients[0].close()
         with Producer(node.bootstrap) as again:
-            assert again.send("t", b"x").result(10).offset == 11
+            assert again.send("t", b"x").result(WAIT_S).offset == 11
 
 
 def test_the_last_lease_of_the_shared_context_closes_it() -> None:
@@ -184,7 +185,7 @@ def test_without_descriptors_a_client_waits_for_some_and_says_so() -> None:
     """It neither ends the thread of a client nor the process."""
     with fake_node() as node:
         script = [sys.executable, "-m", "tests.client.without_descriptors", node.bootstrap]
-        ended = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(script, capture_output=True, text=True, timeout=WAIT_S, check=False)
     told = ended.stdout.splitlines()
     assert ended.returncode == 0, ended.stderr
     assert len(told) == 19

@@ -26,8 +26,7 @@ from raftlog.protocol.envelope import decode_response
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsResponse
 from raftlog.protocol.topics import NewTopic, TopicsResponse
 from raftlog.types import EARLIEST_TIMESTAMP, Endpoint, TopicPartition
-
-WAIT_S = 60.0
+from tests.patience import WAIT_S
 
 
 class Lossy:

@@ -13,6 +13,7 @@ import pytest
 from raftlog import AsyncConsumer, AsyncProducer, Consumer, Producer, TopicPartition
 from raftlog.errors import DeserializationError
 from tests.client.fake_node import FakeNode, fake_node
+from tests.patience import WAIT_S
 
 T0 = TopicPartition("t", 0)
 
@@ -65,8 +66,8 @@ def test_an_option_that_cannot_be_is_refused_by_the_asyncio_twin_before_it_start
 
 def test_values_and_keys_come_out_as_they_went_in(node: FakeNode) -> None:
     with Producer(node.bootstrap, key_serializer=str.encode, value_serializer=to_json) as producer:
-        producer.send("t", {"plums": 3}, "customer-7").result(5)
-        producer.send("t", None, "customer-8").result(5)
+        producer.send("t", {"plums": 3}, "customer-7").result(WAIT_S)
+        producer.send("t", None, "customer-8").result(WAIT_S)
     with Consumer("t", bootstrap_servers=node.bootstrap, key_deserializer=bytes.decode, **READING) as consumer:
         first, second = (next(consumer), next(consumer))
     assert (first.key, first.value) == ("customer-7", {"plums": 3})
@@ -80,7 +81,7 @@ def test_what_a_serializer_raises_comes_out_of_send_and_nothing_is_sent(node: Fa
     with Producer(node.bootstrap, value_serializer=to_json) as producer:
         with pytest.raises(TypeError, match="not JSON serializable"):
             producer.send("t", b"bytes")
-        producer.send("t", 1).result(5)
+        producer.send("t", 1).result(WAIT_S)
     assert node.end(0) == 1
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from raftlog import Admin, Consumer, NewTopic, Producer, RecordFuture, TopicPartition
 from tests.client.grouping import unique
+from tests.patience import WAIT_S
 
 if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
@@ -64,7 +65,7 @@ def _measure(producer: Producer, place: TopicPartition, consumer: Consumer) -> R
         futures.append(future)
         time.sleep(_EVERY_S)
     for future in futures:
-        future.result(30)
+        future.result(WAIT_S)
     took_s = time.monotonic() - began_s
     done.set()
     reader.join()

@@ -19,6 +19,7 @@ from raftlog.errors import (
 )
 from raftlog.types import LATEST_TIMESTAMP
 from tests.client.fake_node import fake_node
+from tests.patience import WAIT_S
 
 PLACE = TopicPartition("t", 0)
 
@@ -39,7 +40,7 @@ def test_a_topic_made_after_it_was_unknown_is_known_to_the_next_call() -> None:
         Consumer(bootstrap_servers=node.bootstrap) as consumer,
     ):
         asks: list[Callable[[], object]] = [
-            lambda: producer.send("t", b"x", partition=0).result(5).partition,
+            lambda: producer.send("t", b"x", partition=0).result(WAIT_S).partition,
             lambda: set(admin.list_offsets({PLACE: LATEST_TIMESTAMP})),
             lambda: consumer.partitions_for_topic("t"),
         ]
@@ -59,12 +60,12 @@ def test_a_cluster_made_anew_at_the_same_address_ends_every_call_with_the_reason
     ):
         consumer.assign([PLACE])
         consumer.seek_to_beginning(PLACE)
-        producer.send("t", b"x", partition=0).result(5)
+        producer.send("t", b"x", partition=0).result(WAIT_S)
         assert consumer.position(PLACE) == 0
         node.cluster_id, node.refuse = "made-anew", ErrorCode.INCONSISTENT_TOPIC_ID
 
         def poll() -> None:
-            deadline_s = time.monotonic() + 15
+            deadline_s = time.monotonic() + WAIT_S
             while time.monotonic() < deadline_s:
                 consumer.poll(100)
 
@@ -76,7 +77,7 @@ def test_a_cluster_made_anew_at_the_same_address_ends_every_call_with_the_reason
         ]
         assert ask_all(*asks) == [InconsistentClusterIdError] * 4
         with pytest.raises(DeliveryTimeoutError, match="belong to cluster made-anew now, this client was one of"):
-            producer.send("t", b"y", partition=0).result(20)
+            producer.send("t", b"y", partition=0).result(WAIT_S)
         with Admin(node.bootstrap) as another:
             assert another.describe_cluster().cluster_id == "made-anew"
 
@@ -85,7 +86,7 @@ def test_a_node_that_hears_no_majority_is_believed_in_what_it_knows_and_not_in_w
     with fake_node() as node:
         node.confirmed = False
         with Producer(node.bootstrap, max_block_ms=3000) as producer:
-            producer.send("t", b"x", partition=0).result(10)
+            producer.send("t", b"x", partition=0).result(WAIT_S)
             with pytest.raises(NoBrokersAvailableError, match="node 1 hears no majority of the voters"):
                 producer.partitions_for("other")
             with pytest.raises(NoBrokersAvailableError, match="node 1 hears no majority of the voters"):

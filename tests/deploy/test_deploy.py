@@ -14,6 +14,7 @@ import pytest
 
 from raftlog.http.catalog import HISTOGRAM, METRICS
 from tests.http.test_metrics import SCRAPE, render
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -27,7 +28,7 @@ def _promtool(*arguments: str, stdin: bytes = b"") -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool, of Debian's package prometheus, is not there")
-    done = subprocess.run([promtool, *arguments], input=stdin, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([promtool, *arguments], input=stdin, capture_output=True, timeout=WAIT_S, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 

@@ -18,6 +18,7 @@ import pytest
 from raftlog.faultlab.history import read_history
 from raftlog.faultlab.lab import Lab, Workload
 from raftlog.faultlab.schedule import FAULTS, Planned
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 COMMAND = [sys.executable, "-m", "raftlog.faultlab.run"]
@@ -128,7 +129,7 @@ def test_ctrl_c_heals_and_removes_everything() -> None:
     assert process.stdout is not None
     assert process.stdout.readline(), "a fault was announced"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=WAIT_S)
     assert (process.returncode, "stopped" in errors) == (130, True), errors
     assert not left_behind()
 
@@ -143,7 +144,7 @@ def test_a_killed_lab_leaves_nothing_either() -> None:
     assert left_behind()
     process.kill()
     process.communicate()
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while left_behind() and time.monotonic() < deadline_s:
         time.sleep(0.1)
     assert not left_behind()

@@ -26,6 +26,7 @@ from raftlog.faultlab.vagrant import VagrantPlace
 from raftlog.faultlab.wheels import gather
 from tests.conftest import ClusterFactory
 from tests.faultlab.stand_ins import StandIns
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts" / "vagrant").iterdir() if path.is_file())
@@ -39,7 +40,7 @@ def vms(tmp_path: Path) -> StandIns:
 
 def script(vms: StandIns, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [ROOT / "scripts" / "vagrant" / name, *arguments]
-    return subprocess.run(command, env=vms.environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=vms.environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 
 # --- the commands ----------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def test_the_state_of_a_cluster_that_is_not_whole_is_exit_code_1(vms: StandIns, 
     vms.set_endpoints(cluster.endpoints)
     assert script(vms, "status").returncode == 0
     cluster.kill(2)
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while (done := script(vms, "status")).returncode == 0 and time.monotonic() < deadline_s:
         time.sleep(0.2)
     assert done.returncode == 1 and "node 2 does not answer" in done.stdout
@@ -228,7 +229,9 @@ def test_without_vms_the_way_to_make_them_is_told(tmp_path: Path) -> None:
     (tmp_path / "Vagrantfile").touch()
     environment = {**os.environ, "VAGRANT_CWD": str(tmp_path)}
     command = [sys.executable, "-m", "raftlog.faultlab.run", "run", "--on", "vagrant"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=WAIT_S, cwd=ROOT, check=False
+    )
     assert (done.returncode, done.stderr) == (2, "faultlab: error: there are no VMs: scripts/vagrant/up makes them\n")
 
 
@@ -299,11 +302,11 @@ def test_vms_are_healed_when_the_lab_is_killed(vms: StandIns, fresh_cluster: Clu
     process = subprocess.Popen(command, env=vms.environment, stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout is not None
     assert b"power-off" in process.stdout.readline()
-    second = subprocess.run(command, env=vms.environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    second = subprocess.run(command, env=vms.environment, capture_output=True, text=True, timeout=WAIT_S, cwd=ROOT)
     assert (second.returncode, "another run has these VMs" in second.stderr) == (2, True)
     process.kill()
     process.communicate()
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + WAIT_S
     while (last := vms.said()[-1])[1] != "start" and time.monotonic() < deadline_s:
         time.sleep(0.1)
     assert last[1] == "start"
@@ -313,7 +316,7 @@ def test_vms_are_healed_when_the_lab_is_killed(vms: StandIns, fresh_cluster: Clu
 def test_the_number_of_nodes_is_that_of_the_vms(vms: StandIns) -> None:
     command = [sys.executable, "-m", "raftlog.faultlab.run", "run", "--on", "vagrant", "--nodes", "5"]
     done = subprocess.run(
-        command, env=vms.environment, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
+        command, env=vms.environment, capture_output=True, text=True, timeout=WAIT_S, cwd=ROOT, check=False
     )
     assert done.returncode == 2 and "there are 3 VMs: --nodes 3 goes with them" in done.stderr
 
@@ -335,7 +338,7 @@ def test_the_program_in_a_vm_answers_each_request_with_a_line() -> None:
         input='["endpoints"]\n["endpoints"]\n',
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         cwd=ROOT,
     )
     ready, *answers = process.stdout.splitlines()
@@ -465,7 +468,7 @@ def _vagrantfile(**settings: str) -> dict[str, list[object]]:
     environment |= {f"RAFTLOG_{name}": value for name, value in settings.items()}
     program = f"require 'json'\n{_VAGRANT_OF_RUBY}\nload {str(ROOT / 'Vagrantfile')!r}"
     done = subprocess.run(
-        ["ruby", "-e", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["ruby", "-e", program], env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False
     )
     assert done.returncode == 0, done.stderr
     return {name: [arguments, options] for name, arguments, options in json.loads(done.stdout)}

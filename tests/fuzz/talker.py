@@ -18,8 +18,8 @@ from raftlog.protocol.body import Body
 from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
 from raftlog.protocol.envelope import NO_TOPIC, decode_response, encode_request
 from raftlog.types import Endpoint
+from tests.patience import WAIT_S
 
-ANSWER_WAIT_S = 60.0
 # A greeting of ZMTP 3.0 with the NULL mechanism.
 GREETING = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x00NULL" + bytes(16) + b"\0" + bytes(31)
 
@@ -61,7 +61,7 @@ class Talker:
         self._context.close()
 
     def say(self, frames: Sequence[bytes]) -> None:
-        deadline = time.monotonic() + ANSWER_WAIT_S
+        deadline = time.monotonic() + WAIT_S
         while not self._link.send(frames):
             assert time.monotonic() < deadline, f"{self.endpoint} takes no frames"
             time.sleep(0.005)
@@ -75,7 +75,7 @@ class Talker:
 
     def hear(self, number: int) -> Any:
         """-1: the next answer to what could not be read."""
-        deadline = time.monotonic() + ANSWER_WAIT_S
+        deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             self._poller.poll(0.1)
             while (frames := self._link.receive()) is not None:
@@ -89,7 +89,7 @@ class Talker:
                             return result
                 elif answered == number:
                     return response
-        raise AssertionError(f"{self.endpoint} did not answer within {ANSWER_WAIT_S} s")
+        raise AssertionError(f"{self.endpoint} did not answer within {WAIT_S} s")
 
     def shake_hands(self) -> HandshakeResponse:
         response = self.ask(HandshakeRequest(min_version=PROTOCOL_VERSION, max_version=PROTOCOL_VERSION))

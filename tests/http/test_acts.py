@@ -16,9 +16,9 @@ from raftlog.errors import GroupIdNotFoundError, UnknownTopicOrPartitionError
 from raftlog.node.local import LocalCluster
 from tests.http.browser import without_authorization
 from tests.node.started import free_port, started
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
-WAIT_S = 60.0
 
 
 class Node:

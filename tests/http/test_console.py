@@ -15,9 +15,9 @@ from raftlog.node.local import LocalCluster
 from raftlog.security.acls import Acl, Operation, ResourceType
 from raftlog.security.quotas import PRODUCER_BYTE_RATE, entity_of
 from tests.http.browser import PHONE, Tab, chromium, screen, without_authorization
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
-WAIT_S = 60.0
 expect.set_options(timeout=WAIT_S * 1000)  # of this process: pages are asked for what they will show
 PAGES = ("", "topics", "topics/orders", "topics/orders/records", "groups", "groups/billing", "access")
 SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"

@@ -14,9 +14,9 @@ import pytest
 
 from raftlog import Admin, NewTopic, Producer
 from raftlog.node.local import LocalCluster
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
-WAIT_S = 60.0
 BIG = bytes(range(256)) * 4_000  # a megabyte of all there is
 
 

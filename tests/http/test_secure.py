@@ -24,6 +24,7 @@ from raftlog.types import Endpoint
 from tests.http.browser import Tab, chromium
 from tests.node.asking import until
 from tests.node.started import StartedNode, free_port, started
+from tests.patience import WAIT_S
 from tests.security.made import Made
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -86,8 +87,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
                 ]
             )
             with Producer(f"127.0.0.1:{native}", security=made.client("root")) as producer:
-                producer.send("orders", b"first").result(30)
-                producer.send("hidden", b"secret").result(30)
+                producer.send("orders", b"first").result(WAIT_S)
+                producer.send("hidden", b"secret").result(WAIT_S)
             yield Secure(node, made, Endpoint("127.0.0.1", port), admin, audit)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from raftlog.types import Endpoint
 from tests.kafka.door import decode, encode
+from tests.patience import WAIT_S
 
 PRODUCE, FETCH, METADATA, API_VERSIONS = 0, 1, 3, 18
-WAIT_S = 60.0
 
 
 class KafkaSocket:

@@ -15,12 +15,13 @@ from kafka_clients.program import FailedError
 from kafka_programs import run
 from kafka_programs.process import Process
 from kafka_programs.run import Outcome
+from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
 
 def test_help_names_every_program_and_what_is_needed() -> None:
     said = subprocess.run(
-        [ROOT / "scripts/kafka-programs", "--help"], capture_output=True, text=True, timeout=60, check=True
+        [ROOT / "scripts/kafka-programs", "--help"], capture_output=True, text=True, timeout=WAIT_S, check=True
     ).stdout
     assert all(name in said for name in run.TRIALS)
     assert "Java 17" in said

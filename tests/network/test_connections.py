@@ -15,6 +15,7 @@ from raftlog.clock import monotonic_s
 from raftlog.network import Context, Server
 from raftlog.types import Endpoint
 from tests.fuzz.talker import READY, greet
+from tests.patience import WAIT_S
 
 MEGABYTE = bytes(1_000_000)
 WHOLE = b"\0\5hello"  # one short frame, the last of its message
@@ -55,7 +56,7 @@ class End:
         self.server.tick()
 
     def until(self, found: Callable[[], object]) -> None:
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + WAIT_S
         while not found():
             self.turn()
             assert time.monotonic() < deadline_s, "waited in vain"

@@ -15,8 +15,8 @@ import pytest
 from raftlog.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX
 from raftlog.network import LocalServer, MessageStream, connect_local, local, message_stream
 from raftlog.network.context import KEPT_FROM_BYTES
+from tests.patience import WAIT_S
 
-WAIT_S = 30.0
 LENGTHS = struct.Struct(">II")
 
 

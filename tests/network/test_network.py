@@ -15,6 +15,7 @@ from raftlog.network import Context, Link, Poller, Server
 from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.types import Endpoint
 from tests.fuzz.talker import greet, read_whole, ready
+from tests.patience import WAIT_S
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def context() -> Iterator[Context]:
     context.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def until(condition: Callable[[], object], seconds: float = WAIT_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"

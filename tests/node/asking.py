@@ -28,9 +28,9 @@ from raftlog.protocol.topics import (
     TopicsResponse,
 )
 from raftlog.types import Endpoint, ReplicaStatus
+from tests.patience import WAIT_S
 
 T = TypeVar("T")
-WAIT_S = 60.0  # a machine with other work may stand still for longer than a cluster needs
 
 
 def exchange(endpoint: Endpoint, frames: list[bytes], timeout_s: float = 5.0) -> list[bytes]:

@@ -12,6 +12,7 @@ from raftlog.errors import RaftlogError
 from raftlog.node.local import LocalCluster
 from raftlog.types import ReplicaStatus
 from tests.node import asking
+from tests.patience import WAIT_S
 
 
 def statuses(cluster: LocalCluster, place: TopicPartition) -> list[ReplicaStatus]:
@@ -21,7 +22,7 @@ def statuses(cluster: LocalCluster, place: TopicPartition) -> list[ReplicaStatus
 
 
 def leader_of(cluster: LocalCluster, place: TopicPartition) -> int:
-    return asking.until(lambda: next((s.node_id for s in statuses(cluster, place) if s.in_sync), 0), 30.0)
+    return asking.until(lambda: next((s.node_id for s in statuses(cluster, place) if s.in_sync), 0))
 
 
 def is_equal(cluster: LocalCluster, place: TopicPartition) -> bool:
@@ -70,7 +71,7 @@ class Reading(threading.Thread):
 
     def stop(self) -> None:
         self._stopping.set()
-        self.join(30)
+        self.join(WAIT_S)
         assert self.failure is None, self.failure
 
 

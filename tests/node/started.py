@@ -16,12 +16,12 @@ import psutil
 
 from raftlog.node.local import free_endpoints
 from raftlog.types import Endpoint
+from tests.patience import WAIT_S
 
 READY = re.compile(
     r"raftlog node (\d+) ready at (\S+:\d+)(?:, for Kafka's clients at \S+:\d+)?(?:, HTTP at \S+:\d+)? "
     r"\(cluster ([0-9a-f]{32}), flush (always|os), data (.+)\)\n"
 )
-WAIT_S = 60.0
 
 
 def free_port() -> int:

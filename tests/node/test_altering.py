@@ -11,6 +11,7 @@ from raftlog.node.local import LocalCluster
 from raftlog.types import ReplicaStatus
 from tests.conftest import ClusterFactory
 from tests.node import asking
+from tests.patience import WAIT_S
 
 
 def statuses(cluster: LocalCluster, topic: str) -> list[ReplicaStatus]:
@@ -33,7 +34,7 @@ def test_partitions_added_after_a_node_joined_are_new_there_and_take_records(fre
     with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap, linger_ms=0) as producer:
         admin.create_topics([NewTopic(name="t", partitions=2, replication_factor=2)])
         for number in range(20):
-            producer.send("t", b"old %d" % number, partition=number % 2).result(30)
+            producer.send("t", b"old %d" % number, partition=number % 2).result(WAIT_S)
         assert cluster.add() == 4
         made = admin.create_partitions("t", 8)
         assert (made.partitions, made.replication_factor, made.witnesses) == (8, 2, 1)
@@ -42,7 +43,7 @@ def test_partitions_added_after_a_node_joined_are_new_there_and_take_records(fre
         (topic,) = admin.describe_topics(["t"])
         assert {node for each in topic.partitions[2:] for node in each.replicas} == {1, 2, 3, 4}
         for partition in range(8):
-            producer.send("t", b"new", partition=partition).result(30)
+            producer.send("t", b"new", partition=partition).result(WAIT_S)
     with Consumer("t", bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
         read: list[bytes | None] = []
         while len(read) < 28:
@@ -50,7 +51,7 @@ def test_partitions_added_after_a_node_joined_are_new_there_and_take_records(fre
     assert sorted(read) == sorted([b"old %d" % n for n in range(20)] + [b"new"] * 8)  # type: ignore[type-var]
     cluster.kill(4)
     cluster.start(4)
-    asking.until(lambda: len(statuses(cluster, "t")) == 24, 30.0)
+    asking.until(lambda: len(statuses(cluster, "t")) == 24)
     assert {status.doubt for status in statuses(cluster, "t")} == {0}
 
 
@@ -62,13 +63,13 @@ def test_a_consumer_that_is_at_work_finds_the_new_partitions(fresh_cluster: Clus
             bootstrap_servers=cluster.bootstrap, group_id="readers", auto_offset_reset="earliest"
         ) as consumer:
             consumer.subscribe(["t"])
-            producer.send("t", b"0", partition=0).result(30)
-            asking.until(lambda: consumer.poll(timeout_ms=500), 30.0)
+            producer.send("t", b"0", partition=0).result(WAIT_S)
+            asking.until(lambda: consumer.poll(timeout_ms=500))
             admin.create_partitions("t", 4)
-            asking.until(lambda: consumer.poll(timeout_ms=200) or len(consumer.assignment()) == 4, 60.0)
+            asking.until(lambda: consumer.poll(timeout_ms=200) or len(consumer.assignment()) == 4)
             with Producer(cluster.bootstrap) as later:
-                later.send("t", b"3", partition=3).result(30)
-            polled = asking.until(lambda: consumer.poll(timeout_ms=500), 30.0)
+                later.send("t", b"3", partition=3).result(WAIT_S)
+            polled = asking.until(lambda: consumer.poll(timeout_ms=500))
     assert [record.value for record in polled[TopicPartition("t", 3)]] == [b"3"]
 
 

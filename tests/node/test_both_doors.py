@@ -24,6 +24,7 @@ from raftlog.record.batch import BatchBuilder
 from raftlog.types import TopicPartition
 from tests.kafka.tcp import METADATA, PRODUCE, KafkaSocket
 from tests.node.asking import create_topic, exchange, leaders, metadata, until
+from tests.patience import WAIT_S
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 PARTITIONS = 4
@@ -123,12 +124,12 @@ def _write(cluster: LocalCluster, topic: str, door: str) -> set[tuple[int, int]]
     if door == "kafka":
         producer = kafka.KafkaProducer(bootstrap_servers=cluster.kafka_bootstrap)
         futures = [producer.send(topic, b"from Kafka's client", partition=partition) for partition in ALL]
-        written = {(future.get(20).partition, future.get(20).offset) for future in futures}
+        written = {(future.get(WAIT_S).partition, future.get(WAIT_S).offset) for future in futures}
         producer.close()
         return written
     with Producer(bootstrap_servers=cluster.bootstrap) as own:
         sent = [own.send(topic, b"from raftlog's", partition=partition) for partition in ALL]
-        return {(each.result(20).partition, each.result(20).offset) for each in sent}
+        return {(each.result(WAIT_S).partition, each.result(WAIT_S).offset) for each in sent}
 
 
 def _read(members: tuple[Member, ...], expected: set[tuple[int, int]]) -> None:
@@ -265,7 +266,7 @@ def test_idempotent_producers_of_both_doors_write_side_by_side(cluster: LocalClu
     with ours:
         sent = [ours.send(topic, b"ours %d" % number, partition=0) for number in range(count)]
         offered = [theirs.send(topic, b"theirs %d" % number, partition=0) for number in range(count)]
-        offsets = [each.result(20).offset for each in sent] + [each.get(20).offset for each in offered]
+        offsets = [each.result(WAIT_S).offset for each in sent] + [each.get(WAIT_S).offset for each in offered]
     theirs.close()
     assert sorted(offsets) == list(range(2 * count))
     with KafkaSocket(cluster.kafka_endpoints[1]) as client:

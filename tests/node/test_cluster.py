@@ -21,6 +21,7 @@ from raftlog.types import METADATA_TOPIC, Doubt, Endpoint, ReplicaStatus, Role
 from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.started import all_gone
+from tests.patience import WAIT_S
 
 CREATED_WITHIN_S = 1.0
 FAILOVER_S = 2.5
@@ -46,7 +47,7 @@ def leader_of(endpoint: Endpoint, topic: str, partition: int = 0, above_epoch: i
 def send_all(cluster: LocalCluster, topic: str, values: list[bytes]) -> None:
     with Producer(bootstrap_servers=cluster.bootstrap) as producer:
         futures = [producer.send(topic, value) for value in values]
-        producer.flush(30.0)
+        producer.flush(WAIT_S)
         for future in futures:
             future.result(0)
 
@@ -116,13 +117,13 @@ def _longest_gap_s(cluster: LocalCluster, disturb: Callable[[], None]) -> float:
     """The longest time between two acknowledgements on the bystander, around the disturbance."""
     with Producer(bootstrap_servers=cluster.bootstrap, linger_ms=0) as producer:
         for _ in range(20):
-            producer.send("bystander", b"warm").result(10)
+            producer.send("bystander", b"warm").result(WAIT_S)
         timer = threading.Timer(0.3, disturb)
         timer.start()
         longest_s, end_s = 0.0, time.monotonic() + 2.0
         last_s = time.monotonic()
         while last_s < end_s:
-            producer.send("bystander", b"x").result(10)
+            producer.send("bystander", b"x").result(WAIT_S)
             now_s = time.monotonic()
             longest_s, last_s = max(longest_s, now_s - last_s), now_s
         timer.join()

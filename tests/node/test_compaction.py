@@ -13,6 +13,7 @@ from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.on_disk import log_on_disk
 from tests.node.retention import bytes_of, is_equal, leader_of, reading, statuses
+from tests.patience import WAIT_S
 
 _KEYS = 25
 _SETTINGS = {"cleanup.policy": "compact", "segment.bytes": "20000", "delete.retention.ms": "500"}
@@ -37,14 +38,14 @@ def _send(bootstrap: str, place: TopicPartition, first: int, end: int) -> None:
     with Producer(bootstrap, linger_ms=0, batch_bytes=1000) as producer:
         for number in range(first, end):
             producer.send(place.topic, _value(number), key=_key(number), partition=0)
-        producer.flush(60)
+        producer.flush(WAIT_S)
 
 
 def _delete(bootstrap: str, place: TopicPartition, numbers: range) -> None:
     with Producer(bootstrap) as producer:
         for number in numbers:
             producer.send(place.topic, None, key=_key(number), partition=0)
-        producer.flush(60)
+        producer.flush(WAIT_S)
 
 
 def _last_values_on_disk(
@@ -75,10 +76,10 @@ def test_three_nodes_have_the_same_last_value_of_every_key_after_a_kill_and_an_a
         cluster.kill(away)
         sender = threading.Thread(target=_send, args=(cluster.bootstrap, place, 600, 3000))
         sender.start()
-        asking.until(lambda: reader.records and reader.records[-1].offset >= 1200, 30.0)
+        asking.until(lambda: reader.records and reader.records[-1].offset >= 1200)
         cluster.kill(leader)  # in the middle
         cluster.start(leader)
-        sender.join(60)
+        sender.join(WAIT_S)
         assert not sender.is_alive()
         _delete(cluster.bootstrap, place, range(5))
         asking.until(
@@ -88,10 +89,10 @@ def test_three_nodes_have_the_same_last_value_of_every_key_after_a_kill_and_an_a
         # More of the other keys, so that segments close and tombstones go.
         for number in range(3000, 3400, 10):
             _send(cluster.bootstrap, place, number + 5, number + 10)
-        asking.until(lambda: is_equal(cluster, place), 30.0)
-        asking.until(lambda: max(bytes_of(cluster, node, place) for node in cluster.endpoints) < 100_000, 30.0)
+        asking.until(lambda: is_equal(cluster, place))
+        asking.until(lambda: max(bytes_of(cluster, node, place) for node in cluster.endpoints) < 100_000)
         end = statuses(cluster, place)[0].log_end_offset
-        asking.until(lambda: reader.records[-1].offset == end - 1, 30.0)
+        asking.until(lambda: reader.records[-1].offset == end - 1)
     offsets = [record.offset for record in reader.records]
     assert offsets == sorted(set(offsets)), "nothing is read twice, or out of order"
     assert all(record.key == _key(int(record.value[:8])) for record in reader.records if record.value)

@@ -17,8 +17,7 @@ from raftlog.protocol.records import ElectLeaderRequest
 from raftlog.protocol.topics import TopicIdsRequest
 from raftlog.types import Endpoint
 from tests.node.started import free_port
-
-WAIT_S = 30.0
+from tests.patience import WAIT_S
 
 
 @pytest.fixture

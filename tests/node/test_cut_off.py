@@ -19,6 +19,7 @@ from raftlog.node.local import LocalCluster
 from raftlog.types import Endpoint
 from tests.cli.command import run
 from tests.node.started import free_port, started
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
 
@@ -40,13 +41,13 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CutOff]:
         others = [str(cluster.endpoints[node_id]) for node_id in (1, 2)]
         with Admin(cluster.bootstrap) as admin, Producer(cluster.bootstrap) as producer:
             _make(admin, 3)
-            producer.send("t", b"old", partition=0).result(30)
+            producer.send("t", b"old", partition=0).result(WAIT_S)
         cluster.kill(3)
         with Admin(others) as admin, Producer(others) as producer:
             admin.delete_topics(["t"])
             _make(admin, 2)
             for sent in [producer.send("t", b"%d" % number, partition=0) for number in range(RECORDS)]:
-                sent.result(30)
+                sent.result(WAIT_S)
         with _start_cut_off(directory) as endpoint:
             alone = LocalCluster(1, directory=directory, endpoints={3: endpoint})
             yield CutOff([*others, str(endpoint)], alone)
@@ -63,7 +64,7 @@ def _start_cut_off(directory: Path) -> Iterator[Endpoint]:
     peers = f"1@127.0.0.1:{free_port()},2@127.0.0.1:{free_port()},3@{endpoint}"
     data = next(path for path in directory.rglob("meta.json") if json.loads(path.read_text())["node_id"] == 3).parent
     with started(directory, "--id", "3", "--peers", peers, "--data", str(data)):
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + WAIT_S
         while time.monotonic() < deadline_s:
             with contextlib.suppress(NoBrokersAvailableError), Admin(str(endpoint), bootstrap_timeout_ms=1000):
                 break
@@ -95,7 +96,7 @@ def test_a_group_reads_it_once_and_its_offset_never_goes_back(cut_off: CutOff) -
 def _read(consumer: Consumer, *, asking_s: float, commits: bool = False) -> Counter[int]:
     """Until all is read, and `asking_s` longer, in which each node is asked for metadata."""
     times: Counter[int] = Counter()
-    deadline_s = time.monotonic() + 40
+    deadline_s = time.monotonic() + WAIT_S
     while time.monotonic() < deadline_s:
         for records in consumer.poll(100).values():
             times.update(record.offset for record in records)
@@ -115,7 +116,7 @@ def test_a_producer_writes_to_the_new_topic_at_once(cut_off: CutOff) -> None:
         for _ in range(40):
             began_s = time.monotonic()
             producer._writer.engine.refresher.want()
-            offset = producer.send("t", b"x", partition=0).result(20).offset
+            offset = producer.send("t", b"x", partition=0).result(WAIT_S).offset
             slowest_s = max(slowest_s, time.monotonic() - began_s)
             assert offset >= RECORDS
     assert slowest_s < 5

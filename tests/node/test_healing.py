@@ -14,6 +14,7 @@ from raftlog.protocol.topics import NewTopic
 from raftlog.types import METADATA_TOPIC, Doubt, ReplicaStatus, TopicPartition
 from tests.conftest import ClusterFactory
 from tests.node import asking, damage
+from tests.patience import WAIT_S
 
 TOPIC, REPLICA = "orders", "orders-0"
 _HEAL_S = 30.0  # a few passes of the scrub over a small log, and a busy machine
@@ -41,7 +42,7 @@ class Story:
             for first in range(0, count, 10):
                 futures = [producer.send(TOPIC, value, partition=0) for value in values[first : first + 10]]
                 for future in futures:
-                    future.result(30)
+                    future.result(WAIT_S)
         self.count += count
 
     def statuses(self) -> dict[int, ReplicaStatus]:

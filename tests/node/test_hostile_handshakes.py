@@ -22,10 +22,10 @@ from raftlog.types import Endpoint
 from tests.kafka.door import encode
 from tests.node.asking import until
 from tests.node.started import StartedNode, free_port, started
+from tests.patience import WAIT_S
 from tests.security.made import Made
 
 pytestmark = pytest.mark.cluster
-WAIT_S = 20.0
 ANSWER_S = 5.0  # within it a healthy client is answered, on a busy machine
 SLOW = 1_000
 SLOW_S = 3.0

@@ -29,9 +29,9 @@ from tests.kafka.tcp import METADATA, KafkaSocket
 from tests.node.asking import ask as ask_natively
 from tests.node.asking import until
 from tests.node.started import StartedNode, all_gone, free_port, started
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
-WAIT_S = 60.0
 
 
 def get(endpoint: Endpoint, path: str) -> tuple[int, str]:

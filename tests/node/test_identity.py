@@ -21,6 +21,7 @@ from raftlog.types import Doubt, Endpoint
 from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.started import free_port
+from tests.patience import WAIT_S
 
 BOOT = 77
 
@@ -148,7 +149,7 @@ def test_copies_and_superseded_directories_are_refused_and_a_wiped_one_is_made_w
     # The mount is missing: an empty directory is made whole, and the old one is not trusted any more.
     shutil.rmtree(home)
     cluster.start(3)
-    asking.until(lambda: _whole(one, 3), 20.0)
+    asking.until(lambda: _whole(one, 3))
     cluster.stop(3)
     cluster.kill(2)
     shutil.rmtree(home)
@@ -182,18 +183,18 @@ def test_a_node_that_is_killed_between_the_count_of_its_start_and_its_workers_co
     cluster = fresh_cluster(3, environment={"PYTHONPATH": str(tmp_path)})
     one, home, copy = cluster.endpoints[1], cluster.directory / "3", tmp_path / "copy"
     assert asking.create_topic(one, "t", 1, 3).error_code == 0
-    asking.until(lambda: _whole(one, 3), 20.0)
+    asking.until(lambda: _whole(one, 3))
     assert cluster.stop(3) == 0
     shutil.copytree(home, copy)
     mark.touch()
     said = len(cluster.log_text(3))
     cluster.start(3, wait=False)
-    asking.until(lambda: 3 not in cluster.pids, 30.0)
+    asking.until(lambda: 3 not in cluster.pids)
     assert not mark.exists() and ": started, process" not in cluster.log_text(3)[said:]
     assert _run(home) == _run(copy) + 1, "nobody but its own disk knows of this start"
     cluster.start(3)
     assert _run(home) == _run(copy) + 2
-    asking.until(lambda: _whole(one, 3), 20.0)
+    asking.until(lambda: _whole(one, 3))
     assert "another process runs as node 3" in _refused(one, cluster.endpoints[2], copy)
 
 
@@ -215,4 +216,4 @@ def _start(cluster: LocalCluster, node_id: int) -> str:
 def _refused(first: Endpoint, second: Endpoint, directory: Path) -> str:
     command = [sys.executable, "-P", "-m", "raftlog", "node", "start", "--id", "3", "--data", str(directory)]
     command += ["--peers", f"1@{first},2@{second},3@127.0.0.1:{free_port()}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30).stderr
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S).stderr

@@ -10,6 +10,7 @@ import pytest
 from raftlog import Admin, Consumer, Producer
 from raftlog.client import NewTopic
 from raftlog.node.local import LocalCluster
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
 
@@ -21,7 +22,7 @@ def test_clients_nodes_and_replicas_use_ipv6(tmp_path: Path) -> None:
             admin.create_topics([NewTopic(name="t", replication_factor=3, config={"min_insync_replicas": "3"})])
             assert {node.endpoint[0] for node in admin.describe_cluster().nodes} == {"::1"}
         with Producer(bootstrap_servers=cluster.bootstrap) as producer:
-            producer.send("t", b"value").result(30)
+            producer.send("t", b"value").result(WAIT_S)
         with Consumer("t", bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
             records = [record for each in consumer.poll(30_000).values() for record in each]
         assert [record.value for record in records] == [b"value"]

@@ -19,9 +19,9 @@ from raftlog.node.local import LocalCluster
 from raftlog.types import Endpoint
 from tests.kafka.tcp import API_VERSIONS, FETCH, METADATA, PRODUCE, KafkaSocket
 from tests.node.started import StartedNode, all_gone, free_port, started
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
-WAIT_S = 60.0
 
 
 def _arguments(kafka: int | None = None) -> tuple[list[str], Endpoint]:

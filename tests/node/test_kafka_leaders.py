@@ -54,7 +54,7 @@ class Partition:
             own = self.state(leader)
             return own if own["leader_id"] == leader else None
 
-        return until(find, 30.0)
+        return until(find)
 
     def ask(self, key: int, version: int, named: dict[str, Any], **fields: Any) -> dict[str, Any]:
         """What its leader answers of it; asked again while that moves. `named`: of the partition."""
@@ -114,7 +114,7 @@ def test_a_leader_epoch_ends_where_the_next_leader_began(cluster: LocalCluster) 
 
     # The node that was away tells the same, once it leads again.
     cluster.start(first["leader_id"])
-    until(lambda: orders.led()["leader_id"] == first["leader_id"], 60.0)
+    until(lambda: orders.led()["leader_id"] == first["leader_id"])
     assert orders.end_of(first["leader_epoch"]) == (0, first["leader_epoch"], 3)
     assert orders.end_of(second["leader_epoch"]) == (0, second["leader_epoch"], 5)
 
@@ -136,7 +136,7 @@ def _handed_back(cluster: LocalCluster, orders: Partition, preferred: int) -> bo
     orders.write(1)
     assert orders.elect() == ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
     cluster.start(preferred)
-    until(lambda: preferred in orders.state()["isr_nodes"], 30.0)
+    until(lambda: preferred in orders.state()["isr_nodes"])
     in_sync_s = time.monotonic()
     code = orders.elect()
     told = [orders.state(broker) for broker in cluster.endpoints]

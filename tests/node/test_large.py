@@ -14,6 +14,7 @@ from raftlog.protocol.topics import NewTopic
 from raftlog.types import TopicPartition
 from tests.conftest import ClusterFactory
 from tests.node import asking
+from tests.patience import WAIT_S
 
 MIB = 1024 * 1024
 PARTITIONS = 200
@@ -36,8 +37,8 @@ def test_a_record_of_32_mib_is_replicated_and_read_back(cluster: LocalCluster) -
     with Admin(bootstrap_servers=cluster.bootstrap) as admin:
         admin.create_topics([NewTopic(name="large", replication_factor=3, config={"max_record_bytes": str(33 * MIB)})])
     with Producer(bootstrap_servers=cluster.bootstrap) as producer:
-        assert producer.send("large", value).result(60).offset == 0
-        assert producer.send("large", b"small").result(60).offset == 1
+        assert producer.send("large", value).result(WAIT_S).offset == 0
+        assert producer.send("large", b"small").result(WAIT_S).offset == 1
     with Consumer("large", bootstrap_servers=cluster.bootstrap, auto_offset_reset="earliest") as consumer:
         read: list[bytes | None] = []
         while len(read) < 2:
@@ -50,10 +51,10 @@ def test_a_record_of_32_mib_is_replicated_and_read_back(cluster: LocalCluster) -
 def test_three_nodes_host_200_partitions(fresh_cluster: ClusterFactory) -> None:
     cluster = fresh_cluster()
     assert asking.create_topic(cluster.endpoints[1], "many", PARTITIONS, 1).error_code == 0
-    asking.until(lambda: len(asking.leaders(cluster.endpoints[1], "many")) == PARTITIONS, 60.0)
+    asking.until(lambda: len(asking.leaders(cluster.endpoints[1], "many")) == PARTITIONS)
     with Producer(bootstrap_servers=cluster.bootstrap, partitioner="round-robin") as producer:
         futures = [producer.send("many", b"%d" % number) for number in range(5 * PARTITIONS)]
-        producer.flush(60.0)
+        producer.flush(WAIT_S)
         assert {future.result(0).partition for future in futures} == set(range(PARTITIONS))
     places = [TopicPartition("many", number) for number in range(PARTITIONS)]
     with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
@@ -75,17 +76,17 @@ def test_a_follower_far_behind_catches_up_while_producers_go_on(fresh_cluster: C
         with Producer(bootstrap_servers=cluster.bootstrap) as producer:
             while not stopped.is_set():
                 for future in [producer.send("t", value) for _ in range(50)]:
-                    future.result(60)
+                    future.result(WAIT_S)
                     acked += 1
 
     thread = threading.Thread(target=produce)
     cluster.kill(away)
     thread.start()
     try:
-        asking.until(lambda: acked * RECORD_BYTES >= BEHIND_BYTES, 90.0)
+        asking.until(lambda: acked * RECORD_BYTES >= BEHIND_BYTES)
         before = acked
         cluster.start(away)
-        asking.until(lambda: all_in_sync(cluster, "t"), 60.0)
+        asking.until(lambda: all_in_sync(cluster, "t"))
         assert acked > before, "producers went on meanwhile"
     finally:
         stopped.set()

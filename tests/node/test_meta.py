@@ -18,6 +18,7 @@ from raftlog.errors import ConfigError
 from raftlog.node.meta import FORMAT_VERSION, DataDirectory, HostedReplica
 from raftlog.storage.disk import OsDisk
 from raftlog.types import Doubt, Endpoint, ReplicaSpec
+from tests.patience import WAIT_S
 
 SPEC = ReplicaSpec(topic="orders", topic_id=b"\xff" * 16, partition=3, replicas=(1, 2))
 
@@ -137,12 +138,12 @@ def test_two_threads_do_not_remove_the_same_leftovers(data: DataDirectory, monke
     monkeypatch.setattr(OsDisk, "remove_tree", removed)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(data.remove_leftovers)
-        assert entered.acquire(timeout=10)
+        assert entered.acquire(timeout=WAIT_S)
         second = threads.submit(data.remove_leftovers)
         assert not entered.acquire(timeout=0.1)
         go_on.set()
-        first.result(10)
-        second.result(10)
+        first.result(WAIT_S)
+        second.result(WAIT_S)
 
 
 def test_the_cached_image_is_forgotten_when_it_is_of_another_cluster(data: DataDirectory) -> None:

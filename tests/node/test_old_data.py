@@ -21,6 +21,7 @@ from raftlog.record.batch import numbered, split
 from raftlog.types import Role
 from tests.node.asking import exchange, leaders, metadata, statuses, until
 from tests.node.old_data.make import DELETED, KEYED, PLAIN, WATCHED, committed, read
+from tests.patience import WAIT_S
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.cluster]
 _ARCHIVE = Path(__file__).parent / "old_data" / "data.tar.xz"
@@ -108,7 +109,7 @@ def test_a_batch_of_then_is_still_known_and_its_producer_goes_on(old: LocalClust
 
 def test_it_is_written_on_and_read_by_the_group_after_another_start(old: LocalCluster) -> None:
     with Producer(old.bootstrap) as producer:
-        stored = producer.send(PLAIN, b"of today", partition=1).result(30)
+        stored = producer.send(PLAIN, b"of today", partition=1).result(WAIT_S)
     for node_id in (1, 2, 3):
         old.stop(node_id)
         old.start(node_id)

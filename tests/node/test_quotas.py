@@ -19,6 +19,7 @@ from raftlog.types import Endpoint, TopicPartition
 from tests.kafka.tcp import API_VERSIONS, PRODUCE, KafkaSocket
 from tests.node.asking import until
 from tests.node.started import free_port, started
+from tests.patience import WAIT_S
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 RATE = 100_000
@@ -57,7 +58,7 @@ def sent_through_kafkas_door(node: Node, client_id: str, records: int) -> Sent:
     try:
         began_s = time.monotonic()
         for future in [producer.send("orders", RECORD) for _ in range(records)]:
-            future.get(60)
+            future.get(WAIT_S)
         seconds = time.monotonic() - began_s
         groups = producer.metrics().values()
         told_ms = [group["throttle-time-max"] for group in groups if "throttle-time-max" in group]
@@ -91,7 +92,7 @@ def test_raftlogs_own_clients_get_their_rate(node: Node) -> None:
     with Producer(node.native, client_id=LIMITED, batch_bytes=1, linger_ms=0) as producer:
         began_s = time.monotonic()
         for future in [producer.send("sales", RECORD) for _ in range(30)]:
-            future.result(60)
+            future.result(WAIT_S)
         assert time.monotonic() - began_s >= LEAST_S
     with Consumer(bootstrap_servers=node.native, client_id=LIMITED, auto_offset_reset="earliest") as consumer:
         consumer.assign([TopicPartition("sales", 0)])
@@ -105,7 +106,7 @@ def test_without_answers_raftlogs_own_producer_waits_as_well(node: Node) -> None
     with Producer(node.native, client_id=LIMITED, acks=0, batch_bytes=1, linger_ms=0) as producer:
         began_s = time.monotonic()
         for _ in range(40):
-            producer.send("sales", RECORD).result(60)
+            producer.send("sales", RECORD).result(WAIT_S)
             time.sleep(0.005)  # it has heard of its quota before all is sent
         assert time.monotonic() - began_s >= LEAST_S
 

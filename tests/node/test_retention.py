@@ -17,6 +17,7 @@ from tests.conftest import ClusterFactory
 from tests.node import asking
 from tests.node.on_disk import log_on_disk
 from tests.node.retention import bytes_of, is_equal, leader_of, reading, statuses
+from tests.patience import WAIT_S
 
 SEGMENT_BYTES = 20_000
 RETENTION_BYTES = 60_000
@@ -33,7 +34,7 @@ def send(bootstrap: str, place: TopicPartition, count: int, first: int = 0) -> N
     """Values that say their number, small batches, so that segments have many."""
     with Producer(bootstrap, linger_ms=0, batch_bytes=2000) as producer:
         futures = [producer.send(place.topic, value(n), partition=place.partition) for n in range(first, first + count)]
-        producer.flush(60)
+        producer.flush(WAIT_S)
         for future in futures:
             future.result(0)
 
@@ -75,21 +76,21 @@ def test_retention_set_at_run_time_leaves_three_equal_nodes_after_a_kill_and_an_
         send(cluster.bootstrap, place, 1500, first=300)
         sender = threading.Thread(target=send, args=(cluster.bootstrap, place, 1500, 1800))
         sender.start()
-        asking.until(lambda: reader.records[-1].offset >= 2100, 30.0)
+        asking.until(lambda: reader.records[-1].offset >= 2100)
         cluster.kill(leader)  # in the middle; nobody leads without it
         cluster.start(leader)
-        sender.join(60)
+        sender.join(WAIT_S)
         assert not sender.is_alive()
-        asking.until(lambda: all(s.log_start_offset > 300 for s in statuses(cluster, place)), 30.0)
+        asking.until(lambda: all(s.log_start_offset > 300 for s in statuses(cluster, place)))
         cluster.start(away)  # behind the horizon: it starts over
         send(cluster.bootstrap, place, 300, first=3300)
-        asking.until(lambda: reader.records and reader.records[-1].offset == 3599, 30.0)
-        asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].log_start_offset > 2000, 30.0)
+        asking.until(lambda: reader.records and reader.records[-1].offset == 3599)
+        asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].log_start_offset > 2000)
         told = _settings_told(cluster)
         admin.alter_topic(place.topic, {"retention.bytes": "-1"})  # nothing goes while the nodes are stopped
-        asking.until(lambda: all(now > then for now, then in zip(_settings_told(cluster), told, strict=True)), 30.0)
+        asking.until(lambda: all(now > then for now, then in zip(_settings_told(cluster), told, strict=True)))
         send(cluster.bootstrap, place, 1, first=3600)  # what they say of it, they say after that
-        asking.until(lambda: is_equal(cluster, place), 30.0)
+        asking.until(lambda: is_equal(cluster, place))
     # Once, or again where the horizon went by it a second time, as on a busy machine.
     generations = [path.suffix for path in (cluster.directory / str(away) / f"{place}").glob("log.*")]
     assert generations and max(generations) > ".1"
@@ -121,14 +122,14 @@ def test_segments_go_by_age_once_retention_ms_is_set(cluster: LocalCluster) -> N
             return len(found) == 3 and all(s.log_start_offset >= 100 for s in found)
 
         numbers = iter(range(100, 1000))
-        asking.until(gone, 30.0)
+        asking.until(gone)
         admin.alter_topic(place.topic, {}, reset=["retention.ms", "segment.ms"])
 
         def default_again() -> bool:
             (described,) = admin.describe_topics([place.topic])  # of any node, which hears of it in a moment
             return described.config["retention_ms"] == TopicConfig().retention_ms
 
-        asking.until(default_again, 10.0)
+        asking.until(default_again)
         admin.delete_topics([place.topic])
 
 
@@ -195,11 +196,11 @@ def test_deleted_records_stay_deleted_when_their_leader_is_killed_and_a_follower
             assert consumer.beginning_offsets([place]) == {place: 501}
         assert bytes_of(cluster, other, place) < before / 2
         cluster.start(leader)
-        asking.until(lambda: is_equal(cluster, place), 30.0)
+        asking.until(lambda: is_equal(cluster, place))
         assert admin.delete_records({place: HIGH_WATERMARK}) == {place: 600}
-        asking.until(lambda: {s.log_start_offset for s in statuses(cluster, place)} == {600}, 30.0)
+        asking.until(lambda: {s.log_start_offset for s in statuses(cluster, place)} == {600})
         send(cluster.bootstrap, place, 300, first=600)
-        asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].high_watermark == 900, 30.0)
+        asking.until(lambda: is_equal(cluster, place) and statuses(cluster, place)[0].high_watermark == 900)
     held = records_on_disk(cluster, place)
     assert held[0] == held[1] == held[2] == {n: value(n) for n in range(600, 900)}
 
@@ -230,11 +231,11 @@ def test_a_topic_made_anew_again_and_again_never_meets_its_old_logs(fresh_cluste
             for turn in range(rounds):
                 down = turn % 3 + 1
                 sent = [producer.send(name, b"%d:%d:" % (turn, n) + bytes(500)) for n in range(200)]
-                producer.flush(60)
+                producer.flush(WAIT_S)
                 assert [future.result(0).offset for future in sent] == list(range(200)), "each life begins at 0"
-                asking.until(lambda turn=turn: sum(v.startswith(b"%d:" % turn) for v in got) >= 200, 30.0)
+                asking.until(lambda turn=turn: sum(v.startswith(b"%d:" % turn) for v in got) >= 200)
                 # Acknowledged without it, where it was late; then it would not be there to delete it.
-                asking.until(lambda down=down: bytes_of(cluster, down, place) > 100_000, 30.0)
+                asking.until(lambda down=down: bytes_of(cluster, down, place) > 100_000)
                 cluster.kill(down)
                 (topic,) = admin.describe_topics([name])
                 ids.add(topic.topic_id)
@@ -242,16 +243,16 @@ def test_a_topic_made_anew_again_and_again_never_meets_its_old_logs(fresh_cluste
                 (made,) = admin.create_topics([NewTopic(name=name, replication_factor=3)])
                 assert bytes_of(cluster, down, place) > 100_000
                 cluster.start(down)
-                asking.until(lambda made=made: _hosts_only(cluster, place, made.topic_id), 30.0)
-            assert producer.send(name, b"last").result(30).offset == 0
-            asking.until(lambda: got[-1] == b"last", 30.0)
+                asking.until(lambda made=made: _hosts_only(cluster, place, made.topic_id))
+            assert producer.send(name, b"last").result(WAIT_S).offset == 0
+            asking.until(lambda: got[-1] == b"last")
     finally:
         stopping.set()
-        reader.join(30)
+        reader.join(WAIT_S)
     assert len(ids) == rounds
     lives = [v.split(b":")[0] for v in got]
     assert lives == sorted(lives), "a new life's records are never followed by an old one's"
-    asking.until(lambda: is_equal(cluster, place), 30.0)
+    asking.until(lambda: is_equal(cluster, place))
     for node_id in cluster.endpoints:
         left = {path.name for path in (cluster.directory / str(node_id)).iterdir() if path.is_dir()}
         assert left == {"__cluster_metadata-0", f"{place}"}

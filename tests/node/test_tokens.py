@@ -23,6 +23,7 @@ from raftlog.node.jwks import Tokens
 from raftlog.security.oauth import TokenError
 from tests.node.asking import until
 from tests.node.started import free_port, started
+from tests.patience import WAIT_S
 from tests.security.made import Made
 from tests.security.tokens import AUDIENCE, ISSUER, RULES, Issuer, unsigned
 
@@ -80,9 +81,9 @@ def test_an_unchanged_client_writes_with_a_token_and_renews_it_on_its_connection
     admin.close()
     provider = Provider(lambda: node.issuer.token(exp=int(time.time()) + THREE_S))
     producer = KafkaProducer(**node.options(provider))
-    first = producer.send("orders", b"x").get(20)
+    first = producer.send("orders", b"x").get(WAIT_S)
     before = provider.made
-    until(lambda: producer.send("orders", b"y").get(20).offset > first.offset and provider.made > before, 20)
+    until(lambda: producer.send("orders", b"y").get(WAIT_S).offset > first.offset and provider.made > before)
     producer.close()
 
 
@@ -109,7 +110,7 @@ def test_new_keys_are_taken_while_the_node_runs(node: Node) -> None:
             return False
         return True
 
-    until(lambda: served(fresh), 20)
+    until(lambda: served(fresh))
     assert not served(node.issuer)
     node.jwks.write_bytes(b"{}")  # what cannot be read changes nothing
     assert served(fresh)
@@ -166,7 +167,7 @@ def test_keys_behind_a_url_are_fetched_and_fetched_again_for_a_token_of_a_new_on
     Serving.bodies.append(old.jwks)
     with serving() as url:
         tokens = Tokens(RULES.__class__(jwks=url, issuer=ISSUER, audiences=(AUDIENCE,)))
-        until(lambda: taken(tokens, old.token()), 10)
+        until(lambda: taken(tokens, old.token()))
         new.ec.as_dict()
         listed = {**new.listed[1], "kid": "new"}
         new.listed = [listed]
@@ -180,6 +181,6 @@ def test_nobody_is_followed_to_keys_elsewhere(caplog: pytest.LogCaptureFixture) 
     Serving.bodies.append(Issuer().jwks)
     with serving() as url, serving(elsewhere=url) as wrong:
         source = jwks.KeyUrl(wrong)
-        until(lambda: "302" in caplog.text, 10)
+        until(lambda: "302" in caplog.text)
         assert not source.keys
         source.close()

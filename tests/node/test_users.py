@@ -34,6 +34,7 @@ from raftlog.security.scram import Mechanism
 from raftlog.types import Endpoint
 from tests.node.asking import exchange, until
 from tests.node.started import StartedNode, free_port, started
+from tests.patience import WAIT_S
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 GONE_S = 5.0  # a deleted user's sessions have ended by then
@@ -90,7 +91,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 def test_through_its_own_door_a_user_does_what_it_may_and_sees_nothing_else(secured: Secured) -> None:
     who = {"user": "alice", "password": "alice-pw"}
     with Producer(secured.native, **who) as producer:
-        producer.send("orders", b"one").result(10)
+        producer.send("orders", b"one").result(WAIT_S)
     with Consumer(
         bootstrap_servers=secured.native, group_id="readers", auto_offset_reset="earliest", **who
     ) as consumer:
@@ -117,7 +118,7 @@ def test_a_wrong_password_or_none_gets_nowhere(secured: Secured) -> None:
     assert (answer.error_code, answer.topics, answer.nodes) == (58, [], [])
     metrics = f"http://127.0.0.1:{secured.http}/metrics"
     counted = re.compile(r'raftlog_failed_logins_total\{door="node"\} [1-9]')
-    until(lambda: counted.search(urllib.request.urlopen(metrics, timeout=10).read().decode()))
+    until(lambda: counted.search(urllib.request.urlopen(metrics, timeout=WAIT_S).read().decode()))
 
 
 def test_a_login_that_is_begun_anew_on_the_same_connection_is_another_one(secured: Secured) -> None:
@@ -145,12 +146,12 @@ def test_a_login_that_is_begun_anew_on_the_same_connection_is_another_one(secure
 def test_an_unchanged_client_of_kafkas_logs_in_and_is_told_what_it_may_not(secured: Secured) -> None:
     producer = KafkaProducer(**secured.kafka_options())
     try:
-        producer.send("orders", b"two").get(10)
+        producer.send("orders", b"two").get(WAIT_S)
         with pytest.raises(KafkaTopicError):
-            producer.send("hidden", b"x").get(10)
+            producer.send("hidden", b"x").get(WAIT_S)
         end_s = time.monotonic() + 5  # longer than a login counts: it is renewed on the way
         while time.monotonic() < end_s:
-            producer.send("orders", b"more").get(10)
+            producer.send("orders", b"more").get(WAIT_S)
             time.sleep(0.1)
     finally:
         producer.close()
@@ -183,9 +184,9 @@ def test_a_deleted_users_sessions_end_within_seconds(secured: Secured) -> None:
         own = Producer(secured.native, user="bob", password="bob-pw", acks=1, retries=0)
         other = KafkaProducer(**secured.kafka_options())
         try:
-            kafka.send("orders", b"x").get(10)
-            own.send("orders", b"x").result(10)
-            other.send("orders", b"x").get(10)
+            kafka.send("orders", b"x").get(WAIT_S)
+            own.send("orders", b"x").result(WAIT_S)
+            other.send("orders", b"x").get(WAIT_S)
             admin.delete_user("bob")
             began_s = time.monotonic()
 
@@ -199,7 +200,7 @@ def test_a_deleted_users_sessions_end_within_seconds(secured: Secured) -> None:
             until(lambda: is_cut(lambda: kafka.send("orders", b"x").get(1)))
             until(lambda: is_cut(lambda: own.send("orders", b"x").result(1)))
             assert time.monotonic() - began_s < GONE_S + 2  # the clients' own patience is in it
-            other.send("orders", b"x").get(10)
+            other.send("orders", b"x").get(WAIT_S)
         finally:
             with contextlib.suppress(KafkaTimeoutError):  # what it could not send
                 kafka.close(0)

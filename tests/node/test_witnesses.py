@@ -19,6 +19,7 @@ from raftlog.types import Role
 from raftlog.view.partitions import view_topic
 from tests.conftest import ClusterFactory
 from tests.node import asking
+from tests.patience import WAIT_S
 
 Acknowledged = dict[tuple[int, int], bytes]
 """(partition, offset) to value."""
@@ -56,7 +57,7 @@ class Load:
                     number += 1
                     value = b"%d " % number + bytes(200)
                     sent.append((value, producer.send(self._topic, value, partition=number % self._partitions)))
-                producer.flush(60.0)
+                producer.flush(WAIT_S)
                 for value, future in sent:
                     try:
                         stored = future.result(0)
@@ -89,7 +90,7 @@ def load_on(cluster: LocalCluster, topic: str, partitions: int) -> Iterator[Load
         yield load
     finally:
         load.stop()
-        thread.join(70.0)
+        thread.join(WAIT_S)
     assert not thread.is_alive()
 
 
@@ -109,7 +110,7 @@ def missing(cluster: LocalCluster, topic: str, acknowledged: Acknowledged) -> Ac
 
 def survive(cluster: LocalCluster, topic: str, load: Load, away: list[int]) -> None:
     """Kill -9 those nodes: writes go on, and everything acknowledged before is read without them."""
-    asking.until(lambda: whole(cluster, topic), 60.0)
+    asking.until(lambda: whole(cluster, topic))
     load.wait_for_new()
     before = dict(load.acknowledged)
     for node_id in away:
@@ -126,12 +127,12 @@ def test_two_replicas_and_a_witness_survive_each_of_three_nodes(fresh_cluster: C
     topic, partitions = "pairs", 3
     created = asking.create_topic(cluster.endpoints[1], topic, partitions, 2)
     assert (created.error_code, created.witnesses) == (0, 1)
-    found = asking.until(lambda: whole(cluster, topic), 30.0)
+    found = asking.until(lambda: whole(cluster, topic))
     assert sorted(node_id for each in found for node_id in each.witnesses) == [1, 2, 3]
     with load_on(cluster, topic, partitions) as load:
         for node_id in (1, 2, 3):
             survive(cluster, topic, load, [node_id])
-    asking.until(lambda: whole(cluster, topic), 60.0)
+    asking.until(lambda: whole(cluster, topic))
     assert len(load.acknowledged) > 200
     assert missing(cluster, topic, load.acknowledged) == {}
 
@@ -144,7 +145,7 @@ def test_three_replicas_and_two_witnesses_survive_any_two_of_five_nodes(fresh_cl
     assert (created.error_code, created.witnesses) == (0, 2)
     with load_on(cluster, topic, 1) as load:
         for pick in ("leader and follower", "leader and witness", "follower and witness", "both witnesses"):
-            [found] = asking.until(lambda: whole(cluster, topic), 60.0)
+            [found] = asking.until(lambda: whole(cluster, topic))
             follower = next(node_id for node_id in found.replicas if node_id != found.leader_id)
             survive(
                 cluster,
@@ -165,13 +166,13 @@ def test_a_partition_waits_for_the_node_that_was_in_sync_alone_and_says_so(fresh
     cluster = fresh_cluster(nodes=3)
     topic = "alone"
     asking.create_topic(cluster.endpoints[1], topic, 1, 2)
-    [found] = asking.until(lambda: whole(cluster, topic), 30.0)
+    [found] = asking.until(lambda: whole(cluster, topic))
     leader = found.leader_id
     [follower] = set(found.replicas) - {leader}
     cluster.kill(follower)
     with Producer(bootstrap_servers=cluster.bootstrap) as producer:
         stored = [producer.send(topic, b"%d" % number) for number in range(50)]
-        producer.flush(30.0)
+        producer.flush(WAIT_S)
         acknowledged = {(each.result(0).partition, each.result(0).offset): b"%d" % n for n, each in enumerate(stored)}
     cluster.kill(leader)
     cluster.start(follower)
@@ -184,10 +185,10 @@ def test_a_partition_waits_for_the_node_that_was_in_sync_alone_and_says_so(fresh
         [partition] = view_topic(described.topics[0], asking.statuses(endpoint, topic)).partitions
         return [text for text in partition.problems if "it waits for" in text]
 
-    [problem] = asking.until(problems, 60.0)
+    [problem] = asking.until(problems)
     assert problem.endswith(f"so it waits for node {leader}")
     cluster.start(leader)
-    asking.until(lambda: whole(cluster, topic), 60.0)
+    asking.until(lambda: whole(cluster, topic))
     assert missing(cluster, topic, acknowledged) == {}
 
 
@@ -195,11 +196,11 @@ def test_a_witness_writes_next_to_nothing_and_says_what_it_is(fresh_cluster: Clu
     cluster = fresh_cluster(nodes=3)
     topic = "light"
     asking.create_topic(cluster.endpoints[1], topic, 1, 2)
-    [found] = asking.until(lambda: whole(cluster, topic), 30.0)
+    [found] = asking.until(lambda: whole(cluster, topic))
     with Producer(bootstrap_servers=cluster.bootstrap) as producer:
         for _ in range(20_000):
             producer.send(topic, bytes(500))
-        producer.flush(60.0)
+        producer.flush(WAIT_S)
     [witness] = found.witnesses
     records = directory_bytes(cluster.directory / str(found.leader_id) / f"{topic}-0")
     assert records > 10_000_000
@@ -219,7 +220,7 @@ def test_nodes_that_joined_and_are_gone_vote_on_nothing_new(fresh_cluster: Clust
     old, new = "old", "new"
     gone = [cluster.add(), cluster.add()]
     assert asking.create_topic(cluster.endpoints[1], old, 1, 3).witnesses == 2
-    asking.until(lambda: whole(cluster, old), 30.0)
+    asking.until(lambda: whole(cluster, old))
     for node_id in gone:
         cluster.kill(node_id)
     endpoint = cluster.endpoints[1]
@@ -230,7 +231,7 @@ def test_nodes_that_joined_and_are_gone_vote_on_nothing_new(fresh_cluster: Clust
     created = asking.create_topic(endpoint, new, 3, 3)
     assert (created.error_code, created.witnesses) == (0, 0)
     assert "survives 1 failure instead of 2" in created.warning
-    described = asking.until(lambda: whole(cluster, new), 30.0)
+    described = asking.until(lambda: whole(cluster, new))
     assert {node_id for each in described for node_id in each.replicas} == {1, 2, 3}
 
     def problems() -> list[str]:
@@ -243,4 +244,4 @@ def test_nodes_that_joined_and_are_gone_vote_on_nothing_new(fresh_cluster: Clust
     assert cluster.stop(2) == 0
     with Producer(bootstrap_servers=cluster.bootstrap) as producer:
         for partition in range(3):
-            assert producer.send(new, b"after", partition=partition).result(30.0).offset == 0
+            assert producer.send(new, b"after", partition=partition).result(WAIT_S).offset == 0

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from raftlog.errors import DiskFullError
 from raftlog.storage.index import IndexEntry, MemoryIndexStore
 from raftlog.storage.lmdb_index import LmdbIndex
+from tests.patience import WAIT_S
 
 
 def _entry(number: int) -> IndexEntry:
@@ -102,7 +103,7 @@ def _killed(directory: Path, last_words: str) -> int:
         "index = LmdbIndex(sys.argv[1])\n"
         "assert index.floor_offset(77).base_offset == 70\n" + last_words
     )
-    return subprocess.run([sys.executable, "-c", program, str(directory)], timeout=60, check=False).returncode
+    return subprocess.run([sys.executable, "-c", program, str(directory)], timeout=WAIT_S, check=False).returncode
 
 
 def test_an_index_survives_a_kill_between_readings(tmp_path: Path) -> None:
