@@ -55,7 +55,7 @@ class LocalCluster:
         *,
         directory: str | os.PathLike[str],
         flush: str = Flush.ALWAYS,
-        ready_timeout_s: float = 60.0,
+        ready_timeout_s: float = 120.0,
         log_level: str = "info",
         environment: Mapping[str, str] | None = None,
         endpoints: Mapping[int, Endpoint] | None = None,
