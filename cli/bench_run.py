@@ -37,7 +37,7 @@ _RECORD_SPARE_BYTES = 32  # of a record beside its value
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """`pids`: the nodes, where they run on this machine."""
+    """What a bench is asked to do. `pids`: the nodes, where they run on this machine."""
 
     record_size: int
     batch_records: int

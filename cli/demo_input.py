@@ -15,7 +15,7 @@ _NOT_OURS = {"site-packages", "dist-packages", "__pycache__"}  # what is install
 
 
 class SourceFile(NamedTuple):
-    """`name` is what ids begin with."""
+    """A file whose lines a demo produces. `name` is what ids begin with."""
 
     name: bytes
     path: Path

@@ -18,7 +18,7 @@ _HAS_EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
 
 
 class Ending(NamedTuple):
-    """`node_id` None: the own one. `days` is negative once it has ended."""
+    """When a certificate ends, and where it is. `node_id` None: the own one. `days` is negative once it has ended."""
 
     node_id: int | None
     place: str

@@ -31,7 +31,10 @@ _BEFORE_A_BLOW = 20  # acknowledgements
 
 
 class Failover(NamedTuple):
-    """`gaps_ms`: one per blow. `lost` were acknowledged and not read; `duplicated` were read more than once."""
+    """What the clients of a failover saw.
+
+    `gaps_ms`: one per blow. `lost` were acknowledged and not read; `duplicated` were read more than once.
+    """
 
     gaps_ms: list[float]
     acked: int

@@ -37,7 +37,10 @@ class Source(NamedTuple):
 
 
 class Written(NamedTuple):
-    """`shift`: how far offsets have moved down; None: by different numbers, since there were gaps."""
+    """What an import has written to a partition.
+
+    `shift`: how far offsets have moved down; None: by different numbers, since there were gaps.
+    """
 
     partition: int
     records: int

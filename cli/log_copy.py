@@ -42,7 +42,10 @@ class CopiedPartition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """`complete`: all of it is there, and was synced before this was written."""
+    """What a copy of a topic holds: the file beside its records.
+
+    `complete`: all of it is there, and was synced before this was written.
+    """
 
     format: int = FORMAT
     cluster_id: str

@@ -27,7 +27,10 @@ Offsets = Mapping[TopicPartition, int]
 
 
 class Start(NamedTuple):
-    """`text` is "beginning", "end" or an offset, unless `since_ms` is a time or `tail` a number of records."""
+    """Where reading begins, as the command line says it.
+
+    `text` is "beginning", "end" or an offset, unless `since_ms` is a time or `tail` a number of records.
+    """
 
     text: str
     since_ms: int | None

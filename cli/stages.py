@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Stages:
-    """`say` may be called from any thread; the rest is for the one that began."""
+    """The stages of a command that takes long, shown on stderr as they begin and end.
+
+    `say` may be called from any thread; the rest is for the one that began.
+    """
 
     def __init__(self) -> None:
         self._bars: Progress | None = None

@@ -223,7 +223,7 @@ class UnknownMemberIdError(RaftlogError):
 
 
 class InvalidSessionTimeoutError(RaftlogError):
-    """`session_timeout_ms` lies outside of what a coordinator accepts."""
+    """The session timeout (`session_timeout_ms`) lies outside of what a coordinator accepts."""
 
     code = ErrorCode.INVALID_SESSION_TIMEOUT
 
@@ -285,7 +285,7 @@ class NotEnoughReplicasAfterAppendError(RaftlogError):
 
 
 class InvalidRequiredAcksError(RaftlogError):
-    """`acks` is 0, 1 or all."""
+    """The required acks (`acks`) are none of 0, 1 and all."""
 
     code = ErrorCode.INVALID_REQUIRED_ACKS
 
@@ -526,7 +526,7 @@ class DeliveryTimeoutError(ClientError):
 
 
 class BufferExhaustedError(ClientError):
-    """`buffer_bytes` stayed full for `max_block_ms`: the cluster takes less than is sent."""
+    """The buffer (`buffer_bytes`) stayed full for `max_block_ms`: the cluster takes less than is sent."""
 
     retriable = True
 

@@ -9,7 +9,7 @@ BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 
 
 class Histogram:
-    """`counts`: of each bucket alone. `sum_s`: of all that was observed."""
+    """How often durations fell into each bucket. `counts`: of each bucket alone. `sum_s`: of all that was observed."""
 
     __slots__ = ("counts", "sum_s")
 

@@ -35,7 +35,9 @@ from raftlog.types import Endpoint, ReplicaSpec, TopicConfig
 
 
 class NodeInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """`registered_offset`: where in the metadata log this directory id appeared first.
+    """A node of the cluster, as the metadata log knows it.
+
+    `registered_offset`: where in the metadata log this directory id appeared first.
 
     A partition created after it, on a node whose directory has no trace of it, is new there; one
     created before it was there and is lost.
@@ -48,7 +50,9 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """`created_offset`, `config_offset`, `added_offsets`: where the metadata log makes the topic, sets its `config`
+    """A topic, as the metadata log knows it.
+
+    `created_offset`, `config_offset`, `added_offsets`: where the metadata log makes the topic, sets its `config`
     last, and adds each of the partitions that came later.
     """
 
@@ -94,7 +98,10 @@ class Mutation(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """`end_offset`: the metadata records in [0, end_offset) are in it. `mutations`: the last ones, oldest first."""
+    """The cluster's metadata at one offset of the metadata log.
+
+    `end_offset`: the metadata records in [0, end_offset) are in it. `mutations`: the last ones, oldest first.
+    """
 
     end_offset: int = 0
     cluster_id: str = ""

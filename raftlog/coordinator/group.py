@@ -40,7 +40,10 @@ class State(enum.StrEnum):
 
 
 class Group:
-    """`due_s`: `tick` has nothing to do before. `wall_ms` gives the time for records, `mint_id` a new member id."""
+    """A consumer group: its members, its generation and their assignment.
+
+    `due_s`: `tick` has nothing to do before. `wall_ms` gives the time for records, `mint_id` a new member id.
+    """
 
     def __init__(
         self,

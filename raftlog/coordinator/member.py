@@ -17,7 +17,10 @@ Protocols = list[tuple[str, bytes]]
 
 
 class Member:
-    """`join` and `sync`: who waits for the answer. While one waits the member lives, though it says nothing."""
+    """A member of a consumer group.
+
+    `join` and `sync`: who waits for the answer. While one waits the member lives, though it says nothing.
+    """
 
     def __init__(self, member_id: str, group_instance_id: str | None) -> None:
         self.member_id = member_id

@@ -47,7 +47,10 @@ Value = Any
 
 
 class Judgement(msgspec.Struct):
-    """`valid` None: no verdict, for the reasons in `undecided`. `anomalies`: how many of each; `proofs`: some."""
+    """What the checker finds in a history.
+
+    `valid` None: no verdict, for the reasons in `undecided`. `anomalies`: how many of each; `proofs`: some.
+    """
 
     valid: bool | None
     acked: int

@@ -36,7 +36,7 @@ class Login(NamedTuple):
 
 
 class Options(NamedTuple):
-    """`login` None: nodes ask nobody who he is."""
+    """What a client of any library is made with. `login` None: nodes ask nobody who he is."""
 
     bootstrap: str
     topic: str

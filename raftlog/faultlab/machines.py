@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 
 class Machine:
-    """`provider` is libvirt or virtualbox, `identity` what it calls the VM."""
+    """A virtual machine with a node in it. `provider` is libvirt or virtualbox, `identity` what it calls the VM."""
 
     def __init__(self, name: str, provider: str, identity: str, ssh_config: Path) -> None:
         self.name = name

@@ -12,7 +12,10 @@ NEVER_NS = 2**62
 
 
 class Attempt:
-    """`value` and `generation` are the outcome's, or where it has none the invoke's. `kind`: ok, fail or info."""
+    """An operation of a client: its invocation and its outcome.
+
+    `value` and `generation` are the outcome's, or where it has none the invoke's. `kind`: ok, fail or info.
+    """
 
     __slots__ = ("begin_ns", "end_ns", "function", "generation", "kind", "process", "value")
 

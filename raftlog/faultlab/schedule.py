@@ -16,7 +16,9 @@ from raftlog.faultlab.shape import Shape
 
 
 class Fault(NamedTuple):
-    """`needs`: what the place has to be able to do. `kind`: network, clock, process, disk or client.
+    """A kind of fault.
+
+    `needs`: what the place has to be able to do. `kind`: network, clock, process, disk or client.
 
     `hold_s`: the shortest and the longest time that it lasts.
     """

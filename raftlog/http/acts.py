@@ -24,7 +24,10 @@ from raftlog.view.summaries import summarize_topics
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`preview`: only what would become of it. `confirm`: the name of what it destroys, typed by a person."""
+    """What every act of the console carries.
+
+    `preview`: only what would become of it. `confirm`: the name of what it destroys, typed by a person.
+    """
 
     preview: bool = True
     confirm: str = ""
@@ -40,7 +43,10 @@ class CreateTopic(Act, frozen=True, kw_only=True):
 
 
 class AlterTopic(Act, frozen=True, kw_only=True):
-    """`config` None: back to the default. `partitions`: how many in all."""
+    """The act that changes settings of a topic, or adds partitions to it.
+
+    `config` None: back to the default. `partitions`: how many in all.
+    """
 
     topic: str
     config: dict[str, str | None] = {}

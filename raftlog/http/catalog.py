@@ -15,7 +15,7 @@ GROUP = ("group", "topic", "partition")
 
 
 class Metric(NamedTuple):
-    """`name` without prefix, and without `_total`."""
+    """A metric: its name, kind, labels and meaning. `name` without prefix, and without `_total`."""
 
     name: str
     kind: str

@@ -64,7 +64,10 @@ class _Attempts:
 
 
 class HttpLogins:
-    """`secure` is told of users and rules. `audit` hears of what was refused."""
+    """Who asks at the HTTP address.
+
+    `secure` is told of users and rules. `audit` hears of what was refused.
+    """
 
     def __init__(self, access: Access, credentials: Credentials, audit: Callable[[Event], None]) -> None:
         self._access = access

@@ -15,7 +15,10 @@ from raftlog.types import Doubt, ReplicaStatus, Role
 
 
 class Scrape(NamedTuple):
-    """`lags` None: not known. `disk`: the size of the volume, and what is free there."""
+    """All that one answer to Prometheus is made of.
+
+    `lags` None: not known. `disk`: the size of the volume, and what is free there.
+    """
 
     report: NodeReport
     ready: bool

@@ -15,7 +15,10 @@ _READ_BYTES = 4096  # more than a `stat` or a `smaps_rollup` has
 
 
 class Usage(NamedTuple):
-    """`cpu_s`: since the first look, of processes that have ended too."""
+    """What the processes of one kind use of the machine.
+
+    `cpu_s`: since the first look, of processes that have ended too.
+    """
 
     processes: int = 0
     cpu_s: float = 0.0

@@ -58,7 +58,7 @@ class ShownHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`header_count`: of all; only the first are in `headers`."""
+    """A record, as the console shows it. `header_count`: of all; only the first are in `headers`."""
 
     partition: int
     offset: int
@@ -70,7 +70,9 @@ class ShownRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordsFound(msgspec.Struct, frozen=True, kw_only=True):
-    """`next`: where each partition is read on. `start`, `end`: [start, end) of what can be read.
+    """The records that a search has found so far.
+
+    `next`: where each partition is read on. `start`, `end`: [start, end) of what can be read.
 
     `complete`: everything up to `end` has been looked at.
     """

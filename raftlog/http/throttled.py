@@ -8,7 +8,10 @@ from raftlog.protocol.report import NodeReport
 
 
 class ThrottledClient(msgspec.Struct, frozen=True, kw_only=True):
-    """`door`: `native` or `kafka`. Since the node began: how often it was held back, and for how long in all."""
+    """A client that a quota has held back.
+
+    `door`: `native` or `kafka`. Since the node began: how often it was held back, and for how long in all.
+    """
 
     door: str
     user: str

@@ -26,7 +26,10 @@ _ACCEPT_AGAIN_S = 0.1  # without a descriptor
 
 
 class TlsConnections:
-    """`protocol` makes what speaks HTTP over one of them."""
+    """The connections to the HTTP address of a node with certificates.
+
+    `protocol` makes what speaks HTTP over one of them.
+    """
 
     def __init__(self, listener: socket.socket, credentials: Credentials, protocol: Callable[[], asyncio.Protocol]):
         self._listener = listener

@@ -47,7 +47,9 @@ from raftlog.security.acls import Operation as Op
 
 
 class KafkaApi(NamedTuple):
-    """`handler` None: those that the broker itself serves without a coroutine, and judges as it does.
+    """An API of Kafka's protocol that the door serves.
+
+    `handler` None: those that the broker itself serves without a coroutine, and judges as it does.
 
     `guard`: what of a request its sender may have, once there are users or rules.
     """

@@ -54,7 +54,10 @@ class Incoming:
 
 
 class Broker:
-    """`touched`: connections that have something to send, or to end, since they were taken out of it last."""
+    """The core of Kafka's door: it takes the requests of all connections, and has them answered.
+
+    `touched`: connections that have something to send, or to end, since they were taken out of it last.
+    """
 
     def __init__(self, backend: Backend, settings: DoorSettings) -> None:
         self.backend = backend

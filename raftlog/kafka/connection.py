@@ -39,7 +39,10 @@ class StrangerError(Exception):
 
 
 class Login:
-    """`mechanism` "": a SaslHandshake has to come. `failed`: nothing is taken any more."""
+    """A login by SASL that is under way.
+
+    `mechanism` "": a SaslHandshake has to come. `failed`: nothing is taken any more.
+    """
 
     __slots__ = ("failed", "mechanism", "scram")
 
@@ -59,7 +62,9 @@ class Slot:
 
 
 class Connection:
-    """`closing`: why it has to end, "" while it need not. `login`: one that is under way, or has failed.
+    """A connection of one of Kafka's clients: bytes in, requests out, answers in their order.
+
+    `closing`: why it has to end, "" while it need not. `login`: one that is under way, or has failed.
 
     `held`: by a quota; nothing is read of it meanwhile.
     """

@@ -29,7 +29,7 @@ _LEADER_TAG, _LEADER_BYTES = 1, 9
 
 
 class FetchedPartition(NamedTuple):
-    """`leader_id` -1: no hint who leads instead."""
+    """What a fetch is answered for a partition. `leader_id` -1: no hint who leads instead."""
 
     partition: int
     error_code: int

@@ -34,7 +34,10 @@ Topic = str | bytes
 
 
 class Produce(NamedTuple):
-    """`topics`: (topic, [(partition, records)]); the records are views of the frame, None where there are none."""
+    """A produce request, decoded as far as the door needs it.
+
+    `topics`: (topic, [(partition, records)]); the records are views of the frame, None where there are none.
+    """
 
     acks: int
     timeout_ms: int

@@ -16,7 +16,10 @@ from kio.index import KioIndexError, load_request_schema, load_response_schema
 
 
 class Field(NamedTuple):
-    """`kind`: the primitive, or "" where `entity` says what is in it. `tag` None: always there (KIP-482)."""
+    """A field of a message of Kafka's protocol.
+
+    `kind`: the primitive, or "" where `entity` says what is in it. `tag` None: always there (KIP-482).
+    """
 
     name: str
     kind: str

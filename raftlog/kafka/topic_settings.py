@@ -37,7 +37,10 @@ class Source(enum.IntEnum):
 
 
 class TopicSetting(NamedTuple):
-    """`own`: the field of TopicConfig, "" where the value is always `fixed`. `broker`: Kafka's name of the default."""
+    """A setting of a topic, under the name that Kafka has for it.
+
+    `own`: the field of TopicConfig, "" where the value is always `fixed`. `broker`: Kafka's name of the default.
+    """
 
     name: str
     kind: Kind

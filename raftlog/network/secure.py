@@ -27,7 +27,9 @@ Check = Callable[[Certificate], str]
 
 
 class SecureSocket:
-    """`established` once both ends know each other. `certificate` is what the other end has shown, {} if nothing.
+    """A connected socket under TLS, both of whose ends show certificates.
+
+    `established` once both ends know each other. `certificate` is what the other end has shown, {} if nothing.
 
     `holds`: something has come and was not taken, which no poll tells.
     """

@@ -29,7 +29,9 @@ _LOOK_S = 0.02  # a name is looked up by a thread, which tells nobody
 
 
 class SecureLink:
-    """`connected`, `losses` and `over` mean what they mean of a Link that is watched.
+    """A link under TLS.
+
+    `connected`, `losses` and `over` mean what they mean of a Link that is watched.
 
     once      it is not made again: `over` says that it broke or was never made, and `why` the reason
     node_id   the node that is meant; None: any node of the cluster, at this host

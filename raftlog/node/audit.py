@@ -19,7 +19,7 @@ _LOG_S = 60.0
 
 
 class AuditLog:
-    """`path` "": nothing is written down."""
+    """The file of what was denied and what administrators asked for. `path` "": nothing is written down."""
 
     def __init__(self, path: str, node_id: int, door: str) -> None:
         self._path = path

@@ -50,7 +50,7 @@ def secured_by(credentials: Credentials | None) -> Secured | None:
 
 # --- what a worker is started with -----------------------------------------------------------
 class WorkerConfig(msgspec.Struct, kw_only=True):
-    """`founders` and the cluster's name matter to the metadata's worker only."""
+    """What a worker is started with. `founders` and the cluster's name matter to the metadata's worker only."""
 
     node_id: int
     cluster_id: str

@@ -37,7 +37,10 @@ _ALONE = "no other replica has these records: copy the directory aside BEFORE th
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """`place`: a replica's name, or the file of the node. `repaired`: what was done about it; empty: nothing."""
+    """What a checkup has found wrong.
+
+    `place`: a replica's name, or the file of the node. `repaired`: what was done about it; empty: nothing.
+    """
 
     place: str
     what: str

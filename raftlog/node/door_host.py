@@ -102,7 +102,7 @@ def http_address(settings: NodeSettings, secured: ch.Secured | None = None) -> D
 
 
 class DoorHost:
-    """`endpoint`: where clients reach it; None: it is closed."""
+    """The processes of a door, started again when one ends. `endpoint`: where clients reach it; None: it is closed."""
 
     def __init__(self, plan: DoorPlan, hear: Callable[[Child, ch.ToSupervisor | None], None] = lambda *_: None) -> None:
         """`hear` is given what its processes say; None: this one has ended.

@@ -76,7 +76,10 @@ class Room(NamedTuple):
 
 
 class KafkaDoor:
-    """`learn` and `run` are for the process that it lives in."""
+    """Kafka's door: connections of clients on one side, streams to the workers on the other.
+
+    `learn` and `run` are for the process that it lives in.
+    """
 
     def __init__(
         self,

@@ -43,7 +43,10 @@ _ASK_AGAIN_S = 0.3  # for an image, or to be registered
 
 
 class Membership:
-    """`image` is the newest one seen. `changed` says that `image` or meta.json is not what it was."""
+    """What a node knows of its cluster, and keeps in meta.json.
+
+    `image` is the newest one seen. `changed` says that `image` or meta.json is not what it was.
+    """
 
     def __init__(self, settings: NodeSettings, data: DataDirectory, links: NodeLinks, now_s: float) -> None:
         meta = data.meta

@@ -35,7 +35,9 @@ DELETED_SUFFIX = ".deleted"
 
 
 class HostedReplica(msgspec.Struct, frozen=True, kw_only=True):
-    """`created_offset`: where the metadata log creates the topic, -1 for the metadata itself.
+    """A replica that the node hosts, as meta.json lists it.
+
+    `created_offset`: where the metadata log creates the topic, -1 for the metadata itself.
 
     `doubt` is what was known when it was assigned; it counts until the worker has it in its `state`.
     `config_offset`: where the metadata log sets the topic's settings as `spec` has them.
@@ -49,7 +51,9 @@ class HostedReplica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """`voters` and `founders` are empty until the node knows its cluster; `peers` are addresses last used.
+    """The contents of meta.json.
+
+    `voters` and `founders` are empty until the node knows its cluster; `peers` are addresses last used.
 
     `boots`: how often the node was started with this directory. `run`: the newest process that took part with it.
     `registered_offset`: where the metadata log lists this directory. `known_runs`: the newest run of each other node.

@@ -31,7 +31,10 @@ _FAILED = "user and password do not belong together"
 
 
 class NativeLogins:
-    """`secure` is told of users, rules and quotas; `authenticate` is the handler of the API."""
+    """Who the native clients of a process are.
+
+    `secure` is told of users, rules and quotas; `authenticate` is the handler of the API.
+    """
 
     def __init__(self, access: Access, node_id: int, door: NativeDoor, topic: str = "") -> None:
         """`topic`: of the worker whose door it is; "" of a supervisor."""

@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class ReplicaHost:
-    """`on_image` takes the bytes of an image that the metadata's worker has replayed."""
+    """The replicas of a node: each is started, changed and deleted as the metadata says.
+
+    `on_image` takes the bytes of an image that the metadata's worker has replayed.
+    """
 
     def __init__(
         self,

@@ -15,7 +15,10 @@ _SOCKET, _WATCHDOG, _WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_
 
 
 class Service:
-    """`due_s`: when `tick` has something to say. Its variables leave the environment: they are for nobody else."""
+    """The service manager, which is told how the node is.
+
+    `due_s`: when `tick` has something to say. Its variables leave the environment: they are for nobody else.
+    """
 
     def __init__(self, now_s: float) -> None:
         self._address = os.environ.pop(_SOCKET, "")

@@ -67,7 +67,9 @@ _ANYWHERE = ("0.0.0.0", "*", "::")
 
 
 class NodeSettings(NamedTuple):
-    """`peers` is empty when not given: then what meta.json remembers holds, else the node stands alone.
+    """The settings that a node starts with.
+
+    `peers` is empty when not given: then what meta.json remembers holds, else the node stands alone.
 
     `kafka_listen` None: no door for Kafka's clients. `kafka_asked`: that address was asked for, and is no default.
     `http_listen`, `http_asked`: the same of the HTTP address.

@@ -76,7 +76,10 @@ class _Worker:
 
 
 class Workers:
-    """`start(key)` makes the process of a replica; it is called again for every restart."""
+    """The worker processes of a node, restarted when they end.
+
+    `start(key)` makes the process of a replica; it is called again for every restart.
+    """
 
     def __init__(self, node_id: int, host: str, start: Callable[[ReplicaKey], Child]) -> None:
         self._node_id = node_id

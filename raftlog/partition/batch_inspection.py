@@ -27,7 +27,10 @@ class _Waiting(NamedTuple):
 
 
 class BatchInspection:
-    """`take` each batch that came, `step` once a turn; `accept` or `refuse` is called for each, in their order."""
+    """The batches that are looked into before they are appended, in the order in which they came.
+
+    `take` each batch that came, `step` once a turn; `accept` or `refuse` is called for each, in their order.
+    """
 
     def __init__(self, accept: Callable[[Taken], None], refuse: Callable[[Produce, RaftlogError], None]) -> None:
         self._accept = accept

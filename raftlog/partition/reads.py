@@ -44,7 +44,10 @@ _LOCATED_BYTES = 16 * 1024  # what a place that is found costs beside bytes that
 
 
 class Reads:
-    """`high_watermark` is set by the replica, once per turn."""
+    """The fetches of a replica, and who waits until a majority has confirmed its leadership.
+
+    `high_watermark` is set by the replica, once per turn.
+    """
 
     def __init__(self, log: PartitionLog, member: RaftMember, clock: Clock, outbox: Outbox) -> None:
         self.high_watermark = log.offset_after(member.commit_index)

@@ -88,7 +88,9 @@ class DescribeReplicasRequest(Body):
 
 
 class DescribeReplicasResponse(ResponseBody):
-    """`node_id`, `image_offset`, `confirmed`: as in MetadataResponse.
+    """All replicas, as the node that was asked knows them.
+
+    `node_id`, `image_offset`, `confirmed`: as in MetadataResponse.
 
     `weak_spots`: of each node that is heard, the numbers of Weakness; for who may describe the cluster.
     """

@@ -65,7 +65,9 @@ class GroupMember(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class JoinGroupResponse(ResponseBody, kw_only=True):
-    """`members` only for the leader, who assigns.
+    """The new generation of the group, told to a member.
+
+    `members` only for the leader, who assigns.
 
     `skip_assignment`: it leads, but this generation has its assignment already (KIP-814).
     """
@@ -80,7 +82,7 @@ class JoinGroupResponse(ResponseBody, kw_only=True):
 
 
 class SyncGroupRequest(GroupBody, kw_only=True):
-    """`assignments`: (member id, assignment), from the leader alone."""
+    """A member asks for its share of a generation. `assignments`: (member id, assignment), from the leader alone."""
 
     generation_id: int
     member_id: str
@@ -132,7 +134,9 @@ NO_OFFSET = -1
 
 
 class CommittedOffset(msgspec.Struct, array_like=True, kw_only=True):
-    """`offset` is the next one to read. `topic_id`: a topic made anew under the name has another, and no offset yet.
+    """What a group has committed, or is to commit, of a partition.
+
+    `offset` is the next one to read. `topic_id`: a topic made anew under the name has another, and no offset yet.
 
     NO_OFFSET, in a commit: the group has none there any more.
     `begun_partitions`: how many the topic had when the group began to read it; the others came later. -1: not known.
@@ -170,7 +174,7 @@ class OffsetCommitResponse(ResponseBody, kw_only=True):
 
 
 class OffsetFetchRequest(GroupBody, kw_only=True):
-    """`partitions` None: all that the group has committed."""
+    """A group's committed offsets are asked for. `partitions` None: all that the group has committed."""
 
     partitions: list[tuple[str, int]] | None = None
     with_version: bool = False
@@ -216,7 +220,7 @@ class DescribedMember(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class DescribeGroupResponse(ResponseBody, kw_only=True):
-    """`state` "Dead" for a group that is not there."""
+    """A group and its members. `state` "Dead" for a group that is not there."""
 
     group_id: str = ""
     state: str = ""

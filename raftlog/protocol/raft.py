@@ -64,7 +64,10 @@ class VoteResponse(_RaftMessage, tag="rVR"):
 
 
 class AppendEntries(_RaftMessage, tag="rA"):
-    """`sequence` grows per link and leader boot (G3); `commit_index` is capped by the receiver (G2)."""
+    """Entries of the leader's log, or none: a heartbeat.
+
+    `sequence` grows per link and leader boot (G3); `commit_index` is capped by the receiver (G2).
+    """
 
     sequence: int
     prev_index: int

@@ -65,7 +65,9 @@ class FetchRequest(Body):
 
 
 class FetchResponse(ResponseBody):
-    """`high_watermark` is what this leader knows of, which may have been deposed: no bound of the log.
+    """Records of a partition, and the bounds of its log.
+
+    `high_watermark` is what this leader knows of, which may have been deposed: no bound of the log.
 
     `throttle_ms`: a quota is used up: this worker should be asked for no records for so long.
     """
@@ -94,7 +96,10 @@ class LocateRequest(Body):
 
 
 class Place(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """`length` bytes from `position` on are whole batches, and `next_offset` is behind them."""
+    """A place in a segment file.
+
+    `length` bytes from `position` on are whole batches, and `next_offset` is behind them.
+    """
 
     path: str
     inode: int
@@ -104,7 +109,9 @@ class Place(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class LocateResponse(ResponseBody):
-    """`length` bytes from `position` on are whole batches, and `next_offset` is behind them; 0: there is nothing yet.
+    """Where the records lie that a fetch would read.
+
+    `length` bytes from `position` on are whole batches, and `next_offset` is behind them; 0: there is nothing yet.
     `following`: where those lie that come next. The rest as in FetchResponse.
     """
 
@@ -173,7 +180,9 @@ class OffsetForLeaderEpochRequest(Body):
 
 
 class OffsetForLeaderEpochResponse(ResponseBody):
-    """`epoch`: that one, or the last one before it; `end_offset`: where the next one begins. Both -1: it is a newer one
+    """Where a leader epoch ends in the leader's log.
+
+    `epoch`: that one, or the last one before it; `end_offset`: where the next one begins. Both -1: it is a newer one
     than any that this leader knows.
     """
 
@@ -196,7 +205,10 @@ class ElectLeaderResponse(ResponseBody):
 
 
 class ActiveProducer(msgspec.Struct, array_like=True, kw_only=True):
-    """`last_ms`: when the leader, or this replica as a follower, took its newest batch, by its own clock."""
+    """An idempotent producer that a partition knows.
+
+    `last_ms`: when the leader, or this replica as a follower, took its newest batch, by its own clock.
+    """
 
     producer_id: int
     producer_epoch: int
@@ -226,7 +238,10 @@ class DeleteRecordsRequest(Body, kw_only=True):
 
 
 class DeleteRecordsResponse(ResponseBody, kw_only=True):
-    """`log_start_offset`: where the log starts now, which may be beyond what was asked for."""
+    """The answer to DeleteRecords.
+
+    `log_start_offset`: where the log starts now, which may be beyond what was asked for.
+    """
 
     log_start_offset: int = -1
     leader_id: int = -1

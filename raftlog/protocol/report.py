@@ -48,7 +48,9 @@ class Figures(msgspec.Struct, array_like=True):
 
 
 class NodeReport(msgspec.Struct, array_like=True, kw_only=True):
-    """`obstacles`: why the node is not in step with the metadata, or has not started all that it hosts.
+    """How a node is, for its metrics and for those who ask.
+
+    `obstacles`: why the node is not in step with the metadata, or has not started all that it hosts.
 
     `sizes`: how many replicas keep the records of the partition of each of `replicas`. `lags`: how many records each of
     them is behind its leader, as far as the supervisors have told each other; -1: not known. `processes`: the process

@@ -37,14 +37,14 @@ class AuthenticateRequest(Body):
 
 
 class AuthenticateResponse(ResponseBody):
-    """`done`: with the answer to the last message, the session is the user's."""
+    """The next message of a login. `done`: with the answer to the last message, the session is the user's."""
 
     data: bytes = b""
     done: bool = False
 
 
 class SecurityResult(msgspec.Struct, array_like=True, kw_only=True):
-    """`name`: of the user; "" of a rule."""
+    """What became of one change of users, rules or quotas. `name`: of the user; "" of a rule."""
 
     name: str = ""
     error_code: ErrorCode = ErrorCode.NONE
@@ -59,7 +59,9 @@ class SecurityResponse(ResponseBody):
 
 # --- users -----------------------------------------------------------------------------------------
 class AlterUsersRequest(MutationBody, kw_only=True):
-    """`credentials` are set, each in place of what its user had for the mechanism; `deletions`: (user, mechanism).
+    """Credentials of users are set and deleted.
+
+    `credentials` are set, each in place of what its user had for the mechanism; `deletions`: (user, mechanism).
 
     The results are of the credentials, and then of the deletions. No password is in it.
     """
@@ -75,7 +77,7 @@ class DescribeUsersRequest(Body):
 
 
 class UserDescription(msgspec.Struct, array_like=True, kw_only=True):
-    """`credentials`: (mechanism, iterations). error_code is RESOURCE_NOT_FOUND or 0."""
+    """A user, without his secrets. `credentials`: (mechanism, iterations). error_code is RESOURCE_NOT_FOUND or 0."""
 
     name: str
     error_code: ErrorCode = ErrorCode.NONE
@@ -100,7 +102,7 @@ class DeleteAclsRequest(MutationBody):
 
 
 class DeleteAclsResponse(ResponseBody):
-    """`deleted`: for each filter, what it found."""
+    """The rules that DeleteAcls has deleted. `deleted`: for each filter, what it found."""
 
     deleted: list[list[Acl]] = []
 

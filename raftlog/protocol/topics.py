@@ -42,7 +42,10 @@ class TopicIdsRequest(Body):
 
 
 class TopicIdsResponse(ResponseBody):
-    """`topic_ids`: one of each name, b"" where there is no such topic. `end_offset`: where the metadata ends."""
+    """The ids of the topics that were named.
+
+    `topic_ids`: one of each name, b"" where there is no such topic. `end_offset`: where the metadata ends.
+    """
 
     end_offset: int = 0
     topic_ids: list[bytes] = []
@@ -57,14 +60,16 @@ class CreateTopicsRequest(MutationBody):
 
 
 class DeleteTopicsRequest(MutationBody):
-    """`topics`: (name, topic id), so that one made anew under the name is not meant (KIP-516)."""
+    """Topics are deleted. `topics`: (name, topic id), so that one made anew under the name is not meant (KIP-516)."""
 
     topics: list[tuple[str, bytes]]
     timeout_ms: int = 30_000
 
 
 class IncrementalAlterConfigsRequest(MutationBody, kw_only=True):
-    """`config` sets these settings, `reset` puts those back to their defaults; all others stay (KIP-339).
+    """Some settings of a topic are changed.
+
+    `config` sets these settings, `reset` puts those back to their defaults; all others stay (KIP-339).
 
     `validate_only` as in CreateTopics.
     """
@@ -77,7 +82,9 @@ class IncrementalAlterConfigsRequest(MutationBody, kw_only=True):
 
 
 class CreatePartitionsRequest(MutationBody, kw_only=True):
-    """`partitions`: how many there shall be in all (KIP-195).
+    """A topic gets more partitions.
+
+    `partitions`: how many there shall be in all (KIP-195).
 
     `replicas`: the nodes of each new one, as in NewTopic. `validate_only` as in CreateTopics.
     """
@@ -90,7 +97,10 @@ class CreatePartitionsRequest(MutationBody, kw_only=True):
 
 
 class TopicResult(msgspec.Struct, array_like=True, kw_only=True):
-    """`warning`: why a partition survives fewer failures than asked for; "" where it does not."""
+    """What became of one topic of a request.
+
+    `warning`: why a partition survives fewer failures than asked for; "" where it does not.
+    """
 
     name: str
     error_code: ErrorCode

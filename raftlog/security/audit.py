@@ -18,7 +18,10 @@ ACTS = (Operation.CREATE, Operation.DELETE, Operation.ALTER, Operation.ALTER_CON
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`outcome`: DENIED, or ASKED of an administrative act: what is denied of it follows. `names`: on what."""
+    """A line of the audit log.
+
+    `outcome`: DENIED, or ASKED of an administrative act: what is denied of it follows. `names`: on what.
+    """
 
     outcome: str
     principal: str

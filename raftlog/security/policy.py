@@ -36,7 +36,10 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class User(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """`credentials`: one for each mechanism. `epoch`: the end offset of their last change in the metadata log."""
+    """A user's credentials.
+
+    `credentials`: one for each mechanism. `epoch`: the end offset of their last change in the metadata log.
+    """
 
     credentials: tuple[Credential, ...]
     epoch: int

@@ -31,7 +31,7 @@ Entity = tuple[tuple[str, str | None], ...]
 
 
 class Quota(msgspec.Struct, frozen=True, array_like=True):
-    """`value`: bytes a second."""
+    """A quota: how much an entity may send or fetch. `value`: bytes a second."""
 
     entity: Entity
     key: str

@@ -60,7 +60,10 @@ class GroupOfOne:
 
 
 class ConsumingClient(LinkedClient):
-    """`due` is the offset that has to come next; None: it has not begun."""
+    """A client's own fetcher, in the simulated world.
+
+    `due` is the offset that has to come next; None: it has not begun.
+    """
 
     def __init__(self, name: str, world: World, rng: random.Random, group: GroupOfOne) -> None:
         super().__init__(name, world, rng)

@@ -65,7 +65,10 @@ class _Written(NamedTuple):
 
 
 class _Fetched(NamedTuple):
-    """`high_watermark` None: the answer has nothing of the partition."""
+    """What an answer to a fetch says of the partition.
+
+    `high_watermark` None: the answer has nothing of the partition.
+    """
 
     error_code: int
     session_id: int
@@ -340,7 +343,7 @@ class KafkaProducer(KafkaClient):
 
 # --- reader ----------------------------------------------------------------------------------------
 class KafkaReader(KafkaClient):
-    """`due` is the offset that has to come next."""
+    """A client that reads through Kafka's door. `due` is the offset that has to come next."""
 
     def __init__(self, name: str, world: World, doors: dict[int, SimulatedDoor], rng: random.Random) -> None:
         super().__init__(name, world, doors, rng)

@@ -30,7 +30,10 @@ class _Link:
 
 
 class Network:
-    """`deliver(node_id, message, payload)` is called when a message arrives."""
+    """The links between the simulated nodes: slow, lossy, cut.
+
+    `deliver(node_id, message, payload)` is called when a message arrives.
+    """
 
     def __init__(self, events: Events, rng: random.Random, nodes: list[int], deliver: Deliver) -> None:
         self._events = events

@@ -24,7 +24,10 @@ _UNKNOWN_KIND = -7  # a timestamp that means nothing
 
 
 class Prober(Asker[FetchRequest | ListOffsetsRequest]):
-    """`read` is shared with all consumers of a run: offset -> the value's beginning."""
+    """A client that fetches by hand.
+
+    `read` is shared with all consumers of a run: offset -> the value's beginning.
+    """
 
     def __init__(
         self,

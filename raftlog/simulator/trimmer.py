@@ -27,7 +27,10 @@ _FAR = 1_000_000  # an offset that no run reaches
 
 
 class Trimmer(Asker[DeleteRecordsRequest | ListOffsetsRequest]):
-    """`trimmed` is where the log starts at least, as it was answered last."""
+    """A client that deletes records, and looks where the log starts.
+
+    `trimmed` is where the log starts at least, as it was answered last.
+    """
 
     def __init__(self, *, name: str, spec: ReplicaSpec, events: Events, rng: random.Random, send: SendRequest) -> None:
         super().__init__(name, spec, events, rng, send)

@@ -30,7 +30,10 @@ class IndexEntry(NamedTuple):
 
 
 class IndexUsage(NamedTuple):
-    """`map_bytes`: what its memory map can hold before it must grow. `used_bytes`: what the file has needed at most."""
+    """How full an index is.
+
+    `map_bytes`: what its memory map can hold before it must grow. `used_bytes`: what the file has needed at most.
+    """
 
     map_bytes: int
     used_bytes: int

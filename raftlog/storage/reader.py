@@ -23,7 +23,9 @@ _unpack_entries = _ENTRIES.unpack_from
 
 @dataclass(slots=True)
 class Entries:
-    """`count` consecutive Raft indexes from first_index on; those in `epoch_starts` have no bytes, each other one is
+    """Consecutive entries of the Raft log, as they are sent.
+
+    `count` consecutive Raft indexes from first_index on; those in `epoch_starts` have no bytes, each other one is
     a batch, or one of several that a filler stands for."""
 
     first_index: int

@@ -29,7 +29,10 @@ from raftlog.types import Doubt
 
 @dataclass
 class Findings:
-    """`cut`: (segment, size to keep) of the segment with the first bad byte; `removed` stand behind it."""
+    """What the examination of a log at its start has found.
+
+    `cut`: (segment, size to keep) of the segment with the first bad byte; `removed` stand behind it.
+    """
 
     segments: list[Segment] = field(default_factory=list)
     last_index: int = 1

@@ -28,7 +28,7 @@ from raftlog.storage.segments import Segments
 
 
 class Damage(NamedTuple):
-    """`raft_index` and `offset` of the first batch that is not as it was written."""
+    """Where a log is damaged. `raft_index` and `offset` of the first batch that is not as it was written."""
 
     raft_index: int
     offset: int

@@ -17,7 +17,10 @@ _COMPACT_AFTER = 1024  # dead entries at the head of the lists, before they are 
 
 
 class Run:
-    """`count` batches: indexes [first_index, first_index + count), bytes `data`, whose file begins at `position`."""
+    """Batches of the tail that lie one behind the other in a segment file.
+
+    `count` batches: indexes [first_index, first_index + count), bytes `data`, whose file begins at `position`.
+    """
 
     __slots__ = (
         "base_offsets",

@@ -17,7 +17,10 @@ _RECORD_BYTES = 200  # read and unpacked in the time that one record takes
 
 
 class TimeSearch:
-    """`step` until `done`; then `found` is (offset, timestamp_ms), or None: there is none."""
+    """The search for the first record of a time or later, in steps.
+
+    `step` until `done`; then `found` is (offset, timestamp_ms), or None: there is none.
+    """
 
     def __init__(self, lookup: Lookup, timestamp_ms: int) -> None:
         self.done = False

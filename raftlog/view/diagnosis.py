@@ -13,7 +13,10 @@ _LOST = (Doubt.LOST_DISK, Doubt.LOST_STATE, Doubt.SHORT)
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """`what` is wrong with `place`, a partition; what that means, and what to do."""
+    """What is wrong somewhere in a cluster.
+
+    `what` is wrong with `place`, a partition; what that means, and what to do.
+    """
 
     place: str
     what: str

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemberView(msgspec.Struct, frozen=True, kw_only=True):
-    """`partitions`: as `topic-number`."""
+    """A member of a group. `partitions`: as `topic-number`."""
 
     member: str
     instance: str | None
@@ -23,7 +23,9 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupPartitionView(msgspec.Struct, frozen=True, kw_only=True):
-    """`lag`: of the offsets that are still there. None: nothing is committed, or the log's bounds are not known.
+    """How far a group has read a partition.
+
+    `lag`: of the offsets that are still there. None: nothing is committed, or the log's bounds are not known.
 
     `member` None: nobody owns it.
     """
@@ -39,7 +41,7 @@ class GroupPartitionView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupView(msgspec.Struct, frozen=True, kw_only=True):
-    """`lag`: of all partitions together, where it is known."""
+    """A group, its members and how far it has read. `lag`: of all partitions together, where it is known."""
 
     group: str
     state: str

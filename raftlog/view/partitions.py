@@ -20,7 +20,9 @@ _DOUBT_TEXTS = {
 
 
 class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
-    """`leader` None: there is none. `survives_failures` None: the partition does not work now.
+    """A partition and its replicas.
+
+    `leader` None: there is none. `survives_failures` None: the partition does not work now.
 
     Offsets and size are the leader's, or the furthest that any replica last reported. `cuts` counts
     the damaged tails that replicas cut when they started, `corruptions` how often they found damage.
@@ -167,7 +169,10 @@ def _why_no_leader(found: PartitionMetadata, statuses: Sequence[ReplicaStatus]) 
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """`leads`, `replicas` and `witnesses` count partitions of users' topics; the last three are of all."""
+    """A node and what it hosts.
+
+    `leads`, `replicas` and `witnesses` count partitions of users' topics; the last three are of all.
+    """
 
     node: int
     address: str

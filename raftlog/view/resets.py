@@ -30,7 +30,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reset(msgspec.Struct, frozen=True, kw_only=True):
-    """`before`: what is committed, of all topics. `after`: what would be; empty where there is nothing to shift."""
+    """A change of what a group has committed.
+
+    `before`: what is committed, of all topics. `after`: what would be; empty where there is nothing to shift.
+    """
 
     before: dict[TopicPartition, int]
     after: dict[TopicPartition, int]

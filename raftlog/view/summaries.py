@@ -13,7 +13,9 @@ from raftlog.view.partitions import PartitionView, view_topic
 
 
 class TopicSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """`end_offsets`: of all partitions added up, by whose growth a rate is known. `records`: at most, if compacted.
+    """A topic in one line.
+
+    `end_offsets`: of all partitions added up, by whose growth a rate is known. `records`: at most, if compacted.
 
     `leads`: how many partitions each node leads. `survives_failures`: of the weakest partition.
     """

@@ -24,7 +24,7 @@ class Look(NamedTuple):
 
 
 class BusyPartition(msgspec.Struct, frozen=True, kw_only=True):
-    """`records_per_s`, `bytes_per_s`: written since the look before; None: there was none."""
+    """How busy a partition is. `records_per_s`, `bytes_per_s`: written since the look before; None: there was none."""
 
     partition: str
     leader: int | None
@@ -38,7 +38,7 @@ class BusyPartition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BehindGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """`read_per_s`: committed since the look before. `lag`: of all of its partitions."""
+    """How far a group is behind. `read_per_s`: committed since the look before. `lag`: of all of its partitions."""
 
     group: str
     state: str

@@ -24,7 +24,7 @@ class MissingError(Exception):
 
 
 class Client(NamedTuple):
-    """`prepare` returns the command of its program. Raises MissingError."""
+    """One of Kafka's clients. `prepare` returns the command of its program. Raises MissingError."""
 
     name: str
     prepare: Callable[[], list[str]]

@@ -29,7 +29,10 @@ class Wanted(NamedTuple):
 
 
 class FetchSession:
-    """`told`: what the client knows of each partition, (high watermark, log start offset)."""
+    """A fetch session: what a client wants, and what it knows already (KIP-227).
+
+    `told`: what the client knows of each partition, (high watermark, log start offset).
+    """
 
     def __init__(self, session_id: int) -> None:
         self.session_id = session_id

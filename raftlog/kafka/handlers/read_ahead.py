@@ -33,7 +33,10 @@ class _Ahead:
 
 
 class Located(NamedTuple):
-    """`answer`: with which it was told, for its bounds."""
+    """Where the records lie that a client is expected to fetch next.
+
+    `answer`: with which it was told, for its bounds.
+    """
 
     answer: LocateResponse
     place: Place

@@ -35,7 +35,7 @@ _NEW = Socket(set(), 0, 0)
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """`sockets` is None where `ss` (Debian package iproute2) is not installed."""
+    """What processes have used by now. `sockets` is None where `ss` (Debian package iproute2) is not installed."""
 
     servers_cpu_s: float
     sockets: dict[str, Socket] | None

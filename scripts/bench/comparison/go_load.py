@@ -65,7 +65,9 @@ class Family(Protocol):
 
 
 class GoRunning:
-    """`consumed`: reading takes records away, so that nothing can be read before the clock runs.
+    """A running system, under the load of the program in Go.
+
+    `consumed`: reading takes records away, so that nothing can be read before the clock runs.
 
     `shapes`: how workloads travel, by key, where it is not as asked. `readers`: connections that read at the same time,
     each of them everything. `security`: the directory of the certificate that clients show; "": no TLS.

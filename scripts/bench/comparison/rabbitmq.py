@@ -17,7 +17,7 @@ _COOKIE = "raftlogbench"
 
 
 class RabbitMq:
-    """`protocol`: which of the two listeners the load client speaks to."""
+    """RabbitMQ, as a system of the comparison. `protocol`: which of the two listeners the load client speaks to."""
 
     settle_s = 2.0
 

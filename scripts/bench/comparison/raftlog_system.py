@@ -22,7 +22,10 @@ from .workloads import COMMON, KAFKA, ONE_CONNECTION, Workload
 
 
 class Raftlog:
-    """`secure`: nodes and clients with certificates, and all that they say under TLS."""
+    """raftlog, as a system of the comparison.
+
+    `secure`: nodes and clients with certificates, and all that they say under TLS.
+    """
 
     name = "raftlog"
     settle_s = 1.0

@@ -13,7 +13,9 @@ OURS = "raftlog"
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """`row`: medians of the rounds that went well, or one that went wrong when none did.
+    """A line of the summary: one workload on one system.
+
+    `row`: medians of the rounds that went well, or one that went wrong when none did.
 
     `low` and `high`: records a second of the slowest and fastest round. `failed`: rounds without figures, `why` the
     first of them. `against_best`: of raftlog only, how many times the best other system it is, in records a second, or,

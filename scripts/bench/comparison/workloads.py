@@ -10,7 +10,9 @@ Mode = Literal["produce", "consume", "behind", "hold", "attend"]
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """`topic`: where a produce leaves its records; a consume reads what the produce of that topic has left.
+    """What is measured: how records are sent or read.
+
+    `topic`: where a produce leaves its records; a consume reads what the produce of that topic has left.
 
     `connections`: where the workload is about them; else each system has as many as suit it.
     """
