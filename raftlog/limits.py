@@ -48,6 +48,7 @@ CLIENTS_WAITING_BYTES_MAX = 4 * CLIENT_WAITING_BYTES_MAX  # the same of all clie
 CLIENT_SILENT_S = 15.0  # a client that takes nothing of its answers for this long is disconnected
 UNFINISHED_BYTES_MAX = 4 * FRAME_BYTES_MAX  # all messages of which not every part has come
 CONNECTIONS_MAX = 4_000  # clients of one process, which needs descriptors for its files too
+CONNECTIONS_PER_ADDRESS_MAX = 2_000  # of one process with one host: whoever it is, half of the places are for others
 
 # --- replication ---------------------------------------------------------------------------
 HEARTBEAT_S = 0.4  # idle cost against the time to notice a silent leader; a dead one is noticed by its connection

@@ -18,6 +18,7 @@ import os
 import resource
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from raftlog.limits import (
     CLIENT_WAITING_BYTES_MAX,
     CLIENTS_WAITING_BYTES_MAX,
     CONNECTIONS_MAX,
+    CONNECTIONS_PER_ADDRESS_MAX,
     FRAME_BYTES_MAX,
     UNFINISHED_BYTES_MAX,
 )
@@ -78,19 +80,24 @@ class Client:
 
 
 class Connections:
-    """Of the server at `port`. `ended` counts those that were ended for what they held. Call `tick` each `tick_s`."""
+    """Of the server at `port`. `ended` counts those that were ended; `why` says it of the last one.
+
+    Call `tick` each `tick_s`.
+    """
 
     def __init__(self, port: int) -> None:
-        self.why = "they held too much memory"
         self.clients: dict[bytes, Client] = {}
         self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
         self.ended = 0
+        self.last = ""
         self.drained = True  # everything that was whole has been handed out at some time since the last tick
         self.tick_s = TICK_S
         self._port = port
         self._seen_bytes = _resident_bytes()  # at the last tick
         self._waiting_bytes = 0
         self._looked_s = 0.0
+        self._by_host: Counter[str] = Counter()  # how many of `clients`
+        self._recounted_s = 0.0
         self._silent: set[_Place] = set()  # connections without a message, at the last look
         self._unlooked: list[bytes] = []  # whether these are there still is asked next
         self._libc = ctypes.CDLL(None)
@@ -99,14 +106,32 @@ class Connections:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._connections_max = max(1, min(CONNECTIONS_MAX, limit - _SPARE_DESCRIPTORS))
 
+    @property
+    def why(self) -> str:
+        return f"the last one, {self.last}"
+
     # --- what the server says on its way ---------------------------------------------------------
     def meet(self, identity: bytes, descriptor: int) -> Client | None:
-        """The first message of a connection. None: it is gone already."""
+        """The first message of a connection. None: it is gone already, or ended here since its host has too many."""
         place, counts = self._place(descriptor), self._counts(descriptor)
         if place is None or counts is None:
             return None
+        if not self._has_place(place[0]):
+            self._end(descriptor, place, f"it has {CONNECTIONS_PER_ADDRESS_MAX} connections")
+            return None
+        self._by_host[place[0]] += 1
         client = self.clients[identity] = Client(descriptor, place, counts[0], monotonic_s())
         return client
+
+    def _has_place(self, host: str) -> bool:
+        """Those that ended are noticed late: they are looked for BEFORE anybody is refused."""
+        now_s = monotonic_s()
+        if self._by_host[host] >= CONNECTIONS_PER_ADDRESS_MAX and now_s - self._recounted_s > TICK_S:
+            self._recounted_s = now_s
+            for identity, client in list(self.clients.items()):
+                if client.place[0] == host and self._place(client.descriptor) != client.place:
+                    self.forget(identity)
+        return self._by_host[host] < CONNECTIONS_PER_ADDRESS_MAX
 
     def has_room(self, identity: bytes, client: Client, size: int) -> bool:
         """Counts an answer of `size` bytes. False: too much waits for a large one, or the client has been ended."""
@@ -131,6 +156,9 @@ class Connections:
         client = self.clients.pop(identity, None)
         if client is not None:
             self._waiting_bytes -= client.waiting_bytes
+            self._by_host[client.place[0]] -= 1
+            if not self._by_host[client.place[0]]:
+                del self._by_host[client.place[0]]
             self.on_gone(identity)
 
     # --- bytes that wait for clients -------------------------------------------------------------
@@ -174,7 +202,7 @@ class Connections:
 
     def _end_client(self, identity: bytes, client: Client) -> None:
         self.forget(identity)
-        self._end(client.descriptor, client.place)
+        self._end(client.descriptor, client.place, "it does not take its answers")
 
     # --- once in a while -------------------------------------------------------------------------
     def tick(self, late_s: float) -> None:
@@ -234,7 +262,7 @@ class Connections:
             strangers = [place for place in there if place not in known]
             longest_first = sorted(strangers, key=lambda place: place not in self._silent)
             for place in [*longest_first, *reversed(known)][:surplus]:
-                self._end(there[place][0], place)
+                self._end(there[place][0], place, f"there are {self._connections_max} connections")
         self._silent = {place for place in there if place not in known}
 
     def _end_unfinished(self, there: dict[_Place, tuple[int, int]], known: dict[_Place, Client]) -> None:
@@ -250,7 +278,7 @@ class Connections:
         for held, descriptor, place in sorted(unfinished, reverse=True):
             if held <= _UNFINISHED_ONE_BYTES_MAX and total <= UNFINISHED_BYTES_MAX:
                 return
-            self._end(descriptor, place)
+            self._end(descriptor, place, "too many bytes of messages that are half there")
             total -= held
 
     # --- descriptors of ZeroMQ -------------------------------------------------------------------
@@ -282,10 +310,11 @@ class Connections:
         finally:
             connection.detach()  # it is ZeroMQ's
 
-    def _end(self, descriptor: int, place: _Place) -> None:
+    def _end(self, descriptor: int, place: _Place, why: str) -> None:
         if self._place(descriptor) == place:
             self._libc.shutdown(descriptor, socket.SHUT_RDWR)
             self.ended += 1
+            self.last = f"{place[0]}: {why}"
 
     def _descriptors(self) -> list[int]:
         with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import itertools
 import select
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from raftlog.clock import monotonic_s
@@ -20,6 +20,7 @@ from raftlog.limits import (
     CLIENT_WAITING_BYTES_MAX,
     CLIENTS_WAITING_BYTES_MAX,
     CONNECTIONS_MAX,
+    CONNECTIONS_PER_ADDRESS_MAX,
     HANDSHAKE_S,
     STRANGERS_MAX,
     UNFINISHED_BYTES_MAX,
@@ -88,6 +89,7 @@ class SecureServer:
         self.socket = self._readiness.fileno()
         self._strangers: dict[int, SecureClient] = {}  # by descriptor, in the order in which they came
         self._known: dict[int, SecureClient] = {}
+        self._by_host: Counter[str] = Counter()  # how many of both
         self._behind: dict[SecureClient, None] = {}  # those for which something waits
         self._arrived: deque[Frames] = deque()
         self._numbers = itertools.count(1)
@@ -133,11 +135,16 @@ class SecureServer:
                 if error.errno in _NO_DESCRIPTOR and self._strangers:
                     self._refuse(next(iter(self._strangers.values())), "this process has no descriptor left")
                 return
+            host = address[0]
+            if self._by_host[host] >= CONNECTIONS_PER_ADDRESS_MAX:
+                connected.close()
+                self._count(host, f"it has {CONNECTIONS_PER_ADDRESS_MAX} connections")
+                continue
             if len(self._strangers) >= STRANGERS_MAX:
                 self._refuse(next(iter(self._strangers.values())), "too many handshakes are under way")
             if len(self._known) >= CONNECTIONS_MAX:
                 connected.close()
-                self._count(address[0], f"there are {CONNECTIONS_MAX} connections")
+                self._count(host, f"there are {CONNECTIONS_MAX} connections")
                 continue
             connected.setblocking(False)
             notice_silence(connected)
@@ -146,6 +153,7 @@ class SecureServer:
             stream = MessageStream(secure, self._readiness.watch)
             client = SecureClient(identity, address[:2], secure, stream, monotonic_s())
             self._strangers[secure.fileno()] = client
+            self._by_host[host] += 1
             self._readiness.add(secure.fileno())
 
     def _why_nobody(self, certificate: Certificate) -> str:
@@ -257,6 +265,9 @@ class SecureServer:
         self._strangers.pop(descriptor, None)
         self._known.pop(descriptor, None)
         self._behind.pop(client, None)
+        self._by_host[client.place[0]] -= 1
+        if not self._by_host[client.place[0]]:
+            del self._by_host[client.place[0]]
         client.stream.close()
         if self.connections.clients.pop(client.identity, None) is not None:
             self.connections.on_gone(client.identity)

@@ -262,3 +262,23 @@ def test_connections_are_bounded_and_those_that_say_nothing_go_first(end: End) -
 
         end.until(bounded)
         assert end.server.send(identity, [b"still there"])
+
+
+def test_a_host_has_a_share_of_the_connections_and_those_that_ended_do_not_count(
+    end: End, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CONNECTIONS_PER_ADDRESS_MAX", 3)
+    known = [end.met() for _ in range(3)]
+    one_more = end.client()
+    end.until(lambda: end.server.connections.ended)
+    assert is_over(one_more) and not any(is_over(raw) for raw, _ in known)
+    assert end.server.connections.last == "127.0.0.1: it has 3 connections"
+    assert len(end.server.connections.clients) == 3
+    known[0][0].close()
+
+    def gets_in() -> bool:
+        raw, identity = end.met()
+        return identity in end.server.connections.clients and not is_over(raw)
+
+    end.until(gets_in)
+    assert all(end.server.send(identity, [b"still there"]) for _, identity in known[1:])

@@ -199,6 +199,21 @@ def test_handshakes_that_do_not_end_make_room_for_each_other_only(
         each.close()
 
 
+def test_a_host_has_a_share_of_the_connections(ends: Ends, alice: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secure_server, "CONNECTIONS_PER_ADDRESS_MAX", 3)
+    link = ends.link(alice)
+    ends.until(lambda: ends.principals)
+    strangers = [socket.create_connection(ends.endpoint) for _ in range(3)]
+    ends.until(lambda: ends.server.connections.ended)
+    assert ends.server.connections.last == "127.0.0.1: it has 3 connections"
+    for stranger in strangers:
+        stranger.close()
+    ends.until(lambda: not ends.server._strangers)
+    ends.link(alice)
+    ends.until(lambda: len(ends.principals) == 2)
+    assert link.losses == 0
+
+
 def test_one_that_takes_none_of_its_answers_ends(
     ends: Ends, alice: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
