@@ -120,9 +120,8 @@ HTTP_ANSWER_S = 10.0  # how long a question under /api/ may take
 HTTP_OFFSETS_S = 3.0  # a leader that does not answer must not keep the other partitions from being shown
 HTTP_QUESTIONS_MAX = 4  # asked at the same time, each in a thread
 HTTP_QUESTIONS_WAITING_MAX = 100  # each waits for some 0.1 s of the others' answers at most
-HTTP_LAGS_S = 2.0  # how long a scrape waits for what groups have left to read; it has what was found before otherwise
+HTTP_LAGS_S = 3.0  # how long a scrape looks for what groups have left to read; what is not known then is left out
 HTTP_LAGS_AGAIN_S = 1.0  # those of one scrape serve another one that comes this soon
-HTTP_GROUPS_MAX = 1_000  # of one coordinator: each is several questions
 HTTP_PSS_PER_SCRAPE = 20  # processes whose shared memory is added up anew: the kernel takes a millisecond for each
 HTTP_RECORDS_MAX = 500  # shown at once: more is work for `raftlog consume`
 HTTP_PREVIEW_BYTES = 2048  # of a key, a value or a header in a list; each can be had whole
@@ -270,6 +269,10 @@ OFFSETS_ATTEMPT_S = 3.0  # the bounds of a partition are cheap to ask for again
 TOPIC_SETTLE_S = 1.0  # how long making a topic waits for the slowest living node to hear of it
 SUBSCRIBED_METADATA_MAX_AGE_S = 5.0  # new topics and partitions are read after this long at the latest
 GROUP_RETRY_S = 0.1  # when a coordinator that was asked in vain is asked again
+LAG_GROUPS_MAX = 1_000  # of one coordinator, looked at for their lag: each is a question
+LAG_RECORD_S = (
+    30.0  # the first record that a group has not read is read again this late: compaction may have removed it
+)
 JOIN_ATTEMPT_S = 10.0  # a JoinGroup waits for the slowest member; a coordinator that hangs is left for its successor
 HEARTBEAT_ATTEMPT_S = 3.0  # a coordinator that hangs is left for its successor
 LEAVE_S = 2.0  # how long a member that leaves waits for its coordinator: otherwise its session ends by itself

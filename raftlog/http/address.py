@@ -16,6 +16,7 @@ import ipaddress
 import logging
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
@@ -26,7 +27,6 @@ import raftlog
 from raftlog.errors import ErrorCode, RaftlogError
 from raftlog.http.acts import parse_act
 from raftlog.http.console import ConsolePages
-from raftlog.http.lags import now_ms
 from raftlog.http.logins import Asker, HttpLogins, NotLoggedInError
 from raftlog.http.metrics import Scrape, render
 from raftlog.http.origin import why_refused
@@ -261,7 +261,7 @@ class HttpAddress:
         if not self._may_describe_cluster(request):
             self._note(request)
             return _forbidden("metrics name topics, groups and clients: they are for who may Describe the cluster")
-        asked_ms = now_ms()  # BEFORE all that takes time: Prometheus dates what it gets by when it asked
+        asked_ns = time.time_ns()  # BEFORE all that takes time: Prometheus dates what it gets by when it asked
         report = await self._report()
         scrape = Scrape(
             report=report,
@@ -269,7 +269,7 @@ class HttpAddress:
             lags=await self._questions.lags(report.node_id) if report.cluster_id else None,
             usages=self._processes.look(report.processes),
             disk=_volume(self._data),
-            now_ms=asked_ms,
+            now_ms=asked_ns // 1_000_000,
         )
         body, content_type = render(scrape, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})

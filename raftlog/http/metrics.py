@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import raftlog
+from raftlog.client.admin.lag_reader import GroupLag
 from raftlog.http.exposition import OPENMETRICS_TYPE, TEXT_TYPE, Exposition, wants_openmetrics
-from raftlog.http.lags import GroupLag
 from raftlog.http.processes import Usage
 from raftlog.protocol.report import NodeReport
 from raftlog.types import Doubt, ReplicaStatus, Role

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from raftlog import Admin, ConsumerRecord
+from raftlog.client.admin.lag_reader import GroupLag, LagReader
 from raftlog.clock import monotonic_s
 from raftlog.errors import RaftlogError, SaslAuthenticationFailedError, ThrottlingQuotaExceededError
 from raftlog.http.acts import Effect
-from raftlog.http.lags import GroupLag, Lags
 from raftlog.http.logins import Asker
 from raftlog.http.records import RecordReader, RecordsFound, RecordsWanted
 from raftlog.limits import (
@@ -34,6 +34,7 @@ from raftlog.view.summaries import TopicSummaries, summarize_topics
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_CLIENT_ID = "raftlog-http"
 
 
 class _Clients:
@@ -75,7 +76,8 @@ class Questions:
         self._lock = threading.Lock()
         self._clients: OrderedDict[Asker | None, _Clients] = OrderedDict()
         self._waiting = 0
-        self._lag_reader = Lags(str(node))
+        self._lag_thread = ThreadPoolExecutor(1, "lags")  # its own: questions of people must not make lags old
+        self._lag_reader: LagReader | None = None
         self._lags: list[GroupLag] | None = None
         self._lags_due_s = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -123,23 +125,31 @@ class Questions:
         return await self._ask(asker, lambda admin, hasty: carry_out(admin))
 
     async def lags(self, node_id: int) -> list[GroupLag] | None:
-        """Of the groups that this node coordinates; what was found last where that takes too long. None: not known."""
-        now_s = monotonic_s()
-        if self._looking is None and now_s >= self._lags_due_s:
+        """Of the groups that this node coordinates, as they are now: what was true before is not told again.
+
+        None: not known.
+        """
+        if self._looking is None and monotonic_s() >= self._lags_due_s:
             self._looking = asyncio.create_task(self._look(node_id))
         if self._looking is not None:
-            await asyncio.wait([self._looking], timeout=HTTP_LAGS_S)
+            await asyncio.wait([self._looking])
         return self._lags
 
     async def _look(self, node_id: int) -> None:
+        self._lags = None
         try:
-            self._lags = await self._ask(None, lambda admin, hasty: self._lag_reader.look(hasty, node_id))
+            loop = asyncio.get_running_loop()
+            self._lags = await loop.run_in_executor(self._lag_thread, self._look_now, node_id)
         except RaftlogError as error:
-            self._lags = None
             log.warning("cannot tell how far groups are behind: %s", error)
         finally:
             self._looking = None
             self._lags_due_s = monotonic_s() + HTTP_LAGS_AGAIN_S
+
+    def _look_now(self, node_id: int) -> list[GroupLag]:
+        if self._lag_reader is None:
+            self._lag_reader = LagReader(str(self._node), HTTP_LAGS_S * 1000, _CLIENT_ID)
+        return self._lag_reader.look(node_id)
 
     async def _ask(self, asker: Asker | None, ask: Callable[[Admin, Admin], T]) -> T:
         return await self._ask_with(asker, lambda clients: ask(*clients.admins()))
@@ -187,8 +197,10 @@ class Questions:
         with self._lock:
             for clients in self._clients.values():
                 clients.close()
+        if self._lag_reader is not None:
             self._lag_reader.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._lag_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _summaries(admin: Admin) -> TopicSummaries:
@@ -200,6 +212,4 @@ def _summaries(admin: Admin) -> TopicSummaries:
 
 def _admin(node: str, timeout_s: float, user: Behalf | None) -> Admin:
     timeout_ms = timeout_s * 1000
-    return Admin(
-        node, request_timeout_ms=timeout_ms, bootstrap_timeout_ms=timeout_ms, client_id="raftlog-http", user=user
-    )
+    return Admin(node, request_timeout_ms=timeout_ms, bootstrap_timeout_ms=timeout_ms, client_id=_CLIENT_ID, user=user)

@@ -85,6 +85,7 @@ class _Watch:
         self._over = threading.Event()
         self._alerts: set[str] = set()
         self._schedule = Schedule()
+        self._began_s = time.time()
 
     def run(self, seconds: float) -> list[Answer]:
         begin_s = time.monotonic()
@@ -202,6 +203,10 @@ class _Watch:
         samples: list[Sample] = self._prometheus.samples(f'raftlog_group_lag_seconds{{group="{_SCHEDULED}"}}[1h]')
         errors_s = [self._schedule.error_s(at_s, value, _LATE_S) for at_s, value in samples]
         wrong = [error_s for error_s in errors_s if error_s > _ROUNDING_S]
+        for (at_s, value), error_s in zip(samples, errors_s, strict=True):
+            if error_s > _ROUNDING_S:
+                could_be = ", ".join(f"{lag_s:.1f}" for lag_s in sorted(self._schedule.lags_s(at_s)))
+                note(f"{at_s - self._began_s:4.0f} s: {value:.1f} s behind was scraped, and it was {could_be}")
         got = f"{len(samples)} samples, {len(wrong)} of them are no lag of a moment within {_LATE_S:.0f} s"
         if errors_s:
             got += f"; errors: median {statistics.median(errors_s):.2f} s, largest {max(errors_s):.1f} s"

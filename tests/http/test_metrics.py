@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from raftlog.client.admin.lag_reader import GroupLag, PartitionLag
 from raftlog.histogram import BOUNDS_S
 from raftlog.http.catalog import COUNTER, METRICS
-from raftlog.http.lags import GroupLag, PartitionLag
 from raftlog.http.metrics import Scrape, render
 from raftlog.http.processes import Usage
 from raftlog.protocol.report import Count, Figures, Level, NodeReport, Timing
@@ -120,7 +120,7 @@ def test_a_witness_keeps_no_records_and_says_nothing_of_them() -> None:
 
 def test_lag_in_seconds_is_the_age_of_the_first_record_that_is_left() -> None:
     assert _samples()["raftlog_group_lag_seconds", "billing", "0", "orders"] == 3.5
-    done = LAG._replace(records=0, behind_since_ms=None)
+    done = LAG._replace(records=0, behind_since_ms=None, caught_up=True)
     assert (
         _samples(SCRAPE._replace(lags=[GroupLag("billing", 1, [done])]))[
             "raftlog_group_lag_seconds", "billing", "0", "orders"

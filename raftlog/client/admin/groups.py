@@ -63,13 +63,11 @@ class GroupDescription(NamedTuple):
 class GroupAdmin(Requester):
     """The part of Admin that asks for consumer groups and changes them."""
 
-    def list_groups(self, coordinator: int | None = None) -> list[g.ListedGroup]:
-        """All groups that have members or committed offsets, by name; or those that this node coordinates."""
+    def list_groups(self) -> list[g.ListedGroup]:
+        """All groups that have members or committed offsets, by name."""
         topic = self._offsets_topic()
         listed: list[g.ListedGroup] = []
         for number in range(len(topic.partitions) if topic else 0):
-            if topic is None or coordinator not in (None, topic.partitions[number].leader_id):
-                continue
             place = TopicPartition(OFFSETS_TOPIC, number)
             listed += self._ask("list groups", place, apis.LIST_GROUPS, g.ListGroupsRequest()).groups
         return sorted(listed, key=lambda group: group.group_id)
