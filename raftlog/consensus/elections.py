@@ -4,8 +4,8 @@ The sole import of pysyncobj. What it gets wrong about replication, measured, an
 in for it are listed in docs/consensus.md. The overrides work because pysyncobj reaches its own
 private methods through `self`; a test holds that every name used here exists in the pinned version.
 
-Clock and chance are module globals of pysyncobj. They are replaced by two that follow whichever group is
-being driven, so that many groups with clocks of their own can live in one process (the simulator).
+Clock and chance are module globals of pysyncobj. The first `Elections` of a process replaces them by two that follow
+whichever group is being driven, so that many groups with clocks of their own can live in one process (the simulator).
 """
 
 from __future__ import annotations
@@ -61,13 +61,16 @@ class _NoPoller:
         """Returns at once."""
 
 
-# pysyncobj puts a function that only works on Windows in the place of everybody's socket.inet_ntop.
+# The import of pysyncobj puts a function that only works on Windows in the place of everybody's socket.inet_ntop.
 _inet.socket.inet_ntop = _socket.inet_ntop
 
-_syncobj.monotonicTime = _Driven.monotonic
-_syncobj.random = _Driven
-_syncobj.createJournal = lambda journal_file: _Driven.journal
-_syncobj.createPoller = lambda poller_type: _NoPoller()
+
+def _take_globals() -> None:
+    """From here on pysyncobj's clock, chance, journal and poller are ours."""
+    _syncobj.monotonicTime = _Driven.monotonic
+    _syncobj.random = _Driven
+    _syncobj.createJournal = lambda journal_file: _Driven.journal
+    _syncobj.createPoller = lambda poller_type: _NoPoller()
 
 
 class _Journal:
@@ -162,6 +165,7 @@ class Elections:
     def __init__(self, node_id: int, log: VoterLog, rng: random.Random, now_s: float) -> None:
         self._log = log
         self._rng = rng
+        _take_globals()
         self._drive(now_s)
         _Driven.journal = _Journal(log)
         # pysyncobj knows nobody but this member: it counts no vote and misses no connection. Voters are ours.
