@@ -17,6 +17,7 @@ Write = Callable[[bytearray, Any], None]
 """write(out, value) appends it."""
 
 _ZEROS = bytes(16)
+_SHORT, _INT = struct.Struct(">h"), struct.Struct(">i")
 
 
 def write_unsigned_varint(out: bytearray, value: int) -> None:
@@ -24,6 +25,27 @@ def write_unsigned_varint(out: bytearray, value: int) -> None:
         out.append(0x80 | (value & 0x7F))
         value >>= 7
     out.append(value)
+
+
+def write_length(out: bytearray, length: int, flexible: bool) -> None:
+    """Of bytes or of an array, neither of them null."""
+    if flexible:
+        write_unsigned_varint(out, length + 1)
+    else:
+        out += _INT.pack(length)
+
+
+def write_topic(out: bytearray, topic: str | bytes, flexible: bool) -> None:
+    """A name, or an id."""
+    if isinstance(topic, bytes):
+        out += topic
+        return
+    name = topic.encode()
+    if flexible:
+        write_unsigned_varint(out, len(name) + 1)
+    else:
+        out += _SHORT.pack(len(name))
+    out += name
 
 
 @functools.cache

@@ -13,12 +13,12 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from raftlog.kafka.answer_writer import write_unsigned_varint
+from raftlog.kafka.answer_writer import write_length, write_topic
 from raftlog.kafka.connection import Out
 
 FIRST_VERSION, TOPIC_IDS_FROM = 4, 13
 _START_FROM, _SESSIONS_FROM, _REPLICA_FROM, _FLEXIBLE_FROM = 5, 7, 11, 12
-_SHORT, _INT = struct.Struct(">h"), struct.Struct(">i")
+_INT = struct.Struct(">i")
 _ANSWER = struct.Struct(">ii")
 _SESSION = struct.Struct(">hi")
 _BOUNDS = struct.Struct(">ihqq")
@@ -57,23 +57,15 @@ def write_fetched(
     out += _INT.pack(throttle_ms)
     if version >= _SESSIONS_FROM:
         out += _SESSION.pack(0, session_id)
-    _write_size(out, len(topics), flexible)
+    write_length(out, len(topics), flexible)
     for topic, partitions in topics.items():
-        if isinstance(topic, bytes):
-            out += topic
-        else:
-            name = topic.encode()
-            if flexible:
-                write_unsigned_varint(out, len(name) + 1)
-            else:
-                out += _SHORT.pack(len(name))
-            out += name
+        write_topic(out, topic, flexible)
         partitions = list(partitions)
-        _write_size(out, len(partitions), flexible)
+        write_length(out, len(partitions), flexible)
         for partition in partitions:
             _write_bounds(out, version, partition)
             size = len(partition.records)
-            _write_size(out, size, flexible)
+            write_length(out, size, flexible)
             if size:
                 out = bytearray()
                 pieces += (partition.records, out)
@@ -85,13 +77,6 @@ def write_fetched(
         out.append(0)
     _ANSWER.pack_into(head, 0, sum(map(len, pieces)) - 4, correlation_id)
     return pieces
-
-
-def _write_size(out: bytearray, size: int, flexible: bool) -> None:
-    if flexible:
-        write_unsigned_varint(out, size + 1)
-    else:
-        out += _INT.pack(size)
 
 
 def _write_bounds(out: bytearray, version: int, partition: FetchedPartition) -> None:

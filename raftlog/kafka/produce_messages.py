@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from raftlog import limits
-from raftlog.kafka.answer_writer import write_unsigned_varint
+from raftlog.kafka.answer_writer import write_length, write_topic
 from raftlog.kafka.request_reader import UnreadableRequestError, skip_tagged_fields, unsigned_varint
 from raftlog.types import Buffer
 
@@ -171,18 +171,10 @@ def write_written(
     out = bytearray(_ANSWER.size)
     if flexible:
         out.append(0)
-    _write_count(out, len(topics), flexible)
+    write_length(out, len(topics), flexible)
     for topic, partitions in topics:
-        if isinstance(topic, bytes):
-            out += topic
-        else:
-            name = topic.encode()
-            if flexible:
-                write_unsigned_varint(out, len(name) + 1)
-            else:
-                out += _SHORT.pack(len(name))
-            out += name
-        _write_count(out, len(partitions), flexible)
+        write_topic(out, topic, flexible)
+        write_length(out, len(partitions), flexible)
         for index, base_offset, append_ms in partitions:
             if version >= _START_FROM:
                 out += _OFFSETS_AND_START.pack(index, 0, base_offset, append_ms, -1)
@@ -196,13 +188,6 @@ def write_written(
         out.append(0)
     _ANSWER.pack_into(out, 0, len(out) - 4, correlation_id)
     return out
-
-
-def _write_count(out: bytearray, count: int, flexible: bool) -> None:
-    if flexible:
-        write_unsigned_varint(out, count + 1)
-    else:
-        out += _INT.pack(count)
 
 
 __all__ = ["FIRST_VERSION", "TOPIC_IDS_FROM", "Produce", "Topic", "read_produce", "write_written"]
