@@ -17,7 +17,6 @@ import zmq.backend
 from raftlog.limits import FRAME_BYTES_MAX, SOCKET_HWM_MESSAGES
 
 Frames = list[Any]  # bytes, or a memoryview of a large one
-Buffer = bytes | bytearray | memoryview  # what may be sent; left alone by the sender from then on
 
 NOBLOCK = int(zmq.DONTWAIT)
 NOBLOCK_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)

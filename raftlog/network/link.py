@@ -10,8 +10,8 @@ from zmq.constants import Event
 
 from raftlog.errors import ConfigError
 from raftlog.limits import RECONNECT_BACKOFF_MAX_S, RECONNECT_BACKOFF_MIN_S, SOCKET_HWM_MESSAGES
-from raftlog.network.context import NOBLOCK, NOBLOCK_MORE, Buffer, Context, Frames, raw_recv, raw_send
-from raftlog.types import Endpoint
+from raftlog.network.context import NOBLOCK, NOBLOCK_MORE, Context, Frames, raw_recv, raw_send
+from raftlog.types import Buffer, Endpoint
 
 CONNECT_MS = 3_000
 

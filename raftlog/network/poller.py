@@ -38,6 +38,7 @@ class Poller:
             self._set(socket, pollable, POLLIN)
 
     def unregister(self, pollable: Pollable) -> None:
+        """BEFORE it is closed: the number of its descriptor may soon be another's."""
         for socket in self._sockets(pollable):
             self._drop(socket)
 
@@ -45,10 +46,6 @@ class Poller:
         """`poll` gives `owner` when one of the events (POLLIN, POLLOUT) is there; those of before do not count more."""
         if self._events.get(descriptor) != events:
             self._set(descriptor, owner, events)
-
-    def ignore(self, descriptor: int) -> None:
-        """BEFORE it is closed: its number may soon be another's."""
-        self._drop(descriptor)
 
     def _set(self, socket: zmq.Socket[bytes] | int, owner: object, events: int) -> None:
         self._events[socket] = events

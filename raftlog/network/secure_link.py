@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.limits import HANDSHAKE_S, RECONNECT_BACKOFF_MAX_S, RECONNECT_BACKOFF_MIN_S
 from raftlog.network.addresses import Address, family_of
-from raftlog.network.context import Buffer, Frames
+from raftlog.network.context import Frames
 from raftlog.network.message_stream import MessageStream
 from raftlog.network.readiness import Readiness
 from raftlog.network.secure import SecureSocket
 from raftlog.network.tcp import notice_silence
 from raftlog.security.credentials import Credentials
 from raftlog.security.identity import Certificate
-from raftlog.types import Endpoint
+from raftlog.types import Buffer, Endpoint
 
 CONNECT_S = 3.0
 _LOOK_S = 0.02  # a name is looked up by a thread, which tells nobody

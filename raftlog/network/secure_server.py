@@ -25,13 +25,14 @@ from raftlog.limits import (
     STRANGERS_MAX,
     UNFINISHED_BYTES_MAX,
 )
-from raftlog.network.context import Buffer, Frames
+from raftlog.network.context import Frames
 from raftlog.network.message_stream import MessageStream
 from raftlog.network.readiness import Readiness
 from raftlog.network.secure import SecureSocket
 from raftlog.network.tcp import listen, notice_silence
 from raftlog.security.credentials import Credentials
 from raftlog.security.identity import Certificate
+from raftlog.types import Buffer
 
 TICK_S = 1.0
 _ACCEPTED_PER_TURN = 64

@@ -18,13 +18,12 @@ from raftlog.network.context import (
     NOBLOCK,
     NOBLOCK_MORE,
     POLLIN,
-    Buffer,
     Context,
     Frames,
     raw_recv,
     raw_send,
 )
-from raftlog.types import Endpoint
+from raftlog.types import Buffer, Endpoint
 
 # Frames of one peer that wait here; TCP then pushes back. Bounds memory, together with FRAME_BYTES_MAX.
 RECEIVE_QUEUE_MESSAGES = 1_000

@@ -24,14 +24,13 @@ from __future__ import annotations
 
 import errno
 import itertools
-import math
 import mmap
 import random
 import socket
 import struct
 from collections import deque
 
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.limits import (
     FRAME_BYTES_MAX,
     HEADER_BYTES_MAX,
@@ -46,12 +45,12 @@ from raftlog.limits import (
     STREAM_UNFINISHED_BYTES_MAX,
 )
 from raftlog.network.addresses import Address, family_of
-from raftlog.network.context import KEPT_FROM_BYTES, POLLIN, POLLOUT, Buffer
+from raftlog.network.context import KEPT_FROM_BYTES, POLLIN, POLLOUT
 from raftlog.network.poller import Poller
 from raftlog.network.secure import SecureSocket, accept_node, connect_node
 from raftlog.network.tcp import listen, notice_silence
 from raftlog.security.credentials import Credentials
-from raftlog.types import Endpoint
+from raftlog.types import Buffer, Endpoint
 
 GREETING = struct.Struct(">8sQ")
 GREETING_MAGIC = b"RLSTRM2\n"
@@ -89,7 +88,7 @@ class StreamServer:
         credentials: Credentials | None = None,
     ) -> None:
         """`refused` counts those that were no nodes of this cluster, `why` says it of the last one."""
-        self.due_s = math.inf  # monotonic
+        self.due_s = NEVER_S  # monotonic
         self.poller = poller
         self.refused = 0
         self.why = ""
@@ -137,7 +136,7 @@ class StreamServer:
 
     def look_soon(self) -> None:
         """Something was begun that has to end."""
-        if self.due_s == math.inf:
+        if self.due_s == NEVER_S:
             self.due_s = monotonic_s() + _LOOK_S
 
     def tick(self) -> None:
@@ -146,7 +145,7 @@ class StreamServer:
         if now_s < self.due_s:
             return
         late_s = now_s - self.due_s  # this process did not run: nobody's fault
-        self.due_s = math.inf
+        self.due_s = NEVER_S
         self.poller.watch(self._listener.fileno(), self, POLLIN)
         for connection in [*self._strangers, *self._peers]:
             if connection.is_overdue(now_s, late_s):
@@ -182,7 +181,7 @@ class StreamServer:
     def close(self) -> None:
         for connection in [*self._strangers, *self._peers]:
             connection.close()
-        self.poller.ignore(self._listener.fileno())
+        self.poller.unregister(self._listener.fileno())
         self._listener.close()
 
 
@@ -326,7 +325,7 @@ class StreamConnection:
 
     def close(self) -> None:
         if self._server.forget(self):
-            self._server.poller.ignore(self._socket.fileno())
+            self._server.poller.unregister(self._socket.fileno())
             self._socket.close()
             self._payload = self._rest = memoryview(b"")
 
@@ -412,7 +411,7 @@ class StreamLink:
             if not self._is_made(made):
                 return []
             self.connected = True
-            self.due_s = math.inf
+            self.due_s = NEVER_S
             self._connected_s = monotonic_s()
             self._poller.watch(made.fileno(), self, POLLIN)
             self._queue.append(memoryview(GREETING.pack(GREETING_MAGIC, self.boot_id)))
@@ -487,6 +486,6 @@ class StreamLink:
         self._queue.clear()
         self._queued_bytes = 0
         if self._socket is not None:
-            self._poller.ignore(self._socket.fileno())
+            self._poller.unregister(self._socket.fileno())
             (self._secure or self._socket).close()
             self._socket = self._secure = None

@@ -21,6 +21,7 @@ from raftlog.client.group.assignors import ASSIGNORS
 from raftlog.client.group.group import GroupClient
 from raftlog.client.group.member import GroupMember
 from raftlog.client.group.session import GroupSession
+from raftlog.clock import NEVER_S
 from raftlog.errors import CommitFailedError, ErrorCode, FencedInstanceIdError, RaftlogError
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import MetadataResponse, PartitionMetadata, TopicMetadata
@@ -131,7 +132,7 @@ class GroupConsumer(LinkedClient):
         self._wake()
 
     def result(self, future: Future[Any]) -> Any:
-        self._wait(future.done, float("inf"))
+        self._wait(future.done, NEVER_S)
         return future.result()
 
     def wait_until(self, _changed: threading.Condition, found: Callable[[], bool], timeout_s: float) -> None:
@@ -150,7 +151,7 @@ class GroupConsumer(LinkedClient):
 
     def _step(self, due_s: float) -> None:
         if self._hangs and due_s == self._due_s:
-            self._due_s = float("inf")
+            self._due_s = NEVER_S
             self._wake(self._hung_until_s - self.now_s())
             return
         super()._step(due_s)

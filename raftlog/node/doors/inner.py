@@ -120,5 +120,5 @@ class InnerDoor:
 
     def _end(self, stream: MessageStream) -> None:
         if self._sessions.pop(stream, None) is not None:
-            self._poller.ignore(stream.fileno())
+            self._poller.unregister(stream.fileno())
             stream.close()
