@@ -24,6 +24,7 @@ from raftlog.types import Doubt, Endpoint, Flush, ReplicaSpec, ReplicaStatus, To
 
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 * 1024
+UNSENT_RETRY_S = 0.01  # the pipe is full: it is tried again after this, since nobody polls it for writing
 
 
 class _Local(msgspec.Struct, array_like=True, tag=True, kw_only=True):

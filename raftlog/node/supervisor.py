@@ -172,7 +172,7 @@ class Supervisor:
         due_s = min(self._gossip_due_s, self._workers.next_due_s(), doors_due_s)
         due_s = min(due_s, self._server.due_s, self._links.due_s, self._service.due_s)
         if self._workers.pending or any(door.pending for door in self._doors):
-            due_s = min(due_s, now_s + 0.01)
+            due_s = min(due_s, now_s + ch.UNSENT_RETRY_S)
         ready = self._poller.poll(due_s - now_s)
         keys = {self._watched[item] for item in ready if isinstance(item, int) and item in self._watched}
         if self._leash in ready:

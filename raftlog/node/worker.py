@@ -205,7 +205,7 @@ class Worker:
         due_s = min(due_s, self._peers.tick(now_s), self._server.due_s)
         timeout_s = 0.0 if self._inner.has_arrived else min(due_s - now_s, _IDLE_MAX_S)
         if self._channel.pending:
-            timeout_s = min(timeout_s, 0.01)
+            timeout_s = min(timeout_s, ch.UNSENT_RETRY_S)
         for ready in self._poller.poll(timeout_s):
             if ready is self._server:
                 self._serve(self._dispatch)

@@ -24,6 +24,7 @@ from raftlog.storage.disk import OsDisk
 log = logging.getLogger(__name__)
 
 _LOCK_WAIT_S = 5.0  # a predecessor that was killed may still be ending
+_LOCK_RETRY_S = 0.02
 
 
 def run_worker(config_bytes: bytes, end: socket.socket) -> None:
@@ -59,4 +60,4 @@ def _lock_directory(directory: str) -> None:
         if monotonic_s() > deadline_s:
             os.close(descriptor)
             raise StorageError(f"{directory} is still in use by another process")
-        time.sleep(0.02)
+        time.sleep(_LOCK_RETRY_S)

@@ -8,6 +8,8 @@ from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError
 from raftlog.storage.log import PartitionLog
 
+REST_S = 0.001  # between two turns, where something is overdue that could not be done
+
 
 class Housekeeping:
     def __init__(self, log: PartitionLog, member: RaftMember, clock: Clock) -> None:
@@ -25,7 +27,7 @@ class Housekeeping:
         due_s = self._compact_due_s if self._log.cleaner.is_compacting else NEVER_S
         if self._bound() != self._bound_written:
             due_s = min(due_s, self._bound_due_s)
-        return max(due_s, now_s + 0.001)
+        return max(due_s, now_s + REST_S)
 
     def is_due(self, now_s: float) -> bool:
         """Whether `keep` has something to do. (A look at ages wakes nobody: it waits for the next turn.)"""
@@ -37,20 +39,27 @@ class Housekeeping:
         """Raises DiskFullError when the bound could not be written; it is tried again. CorruptLogError: log.scrub."""
         if now_s >= self._look_due_s:
             self._look_due_s = now_s + limits.HOUSE_S
-            self._log.appender.roll_when_old(self._clock.wall_ms())
-            self._log.producers.expire(self._clock.wall_ms())
-            if leading:
-                start = self._log.retention_start(self._clock.wall_ms())
-                if start > self._log.state.log_start_offset:
-                    self._member.delete_head(start)
-            self._member.delete_head(self._log.state.log_start_offset)  # what DeleteRecords left, once it is closed
-            if now_s >= self._scrub_due_s:
-                self._scrub_due_s = now_s + limits.SCRUB_S
-                self._log.scrubber.scrub(limits.SCRUB_BYTES)
-            self._log.cleaner.begin(self._member.held_index, self._clock.wall_ms())
+            self._look(now_s, self._clock.wall_ms(), leading=leading)
         if self._log.cleaner.is_compacting and now_s >= self._compact_due_s:
             self._compact_due_s = now_s + limits.COMPACTION_S
             self._log.cleaner.step(limits.COMPACTION_SLICE_BYTES, self._clock.wall_ms())
+        self._write_bound_when_due(now_s)
+
+    def _look(self, now_s: float, now_ms: int, *, leading: bool) -> None:
+        """At what has become old, at a piece of the log as it lies on the disk, and for a compaction to begin."""
+        self._log.appender.roll_when_old(now_ms)
+        self._log.producers.expire(now_ms)
+        if leading:
+            start = self._log.retention_start(now_ms)
+            if start > self._log.state.log_start_offset:
+                self._member.delete_head(start)
+        self._member.delete_head(self._log.state.log_start_offset)  # what DeleteRecords left, once it is closed
+        if now_s >= self._scrub_due_s:
+            self._scrub_due_s = now_s + limits.SCRUB_S
+            self._log.scrubber.scrub(limits.SCRUB_BYTES)
+        self._log.cleaner.begin(self._member.held_index, now_ms)
+
+    def _write_bound_when_due(self, now_s: float) -> None:
         bound = self._bound()
         if bound == self._bound_written:
             self._bound_due_s = now_s + limits.COMMIT_BOUND_S

@@ -20,6 +20,8 @@ from raftlog.protocol.session import Session
 
 Done = Callable[[ErrorCode, int], None]
 
+TIME_OUT_CHECK_S = 0.05  # which of them have waited too long is looked at no more often than this
+
 
 class Produce(msgspec.Struct, frozen=True, gc=False, eq=False):
     """One accepted request. `session` None: raftlog's own, told through `done`. `append_ms`: if that is its time."""
@@ -129,7 +131,7 @@ class WaitingProduces:
         """Answer what has waited too long. The entries stay in the log, so the outcome is open."""
         if not self._appended or now_s < self._next_check_s:
             return
-        self._next_check_s = now_s + 0.05
+        self._next_check_s = now_s + TIME_OUT_CHECK_S
         text = "not acknowledged in time; the outcome is open"
         for position, group in enumerate(self._appended):
             if group.first_deadline_s <= now_s:

@@ -37,7 +37,7 @@ from raftlog.partition.duplicates import Taken, WaitingForAcks, admit
 from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.leadership_transfer import LeadershipTransfer
 from raftlog.partition.outbox import Outbox
-from raftlog.partition.pending_produces import Answers, Done, Produce
+from raftlog.partition.pending_produces import TIME_OUT_CHECK_S, Answers, Done, Produce
 from raftlog.partition.reads import Reads
 from raftlog.partition.stages import Stages
 from raftlog.partition.status import status_of
@@ -221,7 +221,7 @@ class Replica:
         if self._inspecting.count or (self._to_append and not self._moving.under_way) or self._bounds.has_unserved:
             return now_s
         if self._waiting.count:
-            due_s = min(due_s, now_s + 0.05)
+            due_s = min(due_s, now_s + TIME_OUT_CHECK_S)
         return due_s
 
     def mark(self) -> tuple[object, ...]:

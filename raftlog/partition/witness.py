@@ -18,6 +18,7 @@ from raftlog import limits
 from raftlog.clock import Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode
+from raftlog.partition.housekeeping import REST_S
 from raftlog.partition.outbox import Outbox
 from raftlog.protocol import apis
 from raftlog.protocol.envelope import Request
@@ -90,7 +91,7 @@ class Witness:
         """Monotonic time at which a turn is due even without input."""
         due_s = self.member.next_wakeup_s()
         if self._refusal or self._log.state.is_bound_due:
-            due_s = min(due_s, max(self._bound_due_s, self._clock.monotonic_s() + 0.001))
+            due_s = min(due_s, max(self._bound_due_s, self._clock.monotonic_s() + REST_S))
         return due_s
 
     def mark(self) -> tuple[object, ...]:
