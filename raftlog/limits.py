@@ -20,6 +20,7 @@ RECORD_BYTES_MAX = 64 * 1024 * 1024  # no topic may allow more; a record must fi
 FRAME_BYTES_MAX = RECORD_BYTES_MAX + 1024 * 1024  # the largest record and its header; ZeroMQ checks it first
 DECOMPRESSED_BYTES_MAX = 2 * RECORD_BYTES_MAX  # what one batch may unpack to; a few kilobytes may claim gigabytes
 HEADER_BYTES_MAX = 1024 * 1024  # a header carries names and numbers, never records
+NODE_FRAME_BYTES_MAX = 2 * HEADER_BYTES_MAX  # at a node's address, which takes no records; too long a header is told so
 FRAMES_PER_MESSAGE_MAX = 64  # a message is a header and its payload; one with more is not ours
 BATCH_BYTES_MAX = RECORD_BYTES_MAX + 4096  # more on a disk is damage; replicas once took this much too much
 FETCH_BYTES_MAX = 8 * 1024 * 1024  # one answer: 4 ms of a turn; 40 ms with the smallest batches, 230 if checked

@@ -10,7 +10,7 @@ import zmq
 
 from raftlog.clock import monotonic_s
 from raftlog.errors import ConfigError
-from raftlog.limits import FRAMES_PER_MESSAGE_MAX
+from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX
 from raftlog.network.addresses import resolve, url_host
 from raftlog.network.connections import Connections
 from raftlog.network.context import (
@@ -41,10 +41,14 @@ class Server:
     machine.
     """
 
-    def __init__(self, context: Context, host: str, ports: range | int | None = None) -> None:
+    def __init__(
+        self, context: Context, host: str, ports: range | int | None = None, frame_bytes_max: int = FRAME_BYTES_MAX
+    ) -> None:
+        """Whoever sends a longer frame is disconnected before it is taken in."""
         self.host = host
         self.dropped = 0
         self.socket = context.socket(zmq.ROUTER)
+        self.socket.set(zmq.MAXMSGSIZE, frame_bytes_max)  # BEFORE it is bound: one bound for all that connect
         self.socket.set(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
         self.socket.set(zmq.BACKLOG, LISTEN_BACKLOG)
         # Without it a frame to a peer that is gone, or whose queue is full, would vanish unseen.

@@ -254,7 +254,6 @@ RULES: dict[Api[Any, Any], Rule] = {
     ),
 }
 BEFORE_LOGIN = (apis.HANDSHAKE, apis.AUTHENTICATE)
-_OF_NODES = (apis.NODE_STATE, apis.IMAGE, apis.REGISTER_NODE)
 
 
 class _Screening:
@@ -287,7 +286,7 @@ class Gate:
         session, api = request.session, request.api
         if api in BEFORE_LOGIN or session.principal.startswith(NODE_PREFIX):
             return request
-        if api in _OF_NODES and not self._policy.access.certified:
+        if api in apis.OF_NODES and not self._policy.access.certified:
             return request
         if self._audit is not None and api.operation in ACTS:
             self._audit(event_of(session, api.name, ASKED, api.operation, None, _names(request.body)))
@@ -298,7 +297,7 @@ class Gate:
             self._refuse(request, ErrorCode.SASL_AUTHENTICATION_FAILED, _LOG_IN)
             return None
         if not self._policy.authorizes:
-            if api not in _OF_NODES:
+            if api not in apis.OF_NODES:
                 return request
             text = f"{api.name} is asked by nodes of this cluster only, not by {session.principal}"
             self._refuse(request, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, text)

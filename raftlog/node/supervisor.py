@@ -76,7 +76,7 @@ class Supervisor:
         self._server: Server | SecureServer
         if credentials is None:
             self._context = Context()
-            self._server = Server(self._context, *settings.listen)
+            self._server = Server(self._context, *settings.listen, limits.NODE_FRAME_BYTES_MAX)
         else:
             self._server = SecureServer(*settings.listen, credentials)
         self._door = NativeDoor(self._server, settings.node_id, lambda: self._membership.cluster_id)

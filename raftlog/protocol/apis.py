@@ -140,5 +140,7 @@ REGISTER_NODE = Api(
 )
 
 APIS: tuple[Api[Any, Any], ...] = tuple(value for value in list(globals().values()) if isinstance(value, Api))
+OF_NODES = (NODE_STATE, IMAGE, REGISTER_NODE)
+"""What nodes ask each other, also where no certificate says that they are nodes."""
 BY_KEY = {api.key: api for api in APIS}
 BY_REQUEST = {api.request: api for api in APIS}

@@ -23,9 +23,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from raftlog.errors import InvalidRequestError, UnsupportedVersionError
+from raftlog.errors import InvalidRequestError, SaslAuthenticationFailedError, UnsupportedVersionError
 from raftlog.limits import HEADER_BYTES_MAX, PROTOCOL_VERSION
-from raftlog.protocol.apis import BY_KEY, Api
+from raftlog.protocol.apis import BY_KEY, OF_NODES, Api
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.session import Session
 from raftlog.types import Buffer
@@ -85,8 +85,22 @@ class UnreadableBodyError(InvalidRequestError):
         self.request = request
 
 
-def read_request(session: Session, header: Buffer, payload: list[Buffer]) -> Request[Any]:
-    """Raises UnreadableBodyError; InvalidRequestError and UnsupportedVersionError for an envelope that is none."""
+class LongBodyError(SaslAuthenticationFailedError):
+    """Of a `request` likewise, whose sender has not logged in."""
+
+    def __init__(self, request: Request[None], bytes_max: int) -> None:
+        super().__init__(f"log in first: before that a request has at most {bytes_max} bytes")
+        self.request = request
+
+
+def read_request(
+    session: Session, header: Buffer, payload: list[Buffer], header_bytes_max: int = HEADER_BYTES_MAX
+) -> Request[Any]:
+    """`header_bytes_max`: of whoever is not a node.
+
+    Raises LongBodyError, BEFORE it is decoded, and UnreadableBodyError; InvalidRequestError and UnsupportedVersionError
+    for an envelope that is none.
+    """
     if not _BODY_AT <= len(header) <= HEADER_BYTES_MAX:
         raise _unreadable(header)
     version, key, correlation_id, topic_id, partition = _unpack_request(header)
@@ -95,6 +109,8 @@ def read_request(session: Session, header: Buffer, payload: list[Buffer]) -> Req
     api = BY_KEY.get(key)
     if api is None:
         raise InvalidRequestError(f"there is no API with key {key}")
+    if len(header) > header_bytes_max and api not in OF_NODES:
+        raise LongBodyError(Request(session, api, correlation_id, topic_id, partition, None), header_bytes_max)
     try:
         body = api.decode_request(header[_BODY_AT:])
     except _UNDECODABLE as error:

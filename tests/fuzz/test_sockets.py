@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftlog.errors import ErrorCode
-from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX, HEADER_BYTES_MAX
+from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX, HEADER_BYTES_MAX, NODE_FRAME_BYTES_MAX
 from raftlog.network import stream
 from raftlog.node.local import LocalCluster
 from raftlog.protocol import apis, codec
@@ -371,8 +371,11 @@ def test_too_many_frames_are_dropped_and_the_connection_lives(talker: Talker) ->
     talker.shake_hands()
 
 
-def test_a_frame_beyond_the_limit_is_refused_before_it_is_read(target: Target, talker: Talker) -> None:
-    for length in (FRAME_BYTES_MAX + 1, 2**40, 2**63 - 1):
+def test_a_frame_beyond_the_limit_is_refused_before_it_is_read(
+    targets: dict[str, Target], target: Target, talker: Talker
+) -> None:
+    most = NODE_FRAME_BYTES_MAX if target is targets["supervisor"] else FRAME_BYTES_MAX
+    for length in (most + 1, 2**40, 2**63 - 1):
         with raw(target.endpoint) as connection:
             greet(connection)
             connection.sendall(READY + b"\x02" + struct.pack(">Q", length))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raftlog.errors import ErrorCode
-from raftlog.limits import PROTOCOL_VERSION
+from raftlog.limits import LOGIN_BYTES_MAX, PROTOCOL_VERSION
 from raftlog.network import Context, Link, Poller, Server
 from raftlog.node.dispatch import Dispatch
 from raftlog.node.doors.native import NativeDoor
@@ -164,3 +164,21 @@ def test_a_body_that_does_not_decode_is_answered_to_the_one_who_asked(front: Fro
     assert answered is api
     (answer, number) = (answer[0], answer[0].correlation_id) if api is apis.PRODUCE else (answer, number)
     assert (number, answer.error_code) == (9, ErrorCode.INVALID_REQUEST)
+
+
+def test_nothing_long_is_decoded_of_who_has_not_logged_in(front: Front) -> None:
+    """No such body decodes: it is not looked at."""
+    front.door.stranger_bytes_max = LOGIN_BYTES_MAX
+    dispatch = Dispatch(front.door, "here", {})
+    long = b"\xc1" * LOGIN_BYTES_MAX
+
+    def refused(api: apis.Api[Any, Any], body: bytes) -> ErrorCode:
+        front.say(encode_request(api, 9, MetadataRequest())[:31] + body)
+        return ErrorCode(decode_response(front.serve(dispatch)[0])[2].error_code)
+
+    assert refused(apis.METADATA, long) == ErrorCode.SASL_AUTHENTICATION_FAILED
+    assert refused(apis.METADATA, long[:100]) == ErrorCode.INVALID_REQUEST
+    assert refused(apis.NODE_STATE, long) == ErrorCode.INVALID_REQUEST  # as long as a cluster is large
+    (session,) = front.door.sessions.values()
+    session.mechanism = "SCRAM-SHA-256"
+    assert refused(apis.METADATA, long) == ErrorCode.INVALID_REQUEST

@@ -121,6 +121,15 @@ def test_a_wrong_password_or_none_gets_nowhere(secured: Secured) -> None:
     until(lambda: counted.search(urllib.request.urlopen(metrics, timeout=WAIT_S).read().decode()))
 
 
+def test_before_it_has_logged_in_nobody_is_heard_at_length(secured: Secured) -> None:
+    host, _, port = secured.native.partition(":")
+    asked = encode_request(apis.METADATA, 1, MetadataRequest(topics=["t" * 200] * 400))
+    frames = exchange(Endpoint(host, int(port)), [asked], WAIT_S)
+    _, number, answer = decode_response(frames[0])
+    assert (number, answer.error_code) == (1, 58)
+    assert answer.error_text == "log in first: before that a request has at most 65536 bytes"
+
+
 def test_a_login_that_is_begun_anew_on_the_same_connection_is_another_one(secured: Secured) -> None:
     mechanism, login = Mechanism.SCRAM_SHA_256, ClientLogin(Mechanism.SCRAM_SHA_256, "alice", "alice-pw")
     host, _, port = secured.native.partition(":")

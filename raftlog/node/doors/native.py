@@ -13,7 +13,7 @@ from typing import Any
 
 from raftlog.clock import monotonic_s
 from raftlog.errors import ErrorCode, RaftlogError, UnsupportedVersionError
-from raftlog.limits import PROTOCOL_VERSION
+from raftlog.limits import HEADER_BYTES_MAX, PROTOCOL_VERSION
 from raftlog.network import SecureServer, Server
 from raftlog.network.secure_server import SecureClient
 from raftlog.protocol import apis
@@ -22,6 +22,7 @@ from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
 from raftlog.protocol.envelope import (
     VERSION_1_FROM,
     VERSION_1_REFUSALS,
+    LongBodyError,
     Request,
     UnreadableBodyError,
     encode_response,
@@ -50,6 +51,7 @@ class NativeDoor:
         self._logged = self._ended = 0
         self._log_due_s = self._version_due_s = 0.0
         self.refused = 0
+        self.stranger_bytes_max = HEADER_BYTES_MAX  # of a request, without its payload, of who has not logged in
         self.errors: dict[int, int] = {}  # answered, by code
         self.sessions: dict[bytes, Session] = {}
         self.throttles = Throttles()
@@ -79,10 +81,11 @@ class NativeDoor:
             identity, header, *payload = frames
             session = sessions.get(identity) or self._begin(identity)
             try:
-                request = read(session, header, payload)
-            except UnreadableBodyError as error:
+                most_bytes = HEADER_BYTES_MAX if session.mechanism else self.stranger_bytes_max
+                request = read(session, header, payload, most_bytes)
+            except (LongBodyError, UnreadableBodyError) as error:
                 self._count_refused(session)
-                self.answer(error.request, error.request.api.refusal(ErrorCode.INVALID_REQUEST, str(error)))
+                self.answer(error.request, error.request.api.refusal(error.code, str(error)))
             except RaftlogError as error:
                 self._refuse_unread(session, header, error)
             else:
