@@ -54,6 +54,12 @@ def test_every_module_says_its_one_job(module: Module) -> None:
     assert ast.get_docstring(module.tree), f"{module.shown} opens without a docstring"
 
 
+@pytest.mark.parametrize("module", (*PRODUCT, *modules("scripts")), ids=_ids)
+def test_a_class_docstring_says_first_what_the_class_is(module: Module) -> None:
+    classes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in classes if (ast.get_docstring(node) or "").startswith("`")] == []
+
+
 @pytest.mark.parametrize("module", ALL, ids=_ids)
 def test_no_function_is_long(module: Module) -> None:
     long = [

@@ -29,7 +29,9 @@ K = TypeVar("K")
 
 
 class PartitionLag(NamedTuple):
-    """`records`: offsets that are not committed, of those that are still there; None: not known.
+    """How far a group is behind in a partition.
+
+    `records`: offsets that are not committed, of those that are still there; None: not known.
 
     `behind_since_ms`: when the first record among them was written; None: not known, or there is none. `caught_up`:
     there is none, whatever the number of offsets: compaction leaves some without a record.
