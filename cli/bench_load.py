@@ -39,7 +39,7 @@ FETCH_BYTES = 1024 * 1024
 _BATCHES = 16  # different ones, sent in turn, so that no cache sees the same bytes over and over
 _REQUEST_TIMEOUT_MS = 30_000
 _DRAIN_S = 30.0  # for what is under way at the end
-_SILENT_S = 10.0  # a leader that answers nothing for so long ends the run
+_SILENT_S = 10.0  # a leader that answers nothing for this long ends the run
 _LOOK_S = 0.002  # while a link is not connected yet, or its queue is full
 
 

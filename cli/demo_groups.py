@@ -38,12 +38,12 @@ PARTITIONS = 6
 RECORDS = 100_000
 FIRST, SECOND = "shared", "alone"
 SESSION_TIMEOUT_MS = 3_000
-_FLOW_S = 20.0  # so long the records flow at the least
+_FLOW_S = 20.0  # how long the records flow at the least
 _HELD = 0.85  # of them; the rest flows once the added member has its share
 _BURST = 200  # records between two looks at the clock
 _LOOK_S = 0.1
 _CHANGE_S = 25.0  # longest wait for a member to be replaced, or to have its share
-_STALLED_S = 30.0  # nothing new for so long: what is missing is missed
+_STALLED_S = 30.0  # nothing new for this long: what is missing is missed
 
 
 class Member:

@@ -30,7 +30,7 @@ _PATIENCE_S = 10.0
 
 @click.command()
 @click.option("--data", metavar="DIR", type=click.Path(), help="Look into the directory of a node that is stopped.")
-@click.option("--repair", is_flag=True, help="With --data: mend what can be mended without losing a record.")
+@click.option("--repair", is_flag=True, help="With --data: repair what can be repaired without losing a record.")
 @click.option("--recover", metavar="TOPIC-PARTITION", help="Show what making one replica the truth would lose.")
 @click.option("--from", "source", metavar="NODE", type=COUNT, help="With --recover: the node of that replica.")
 @click.option("--accept-data-loss", is_flag=True, help="With --recover: do it.")
@@ -74,7 +74,7 @@ def doctor(
     Weak spots are named besides: ports and keys that are open to others, rules that are off, superusers who send
     their password. They are how somebody has started it, and no reason for another exit code.
 
-    The exit code is 0 when all is well (or mended), 1 when something is wrong, 2 when it could not be looked at:
+    The exit code is 0 when all is well (or repaired), 1 when something is wrong, 2 when it could not be looked at:
     so this command, with --timeout, is the probe for scripts and monitoring.
 
     \b

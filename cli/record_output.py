@@ -58,7 +58,7 @@ class Start(NamedTuple):
 
 
 class Reading:
-    """By one who reads all that is assigned. `ends` None: for ever."""
+    """By one who reads all that is assigned. `ends` None: without end."""
 
     def __init__(self, consumer: Consumer, ends: Offsets | None) -> None:
         self.consumer = consumer
@@ -73,7 +73,7 @@ class Reading:
 
 
 def copy_records(reading: Reading, formatter: Formatter, max_records: int | None) -> None:
-    """Until `max_records` are written, or every partition is at its end; for ever with neither.
+    """Until `max_records` are written, or every partition is at its end; without end with neither.
 
     Raises BrokenPipeError when the reader has gone, also while there is nothing to write.
     """

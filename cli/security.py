@@ -17,7 +17,7 @@ from .output import print_json, print_table
 if TYPE_CHECKING:
     from raftlog.security.certificates import Facts
 
-_days_option = click.option("--days", type=int, default=None, metavar="N", help="Valid for so long.  [default: 365]")
+_days_option = click.option("--days", type=int, default=None, metavar="N", help="How long it is valid.  [default: 365]")
 _authority_option = click.option(
     "--ca", "authority", required=True, metavar="DIR", help="The directory that `raftlog security init` made."
 )
@@ -43,7 +43,7 @@ def security() -> None:
 @security.command()
 @click.argument("directory", metavar="DIR")
 @click.option("--cluster", metavar="NAME", help="What the cluster is called in certificates.  [default: drawn]")
-@click.option("--days", type=int, default=None, metavar="N", help="Valid for so long.  [default: 3650]")
+@click.option("--days", type=int, default=None, metavar="N", help="How long it is valid.  [default: 3650]")
 def init(directory: str, cluster: str | None, days: int | None) -> None:
     """Make the authority of a cluster in DIR.
 

@@ -548,7 +548,7 @@ class DeserializationError(ClientError):
     def __init__(self, topic: str, partition: int, offset: int, cause: Exception) -> None:
         super().__init__(
             f"the record at offset {offset} of {topic}-{partition} was not deserialized: {cause!r}; it comes first "
-            f"again: mend the deserializer, or seek to {offset + 1}"
+            f"again: change the deserializer, or seek to {offset + 1}"
         )
         self.topic = topic
         self.partition = partition

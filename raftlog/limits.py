@@ -106,7 +106,7 @@ KAFKA_COORDINATOR_S = (
 KAFKA_CREATE_S = 5.0  # how long Metadata waits for a topic that it makes: its client asks again
 KAFKA_SEGMENT_FILES = 256  # descriptors for sending from; what is read most stays open
 KAFKA_SEGMENT_FILE_S = 10.0  # one that nobody reads is closed by then: it may be removed, and take room on the disk
-KAFKA_AHEAD_S = 0.5  # for so long a place in the log that a client reads next is known; so old are bounds told with it
+KAFKA_AHEAD_S = 0.5  # how long a place that a client reads next is known, and how old the bounds told with it may be
 KAFKA_AHEADS_MAX = 256  # clients and partitions that a door knows such places of; who is behind asks for each
 FETCH_SESSIONS_MAX = 1_000  # of one door process; a client without one names all its partitions each time
 FETCH_SESSION_PARTITIONS_MAX = 10_000  # 5 MB of memory each
@@ -186,7 +186,7 @@ QUOTAS_MAX = 10_000  # likewise; finding the one that counts costs nine look-ups
 QUOTA_BURST_S = 1.0  # so much of its rate somebody may use at once; Kafka adds up eleven seconds
 QUOTA_BUCKETS_MAX = 10_000  # users and clients whose use one process remembers, those seen last: 300 bytes each
 THROTTLE_MAX_S = 20.0  # nobody is held back for longer at a time: what is on its way waits 30 s for its answer
-THROTTLE_GRACE_S = 1.0  # what comes of a client for so long after it was told to wait was on its way
+THROTTLE_GRACE_S = 1.0  # what comes within this time after a client was told to wait was on its way
 SECURITY_CHANGES_MAX = 100  # users, rules or quotas that one request changes: one batch, as with topics
 WAITING_ADMIN_REQUESTS_MAX = 1_000  # they are decided one at a time; more would wait longer than their time-out
 

@@ -7,9 +7,9 @@
 
 A follower leaves when its process is gone, when it has owed a success for too long (it is silent, or has no room),
 when it has been behind the log end for too long, or when it doubts itself. It comes back by way of JOINING:
-acknowledgements wait for it from then on, so a faster majority does not overtake it for ever, and it is a member once
-it holds all that was acknowledged. A new leader does not know who was in sync before it, so it begins with all, and
-drops those that do not answer or do not reach its own first entry soon.
+acknowledgements wait for it from then on, so a faster majority does not overtake it permanently, and it is a member
+once it holds all that was acknowledged. A new leader does not know who was in sync before it, so it begins with all,
+and drops those that do not answer or do not reach its own first entry soon.
 
 Raft alone decides what is committed; the ISR only adds to that. Pure: times and progress in, members out.
 """

@@ -106,7 +106,7 @@ class Leader:
 
         A leader that reaches every replica and has been blocked like this for a while steps down for one; not while
         followers come nearer to its first entry: when they voted for it, their doubt ends there. What is appended
-        behind that entry must not put the election off for ever.
+        behind that entry must not put the election off permanently.
         """
         seat, log = self._seat, self._log
         sure = [node_id for node_id, p in self._progress.items() if p.doubt is Doubt.NONE]

@@ -102,7 +102,7 @@ def decide(
     mint_id: Callable[[], bytes],
     guard: Guard = UNGUARDED,
 ) -> Decision:
-    """`live`: the nodes heard from of late. `mint_id` gives a new topic id. `guard`: who must be left."""
+    """`live`: the nodes heard from recently. `mint_id` gives a new topic id. `guard`: who must be left."""
     if isinstance(request, MutationRequest):
         return _change_topics(image, request, live, mint_id)
     if isinstance(request, SecurityRequest):

@@ -14,7 +14,7 @@ _REPLICAS_MAX = 3
 
 
 def offsets_topic(image: Image, *, live: Collection[int], mint_id: Callable[[], bytes]) -> TopicRecord:
-    """As many partitions and replicas as the nodes allow, without witnesses. `live`: nodes heard from of late.
+    """As many partitions and replicas as the nodes allow, without witnesses. `live`: nodes heard from recently.
 
     It keeps its replicas, so a node that is away at the first use gets one as well where a majority is alive.
     """

@@ -83,7 +83,7 @@ def start() -> None:
     """Starts the node, on a disk that works again where that was made to fail."""
     if guest_disk.is_failing():
         kill()
-        guest_disk.mend()
+        guest_disk.repair()
     run("systemctl", "start", _SERVICE)
 
 
@@ -130,7 +130,7 @@ def _signal_worker(seed: int, number: int) -> str:
 def begin_anew(options: str) -> None:
     """The node is stopped, its data directory empty, and its next start has these options, until `forget_options`."""
     kill()
-    guest_disk.mend()
+    guest_disk.repair()
     damage.wipe(DATA)
     if options:
         _OPTIONS.write_text(f"RAFTLOG_OPTIONS={options}\n")

@@ -93,7 +93,7 @@ def _load(table: str) -> None:
         run("dmsetup", "resume", _NAME)
 
 
-def mend() -> None:
+def repair() -> None:
     """The disk works again, with room. The node must not run: what it wrote in vain is dropped with the page cache."""
     if not is_failing():
         return
@@ -116,7 +116,7 @@ def mend() -> None:
 def set_full(full: bool) -> None:
     if full:
         fill(_FILLER)
-    elif not is_failing():  # else `mend` does it
+    elif not is_failing():  # else `repair` does it
         _FILLER.unlink(missing_ok=True)
 
 

@@ -67,7 +67,7 @@ class Lab:
         self._seconds = seconds
         self._rng = random.Random(seed)
         self._seed = seed
-        self._patience_s = patience_s  # so long after healing all may take to be whole
+        self._patience_s = patience_s  # how long after healing all may take to be whole
         self._say = say
         self._clients: list[subprocess.Popen[bytes]] = []
         self._members: list[subprocess.Popen[bytes]] = []  # of the clients, those of the group

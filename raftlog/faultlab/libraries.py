@@ -49,7 +49,7 @@ class Options(NamedTuple):
 class Producer(Protocol):
     """acks=all, idempotent.
 
-    `may_be_over`: one that failed once may fail for ever, so that another one goes on.
+    `may_be_over`: one that failed once may always fail, so that another one goes on.
     """
 
     may_be_over: bool

@@ -70,7 +70,7 @@ class Client:
         self.handed = self.acknowledged = acknowledged
         self.idle_since_s = now_s  # when its other end last acknowledged anything, or nothing waited
         self.mark_bytes = acknowledged  # handed over at
-        self.mark_s = now_s  # this time, and not all acknowledged since: so long the oldest byte waits at most
+        self.mark_s = now_s  # this time, and not all acknowledged since: the oldest byte waits at most as long
         self.taken = 0  # received from it, by us
         self.seen_taken = -1  # at the last tick
 

@@ -1,7 +1,7 @@
 """What is wrong with the data directory of a node that does not run, what it means, and what to do about it.
 
 Reads everything: identity, both copies of each `state`, every batch, the index. Holds the node's lock meanwhile. Only
-`repair` writes, and only what cannot lose a record: a copy of `state` that is mended from the other, a derived index
+`repair` writes, and only what cannot lose a record: a copy of `state` that is repaired from the other, a derived index
 that goes, and the note by which a replica cuts damage at its next start and fetches it from the others again. The
 records of a replica that has no others are never touched.
 """
@@ -163,7 +163,7 @@ class Checkup:
             repaired = ""
             if self._repair:
                 StateFile(self._disk, directory).load()
-                repaired = "mended from the other copy"
+                repaired = "repaired from the other copy"
             self._say(name, f"{bad[0]} is bad", "the other copy is whole", "the next start mends it", repaired)
         state = max(found, key=lambda each: each.sequence)
         state.commit_bound = max(each.commit_bound for each in found)

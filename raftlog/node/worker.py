@@ -52,8 +52,8 @@ from raftlog.types import Buffer, Endpoint, ReplicaStatus, Role, TopicConfig
 log = logging.getLogger(__name__)
 
 _IDLE_MAX_S = 5.0  # a sleep that is always finite survives a mistake in a deadline
-_HANDOVER_S = 0.5  # a clean stop waits so long for another leader
-_HINTS_S = 0.1  # and tells its clients so long who it is
+_HANDOVER_S = 0.5  # how long a clean stop waits for another leader
+_HINTS_S = 0.1  # and how long it tells its clients who that is
 
 
 class Output(NamedTuple):

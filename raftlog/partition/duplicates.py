@@ -26,7 +26,7 @@ _WHY = {
     ErrorCode.DUPLICATE_SEQUENCE_NUMBER: "the batch was written before; its offset is forgotten",
     ErrorCode.INVALID_PRODUCER_EPOCH: "a newer epoch of the producer has written since",
     ErrorCode.UNKNOWN_PRODUCER_ID: "nothing of this producer is known here, and the batch is not its first",
-    ErrorCode.THROTTLING_QUOTA_EXCEEDED: "as many producers as can be remembered have written of late",
+    ErrorCode.THROTTLING_QUOTA_EXCEEDED: "as many producers as can be remembered have written recently",
 }
 _LOST = "; what was known of producers could not be recovered here"
 

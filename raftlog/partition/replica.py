@@ -170,7 +170,7 @@ class Replica:
     def read_committed(self, offset: int, max_bytes: int) -> bytes:
         """Whole batches below the high watermark as known here; also on followers. Empty at the end.
 
-        Raises CorruptLogError for damage, noted where it can be refetched: a worker that replays would end for ever.
+        Raises CorruptLogError for damage, noted where it can be refetched: one that replays would end at it each time.
         """
         return self._reads.committed(offset, max_bytes)
 

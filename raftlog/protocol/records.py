@@ -26,7 +26,7 @@ class ProduceRequest(Body):
 class ProduceResult(ResponseBody):
     """The answer to one Produce. The leader hint is set with NOT_LEADER_OR_FOLLOWER.
 
-    `throttle_ms`: a quota is used up: this worker should be sent nothing for so long. Who asks for no answers is told
+    `throttle_ms`: a quota is used up: how long this worker should be sent nothing. Who asks for no answers is told
     with an answer to correlation id 0.
 
     `append_ms`: the records' time, where the topic's type of time is LogAppendTime; -1: it is not, or a repetition.
@@ -69,7 +69,7 @@ class FetchResponse(ResponseBody):
 
     `high_watermark` is what this leader knows of, which may have been deposed: no bound of the log.
 
-    `throttle_ms`: a quota is used up: this worker should be asked for no records for so long.
+    `throttle_ms`: a quota is used up: how long this worker should be asked for no records.
     """
 
     high_watermark: int = -1

@@ -179,7 +179,7 @@ class StateFile:
         self.is_uneven = False  # one copy may say what the other does not
 
     def load(self) -> State | None:
-        """The newest intact copy, mended into both; None when neither exists.
+        """The newest intact copy, repaired in both; None when neither exists.
 
         Raises CorruptLogError when copies exist and none is intact: a term and a vote are not guessed.
         """

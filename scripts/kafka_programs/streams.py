@@ -37,7 +37,7 @@ def run(stage: Stage) -> Iterator[str]:
     policies = {name: each["cleanup.policy"] for name, each in configs.items()}
     equal("policies of its own topics", policies, {_REPARTITION: "delete", _CHANGELOG: "compact"})
     equal("retention of its repartition topic", configs[_REPARTITION]["retention.ms"], "-1")
-    yield f"{_HALF} lines counted; its changelog is compacted, its repartition topic kept for ever"
+    yield f"{_HALF} lines counted; its changelog is compacted, its repartition topic kept without end"
     _count(stage, given, told, lines, _HALF)
     yield f"stopped, its local state removed, started: {2 * _HALF} lines counted, each once"
     expected = Counter(" ".join(lines).split())

@@ -82,7 +82,7 @@ def test_damage_is_found_in_files_and_repair_does_what_is_safe(fresh_cluster: Cl
     assert [problem["what"] for problem in found] == ["state.b is bad", "its index does not fit its log"]
     assert (replica / "state.b").read_bytes() == b"not what it was"  # nothing is changed without being asked
     repaired = _doctor("--data", directory, "--repair", code=0)["problems"]
-    assert [problem["repaired"] for problem in repaired] == ["mended from the other copy", "removed"]
+    assert [problem["repaired"] for problem in repaired] == ["repaired from the other copy", "removed"]
     assert _doctor("--data", directory, code=0)["problems"] == []
     damage.flip(damage.segments(cluster, 3, REPLICA)[1], 500)
     (problem,) = _doctor("--data", directory, code=1)["problems"]

@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Damaged frames for the core of Kafka's door.")
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--door", type=float, metavar="SECONDS", help="to a real node's door instead, so long")
+    parser.add_argument("--door", type=float, metavar="SECONDS", help="to a real node's door instead, for this long")
     options = parser.parse_args()
     if options.door:
         from tests.fuzz.hostile_clients import besiege

@@ -111,7 +111,7 @@ class Exchange:
         self._now_s = 0.0
         self._denied = ""
         self.held_until_s: dict[Endpoint, float] = {}  # a quota is used up: no records go there, or are asked for
-        self._throttled_ms: dict[Endpoint, int] = {}  # so long, from the next round on
+        self._throttled_ms: dict[Endpoint, int] = {}  # how long, from the next round on
         self.trouble = ""
 
     def connect(self, endpoint: Endpoint) -> bool:
