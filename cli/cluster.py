@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from raftlog.limits import NODE_ID_MAX
+
 from .connect import open_admin
 from .options import bootstrap_option, json_option
 from .output import print_json, print_table, size_text
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
 
 @click.group()
 def cluster() -> None:
-    """Look at the cluster as a whole.
+    """Look at the cluster as a whole, and take nodes out of it.
 
     \b
     Example:
         raftlog cluster status
+        raftlog cluster remove 4
     """
 
 
@@ -61,6 +64,30 @@ def status(bootstrap: str, as_json: bool) -> None:
     click.echo("\n".join(found.problems) if found.problems else "no problems")
     for spot in found.weak_spots:
         click.echo(f"weak: {spot}")
+
+
+@cluster.command()
+@click.argument("node", type=click.IntRange(1, NODE_ID_MAX))
+@bootstrap_option
+@json_option
+def remove(node: int, bootstrap: str, as_json: bool) -> None:
+    """Take a node that holds nothing out of the cluster.
+
+    It is done at once, without asking. The node ends if it runs, and never comes back with its data directory; with an
+    empty one it joins as a new node. One that holds replicas, or votes for the metadata as those of the first start
+    do, is refused.
+
+    \b
+    Example:
+        raftlog cluster remove 4
+    """
+
+    with open_admin(bootstrap) as admin:
+        admin.remove_node(node)
+    if as_json:
+        print_json({"node": node, "removed": True})
+    else:
+        click.echo(f"removed node {node}")
 
 
 def _print_nodes(nodes: list[NodeView]) -> None:

@@ -82,6 +82,7 @@ class ErrorCode(enum.IntEnum):
     DUPLICATE_RESOURCE = 92
     UNACCEPTABLE_CREDENTIAL = 93
     INVALID_UPDATE_VERSION = 95
+    BROKER_ID_NOT_REGISTERED = 102
     INCONSISTENT_TOPIC_ID = 103
     INCONSISTENT_CLUSTER_ID = 104
 
@@ -492,6 +493,12 @@ class InvalidUpdateVersionError(RaftlogError):
     """What was to be changed is not as it was when it was looked up; nothing was changed. Look again, then decide."""
 
     code = ErrorCode.INVALID_UPDATE_VERSION
+
+
+class BrokerIdNotRegisteredError(RaftlogError):
+    """The cluster has no node with this id."""
+
+    code = ErrorCode.BROKER_ID_NOT_REGISTERED
 
 
 class InconsistentTopicIdError(RaftlogError):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from raftlog.config import check_in_sync, check_topic_name, parse_topic_config
 from raftlog.controller.image import Image, apply
 from raftlog.controller.mutations import MutationRequest, earlier_answer, record_of, topic_result
+from raftlog.controller.node_changes import register_node, remove_node
 from raftlog.controller.offsets_topic import offsets_topic
 from raftlog.controller.placement import (
     Assignment,
@@ -41,7 +42,6 @@ from raftlog.controller.security_changes import (
 from raftlog.controller.topic_changes import AlteringRequest, change_topic, named_topic
 from raftlog.errors import (
     ErrorCode,
-    InconsistentClusterIdError,
     InvalidPartitionsError,
     InvalidRequestError,
     InvalidTopicError,
@@ -52,12 +52,12 @@ from raftlog.errors import (
 from raftlog.limits import (
     DEFAULT_PARTITIONS,
     DEFAULT_REPLICATION_FACTOR,
-    NODE_ID_MAX,
     PARTITIONS_PER_TOPIC_MAX,
     TOPICS_PER_REQUEST_MAX,
 )
+from raftlog.protocol.cluster import RemoveNodeRequest, RemoveNodeResponse
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse, is_endpoint
+from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 from raftlog.protocol.topics import (
     CreatePartitionsRequest,
@@ -71,12 +71,20 @@ from raftlog.protocol.topics import (
 )
 from raftlog.types import OFFSETS_TOPIC, Endpoint
 
-DecidedRequest = TopicIdsRequest | MutationRequest | RegisterNodeRequest | FindCoordinatorRequest | SecurityRequest
+DecidedRequest = (
+    TopicIdsRequest
+    | MutationRequest
+    | RegisterNodeRequest
+    | RemoveNodeRequest
+    | FindCoordinatorRequest
+    | SecurityRequest
+)
 ControllerRequest = DecidedRequest | InitProducerIdRequest
 ControllerResponse = (
     TopicIdsResponse
     | TopicsResponse
     | RegisterNodeResponse
+    | RemoveNodeResponse
     | InitProducerIdResponse
     | FindCoordinatorResponse
     | SecurityAnswer
@@ -112,7 +120,9 @@ def decide(
         case TopicIdsRequest():
             return _find_topics(image, request)
         case RegisterNodeRequest():
-            return _register_node(image, request)
+            return Decision(*register_node(image, request))
+        case RemoveNodeRequest():
+            return Decision(*remove_node(image, request))
         case FindCoordinatorRequest():
             return _find_coordinator(image, request, live, mint_id)
 
@@ -296,27 +306,6 @@ def _find_coordinator(
     found = topic or made[0]
     response = FindCoordinatorResponse(topic_id=found.topic_id, partitions=len(found.replicas))
     return Decision(response, [*made])
-
-
-def _register_node(image: Image, request: RegisterNodeRequest) -> Decision:
-    records: list[MetadataRecord] = []
-    code, text = ErrorCode.NONE, ""
-    known = image.nodes.get(request.node_id)
-    if request.cluster_id != image.cluster_id:
-        code = InconsistentClusterIdError.code
-        text = f"this is cluster {image.cluster_id}, not {request.cluster_id}"
-    elif not 1 <= request.node_id <= NODE_ID_MAX:
-        code = InvalidRequestError.code
-        text = f"a node id lies between 1 and {NODE_ID_MAX}, not {request.node_id}"
-    elif not is_endpoint(request.endpoint):
-        code = InvalidRequestError.code
-        text = f"{request.endpoint} is not an address"
-    elif known is None or (known.directory_id, known.endpoint) != (request.directory_id, request.endpoint):
-        records.append(
-            NodeRecord(node_id=request.node_id, directory_id=request.directory_id, endpoint=request.endpoint)
-        )
-    response = RegisterNodeResponse(error_code=code, error_text=text)
-    return Decision(response, records)
 
 
 def _refused(name: str, error: RaftlogError) -> TopicResult:

@@ -17,6 +17,7 @@ from raftlog.controller.records import (
     MetadataRecord,
     MutationRecord,
     NodeRecord,
+    NodeRemovedRecord,
     PartitionsRecord,
     ProducerIdsRecord,
     ScramCredentialDeletedRecord,
@@ -101,6 +102,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The cluster's metadata at one offset of the metadata log.
 
     `end_offset`: the metadata records in [0, end_offset) are in it. `mutations`: the last ones, oldest first.
+    `removed`: the directories of nodes that were removed.
     """
 
     end_offset: int = 0
@@ -112,6 +114,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     snapshot_offset: int = 0  # of the last SnapshotRecord: nothing in front of it is needed any more
     mutations: tuple[Mutation, ...] = ()
     security: Security = Security()
+    removed: tuple[str, ...] = ()
 
     def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
         """The (topic, partition) that have a replica or a witness on the node."""
@@ -134,16 +137,8 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             return msgspec.structs.replace(
                 image, end_offset=end_offset, cluster_id=record.cluster_id, voters=record.voters
             )
-        case NodeRecord():
-            known = image.nodes.get(record.node_id)
-            same_directory = known is not None and known.directory_id == record.directory_id
-            node = NodeInfo(
-                node_id=record.node_id,
-                endpoint=record.endpoint,
-                directory_id=record.directory_id,
-                registered_offset=known.registered_offset if known and same_directory else offset,
-            )
-            return msgspec.structs.replace(image, end_offset=end_offset, nodes={**image.nodes, record.node_id: node})
+        case NodeRecord() | NodeRemovedRecord():
+            return msgspec.structs.replace(_with_nodes(image, offset, record), end_offset=end_offset)
         case TopicRecord():
             if record.name in image.topics:
                 raise CorruptLogError(f"the metadata log creates topic {record.name} twice")
@@ -190,6 +185,23 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             if image.end_offset and restored != image:
                 raise CorruptLogError("a snapshot in the metadata log is another image than the records before it make")
             return msgspec.structs.replace(restored, end_offset=end_offset, snapshot_offset=offset)
+
+
+def _with_nodes(image: Image, offset: int, record: NodeRecord | NodeRemovedRecord) -> Image:
+    known = image.nodes.get(record.node_id)
+    if isinstance(record, NodeRemovedRecord):
+        if known is None:
+            raise CorruptLogError(f"the metadata log removes node {record.node_id}, which is not there")
+        nodes = {node_id: node for node_id, node in image.nodes.items() if node is not known}
+        return msgspec.structs.replace(image, nodes=nodes, removed=(*image.removed, record.directory_id))
+    same_directory = known is not None and known.directory_id == record.directory_id
+    node = NodeInfo(
+        node_id=record.node_id,
+        endpoint=record.endpoint,
+        directory_id=record.directory_id,
+        registered_offset=known.registered_offset if known and same_directory else offset,
+    )
+    return msgspec.structs.replace(image, nodes={**image.nodes, record.node_id: node})
 
 
 def _secured(

@@ -42,6 +42,13 @@ class NodeRecord(_Record, tag="Node", frozen=True, kw_only=True):
     endpoint: Endpoint
 
 
+class NodeRemovedRecord(_Record, tag="NodeRemoved", frozen=True, kw_only=True):
+    """The node is of the cluster no more. Its directory never comes back; its id may, with another one."""
+
+    node_id: int
+    directory_id: str
+
+
 class TopicRecord(_Record, tag="Topic", frozen=True, kw_only=True):
     """A new topic. `replicas[p]` are the nodes of partition p, the preferred leader first.
 
@@ -143,6 +150,7 @@ class SnapshotRecord(_Record, tag="Snapshot", frozen=True, kw_only=True):
 MetadataRecord = (
     ClusterRecord
     | NodeRecord
+    | NodeRemovedRecord
     | TopicRecord
     | TopicConfigRecord
     | PartitionsRecord

@@ -13,7 +13,13 @@ from raftlog.kafka import guards as g
 from raftlog.kafka import wire
 from raftlog.kafka.calls import Call, Fields, Handler
 from raftlog.kafka.guards import Guard
-from raftlog.kafka.handlers.cluster import describe_cluster, describe_log_dirs, find_coordinator, init_producer_id
+from raftlog.kafka.handlers.cluster import (
+    describe_cluster,
+    describe_log_dirs,
+    find_coordinator,
+    init_producer_id,
+    unregister_broker,
+)
 from raftlog.kafka.handlers.committed import offset_commit, offset_delete, offset_fetch
 from raftlog.kafka.handlers.configs import alter_configs, describe_configs, incremental_alter_configs
 from raftlog.kafka.handlers.elections import elect_leaders
@@ -152,6 +158,7 @@ APIS = (
     KafkaApi(
         61, "DescribeProducers", 0, 0, Op.READ, describe_producers, g.topics(Op.READ, "topics", g.TOPIC_IN_PRODUCERS)
     ),
+    KafkaApi(64, "UnregisterBroker", 0, 0, Op.ALTER, unregister_broker, g.cluster(Op.ALTER)),
     KafkaApi(75, "DescribeTopicPartitions", 0, 0, Op.DESCRIBE, describe_topic_partitions, g.topic_partitions),
 )
 BY_KEY = {api.key: api for api in APIS}

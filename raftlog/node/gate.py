@@ -238,6 +238,7 @@ RULES: dict[Api[Any, Any], Rule] = {
     apis.DELETE_ACLS: _cluster(Op.ALTER),
     apis.DESCRIBE_QUOTAS: _cluster(Op.DESCRIBE_CONFIGS),
     apis.ALTER_QUOTAS: _cluster(Op.ALTER_CONFIGS),
+    apis.REMOVE_NODE: _cluster(Op.ALTER),
     apis.JOIN_GROUP: _group(Op.READ),
     apis.SYNC_GROUP: _group(Op.READ),
     apis.HEARTBEAT: _group(Op.READ),

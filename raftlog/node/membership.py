@@ -252,6 +252,11 @@ class Membership:
     def advance(self, now_s: float, *, ready: bool) -> None:
         """Whatever follows from what was heard. Raises ConfigError when this node cannot take part."""
         self.identity.check()
+        if self._data.meta.directory_id in self.image.removed:
+            raise ConfigError(
+                f"node {self._node_id} was removed from the cluster: this data directory is of no use any more; "
+                "with an empty one the node joins as a new one"
+            )
         if not self.identity.confirmed:
             self._confirm(now_s)
         elif not self.cluster_id:

@@ -122,6 +122,7 @@ ALTER_USERS = Api("AlterUserScramCredentials", 51, s.AlterUsersRequest, s.Securi
 DESCRIBE_PRODUCERS = Api(
     "DescribeProducers", 61, r.DescribeProducersRequest, r.DescribeProducersResponse, _LEADER, _Op.READ
 )
+REMOVE_NODE = Api("UnregisterBroker", 64, c.RemoveNodeRequest, c.RemoveNodeResponse, _CONTROLLER, _Op.ALTER)
 
 HANDSHAKE = Api("Handshake", 1000, c.HandshakeRequest, c.HandshakeResponse, _ANY, _Op.NONE)
 TOPIC_IDS = Api("TopicIds", 1001, t.TopicIdsRequest, t.TopicIdsResponse, _CONTROLLER, _Op.DESCRIBE)

@@ -6,6 +6,7 @@ import msgspec
 
 from raftlog.errors import ErrorCode
 from raftlog.protocol.body import Body, ResponseBody
+from raftlog.protocol.topics import MutationBody
 from raftlog.types import Endpoint, ReplicaStatus
 
 
@@ -112,3 +113,13 @@ class RecoverPartitionRequest(Body):
 
 class RecoverPartitionResponse(ResponseBody):
     """The replica was told. Whether it is elected shows in the metadata."""
+
+
+class RemoveNodeRequest(MutationBody):
+    """A node that holds no replica and is no voter of the metadata shall be of the cluster no more."""
+
+    node_id: int
+
+
+class RemoveNodeResponse(ResponseBody):
+    """BROKER_ID_NOT_REGISTERED: there is no such node. INVALID_REQUEST: it votes, or holds something."""

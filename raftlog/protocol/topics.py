@@ -25,7 +25,7 @@ MUTATION_ID_BYTES = 16
 
 
 class MutationBody(Body):
-    """A change of topics, which is carried out once, however often it is asked for.
+    """A change of the metadata, which is carried out once, however often it is asked for.
 
     `mutation_id`: random bytes of the client, the same at each attempt. `since_offset`: where the metadata ended
     before the first attempt, as TopicIdsResponse said.

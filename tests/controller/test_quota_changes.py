@@ -101,5 +101,5 @@ def test_a_snapshot_has_them_and_one_of_before_has_none() -> None:
     snapshot = SnapshotRecord(image=encode_image(log.image))
     assert apply(log.image, log.image.end_offset, snapshot).security == log.image.security
     security = list(msgspec.structs.astuple(log.image.security))[:-1]  # as it was written before there were quotas
-    image = [*msgspec.structs.astuple(log.image)[:-1], security]
+    image = [*msgspec.structs.astuple(log.image)[:-2], security]
     assert decode_image(msgspec.msgpack.encode(image)).security.quotas == ()

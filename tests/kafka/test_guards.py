@@ -68,6 +68,7 @@ REQUESTS: dict[str, tuple[int, dict[str, Any]]] = {
     "DescribeUserScramCredentials": (0, {"users": None}),
     "AlterUserScramCredentials": (0, {"deletions": [{"name": "alice", "mechanism": 1}]}),
     "DescribeProducers": (0, {"topics": named(partition_indexes=[0])}),
+    "UnregisterBroker": (0, {"broker_id": 4}),
     "DescribeTopicPartitions": (0, {"topics": named()}),
     "ListGroups": (4, {}),
     "DescribeCluster": (1, {}),
@@ -199,6 +200,7 @@ RULES: dict[str, list[Acl]] = {
     "DescribeUserScramCredentials": [allow(Operation.DESCRIBE, CLUSTER, CLUSTER_NAME)],
     "AlterUserScramCredentials": [allow(Operation.ALTER, CLUSTER, CLUSTER_NAME)],
     "DescribeProducers": [allow(Operation.READ)],
+    "UnregisterBroker": [allow(Operation.ALTER, CLUSTER, CLUSTER_NAME)],
     "DescribeTopicPartitions": [allow(Operation.DESCRIBE)],
 }
 

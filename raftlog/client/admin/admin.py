@@ -27,6 +27,7 @@ from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
     MetadataResponse,
     RecoverPartitionRequest,
+    RemoveNodeRequest,
     TopicMetadata,
 )
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
@@ -239,6 +240,17 @@ class Admin(SecurityAdmin):
         """
 
         self._ask("recover a partition", node, apis.RECOVER_PARTITION, RecoverPartitionRequest(topic_id, partition))
+
+    def remove_node(self, node_id: int) -> None:
+        """The node is of the cluster no more. One that runs ends, and its data directory never comes back.
+
+        Raises BrokerIdNotRegisteredError; InvalidRequestError where it votes for the metadata or holds a replica.
+        """
+
+        def build(mutation_id: bytes, since_offset: int) -> RemoveNodeRequest:
+            return RemoveNodeRequest(mutation_id, since_offset, node_id=node_id)
+
+        self._change_once("remove a node", apis.REMOVE_NODE, build)
 
     def _change(
         self, what: str, names: list[str], api: Api[Q, TopicsResponse], build: Callable[[bytes, TopicIdsResponse], Q]

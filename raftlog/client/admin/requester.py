@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from raftlog.client import arguments
-from raftlog.client.core.call import Call
+from raftlog.client.core.call import CONTROLLER, Call
 from raftlog.client.core.engine import DEFAULT_BOOTSTRAP, Engine, parse_bootstrap
 from raftlog.client.core.exchange import A, Q
 from raftlog.client.core.fork_check import Client
 from raftlog.client.core.list_offsets import list_offsets_call
 from raftlog.clock import monotonic_s
-from raftlog.errors import ErrorCode, ForkedClientError, NoBrokersAvailableError, RaftlogError, error_for
+from raftlog.errors import (
+    ErrorCode,
+    ForkedClientError,
+    NoBrokersAvailableError,
+    RaftlogError,
+    RequestTimedOutError,
+    error_for,
+)
 from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.cluster import DescribeReplicasResponse, MetadataRequest, MetadataResponse, TopicMetadata
 from raftlog.protocol.security import Behalf
+from raftlog.protocol.topics import MUTATION_ID_BYTES, TopicIdsRequest
 from raftlog.types import Endpoint, TopicPartition
 
 S = TypeVar("S", MetadataResponse, DescribeReplicasResponse)
@@ -107,6 +116,19 @@ class Requester(Client):
         self._engine.submit(call)
         answered: tuple[A, bool] = changed(call)
         return answered
+
+    def _change_once(self, what: str, api: Api[Q, A], build: Callable[[bytes, int], Q]) -> A:
+        """Carried out once: see controller/mutations.py. `build(mutation id, where the metadata ends before it)`."""
+        deadline_s = monotonic_s() + self._timeout_s
+        while True:
+            found = self._ask(what, CONTROLLER, apis.TOPIC_IDS, TopicIdsRequest([]), deadline_s)
+            body = build(os.urandom(MUTATION_ID_BYTES), found.end_offset)
+            answer, maybe_done = self._ask_for_change(what, CONTROLLER, api, body, deadline_s)
+            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION:
+                raise_error_of(answer)
+                return answer
+            if maybe_done:
+                raise RequestTimedOutError(f"{what}: whether an attempt without an answer did it is not known")
 
     def _metadata(
         self, topics: list[str] | None, node: Endpoint | None = None, deadline_s: float | None = None

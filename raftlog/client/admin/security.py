@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raftlog.client.admin.groups import GroupAdmin
-from raftlog.client.admin.requester import raise_error_of
 from raftlog.client.core.call import CONTROLLER
-from raftlog.client.core.exchange import A, Q
-from raftlog.clock import monotonic_s
-from raftlog.errors import ErrorCode, RequestTimedOutError, error_for
+from raftlog.errors import error_for
 from raftlog.protocol import apis
 from raftlog.protocol import security as s
-from raftlog.protocol.apis import Api
-from raftlog.protocol.topics import MUTATION_ID_BYTES, TopicIdsRequest
 from raftlog.security.acls import Acl, AclFilter
 from raftlog.security.quotas import Entity, EntityFilter, Quota
 from raftlog.security.scram import ITERATIONS, Mechanism
@@ -54,7 +48,7 @@ class SecurityAdmin(GroupAdmin):
         def build(mutation_id: bytes, since_offset: int) -> s.AlterUsersRequest:
             return s.AlterUsersRequest(mutation_id, since_offset, credentials=credentials, deletions=deletions)
 
-        _check_all(self._change_security(what, apis.ALTER_USERS, build))
+        _check_all(self._change_once(what, apis.ALTER_USERS, build))
 
     # --- rules -------------------------------------------------------------------------------------
     def list_acls(self, wanted: AclFilter | None = None) -> list[Acl]:
@@ -69,7 +63,7 @@ class SecurityAdmin(GroupAdmin):
         def build(mutation_id: bytes, since_offset: int) -> s.CreateAclsRequest:
             return s.CreateAclsRequest(mutation_id, since_offset, wanted)
 
-        _check_all(self._change_security("add rules", apis.CREATE_ACLS, build))
+        _check_all(self._change_once("add rules", apis.CREATE_ACLS, build))
 
     def delete_acls(self, filters: Sequence[AclFilter]) -> list[Acl]:
         """Deletes all rules that one of the filters finds, and returns them."""
@@ -78,7 +72,7 @@ class SecurityAdmin(GroupAdmin):
         def build(mutation_id: bytes, since_offset: int) -> s.DeleteAclsRequest:
             return s.DeleteAclsRequest(mutation_id, since_offset, wanted)
 
-        deleted = self._change_security("delete rules", apis.DELETE_ACLS, build).deleted
+        deleted = self._change_once("delete rules", apis.DELETE_ACLS, build).deleted
         return list(dict.fromkeys(acl for acls in deleted for acl in acls))
 
     # --- quotas ------------------------------------------------------------------------------------
@@ -97,20 +91,7 @@ class SecurityAdmin(GroupAdmin):
         def build(mutation_id: bytes, since_offset: int) -> s.AlterQuotasRequest:
             return s.AlterQuotasRequest(mutation_id, since_offset, changes=wanted)
 
-        _check_all(self._change_security("change quotas", apis.ALTER_QUOTAS, build))
-
-    def _change_security(self, what: str, api: Api[Q, A], build: Callable[[bytes, int], Q]) -> A:
-        """Carried out once: see controller/mutations.py."""
-        deadline_s = monotonic_s() + self._timeout_s
-        while True:
-            found = self._ask(what, CONTROLLER, apis.TOPIC_IDS, TopicIdsRequest([]), deadline_s)
-            body = build(os.urandom(MUTATION_ID_BYTES), found.end_offset)
-            answer, maybe_done = self._ask_for_change(what, CONTROLLER, api, body, deadline_s)
-            if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION:
-                raise_error_of(answer)
-                return answer
-            if maybe_done:
-                raise RequestTimedOutError(f"{what}: whether an attempt without an answer did it is not known")
+        _check_all(self._change_once("change quotas", apis.ALTER_QUOTAS, build))
 
 
 def _check_all(answer: s.SecurityResponse) -> None:

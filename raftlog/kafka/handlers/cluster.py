@@ -1,4 +1,4 @@
-"""DescribeCluster, FindCoordinator, InitProducerId, DescribeLogDirs: what is of the cluster, or of this node."""
+"""DescribeCluster, FindCoordinator, InitProducerId, DescribeLogDirs, UnregisterBroker: of the cluster, or this node."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from raftlog.kafka.handlers.metadata import (
     controller_id,
     first_news,
 )
-from raftlog.kafka.handlers.mutations import is_led, wait_until
+from raftlog.kafka.handlers.mutations import change_once, error_fields, is_led, wait_until
 from raftlog.protocol import apis
-from raftlog.protocol.cluster import DescribeReplicasRequest, DescribeReplicasResponse
+from raftlog.protocol.cluster import DescribeReplicasRequest, DescribeReplicasResponse, RemoveNodeRequest
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse, coordinator_partition
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 from raftlog.types import NOBODY, OFFSETS_TOPIC, ReplicaStatus, Role
@@ -164,3 +164,12 @@ def _is_here(call: Call, status: ReplicaStatus) -> bool:
 def _replica(status: ReplicaStatus) -> dict[str, Any]:
     lag = max(status.high_watermark - status.log_end_offset, 0)
     return {"partition_index": status.partition, "partition_size": status.size_bytes, "offset_lag": lag}
+
+
+# --- UnregisterBroker ------------------------------------------------------------------------------
+async def unregister_broker(call: Call) -> Fields:
+    node_id = int(call.request.broker_id)
+    answer = await change_once(
+        call, apis.REMOVE_NODE, lambda mutation_id, end: RemoveNodeRequest(mutation_id, end, node_id=node_id)
+    )
+    return error_fields(answer.error_code, answer.error_text)

@@ -1,4 +1,4 @@
-"""Changes of topics, as the controller takes them: once, however often they are asked for (controller/mutations.py)."""
+"""Changes of the metadata, which the controller makes once, however often it is asked (controller/mutations.py)."""
 
 from __future__ import annotations
 
@@ -79,6 +79,17 @@ async def change_each(
     ]
     answers = await together(asks)
     return [_results([name], answer)[0] for name, (answer, _) in zip(names, answers, strict=True)]
+
+
+async def change_once(call: Call, api: Api[Any, Any], build: Callable[[bytes, int], MutationBody]) -> Any:
+    """Of what is no topic, in ADMIN_TIMEOUT_MS: `build(mutation id, where the metadata ends before it)`."""
+    deadline_s = call.now_s + ADMIN_TIMEOUT_MS / 1000
+    found = await _look_up(call, [], deadline_s)
+    if found.error_code:
+        return api.refusal(found.error_code, found.error_text)
+    body = build(call.mint_id(), found.end_offset)
+    answer, _ = await call.ask(Controller(), api, body, timeout_s=max(deadline_s - call.now_s, 0.0))
+    return answer
 
 
 async def _look_up(call: Call, names: Sequence[str], deadline_s: float) -> TopicIdsResponse:

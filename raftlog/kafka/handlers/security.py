@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from raftlog import limits
 from raftlog.errors import ErrorCode
 from raftlog.kafka.calls import Call, Controller, Fields
-from raftlog.kafka.handlers.mutations import error_fields
+from raftlog.kafka.handlers.mutations import change_once, error_fields
 from raftlog.protocol import apis
 from raftlog.protocol import security as s
-from raftlog.protocol.apis import Api
-from raftlog.protocol.topics import MutationBody, TopicIdsRequest, TopicIdsResponse
 from raftlog.security.acls import Acl, AclFilter
 from raftlog.security.quotas import CLIENT_ID, IP, USER, Entity, EntityFilter
 from raftlog.security.scram import Credential, Mechanism, credential_of
 
 _TIMEOUT_S = limits.ADMIN_TIMEOUT_MS / 1000
-
-
-async def _change(call: Call, api: Api[Any, Any], build: Callable[[bytes, int], MutationBody]) -> Any:
-    """Carried out once, however often it is asked for: see controller/mutations.py."""
-    found: TopicIdsResponse
-    found, _ = await call.ask(Controller(), apis.TOPIC_IDS, TopicIdsRequest([]), timeout_s=_TIMEOUT_S)
-    if found.error_code:
-        return api.refusal(found.error_code, found.error_text)
-    answer, _ = await call.ask(Controller(), api, build(call.mint_id(), found.end_offset), timeout_s=_TIMEOUT_S)
-    return answer
 
 
 # --- users -----------------------------------------------------------------------------------------
@@ -79,7 +67,7 @@ async def alter_users(call: Call) -> Fields:
     credentials = [each for each in credentials if each[0] not in failed]
     deletions = [(each.name, each.mechanism) for each in request.deletions if each.name not in failed]
     if credentials or deletions:
-        answer = await _change(
+        answer = await change_once(
             call,
             apis.ALTER_USERS,
             lambda mutation_id, end: s.AlterUsersRequest(
@@ -149,7 +137,9 @@ async def create_acls(call: Call) -> Fields:
         for each in call.request.creations
     ]
     answer: s.SecurityResponse
-    answer = await _change(call, apis.CREATE_ACLS, lambda mutation_id, end: s.CreateAclsRequest(mutation_id, end, acls))
+    answer = await change_once(
+        call, apis.CREATE_ACLS, lambda mutation_id, end: s.CreateAclsRequest(mutation_id, end, acls)
+    )
     if answer.error_code:
         return {"results": [error_fields(answer.error_code, answer.error_text) for _ in acls]}
     return {"results": [error_fields(each.error_code, each.error_text) for each in answer.results]}
@@ -158,7 +148,7 @@ async def create_acls(call: Call) -> Fields:
 async def delete_acls(call: Call) -> Fields:
     filters = [_filter(each) for each in call.request.filters]
     answer: s.DeleteAclsResponse
-    answer = await _change(
+    answer = await change_once(
         call, apis.DELETE_ACLS, lambda mutation_id, end: s.DeleteAclsRequest(mutation_id, end, filters)
     )
     if answer.error_code:
@@ -219,7 +209,7 @@ async def alter_client_quotas(call: Call) -> Fields:
         for entity, entry in zip(entities, request.entries, strict=True)
     ]
     answer: s.SecurityResponse
-    answer = await _change(
+    answer = await change_once(
         call,
         apis.ALTER_QUOTAS,
         lambda mutation_id, end: s.AlterQuotasRequest(
