@@ -30,6 +30,7 @@ RECEIVE_QUEUE_MESSAGES = 1_000
 LISTEN_BACKLOG = 512
 _SHORT_BYTES = 255  # ZMTP puts 2 bytes before a frame up to this size, and 9 before a longer one
 _SRCFD = int(zmq.SRCFD)
+_NO_OLD_PEERS = b"raftlog"  # ZeroMQ refuses ZMTP 1 and 2, and whatever looks like them, where this is not empty
 _FRAMES_KEPT = FRAMES_PER_MESSAGE_MAX + 2  # with the identity; the last one says that there were too many
 
 
@@ -51,6 +52,7 @@ class Server:
         self.socket.set(zmq.MAXMSGSIZE, frame_bytes_max)  # BEFORE it is bound: one bound for all that connect
         self.socket.set(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
         self.socket.set(zmq.BACKLOG, LISTEN_BACKLOG)
+        self.socket.set(zmq.ZAP_DOMAIN, _NO_OLD_PEERS)
         # Without it a frame to a peer that is gone, or whose queue is full, would vanish unseen.
         self.socket.set(zmq.ROUTER_MANDATORY, 1)
         try:

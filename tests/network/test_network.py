@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -237,12 +238,25 @@ def test_poll_returns_each_ready_object_once_and_waits_as_long_as_told(context: 
     os.close(reading)
 
 
-def test_a_socket_that_speaks_no_zmtp_is_ignored(context: Context) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n" * 100, id="http"),
+        pytest.param(b"GET / HTTP/1.1\r\nAccept: text/html, " + bytes(range(256)) * 4, id="http, as ZMTP 1 a message"),
+        pytest.param(b"\x16\x03\x01" + bytes(20) + b"\x02\x00x", id="TLS, as ZMTP 1 a message"),
+        pytest.param(b"\x01\x00" + b"\x02\x00x", id="ZMTP 1"),
+        pytest.param(b"\xff" + bytes(8) + b"\x7f" + b"\x01\x05" + b"\x00\x00" + b"\x00\x01x", id="ZMTP 2"),
+    ],
+)
+def test_who_speaks_no_zmtp_of_today_is_disconnected(context: Context, said: bytes) -> None:
     server = Server(context, "127.0.0.1")
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
-        raw.settimeout(5)
-        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
-        assert raw.recv(1), "ZeroMQ takes it for a greeting, and answers"
+        raw.settimeout(60)
+        raw.sendall(said)
+        with contextlib.suppress(ConnectionResetError):
+            while raw.recv(100):
+                pass
+    assert server.receive() is None
     link = Link(context, Endpoint("127.0.0.1", server.port))
     until(lambda: link.send([b"still here"]))
     assert receive(server)[1:] == [b"still here"]
