@@ -140,6 +140,16 @@ class Cluster:
             node.start()
         self._introduce()
 
+    def restart(self, node: Node) -> None:
+        """Its disk works again. What was on its way anywhere is lost."""
+        node.disk.restart()
+        node.start()
+        for other in self.nodes.values():
+            if other is not node:
+                node.replica.set_peer(other.node_id, other.boot_id)
+                other.replica.set_peer(node.node_id, node.boot_id)
+        self.queue.clear()
+
     def _is_due(self) -> bool:
         """Some replica has left something over for a turn that comes at once."""
         now_s = self.clock.monotonic_s()

@@ -21,8 +21,8 @@ from raftlog.protocol.records import (
 )
 from raftlog.record.batch import encode, numbered, read_header
 from raftlog.types import EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, NEWEST_TIMESTAMP
+from tests.partition.compacted import compacted_cluster
 from tests.partition.harness import PLACE, Cluster, Node, produce
-from tests.partition.test_compacting import compacted_cluster
 from tests.requests import request_of
 
 

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from raftlog.errors import CorruptLogError, ErrorCode
-from raftlog.record.batch import BatchBuilder, decode, split
-from raftlog.record.compacted import is_filler
+from raftlog.record.batch import decode, split
 from raftlog.types import CleanupPolicy, Doubt
+from tests.partition.compacted import compacted_cluster, fillers, keyed, rounds, write
 from tests.partition.harness import Cluster, Node, batch, fetch, produce
-
-
-def keyed(key: bytes, value: bytes | None) -> bytes:
-    builder = BatchBuilder()
-    builder.append(1_700_000_000_000, key, value, [])
-    return builder.build()
-
-
-def compacted_cluster(nodes: int = 3, **config: Any) -> Cluster:
-    return Cluster(nodes, **{"cleanup_policy": CleanupPolicy.COMPACT, "segment_bytes": 1024, **config})
-
-
-def write(cluster: Cluster, records: list[tuple[bytes, bytes | None]]) -> None:
-    leader = cluster.leader()
-    for number, (key, value) in enumerate(records):
-        leader.request("c", produce(number), [keyed(key, value)])
-        if number % 5 == 4:
-            cluster.settle()
-    cluster.settle(0.1)
-    assert all(result.error_code == 0 for result in leader.results())
 
 
 def last_values(node: Node) -> dict[bytes, bytes]:
@@ -43,25 +21,6 @@ def last_values(node: Node) -> dict[bytes, bytes]:
         *_, (_, header) = split(data)
         offset = header.next_offset
     return {key: value for key, value in found.items() if value is not None}
-
-
-def fillers(node: Node) -> int:
-    data = node.log.read(0, 1 << 20, node.log.log_end_offset)
-    return sum(is_filler(header) for _, header in split(data))
-
-
-def rounds(count: int, keys: int = 5) -> list[tuple[bytes, bytes | None]]:
-    return [(b"k%d" % (number % keys), b"%d" % number + bytes(60)) for number in range(count)]
-
-
-def restart(cluster: Cluster, node: Node) -> None:
-    node.disk.restart()
-    node.start()
-    for other in cluster.nodes.values():
-        if other is not node:
-            node.replica.set_peer(other.node_id, other.boot_id)
-            other.replica.set_peer(node.node_id, node.boot_id)
-    cluster.queue.clear()
 
 
 def cut_log_to_its_first_segment(node: Node) -> None:
@@ -186,12 +145,12 @@ def test_what_a_lost_tombstone_deleted_does_not_come_back() -> None:
     assert leader is not victim
     assert leader.log.state.purged_index > 0
     cut_log_to_its_first_segment(victim)
-    restart(cluster, victim)
+    cluster.restart(victim)
     assert victim.log.state.doubt is not Doubt.NONE
     assert b"deleted" in last_values(victim)
     with pytest.raises(CorruptLogError, match="tombstones"):
         cluster.settle(5.0)
-    restart(cluster, victim)
+    cluster.restart(victim)
     assert victim.log.size_bytes == 0
     cluster.settle(5.0)
     assert victim.log.state.doubt is Doubt.NONE
@@ -210,7 +169,7 @@ def test_a_copy_that_a_crash_ends_is_begun_anew() -> None:
     assert leader.log.state.purged_index > 20
     with pytest.raises(CorruptLogError):
         victim.log.begin_anew("a test")
-    restart(cluster, victim)
+    cluster.restart(victim)
     assert victim.log.size_bytes == 0
     # Half a copy: as after a crash, the next process does not know of whom.
     entries = leader.log.read_entries(2, 1)
@@ -220,10 +179,10 @@ def test_a_copy_that_a_crash_ends_is_begun_anew() -> None:
     victim.log.append_compacted(payload, [header for _, header in split(payload)])
     victim.log.persist()
     assert victim.log.last_index < leader.log.state.purged_index
-    restart(cluster, victim)
+    cluster.restart(victim)
     with pytest.raises(CorruptLogError, match="tombstones"):
         cluster.settle(5.0)
-    restart(cluster, victim)
+    cluster.restart(victim)
     cluster.settle(5.0)
     assert victim.log.state.doubt is Doubt.NONE
     assert last_values(victim) == last_values(leader)

@@ -37,15 +37,6 @@ def _flip(node: Node, segment: int, position: int = 90) -> None:
     node.disk.flip_bit(paths[segment], position, 1)
 
 
-def _restart(cluster: Cluster, node: Node) -> None:
-    node.disk.restart()
-    node.start()
-    for other in cluster.nodes.values():
-        if other is not node:
-            node.replica.set_peer(other.node_id, other.boot_id)
-            other.replica.set_peer(node.node_id, node.boot_id)
-
-
 def _assert_whole(cluster: Cluster) -> None:
     cluster.settle(8.0)
     for node in cluster.nodes.values():
@@ -70,7 +61,7 @@ def test_the_scrub_of_a_follower_finds_it_and_the_leader_has_it(segment: int) ->
     _flip(victim, segment)
     with pytest.raises(CorruptLogError, match="damaged from offset"):
         cluster.settle(60.0)
-    _restart(cluster, victim)
+    cluster.restart(victim)
     assert victim.log.state.doubt in (Doubt.SHORT, Doubt.CORRUPT)
     _assert_whole(cluster)
     assert (victim.replica.status().corruptions, victim.replica.status().truncations) == (1, 1)
@@ -82,10 +73,10 @@ def test_a_follower_that_cannot_read_a_batch_makes_the_leader_look_at_its_disk()
     victim.disk.wipe("orders-0")
     _flip(leader, 2)
     with pytest.raises(CorruptLogError, match="checksum"):
-        _restart(cluster, victim)
+        cluster.restart(victim)
         cluster.settle(3.0)
     assert leader.log.state.doubt is Doubt.CORRUPT
-    _restart(cluster, leader)
+    cluster.restart(leader)
     _assert_whole(cluster)
 
 
@@ -109,7 +100,7 @@ def test_a_consumer_s_question_makes_the_leader_look_and_is_answered_first() -> 
     answer = _last_fetch(leader)
     assert answer.error_code == ErrorCode.KAFKA_STORAGE_ERROR
     assert "checksum" in answer.error_text
-    _restart(cluster, leader)
+    cluster.restart(leader)
     _assert_whole(cluster)
 
 

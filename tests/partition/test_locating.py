@@ -11,8 +11,8 @@ from raftlog.errors import ErrorCode
 from raftlog.protocol.records import LocateRequest, LocateResponse
 from raftlog.record.batch import check_batch, decode, split
 from raftlog.types import CleanupPolicy
+from tests.partition.compacted import compacted_cluster, rounds, write
 from tests.partition.harness import PLACE, Cluster, Node, batch, fetch, produce
-from tests.partition.test_compacting import compacted_cluster, rounds, write
 from tests.requests import request_of
 
 

@@ -8,8 +8,8 @@ from raftlog import limits
 from raftlog.errors import ErrorCode
 from raftlog.record.batch import decode, read_header
 from raftlog.record.compacted import filler
+from tests.partition.compacted import compacted_cluster, fillers, keyed, rounds, write
 from tests.partition.harness import Cluster, Node, fetch, produce
-from tests.partition.test_compacting import compacted_cluster, fillers, keyed, rounds, write
 
 
 def _compacted() -> tuple[Cluster, Node]:
