@@ -5,9 +5,11 @@ Harmless input only: plain bytes, half handshakes, other names, slow ones.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.node.asking import until
 from tests.node.started import StartedNode, free_port, started
 from tests.patience import WAIT_S
 from tests.security.made import Made
+from tests.security.renegotiation import renegotiates
 
 pytestmark = pytest.mark.cluster
 ANSWER_S = 5.0  # within it a healthy client is answered, on a busy machine
@@ -31,6 +34,7 @@ SLOW = 1_000
 SLOW_S = 3.0
 MEMORY_BYTES = 64 * 1024 * 1024  # STRANGERS_MAX handshakes of some 40 KB, at both doors
 API_VERSIONS = 18
+ALLOW_CLIENT_RENEGOTIATION = 1 << 8  # SSL_OP_ALLOW_CLIENT_RENEGOTIATION, which Python does not name
 
 
 class Secured(NamedTuple):
@@ -158,6 +162,38 @@ def test_whatever_name_somebody_asks_for_the_node_shows_its_own(secured: Secured
         with context.wrap_socket(raw, server_hostname=name) as connection:
             names = dict(connection.getpeercert()["subjectAltName"])  # type: ignore[index, arg-type]
             assert names["URI"] == "urn:raftlog:orders:node:1"
+
+
+def test_a_second_handshake_is_refused_at_kafkas_door(secured: Secured) -> None:
+    """TLS 1.2 has it: a handshake for each few bytes of a client."""
+    healthy = Healthy(secured)
+    assert not renegotiates(secured.doors["kafka"], int(WAIT_S))
+    healthy.asks()
+
+
+def test_the_client_of_the_test_before_gets_it_where_it_may(secured: Secured) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(secured.files.parent / "node-1" / "node.pem", secured.files.parent / "node-1" / "node.key")
+    context.options |= ALLOW_CLIENT_RENEGOTIATION
+
+    def serve() -> None:
+        connected, _ = listener.accept()
+        with contextlib.suppress(OSError), context.wrap_socket(connected, server_side=True) as connection:
+            connection.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        assert renegotiates(Endpoint(*listener.getsockname()), int(WAIT_S))
+        server.join(WAIT_S)
+    assert not server.is_alive()
+
+
+def test_raftlogs_own_door_speaks_no_version_of_tls_that_has_a_second_handshake(secured: Secured) -> None:
+    context = secured.context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection(secured.doors["native"], WAIT_S) as raw, pytest.raises(ssl.SSLError):
+        context.wrap_socket(raw, server_hostname="127.0.0.1")
 
 
 def test_a_client_that_speaks_tls_to_a_plain_port_is_disconnected(cluster: LocalCluster, secured: Secured) -> None:
