@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raftlog.errors import RaftlogError
+from raftlog.errors import ClusterAuthorizationFailedError, RaftlogError
 
 from .connect import open_admin
 from .options import COUNT, bootstrap_option, json_option
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from raftlog import Admin
-    from raftlog.view.top import Look, Top
+    from raftlog.view.top import HeldClient, Look, Top
 
 _GROUPS_MAX = 50  # each is several questions, in each look
 _HEAD_LINES = 12  # of the screen, beside partitions and groups
 _GROUP_LINES = 8
+_THROTTLED_LINES = 5
+_TABLE_LINES = 4  # of a table beside its rows
 
 
 @click.command()
@@ -41,11 +43,11 @@ _GROUP_LINES = 8
 @bootstrap_option
 @json_option
 def top(interval_s: float, count: int | None, bootstrap: str, as_json: bool) -> None:
-    """Show what goes on: nodes, partitions with their rates, groups with their lag.
+    """Show what goes on: nodes, partitions with their rates, groups with their lag, clients above a quota.
 
     The screen is drawn anew with each look, until Ctrl-C. Partitions with a problem come first, then the
-    busiest; groups that are furthest behind come first. With --json, or where stdout is no terminal, each
-    look is one line of JSON.
+    busiest; groups that are furthest behind come first, and clients that quotas hold back now. With --json,
+    or where stdout is no terminal, each look is one line of JSON.
 
     \b
     Examples:
@@ -77,7 +79,11 @@ def _look(admin: Admin) -> Look:
     for listed in admin.list_groups()[:_GROUPS_MAX]:
         with contextlib.suppress(RaftlogError):  # deleted since, or its coordinator moves: it is there in the next look
             groups.append(described_group(admin, listed.group_id))
-    return Look(time.monotonic(), admin.describe_cluster(), admin.describe_topics(), admin.describe_replicas(), groups)
+    throttled = {}
+    with contextlib.suppress(ClusterAuthorizationFailedError):  # they are named to who may see the cluster
+        throttled = admin.describe_throttled()
+    cluster, topics, replicas = admin.describe_cluster(), admin.describe_topics(), admin.describe_replicas()
+    return Look(time.monotonic(), cluster, topics, replicas, groups, throttled)
 
 
 @contextlib.contextmanager
@@ -104,7 +110,10 @@ def _drawn(found: Top, lines: int) -> RenderableType:
     head = f"cluster {found.cluster_id}, controller {controller}"
     if not found.confirmed:
         head += ", not confirmed by a majority: it may be old"
-    room = max(3, lines - _HEAD_LINES - len(found.nodes) - min(len(found.groups), _GROUP_LINES))
+    room = lines - _HEAD_LINES - len(found.nodes) - min(len(found.groups), _GROUP_LINES)
+    held = found.throttled[:_THROTTLED_LINES]
+    if held:
+        room -= len(held) + _TABLE_LINES
     return Group(
         Text(head),
         _table(
@@ -134,7 +143,7 @@ def _drawn(found: Top, lines: int) -> RenderableType:
                     size_text(each.size_bytes),
                     "; ".join(each.problems),
                 )
-                for each in found.partitions[:room]
+                for each in found.partitions[: max(3, room)]
             ],
         ),
         _table(
@@ -144,6 +153,24 @@ def _drawn(found: Top, lines: int) -> RenderableType:
                 for each in found.groups[:_GROUP_LINES]
             ],
         ),
+        *([_held_table(held)] if held else []),
+    )
+
+
+def _held_table(held: Sequence[HeldClient]) -> RenderableType:
+    return _table(
+        ("throttled client", "user", "door", "times", "seconds", "s/s"),
+        [
+            (
+                each.client,
+                each.user,
+                each.door,
+                f"{each.times:,}",
+                f"{each.seconds:,.1f}",
+                "–" if each.held_per_s is None else f"{each.held_per_s:.2f}",
+            )
+            for each in held
+        ],
     )
 
 

@@ -267,6 +267,7 @@ ADMIN_ATTEMPT_S = 10.0  # when the same is asked again: a controller may have di
 TOPIC_CONFIRM_S = 0.4  # how long a topic or a partition may be unknown to one node after another has made it
 PRODUCER_ID_ATTEMPT_S = 2.0  # an id costs one commit at most, and one that is never used is no loss
 OFFSETS_ATTEMPT_S = 3.0  # the bounds of a partition are cheap to ask for again
+THROTTLED_S = 1.0  # how long a node is waited for that is asked whom it holds back: `raftlog top` asks each second
 TOPIC_SETTLE_S = 1.0  # how long making a topic waits for the slowest living node to hear of it
 SUBSCRIBED_METADATA_MAX_AGE_S = 5.0  # new topics and partitions are read after this long at the latest
 GROUP_RETRY_S = 0.1  # when a coordinator that was asked in vain is asked again

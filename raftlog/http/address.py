@@ -34,7 +34,6 @@ from raftlog.http.processes import Processes
 from raftlog.http.questions import Questions
 from raftlog.http.readiness import why_not_ready
 from raftlog.http.record_routes import ASKER, RecordRoutes, asker_of
-from raftlog.http.throttled import ThrottledClients, throttled_clients
 from raftlog.http.tls_connections import TlsConnections
 from raftlog.limits import HTTP_BODY_BYTES_MAX, HTTP_REPORT_S
 from raftlog.protocol.report import NodeReport
@@ -226,10 +225,9 @@ class HttpAddress:
 
     async def _throttled(self, request: web.Request) -> web.Response:
         """It names users: none to who may not see the cluster."""
-        found = throttled_clients(await self._report())
-        return _encoded(
-            found if self._may_describe_cluster(request) else ThrottledClients(node=found.node, throttled=[])
-        )
+        report = await self._report()
+        throttled = report.figures.throttled() if self._may_describe_cluster(request) else []
+        return _encoded({"node": report.node_id, "throttled": throttled})
 
     async def _act(self, request: web.Request) -> web.Response:
         if self._read_only:

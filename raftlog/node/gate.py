@@ -220,6 +220,7 @@ RULES: dict[Api[Any, Any], Rule] = {
     apis.ELECT_LEADER: _cluster(Op.ALTER),
     apis.METADATA: _metadata,
     apis.DESCRIBE_REPLICAS: _describe_replicas,
+    apis.DESCRIBE_THROTTLED: _cluster(Op.DESCRIBE),
     apis.RECOVER_PARTITION: _cluster(Op.ALTER),
     apis.NODE_STATE: _cluster(Op.CLUSTER_ACTION),
     apis.IMAGE: _cluster(Op.CLUSTER_ACTION),

@@ -38,6 +38,8 @@ from raftlog.node.weak_spots import weak_spots
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
+    DescribeThrottledRequest,
+    DescribeThrottledResponse,
     MetadataRequest,
     MetadataResponse,
     RecoverPartitionRequest,
@@ -45,7 +47,7 @@ from raftlog.protocol.cluster import (
 )
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.nodes import ImageRequest, ImageResponse, NodeState, NodeStateResponse
-from raftlog.protocol.report import Level, NodeReport
+from raftlog.protocol.report import Figures, Level, NodeReport
 from raftlog.security.credentials import Credentials
 from raftlog.security.policy import Security
 from raftlog.types import Endpoint
@@ -87,6 +89,7 @@ class Supervisor:
             {
                 apis.METADATA: self._metadata,
                 apis.DESCRIBE_REPLICAS: self._describe_replicas,
+                apis.DESCRIBE_THROTTLED: self._describe_throttled,
                 apis.RECOVER_PARTITION: self._recover,
                 apis.NODE_STATE: self._hear,
                 apis.IMAGE: self._give_image,
@@ -311,10 +314,6 @@ class Supervisor:
         if self._stopping:
             obstacles.append("it is being stopped")
         membership, now_s = self._membership, monotonic_s()
-        own = door_figures(NODE, self._door, self._dispatch)
-        if self._credentials is not None:
-            own.levels.append(Level("certificate_end_timestamp_seconds", (), self._credentials.ends_ms / 1000))
-        self._workers.figures.take("supervisor", own)
         specs = self._workers.specs
         replicas = [worker.status for worker in self._workers.states()]
         return NodeReport(
@@ -332,8 +331,16 @@ class Supervisor:
                 "kafka": self._kafka.pids,
                 "http": self._http.pids,
             },
-            figures=self._workers.figures.whole(),
+            figures=self._figures(),
         )
+
+    def _figures(self) -> Figures:
+        """Of all processes of this node."""
+        own = door_figures(NODE, self._door, self._dispatch)
+        if self._credentials is not None:
+            own.levels.append(Level("certificate_end_timestamp_seconds", (), self._credentials.ends_ms / 1000))
+        self._workers.figures.take("supervisor", own)
+        return self._workers.figures.whole()
 
     def _on_image(self, data: bytes) -> None:
         self._membership.adopt(decode_image(data))
@@ -356,6 +363,9 @@ class Supervisor:
             now_s=monotonic_s(),
         )
         answer(request, described)
+
+    def _describe_throttled(self, request: Request[DescribeThrottledRequest]) -> None:
+        answer(request, DescribeThrottledResponse(throttled=self._figures().throttled()))
 
     def _give_image(self, request: Request[ImageRequest]) -> None:
         image = self._membership.image

@@ -134,6 +134,9 @@ RECOVER_PARTITION = Api(
 )
 WATCH = Api("Watch", 1004, r.WatchRequest, r.WatchResponse, _LEADER, _Op.READ)
 LOCATE = Api("Locate", 1005, r.LocateRequest, r.LocateResponse, _LEADER, _Op.READ)
+DESCRIBE_THROTTLED = Api(
+    "DescribeThrottled", 1006, c.DescribeThrottledRequest, c.DescribeThrottledResponse, _NODE, _Op.DESCRIBE
+)
 NODE_STATE = Api("NodeState", 1010, n.NodeState, n.NodeStateResponse, _NODE, _Op.CLUSTER_ACTION)
 IMAGE = Api("Image", 1011, n.ImageRequest, n.ImageResponse, _NODE, _Op.CLUSTER_ACTION)
 REGISTER_NODE = Api(

@@ -6,6 +6,7 @@ import msgspec
 
 from raftlog.errors import ErrorCode
 from raftlog.protocol.body import Body, ResponseBody
+from raftlog.protocol.report import ThrottledClient
 from raftlog.protocol.topics import MutationBody
 from raftlog.types import Endpoint, ReplicaStatus
 
@@ -102,6 +103,16 @@ class DescribeReplicasResponse(ResponseBody):
     image_offset: int = 0
     confirmed: bool = False
     weak_spots: dict[int, list[int]] = {}
+
+
+class DescribeThrottledRequest(Body):
+    """Whom quotas have held back at this node."""
+
+
+class DescribeThrottledResponse(ResponseBody):
+    """Those that waited longest first."""
+
+    throttled: list[ThrottledClient] = []
 
 
 class RecoverPartitionRequest(Body):

@@ -12,6 +12,19 @@ from raftlog.types import ReplicaStatus
 Labels = tuple[str, ...]
 
 
+class ThrottledClient(msgspec.Struct, frozen=True, kw_only=True):
+    """A client that quotas have held back: how often, and for how long in all, since its node began.
+
+    `door`: `native` or `kafka`.
+    """
+
+    door: str
+    user: str
+    client: str
+    times: int = 0
+    seconds: float = 0.0
+
+
 class Count(msgspec.Struct, array_like=True):
     """Of what only grows, since the process that says so began. `began_s`: wall clock; filled in by the supervisor."""
 
@@ -45,6 +58,22 @@ class Figures(msgspec.Struct, array_like=True):
     counts: list[Count]
     levels: list[Level]
     timings: list[Timing]
+
+    def throttled(self) -> list[ThrottledClient]:
+        """Those that waited longest first."""
+        times = {each.labels: int(each.value) for each in self.counts if each.name == "throttles"}
+        found = [
+            ThrottledClient(
+                door=each.labels[0],
+                user=each.labels[1],
+                client=each.labels[2],
+                times=times.get(each.labels, 0),
+                seconds=round(each.value, 3),
+            )
+            for each in self.counts
+            if each.name == "throttle_seconds"
+        ]
+        return sorted(found, key=lambda client: -client.seconds)
 
 
 class NodeReport(msgspec.Struct, array_like=True, kw_only=True):

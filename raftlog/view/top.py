@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
+from raftlog.protocol.report import ThrottledClient
 from raftlog.types import ReplicaStatus, TopicPartition
 from raftlog.view.groups import GroupView
 from raftlog.view.partitions import NodeView, PartitionView, TopicView, view_nodes, view_topic
@@ -21,6 +22,7 @@ class Look(NamedTuple):
     topics: Sequence[TopicMetadata]
     replicas: Sequence[ReplicaStatus]
     groups: Sequence[GroupView] = ()
+    throttled: Mapping[int, Sequence[ThrottledClient]] = {}  # by node
 
 
 class BusyPartition(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +49,21 @@ class BehindGroup(msgspec.Struct, frozen=True, kw_only=True):
     read_per_s: float | None
 
 
+class HeldClient(msgspec.Struct, frozen=True, kw_only=True):
+    """At all nodes together, since these began: how often quotas held it back, and how long in all.
+
+    `held_per_s`: for so many seconds of each since the look before; None: there was none. More than 1: at several
+    nodes or doors.
+    """
+
+    door: str
+    user: str
+    client: str
+    times: int
+    seconds: float
+    held_per_s: float | None
+
+
 class Top(msgspec.Struct, frozen=True, kw_only=True):
     """The busiest and the furthest behind come first, and what has a problem before all."""
 
@@ -56,6 +73,7 @@ class Top(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[NodeView]
     partitions: list[BusyPartition]
     groups: list[BehindGroup]
+    throttled: list[HeldClient]
 
 
 def top(before: Look | None, now: Look) -> Top:
@@ -88,6 +106,7 @@ def top(before: Look | None, now: Look) -> Top:
         nodes=view_nodes(found.nodes, now.topics, now.replicas),
         partitions=partitions,
         groups=_groups(before, now, seconds),
+        throttled=_throttled(before, now, seconds),
     )
 
 
@@ -112,6 +131,33 @@ def _groups(before: Look | None, now: Look, seconds: float) -> list[BehindGroup]
     return sorted(groups, key=lambda each: -each.lag)
 
 
+def _throttled(before: Look | None, now: Look, seconds: float) -> list[HeldClient]:
+    """Who is held back now comes first."""
+    was = {(node_id, _name(each)): each.seconds for node_id, each in _each_throttled(before)} if before else {}
+    totals: dict[tuple[str, str, str], HeldClient] = {}
+    for node_id, each in _each_throttled(now):
+        name = _name(each)
+        rate = _rate(was.get((node_id, name), 0.0), each.seconds, seconds) if before and seconds > 0 else None
+        known = totals.get(name)
+        totals[name] = HeldClient(
+            door=each.door,
+            user=each.user,
+            client=each.client,
+            times=each.times + (known.times if known else 0),
+            seconds=each.seconds + (known.seconds if known else 0.0),
+            held_per_s=None if rate is None else rate + (known.held_per_s or 0.0 if known else 0.0),
+        )
+    return sorted(totals.values(), key=lambda each: (-(each.held_per_s or 0.0), -each.seconds))
+
+
+def _each_throttled(look: Look) -> Iterator[tuple[int, ThrottledClient]]:
+    return ((node_id, each) for node_id, clients in look.throttled.items() for each in clients)
+
+
+def _name(client: ThrottledClient) -> tuple[str, str, str]:
+    return client.door, client.user, client.client
+
+
 def _committed(view: GroupView) -> Mapping[TopicPartition, int]:
     return {
         TopicPartition(each.topic, each.partition): each.committed_offset
@@ -120,6 +166,6 @@ def _committed(view: GroupView) -> Mapping[TopicPartition, int]:
     }
 
 
-def _rate(before: int, now: int, seconds: float) -> float:
+def _rate(before: float, now: float, seconds: float) -> float:
     """Of what grows: retention makes a log shorter."""
     return max(0, now - before) / seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import subprocess
 from raftlog import Producer
 from raftlog.node.local import LocalCluster
 from tests.cli.command import COMMAND, TIMEOUT_S, environment, run, start, unique
+from tests.node.asking import until
 
 
 def _topic(cluster: LocalCluster, records: int) -> str:
@@ -40,22 +42,53 @@ def test_each_look_of_top_is_a_line_for_programs(cluster: LocalCluster) -> None:
 
 def test_top_draws_a_screen_on_a_terminal(cluster: LocalCluster) -> None:
     _topic(cluster, 1)
+    screen = _screen(cluster)
+    # Which partitions the first look has room for is not said: the cluster is shared, and no rates are known yet.
+    assert "controller node" in screen and "records/s" in screen
+    assert any(f"{topic}-0" in screen for topic in _topics(cluster))
+
+
+def _screen(cluster: LocalCluster) -> str:
+    """What `raftlog top` draws on a terminal, once."""
     ours, theirs = pty.openpty()
-    done = subprocess.run(
+    drawing = subprocess.Popen(
         [*COMMAND, "top", "--count", "1"],
         stdout=theirs,
         stderr=subprocess.PIPE,
         env={**environment(cluster.bootstrap), "COLUMNS": "150", "LINES": "60", "TERM": "xterm"},
-        timeout=TIMEOUT_S,
-        check=False,
     )
     os.close(theirs)
-    assert (done.returncode, done.stderr) == (0, b"")
-    screen = os.read(ours, 1_000_000).decode()
+    drawn = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while part := os.read(ours, 65536):
+            drawn += part
     os.close(ours)
-    # Which partitions the first look has room for is not said: the cluster is shared, and no rates are known yet.
-    assert "controller node" in screen and "records/s" in screen
-    assert any(f"{topic}-0" in screen for topic in _topics(cluster))
+    _, errors = drawing.communicate(timeout=TIMEOUT_S)
+    assert (drawing.returncode, errors) == (0, b"")
+    return drawn.decode()
+
+
+def test_top_names_clients_that_quotas_hold_back(cluster: LocalCluster) -> None:
+    name, client = _topic(cluster, 1), unique("held")
+    quota = ("--client-id", client, "--producer-byte-rate")
+    run(cluster, "quota", "set", *quota, "1000")
+    try:
+        with Producer(cluster.bootstrap, client_id=client) as producer:
+
+            def held() -> list[dict[str, object]]:
+                producer.send(name, os.urandom(2000)).result(TIMEOUT_S)
+                found = json.loads(run(cluster, "top", "--json", "--count", "1").stdout)["throttled"]
+                return [each for each in found if each["client"] == client]
+
+            (found,) = until(held)
+    finally:
+        run(cluster, "quota", "remove", *quota[:2])
+    assert (found["door"], found["user"], found["held_per_s"]) == ("native", "ANONYMOUS", None)
+    assert found["times"] and found["seconds"]
+    screen = _screen(cluster)
+    # Others of this shared cluster may have been held back for longer: the screen has room for some.
+    shown = json.loads(run(cluster, "top", "--json", "--count", "1").stdout)["throttled"]
+    assert "throttled client" in screen and any(each["client"] in screen for each in shown)
 
 
 def test_a_watched_description_comes_again_until_ctrl_c(cluster: LocalCluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raftlog.errors import ErrorCode
 from raftlog.protocol.cluster import MetadataResponse, NodeMetadata, PartitionMetadata, TopicMetadata
+from raftlog.protocol.report import ThrottledClient
 from raftlog.types import Endpoint, ReplicaStatus, Role
 from raftlog.view.groups import GroupPartitionView, GroupView
 from raftlog.view.top import Look, top
@@ -91,3 +92,25 @@ def test_a_topic_made_anew_under_its_name_has_no_rate_yet() -> None:
     now = _look(12.0, {"a": 3}, 0)
     anew = now._replace(topics=[_topic("a", b"z" * 16)], replicas=[_status("a", b"z" * 16, 3)])
     assert top(_look(10.0, {"a": 100}, 0), anew).partitions[0].records_per_s is None
+
+
+def _held(client: str, times: int, seconds: float) -> ThrottledClient:
+    return ThrottledClient(door="native", user="alice", client=client, times=times, seconds=seconds)
+
+
+def test_who_is_held_back_now_comes_before_who_was_for_longer() -> None:
+    before, now = _look(10.0, {"a": 0}, 0), _look(12.0, {"a": 0}, 0)
+    before = before._replace(throttled={1: [_held("old", 9, 90.0), _held("new", 1, 0.5)], 2: [_held("new", 1, 0.5)]})
+    now = now._replace(throttled={1: [_held("old", 9, 90.0), _held("new", 2, 1.5)], 2: [_held("new", 2, 1.0)]})
+    assert [(each.client, each.times, each.seconds, each.held_per_s) for each in top(before, now).throttled] == [
+        ("new", 4, 2.5, 0.75),
+        ("old", 9, 90.0, 0.0),
+    ]
+    assert {each.held_per_s for each in top(None, now).throttled} == {None}
+
+
+def test_a_node_that_began_again_and_one_that_is_silent_take_nothing_away() -> None:
+    before = _look(10.0, {"a": 0}, 0)._replace(throttled={1: [_held("c", 5, 50.0)], 2: [_held("c", 1, 1.0)]})
+    now = _look(12.0, {"a": 0}, 0)._replace(throttled={1: [_held("c", 1, 0.5)]})
+    (held,) = top(before, now).throttled
+    assert (held.times, held.held_per_s) == (1, 0.0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from raftlog.client import arguments
-from raftlog.client.admin.requester import changed, raise_error_of
+from raftlog.client.admin.requester import changed, raise_error_of, result_of
 from raftlog.client.admin.security import SecurityAdmin
 from raftlog.client.core.call import CONTROLLER, Call
 from raftlog.client.core.exchange import Q
@@ -15,22 +16,26 @@ from raftlog.clock import monotonic_s
 from raftlog.errors import (
     ErrorCode,
     InvalidRequestError,
+    NoBrokersAvailableError,
     RaftlogError,
     RequestTimedOutError,
     UnknownTopicOrPartitionError,
     error_for,
 )
-from raftlog.limits import ADMIN_ATTEMPT_S, TOPIC_SETTLE_S
+from raftlog.limits import ADMIN_ATTEMPT_S, THROTTLED_S, TOPIC_SETTLE_S
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.cluster import (
     DescribeReplicasRequest,
+    DescribeThrottledRequest,
+    DescribeThrottledResponse,
     MetadataResponse,
     RecoverPartitionRequest,
     RemoveNodeRequest,
     TopicMetadata,
 )
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
+from raftlog.protocol.report import ThrottledClient
 from raftlog.protocol.topics import (
     MUTATION_ID_BYTES,
     CreatePartitionsRequest,
@@ -231,6 +236,32 @@ class Admin(SecurityAdmin):
         """By node id: where each node that is heard is open though it works, as numbers of Weakness."""
         request = DescribeReplicasRequest([])
         return self._newest(lambda: self._ask("describe nodes", None, apis.DESCRIBE_REPLICAS, request)).weak_spots
+
+    def describe_throttled(self) -> dict[int, list[ThrottledClient]]:
+        """By node id: the clients that quotas have held back there. A node that does not answer soon is left out.
+
+        Raises ClusterAuthorizationFailedError.
+        """
+        deadline_s = monotonic_s() + min(self._timeout_s, THROTTLED_S)
+        calls: dict[int, Call[DescribeThrottledRequest, DescribeThrottledResponse]] = {
+            node.node_id: Call(
+                f"ask node {node.node_id} for throttled clients",
+                Endpoint(*node.endpoint),
+                apis.DESCRIBE_THROTTLED,
+                DescribeThrottledRequest(),
+                deadline_s=deadline_s,
+                attempt_s=THROTTLED_S,
+            )
+            for node in self.describe_cluster().nodes
+            if node.alive
+        }
+        for call in calls.values():
+            self._engine.submit(call)
+        found = {}
+        for node_id, call in calls.items():
+            with suppress(RequestTimedOutError, NoBrokersAvailableError):
+                found[node_id] = result_of(call).throttled
+        return found
 
     def recover_partition(self, topic_id: bytes, partition: int, node: Endpoint) -> None:
         """Tells a node that its replica is the truth of a partition that lost a majority's records.
