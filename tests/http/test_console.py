@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from raftlog import Admin, Consumer, NewTopic, Producer, TopicPartition
 from raftlog.node.local import LocalCluster
-from raftlog.security.acls import Acl, Operation, ResourceType
+from raftlog.security.acls import Acl, AclFilter, Operation, ResourceType
 from raftlog.security.quotas import PRODUCER_BYTE_RATE, entity_of
 from tests.http.browser import PHONE, Tab, chromium, screen, without_authorization
 from tests.patience import WAIT_S
@@ -485,6 +485,32 @@ def test_users_and_rules_are_made_and_taken_away(small: LocalCluster, tab: Calla
         expect(page.locator("main")).to_contain_text("There is no user.")
 
 
+def test_hundreds_of_rules_are_shown_in_parts_and_found_by_name(small: LocalCluster, tab: Callable[..., Tab]) -> None:
+    rules = [_rule("User:alice", f"topic-{number:03}") for number in range(300)]
+    with Admin(small.bootstrap) as admin:
+        admin.create_user("bob", "something long", iterations=4096)
+        for begin in range(0, len(rules), 100):
+            admin.create_acls(rules[begin : begin + 100])
+        try:
+            shown = tab(small)
+            page = shown.open("access")
+            table = page.get_by_role("table", name="300 rules: 1 to 250 of 300")
+            expect(table.locator("tbody tr")).to_have_count(250)
+            page.get_by_role("button", name="Next").click()
+            expect(page.get_by_role("table", name="300 rules: 251 to 300 of 300")).to_contain_text("topic-299")
+            named = page.get_by_label("Users and rules with this in their name")
+            named.fill("topic-29")
+            expect(page.get_by_role("table", name="10 rules")).to_be_visible()
+            expect(page.locator("main")).to_contain_text("No user has this in the name.")
+            named.fill("bob")
+            expect(page.get_by_role("table", name="1 user")).to_be_visible()
+            expect(page.locator("main")).to_contain_text("No rule has this in principal or name.")
+            assert shown.findings() == []
+        finally:
+            admin.delete_acls([AclFilter()])
+            admin.delete_user("bob")
+
+
 def test_a_read_only_node_offers_no_acts(busy: LocalCluster, tab: Callable[..., Tab]) -> None:
     """Of the node it is asked only whether; what it then refuses is tested in test_acts.py."""
     shown = tab(busy)
@@ -509,6 +535,9 @@ def test_a_dead_node_is_named_with_what_to_do(busy: LocalCluster, tab: Callable[
     page = shown.open("topics/orders")
     expect(page.get_by_role("status")).to_contain_text("with problems")
     assert len(shown.open("topics/orders/records").locator("#records tbody tr").all()) > 40
+    page = shown.open("access")
+    expect(page.get_by_role("table", name="1 user")).to_contain_text("alice")
+    expect(page.get_by_role("table", name="2 rules")).to_contain_text("User:alice")
     # Its own page keeps what it knew, and says that it may be old.
     expect(dead_page.get_by_role("alert")).to_have_text("This node does not answer. What is shown may be old.")
     assert "All is well" in of_the_dead.text() or "problem" in of_the_dead.text()

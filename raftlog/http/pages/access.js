@@ -16,17 +16,18 @@ export const access = {
   render({ users, rules }, view, again) {
     view.users ??= {};
     view.rules ??= {};
-    const filter = h("input", { type: "search", autocomplete: "off", oninput: (event) => { view.filter = event.target.value; view.rules.page = 0; again(); } });
+    const filter = h("input", { type: "search", autocomplete: "off", oninput: (event) => { view.filter = event.target.value; view.users.page = view.rules.page = 0; again(); } });
     const has = view.filter ?? "";
-    const shown = rules.filter((rule) => rule.principal.includes(has) || rule.name.includes(has));
+    const shownUsers = users.filter(({ user }) => user.includes(has));
+    const shownRules = rules.filter((rule) => rule.principal.includes(has) || rule.name.includes(has));
     return [
       h("p", null, STATE[Number(users.length > 0)][Number(rules.length > 0)]),
       actBar(["Create a user, or set a password", () => setPassword(view.reload)], ["Add a rule", () => addRule(view.reload)]),
+      users.length + rules.length ? h("div", { class: "bar" }, field("filter", "Users and rules with this in their name", filter)) : null,
       h("h2", null, "Users with a password"),
-      users.length ? pagedTable(plural(users.length, "user"), userColumns(view), users, view.users, again) : empty("There is no user."),
+      shownUsers.length ? pagedTable(plural(shownUsers.length, "user"), userColumns(view), shownUsers, view.users, again) : empty(users.length ? "No user has this in the name." : "There is no user."),
       h("h2", null, "Rules"),
-      rules.length ? h("div", { class: "bar" }, field("filter", "Rules with this in principal or name", filter)) : null,
-      rules.length ? pagedTable(plural(shown.length, "rule"), ruleColumns(view), shown, view.rules, again) : empty("There is no rule."),
+      shownRules.length ? pagedTable(plural(shownRules.length, "rule"), ruleColumns(view), shownRules, view.rules, again) : empty(rules.length ? "No rule has this in principal or name." : "There is no rule."),
     ];
   },
 };

@@ -44,7 +44,7 @@ function read(hash) {
 }
 
 function say(error, old = false) {
-  const text = error ? `${error.message}${old ? " What is shown may be old." : ""}` : "";
+  const text = !error ? "" : old ? `${error.message.replace(/\.$/, "")}. What is shown may be old.` : error.message;
   if (alert.textContent !== text) alert.replaceChildren(...(text ? [h("p", { class: "alert" }, text)] : []));
 }
 
