@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from raftlog.types import Flush
 
 from .ending import ended_by_signals
-from .options import COUNT, check_bootstrap, json_option
+from .options import COUNT, Seconds, check_bootstrap, json_option
 from .output import note, print_json, print_table
 from .own_cluster import own_cluster, temporary_directory
 
@@ -97,7 +97,7 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
         click.option("--acks", type=click.Choice(list(_ACKS)), default="all", show_default=True, help="As in produce."),
         click.option(
             "--seconds",
-            type=click.FloatRange(min=0.1),
+            type=Seconds(0.1),
             metavar="S",
             default=10,
             show_default=True,

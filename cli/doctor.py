@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from raftlog.errors import ConfigError, NoBrokersAvailableError, RaftlogError, RequestTimedOutError
+from raftlog.errors import RaftlogError
 
 from .connect import open_admin
 from .explain import explain_raftlog_error
 from .failure import UnusableError
-from .options import COUNT, bootstrap_option, json_option
+from .options import COUNT, Seconds, bootstrap_option, json_option
 from .output import note, print_json
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _PATIENCE_S = 10.0
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(0.1),
     metavar="SECONDS",
     help="Of a cluster that does not answer this long, say that it could not be looked at.  [default: 10]",
 )
@@ -103,7 +103,7 @@ def doctor(
             healthy = _recover(bootstrap, recover, source, accept_data_loss, as_json)
         else:
             healthy = _check_cluster(bootstrap, _PATIENCE_S if timeout_s is None else timeout_s, as_json)
-    except (ConfigError, NoBrokersAvailableError, RequestTimedOutError) as error:
+    except RaftlogError as error:
         raise UnusableError(explain_raftlog_error(error)) from None
     raise click.exceptions.Exit(0 if healthy else 1)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -13,10 +14,24 @@ COUNT = click.IntRange(1, 2**31 - 1)
 PARTITION = click.IntRange(0, 2**31 - 1)
 OFFSET_MAX = 2**63 - 1
 OFFSET = click.IntRange(0, OFFSET_MAX)
+_SECONDS_MAX = 86_400.0
 DISTANCE = click.IntRange(-(2**63), 2**63 - 1)
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:7071"
 _Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+class Seconds(click.FloatRange):
+    """A day at most. A range alone lets `nan` through, which is neither below nor above anything."""
+
+    def __init__(self, min_s: float) -> None:
+        super().__init__(min_s, _SECONDS_MAX)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
 
 
 def bootstrap_option(command: _Command) -> _Command:

@@ -13,7 +13,7 @@ import click
 from raftlog.errors import ClusterAuthorizationFailedError, RaftlogError
 
 from .connect import open_admin
-from .options import COUNT, bootstrap_option, json_option
+from .options import COUNT, Seconds, bootstrap_option, json_option
 from .output import print_json, size_text
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _TABLE_LINES = 4  # of a table beside its rows
 @click.option(
     "--every",
     "interval_s",
-    type=click.FloatRange(min=0.2),
+    type=Seconds(0.2),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

@@ -213,7 +213,7 @@ def topic_settings() -> Iterator[tuple[str, ...]]:
 def _node_options() -> Iterator[tuple[str, str]]:
     for option in start.params:
         if isinstance(option, click.Option):
-            yield f"`{option.opts[0]} {option.metavar}`", option.help or ""
+            yield f"`{' '.join(filter(None, (option.opts[0], option.metavar)))}`", option.help or ""
 
 
 def client_options(cls: type) -> Iterator[tuple[str, str, str]]:

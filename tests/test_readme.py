@@ -19,6 +19,7 @@ from tests.source_tree import ROOT
 README = (ROOT / "README.md").read_text()
 ADDRESS = "127.0.0.1:7071"  # the default, which a live node may have taken
 KAFKA_ADDRESS = "127.0.0.1:9092"
+HTTP_ADDRESS = "127.0.0.1:8071"
 
 
 def _blocks(language: str) -> list[str]:
@@ -40,10 +41,12 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
 
 def test_a_node_prints_the_line_of_the_readme(tmp_path: Path) -> None:
     expected = re.sub(r"[0-9a-f]{32}", "ID", _blocks("text")[1])
-    kafka = f"127.0.0.1:{free_port()}"
-    with started(tmp_path, "--id", "1", "--listen", f"127.0.0.1:{free_port()}", "--kafka-listen", kafka) as node:
+    listen, kafka, http = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    doors = ["--listen", listen, "--kafka-listen", kafka, "--http-listen", http]
+    with started(tmp_path, "--id", "1", *doors) as node:
         printed = re.sub(r"[0-9a-f]{32}", "ID", node.ready()[0])
-        printed = printed.replace(str(node.endpoint), ADDRESS).replace(kafka, KAFKA_ADDRESS)
+        for ours, default in ((listen, ADDRESS), (kafka, KAFKA_ADDRESS), (http, HTTP_ADDRESS)):
+            printed = printed.replace(ours, default)
     assert printed == expected
 
 

@@ -79,3 +79,12 @@ def test_the_doctor_gives_up_on_a_silent_address_after_its_timeout() -> None:
         done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"answered at {address} within 0.5 s" in done.stderr
+
+
+def test_who_gets_no_answer_hears_of_certificates() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        asking = [*COMMAND, "doctor", "--timeout", "0.5", "--bootstrap", address]
+        done = subprocess.run(asking, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "with --security it answers only certificates of its cluster" in done.stderr

@@ -70,6 +70,11 @@ def test_from_the_first_user_on_everybody_has_to_say_who_it_is(shell: Shell) -> 
     assert "needs a password" in shell.run("topic", "list", "--user", "root", user="", code=1).replace("\n", " ")
 
 
+def test_a_doctor_who_may_not_look_says_so(shell: Shell) -> None:
+    assert "log in first" in shell.run("doctor", user="", code=2)
+    assert "do not belong together" in shell.run("doctor", password="alice", code=2)
+
+
 def test_users_are_made_changed_listed_and_deleted(shell: Shell) -> None:
     assert shell.json("user", "create", "alice", "--new-password-file", "alice.pw") == {
         "user": "alice",

@@ -226,7 +226,7 @@ class Engine:
         if not answered:
             addresses = ", ".join(map(str, self.bootstrap))
             trouble = self._links.trouble or self.exchange.trouble
-            why = f": {trouble}" if trouble else ""
+            why = f": {trouble}" if trouble else "; with --security it answers only certificates of its cluster"
             raise NoBrokersAvailableError(f"no node of a cluster answered at {addresses} within {timeout_s:g} s{why}")
 
     def now_s(self) -> float:
