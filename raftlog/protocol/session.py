@@ -45,7 +45,7 @@ class Session:
             "held_until_s",
             "host",
         ),
-        *("mechanism", "principal", "refused", "requests", "software", "software_version", "version"),
+        *("mechanism", "principal", "refused", "requests", "software", "software_version", "version", "waiting"),
     )
 
     def __init__(self, connection: Hashable, address: str = "", door: Answering | None = None) -> None:
@@ -65,6 +65,7 @@ class Session:
         self.held_since_s = self.held_until_s = 0.0
         self.requests = 0  # that could be read
         self.refused = 0  # that made no sense, or are not answered here
+        self.waiting = 0  # produces and fetches that raftlog's own door has not answered yet
 
     def secure(self, principal: str) -> None:
         """It is under TLS, and the other end's certificate names `principal`; "": it has shown none."""

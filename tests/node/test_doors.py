@@ -12,12 +12,13 @@ from raftlog.errors import ErrorCode
 from raftlog.limits import LOGIN_BYTES_MAX, PROTOCOL_VERSION
 from raftlog.network import Context, Link, Poller, Server
 from raftlog.node.dispatch import Dispatch
+from raftlog.node.doors import native
 from raftlog.node.doors.native import NativeDoor
 from raftlog.node.links import NodeLinks
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import HandshakeRequest, MetadataRequest, MetadataResponse
 from raftlog.protocol.envelope import Request, decode_response, encode_request
-from raftlog.protocol.records import ProduceRequest
+from raftlog.protocol.records import FetchRequest, ProduceRequest
 from raftlog.types import Endpoint
 from tests.client.fake_wire import WORKER_A, FakeCluster
 from tests.node.asking import until
@@ -182,3 +183,42 @@ def test_nothing_long_is_decoded_of_who_has_not_logged_in(front: Front) -> None:
     (session,) = front.door.sessions.values()
     session.mechanism = "SCRAM-SHA-256"
     assert refused(apis.METADATA, long) == ErrorCode.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("asked", [ProduceRequest(acks=-1, timeout_ms=1), FetchRequest(0, 1)], ids=repr)
+def test_one_connection_has_so_many_produces_and_fetches_in_flight(
+    front: Front, asked: ProduceRequest | FetchRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "REQUESTS_IN_FLIGHT_MAX", 2)
+    api = apis.BY_REQUEST[type(asked)]
+    waiting: list[Request[Any]] = []
+    dispatch = Dispatch(front.door, "here", {api: waiting.append})
+
+    def answered() -> tuple[int, int]:
+        _, number, answer = decode_response(front.serve(dispatch)[0])
+        answer = answer[0] if api is apis.PRODUCE else answer
+        return (answer.correlation_id if api is apis.PRODUCE else number), answer.error_code
+
+    for number in (1, 2, 3):
+        front.ask(asked, number)
+    assert answered() == (3, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
+    front.door.answer(waiting[0], api.response())
+    assert answered() == (1, ErrorCode.NONE)
+    front.ask(asked, 4)
+    front.ask(asked, 5)
+    assert answered() == (5, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
+    assert [request.correlation_id for request in waiting] == [1, 2, 4]
+
+
+def test_what_is_told_of_acks_0_is_no_room_for_more(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "REQUESTS_IN_FLIGHT_MAX", 1)
+    refused: list[Request[Any]] = []
+    dispatch = Dispatch(front.door, "here", {apis.PRODUCE: refused.append})
+    front.ask(ProduceRequest(acks=0, timeout_ms=1), 1)
+    until(lambda: dispatch.serve(10, float("inf")) or refused)
+    front.door.answer(refused[0], apis.PRODUCE.refusal(ErrorCode.NOT_LEADER_OR_FOLLOWER))
+    front.serve(dispatch)
+    for number in (2, 3):
+        front.ask(ProduceRequest(acks=-1, timeout_ms=1), number)
+    (answer,) = decode_response(front.serve(dispatch)[0])[2]
+    assert (answer.correlation_id, answer.error_code) == (3, ErrorCode.THROTTLING_QUOTA_EXCEEDED)

@@ -13,7 +13,7 @@ from typing import Any
 
 from raftlog.clock import monotonic_s
 from raftlog.errors import ErrorCode, RaftlogError, UnsupportedVersionError
-from raftlog.limits import HEADER_BYTES_MAX, PROTOCOL_VERSION
+from raftlog.limits import HEADER_BYTES_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX
 from raftlog.network import SecureServer, Server
 from raftlog.network.secure_server import SecureClient
 from raftlog.protocol import apis
@@ -90,6 +90,13 @@ class NativeDoor:
                 self._refuse_unread(session, header, error)
             else:
                 session.requests += 1
+                api = request.api
+                if api is apis.FETCH or (api is apis.PRODUCE and request.body.acks):
+                    session.waiting += 1
+                    if session.waiting > REQUESTS_IN_FLIGHT_MAX:
+                        text = f"{REQUESTS_IN_FLIGHT_MAX} requests of this connection wait for their answers"
+                        self.answer(request, api.refusal(ErrorCode.THROTTLING_QUOTA_EXCEEDED, text))
+                        continue
                 yield request
 
     def _count_refused(self, session: Session) -> None:
@@ -129,6 +136,8 @@ class NativeDoor:
             response.correlation_id = request.correlation_id
             self.answer_produces(request.session, [response])
             return
+        if request.api is apis.FETCH:
+            request.session.waiting = max(0, request.session.waiting - 1)
         if payload is not None and self.throttles and isinstance(response, FetchResponse):
             self._charge(request.session, response, len(payload))
         header = encode_response(request.api, request.correlation_id, response)
@@ -145,6 +154,8 @@ class NativeDoor:
         response.throttle_ms = held_ms(session, now_s)
 
     def answer_produces(self, session: Session, results: list[ProduceResult]) -> None:
+        # Also of what was not counted: acks=0, which is told where it is refused, and what could not be read.
+        session.waiting = max(0, session.waiting - len(results))
         if session.held_until_s:
             throttle_ms = held_ms(session, monotonic_s())
             for result in results:
