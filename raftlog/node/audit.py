@@ -10,12 +10,25 @@ import logging
 import os
 
 from raftlog.clock import SystemClock
+from raftlog.errors import ConfigError
 from raftlog.security.audit import Event, line_of
 
 log = logging.getLogger(__name__)
 
 _LINES_PER_S = 200
 _LOG_S = 60.0
+
+
+def check_audit_log(path: str) -> None:
+    """Raises ConfigError: what is asked for at the start is told of at the start, and not at the first refusal."""
+    try:
+        os.close(_open(path))
+    except OSError as error:
+        raise ConfigError(f"--audit-log {path} cannot be written: {error.strerror}") from None
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 class AuditLog:
@@ -53,7 +66,7 @@ class AuditLog:
     def _append(self, event: Event) -> None:
         line = line_of(event, wall_ms=self._clock.wall_ms(), node_id=self._node_id, door=self._door)
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = _open(self._path)
             try:
                 os.write(descriptor, line)
             finally:

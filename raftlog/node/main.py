@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 
+from raftlog.node.audit import check_audit_log
 from raftlog.node.log_lines import configure_log_lines
 from raftlog.node.meta import DataDirectory
 from raftlog.node.processes import prepare_fork_server
@@ -28,6 +29,8 @@ def run_node(settings: NodeSettings) -> None:
     """Returns after a clean stop by SIGTERM or SIGINT. Raises ConfigError for every reason not to start."""
     check_closed(settings)
     _check_keys(settings)
+    if settings.access.audit_log:
+        check_audit_log(settings.access.audit_log)
     configure_log_lines(f"node {settings.node_id}", settings.log_style)
     data = DataDirectory(settings.data, settings.node_id)
     try:

@@ -137,14 +137,16 @@ class Credentials:
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         """Raises ConfigError."""
-        folder = Path(self.directory)
+        folder, read = Path(self.directory), TRUSTED
         try:
             context.load_verify_locations(folder / TRUSTED)
             if self._files is not None:
                 check_private(folder / self._files.key)
+                read = f"{self._files.certificate} or {self._files.key}"
                 context.load_cert_chain(folder / self._files.certificate, folder / self._files.key)
         except ssl.SSLError as error:
-            why = "its key and its certificate do not fit" if error.reason == "KEY_VALUES_MISMATCH" else str(error)
+            fits = error.reason != "KEY_VALUES_MISMATCH"
+            why = f"{read} is no PEM file" if fits else "its key and its certificate do not fit"
             raise ConfigError(f"{folder} cannot be used: {why}") from None
         except OSError as error:
             raise ConfigError(f"cannot read {folder}: {error.strerror}") from None

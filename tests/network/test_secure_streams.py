@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import raftlog.network.stream as stream
+from raftlog.errors import ConfigError
 from raftlog.network import Poller, StreamLink, StreamServer
 from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.network.stream import StreamConnection
@@ -237,6 +238,14 @@ def test_files_that_do_not_fit_are_not_used(
         end.until(lambda link=link: link.connected)
     assert "its key and its certificate do not fit" in caplog.text
     end.close()
+
+
+@pytest.mark.parametrize(("broken", "told"), [("ca.pem", "ca.pem"), ("node.key", "node.pem or node.key")])
+def test_a_file_that_is_no_certificate_is_named(tmp_path: Path, broken: str, told: str) -> None:
+    directory = Made(tmp_path).node(1)
+    Path(directory, broken).write_bytes(b"not a PEM file")
+    with pytest.raises(ConfigError, match=f"cannot be used: {told} is no PEM file"):
+        Credentials.of_node(directory, 1)
 
 
 def test_an_authority_is_replaced_in_three_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,11 @@ def test_waiting_for_a_node_that_another_thread_stops_ends_with_the_reason(
         cluster.wait_ready([1])
 
 
+def test_an_audit_log_that_cannot_be_written_is_refused(start: Start) -> None:
+    error = start("--id", "1", "--audit-log", "/nowhere/audit.log").fails()
+    assert error == "raftlog: error: --audit-log /nowhere/audit.log cannot be written: No such file or directory"
+
+
 def test_a_directory_in_use_is_refused(start: Start) -> None:
     start("--id", "1", "--data", "data").ready()
     assert "in use by a running node" in start("--id", "1", "--data", "data").fails()
