@@ -73,6 +73,9 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     known_runs: dict[int, KnownRun] = {}
 
 
+_ADVICE = "put a copy of it back, or start with an empty data directory, as after a lost disk"
+
+
 class _Format(msgspec.Struct):
     format_version: int
 
@@ -113,7 +116,9 @@ class DataDirectory:
         if not self._disk.exists(path):
             leftover = [name for name in self._disk.list(self.path) if self._is_replica(name)]
             if leftover:
-                raise ConfigError(f"{self.path} holds {leftover[0]} but no meta.json: it is damaged, or not a node's")
+                raise ConfigError(
+                    f"{self.path} holds {leftover[0]} but no meta.json: it is damaged, or not a node's; {_ADVICE}"
+                )
             meta = Meta(format_version=FORMAT_VERSION, node_id=node_id, directory_id=uuid.uuid4().hex)
             # The identity is durable BEFORE anyone hears of it.
             self.save(meta)
@@ -127,7 +132,7 @@ class DataDirectory:
                 )
             meta = msgspec.json.decode(data, type=Meta)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is damaged: {error}") from None
+            raise ConfigError(f"{path} is damaged: {error}; {_ADVICE}") from None
         except StorageError as error:
             raise ConfigError(f"cannot use the data directory: {error}") from None
         if meta.node_id != node_id:
