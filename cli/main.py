@@ -31,7 +31,7 @@ NOUNS = {
     "consume": "Read the records of topics.",
     "group": "Look at consumer groups, delete them, move their offsets.",
     "cluster": "Look at the cluster as a whole, and take nodes out of it.",
-    "top": "Show what goes on: nodes, partitions with their rates, groups with their lag.",
+    "top": "Show what goes on: nodes, partitions with their rates, groups with their lag, clients above a quota.",
     "export": "Copy a topic's records into a directory or a file, as they are.",
     "import": "Write the records of an export, or of Apache Kafka's files, to a topic.",
     "doctor": "Say what is wrong with a cluster or a data directory, and what to do.",
