@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import raftlog.network.connections as connections
+import raftlog.network.context as context
 from raftlog.clock import monotonic_s
 from raftlog.network import Context, Server
 from raftlog.types import Endpoint
@@ -69,7 +70,8 @@ class End:
 
 
 @pytest.fixture
-def end() -> Iterator[End]:
+def end(monkeypatch: pytest.MonkeyPatch) -> Iterator[End]:
+    monkeypatch.setattr(context, "HEARTBEAT_MS", 0)  # these clients answer none, and would be gone after a while
     made = End()
     yield made
     made.close()
