@@ -42,14 +42,14 @@ def newest(remembered: KnownRun | None, listed: NodeInfo | None) -> KnownRun | N
 
 
 def is_superseded(known: KnownRun | None, state: NodeState) -> bool:
-    """Whether a newer run of its node is known than the one that speaks."""
+    """Whether a run of its node is known beside which the one that speaks does not count."""
     claimed = KnownRun(
         node_id=state.node_id,
         directory_id=state.directory_id,
         registered_offset=state.registered_offset,
         run=state.run,
     )
-    return known is not None and known.is_newer_than(claimed)
+    return known is not None and known.supersedes(claimed)
 
 
 class Identity:
@@ -77,7 +77,7 @@ class Identity:
 
     def hear(self, node_id: int, known: KnownRun | None, now_s: float) -> None:
         """Another node's word on this one; None: it does not know it."""
-        if known is not None and known.is_newer_than(self.own):
+        if known is not None and known.supersedes(self.own):
             self._fault = self._newer(node_id, known)
         elif known is not None and known.live_boot_id not in (0, self._boot_id):
             # The process before this one, whose end is not noticed yet; or one with a copy of the directory.
@@ -107,10 +107,13 @@ class Identity:
     def _newer(self, node_id: int, known: KnownRun) -> str:
         own = self.own
         if known.directory_id == own.directory_id:
+            last = f"the last one here was start {own.run.number}"
+            if known.run.number == own.run.number:
+                last = "by another process"
             return (
                 f"this data directory is an older copy, or another process runs as node {own.node_id} with a copy "
-                f"of it (node {node_id} has seen start {known.run.number} with it, the last one here was start "
-                f"{own.run.number}): start the newest copy only, or if it is gone, {_REMEDY}"
+                f"of it (node {node_id} has seen start {known.run.number} with it, {last}): start the newest copy "
+                f"only, or if it is gone, {_REMEDY}"
             )
         return (
             f"node {own.node_id} has run with another data directory since it ran with this one, says node {node_id}: "

@@ -58,10 +58,6 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     number: int = 0
     boot_id: int = 0
 
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.number, self.boot_id
-
 
 class KnownRun(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The newest run that is known of a node, in which data directory.
@@ -76,9 +72,10 @@ class KnownRun(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     run: Run
     live_boot_id: int = 0
 
-    def is_newer_than(self, other: KnownRun) -> bool:
+    def supersedes(self, other: KnownRun) -> bool:
+        """Whether `other` may not take part beside this one: it is older, or counted the same start, from a copy."""
         if self.directory_id == other.directory_id:
-            return self.run.order > other.run.order
+            return self.run.number >= other.run.number and self.run != other.run
         # One that the metadata log does not list yet is no older one: it is new, since a disk was lost.
         return UNREGISTERED < other.registered_offset < self.registered_offset
 
