@@ -14,6 +14,7 @@ with a match index, beyond the second figure is a violation.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -83,8 +84,11 @@ def watched(pid: int, trace: Path) -> Iterator[None]:
 
 
 def _is_traced(pid: int) -> bool:
-    tasks = list(Path(f"/proc/{pid}/task").iterdir())
-    return all("\nTracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may end after it was listed
+            if "\nTracerPid:\t0\n" in Path(f"/proc/{pid}/task/{task}/status").read_text():
+                return False
+    return True
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from raftlog import Consumer, ConsumerRecord, TopicPartition
@@ -38,13 +40,18 @@ def is_equal(cluster: LocalCluster, place: TopicPartition) -> bool:
 
 def bytes_of(cluster: LocalCluster, node_id: int, place: TopicPartition) -> int:
     """Of segments; 0 when the directory is gone."""
-    directory: Path = cluster.directory / str(node_id) / f"{place}"
+    return directory_bytes(cluster.directory / str(node_id) / f"{place}", "*.log")
+
+
+def directory_bytes(directory: Path, pattern: str = "*") -> int:
+    """Of the files whose names match, the index not counted. A node that runs may delete any of them meanwhile."""
     total = 0
-    for path in directory.glob("log.*/*.log"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
+    for parent, _, names in os.walk(directory):  # passes over a directory that is gone; Path.glob raises
+        if parent.endswith("index.lmdb"):
             continue
+        for name in fnmatch.filter(names, pattern):
+            with contextlib.suppress(FileNotFoundError):
+                total += os.path.getsize(os.path.join(parent, name))
     return total
 
 
@@ -75,7 +82,7 @@ class Reading(threading.Thread):
         assert self.failure is None, self.failure
 
 
-@contextmanager
+@contextlib.contextmanager
 def reading(bootstrap: str, place: TopicPartition) -> Iterator[Reading]:
     reader = Reading(bootstrap, place)
     try:

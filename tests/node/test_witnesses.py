@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +17,7 @@ from raftlog.types import Role
 from raftlog.view.partitions import view_topic
 from tests.conftest import ClusterFactory
 from tests.node import asking
+from tests.node.retention import directory_bytes
 from tests.patience import WAIT_S
 
 Acknowledged = dict[tuple[int, int], bytes]
@@ -208,10 +207,6 @@ def test_a_witness_writes_next_to_nothing_and_says_what_it_is(fresh_cluster: Clu
     roles = {status.node_id: status.role for status in asking.statuses(cluster.endpoints[1], topic)}
     assert roles[witness] == Role.WITNESS
     assert sorted(roles.values()) == [Role.FOLLOWER, Role.LEADER, Role.WITNESS]
-
-
-def directory_bytes(path: Path) -> int:
-    return sum(os.path.getsize(each) for each in path.rglob("*") if each.is_file() and "index.lmdb" not in str(each))
 
 
 @pytest.mark.timeout(200)
