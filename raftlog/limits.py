@@ -40,6 +40,7 @@ TIME_SEARCHES_AT_ONCE = 2  # each holds a batch unpacked; with two a short one d
 WATCH_S = 300.0  # who watches the end of a log is told nothing for no longer: a session that is gone is forgotten
 TIME_SEARCH_S = 30.0  # a search that nobody has asked for again in this time has no client any more
 REQUESTS_IN_FLIGHT_MAX = 5_000  # produces and fetches of one connection; a tenth of what all may have
+UNACKNOWLEDGED_BYTES_MAX = 32 * 1024 * 1024  # of one connection's produces with acks=0 that not all in sync have yet
 UNANSWERED_PRODUCES_MAX = 50_000  # bounds the memory of what waits for a commit
 UNANSWERED_PRODUCE_BYTES_MAX = 256 * 1024 * 1024  # bounds the same memory where batches are large
 WAITING_FETCHES_MAX = 10_000  # each holds memory and is looked at when the high watermark moves

@@ -68,9 +68,11 @@ METRICS = (
     Metric(
         "refused_connections",
         COUNTER,
-        ("reason",),
-        "connections to Kafka's door that were not taken. `reason`: `connections` (there were too many), `address` (of "
-        "this one), `handshakes` (too many were under way), `descriptors` (none was left)",
+        ("door", "reason"),
+        "connections that were not taken, or ended. `reason`: `connections` (there were too many), `address` (of this "
+        "one), `handshakes` (too many were under way, or it took too long), `descriptors` (none was left); at the own "
+        "doors also `identity` (no TLS, or no good certificate), `login` (not in time), `answers` (it took none), "
+        "`unfinished` (too many bytes of messages that were half there)",
     ),
     Metric("failed_logins", COUNTER, ("door",), "logins that failed; each is answered late"),
     Metric(

@@ -30,8 +30,10 @@ from raftlog.limits import (
     CONNECTIONS_MAX,
     CONNECTIONS_PER_ADDRESS_MAX,
     FRAME_BYTES_MAX,
+    LOGIN_S,
     UNFINISHED_BYTES_MAX,
 )
+from raftlog.network.refusals import ADDRESS, ANSWERS, CONNECTIONS, LOGIN, UNFINISHED, Refusals
 
 TICK_S = 1.0
 _HURRY_S = 0.1  # while the process grows: a stranger may be sending a message without an end
@@ -42,6 +44,9 @@ _UNFINISHED_ONE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # a message is a header, a payl
 _SCAN_FROM_BYTES = 256 * 1024 * 1024  # a process below it holds nothing for strangers that would matter
 _IDLE_LOOKS = 200  # system calls of some microseconds each, in each tick
 _SPARE_DESCRIPTORS = 512  # of the process's limit: segments, peers, the index
+_STRANGERS_S = 5.0  # how often those are looked for that say nothing: two system calls for each descriptor
+_NOT_TAKEN = "it does not take its answers"
+_NO_LOGIN = f"it has not logged in for {LOGIN_S:.0f} s"
 _COUNTS = struct.Struct("QQ")  # of Linux' struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received
 _COUNTS_AT = 120
 _INFO_BYTES = _COUNTS_AT + _COUNTS.size
@@ -54,6 +59,7 @@ class Client:
 
     __slots__ = (
         "acknowledged",
+        "begun_s",
         "descriptor",
         "handed",
         "idle_since_s",
@@ -67,6 +73,7 @@ class Client:
     def __init__(self, descriptor: int, place: _Place, acknowledged: int, now_s: float) -> None:
         self.descriptor = descriptor
         self.place = place
+        self.begun_s = now_s
         self.handed = self.acknowledged = acknowledged
         self.idle_since_s = now_s  # when its other end last acknowledged anything, or nothing waited
         self.mark_bytes = acknowledged  # handed over at
@@ -80,7 +87,7 @@ class Client:
 
 
 class Connections:
-    """Of the server at `port`. `ended` counts those that were ended; `why` says it of the last one.
+    """Of the server at `port`. `refusals`: those that were ended.
 
     Call `tick` each `tick_s`.
     """
@@ -88,8 +95,7 @@ class Connections:
     def __init__(self, port: int) -> None:
         self.clients: dict[bytes, Client] = {}
         self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
-        self.ended = 0
-        self.last = ""
+        self.refusals = Refusals()
         self.drained = True  # everything that was whole has been handed out at some time since the last tick
         self.tick_s = TICK_S
         self._port = port
@@ -99,6 +105,9 @@ class Connections:
         self._by_host: Counter[str] = Counter()  # how many of `clients`
         self._recounted_s = 0.0
         self._silent: set[_Place] = set()  # connections without a message, at the last look
+        self._is_known: Callable[[bytes], bool] | None = None
+        self._dumb_since_s: dict[_Place, float] = {}  # connections without a message, while all have to log in
+        self._strangers_due_s = 0.0
         self._unlooked: list[bytes] = []  # whether these are there still is asked next
         self._libc = ctypes.CDLL(None)
         self._info = ctypes.create_string_buffer(_INFO_BYTES)
@@ -106,9 +115,14 @@ class Connections:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._connections_max = max(1, min(CONNECTIONS_MAX, limit - _SPARE_DESCRIPTORS))
 
-    @property
-    def why(self) -> str:
-        return f"the last one, {self.last}"
+    def demand_login(self, is_known: Callable[[bytes], bool] | None) -> None:
+        """From now on each connection has LOGIN_S until `is_known` of it; None: nobody has to log in."""
+        if (is_known is None) != (self._is_known is None):
+            now_s = monotonic_s()
+            for client in self.clients.values():
+                client.begun_s = now_s
+            self._dumb_since_s.clear()
+        self._is_known = is_known
 
     # --- what the server says on its way ---------------------------------------------------------
     def meet(self, identity: bytes, descriptor: int) -> Client | None:
@@ -117,7 +131,7 @@ class Connections:
         if place is None or counts is None:
             return None
         if not self._has_place(place[0]):
-            self._end(descriptor, place, f"it has {CONNECTIONS_PER_ADDRESS_MAX} connections")
+            self._end(descriptor, place, ADDRESS, f"it has {CONNECTIONS_PER_ADDRESS_MAX} connections")
             return None
         self._by_host[place[0]] += 1
         client = self.clients[identity] = Client(descriptor, place, counts[0], monotonic_s())
@@ -148,7 +162,7 @@ class Connections:
             return client.waiting_bytes + size <= CLIENT_WAITING_BYTES_MAX and not self._is_full(size)
         if client.waiting_bytes + size > CLIENT_WAITING_BYTES_MAX + _LOOK_BYTES:
             # Not even what is refused is taken off.
-            self._end_client(identity, client)
+            self._end_client(identity, client, ANSWERS, _NOT_TAKEN)
             return False
         return True
 
@@ -181,7 +195,7 @@ class Connections:
             return
         identity = min(waiting, key=lambda each: waiting[each].mark_s)
         if now_s - waiting[identity].mark_s > CLIENT_SILENT_S:
-            self._end_client(identity, waiting[identity])
+            self._end_client(identity, waiting[identity], ANSWERS, _NOT_TAKEN)
 
     def _look(self, identity: bytes, client: Client) -> bool:
         """False: the connection is gone."""
@@ -200,9 +214,9 @@ class Connections:
         self._waiting_bytes += client.waiting_bytes
         return True
 
-    def _end_client(self, identity: bytes, client: Client) -> None:
+    def _end_client(self, identity: bytes, client: Client, reason: str, why: str) -> None:
         self.forget(identity)
-        self._end(client.descriptor, client.place, "it does not take its answers")
+        self._end(client.descriptor, client.place, reason, why)
 
     # --- once in a while -------------------------------------------------------------------------
     def tick(self, late_s: float) -> None:
@@ -214,7 +228,7 @@ class Connections:
                 client.mark_s += late_s
                 self._look(identity, client)
                 if client.waiting_bytes and now_s - client.idle_since_s > CLIENT_SILENT_S:
-                    self._end_client(identity, client)
+                    self._end_client(identity, client, ANSWERS, _NOT_TAKEN)
         self._look_at_idle()
         resident_bytes = _resident_bytes()
         self.tick_s = _HURRY_S if resident_bytes > self._seen_bytes + _GREW_BYTES else TICK_S
@@ -227,6 +241,8 @@ class Connections:
         for client in self.clients.values():
             client.seen_taken = client.taken
         self.drained = False
+        if self._is_known is not None:
+            self._end_strangers(self._is_known, descriptors, late_s)
 
     def _look_at_idle(self) -> None:
         """ZeroMQ does not say that a connection ended: those that said nothing are looked at, a few each time."""
@@ -262,7 +278,7 @@ class Connections:
             strangers = [place for place in there if place not in known]
             longest_first = sorted(strangers, key=lambda place: place not in self._silent)
             for place in [*longest_first, *reversed(known)][:surplus]:
-                self._end(there[place][0], place, f"there are {self._connections_max} connections")
+                self._end(there[place][0], place, CONNECTIONS, f"there are {self._connections_max} connections")
         self._silent = {place for place in there if place not in known}
 
     def _end_unfinished(self, there: dict[_Place, tuple[int, int]], known: dict[_Place, Client]) -> None:
@@ -278,8 +294,29 @@ class Connections:
         for held, descriptor, place in sorted(unfinished, reverse=True):
             if held <= _UNFINISHED_ONE_BYTES_MAX and total <= UNFINISHED_BYTES_MAX:
                 return
-            self._end(descriptor, place, "too many bytes of messages that are half there")
+            self._end(descriptor, place, UNFINISHED, "too many bytes of messages that are half there")
             total -= held
+
+    def _end_strangers(self, is_known: Callable[[bytes], bool], descriptors: list[int], late_s: float) -> None:
+        """Who has not logged in by then; also who says nothing at all, whom ZeroMQ does not name."""
+        now_s = monotonic_s()
+        for identity, client in list(self.clients.items()):
+            client.begun_s += late_s
+            if now_s - client.begun_s > LOGIN_S and not is_known(identity):
+                self._end_client(identity, client, LOGIN, _NO_LOGIN)
+        self._strangers_due_s += late_s
+        if now_s < self._strangers_due_s:
+            return
+        self._strangers_due_s = now_s + _STRANGERS_S
+        known = {client.place for client in self.clients.values()}
+        before, self._dumb_since_s = self._dumb_since_s, {}
+        for descriptor in descriptors:
+            place = self._place(descriptor)
+            if place is None or place in known:
+                continue
+            since_s = self._dumb_since_s[place] = before.get(place, now_s) + late_s
+            if now_s - since_s > LOGIN_S:
+                self._end(descriptor, place, LOGIN, _NO_LOGIN)
 
     # --- descriptors of ZeroMQ -------------------------------------------------------------------
     def _counts(self, descriptor: int) -> tuple[int, int] | None:
@@ -310,11 +347,10 @@ class Connections:
         finally:
             connection.detach()  # it is ZeroMQ's
 
-    def _end(self, descriptor: int, place: _Place, why: str) -> None:
+    def _end(self, descriptor: int, place: _Place, reason: str, why: str) -> None:
         if self._place(descriptor) == place:
             self._libc.shutdown(descriptor, socket.SHUT_RDWR)
-            self.ended += 1
-            self.last = f"{place[0]}: {why}"
+            self.refusals.add(reason, place[0], why)
 
     def _descriptors(self) -> list[int]:
         with contextlib.suppress(OSError):

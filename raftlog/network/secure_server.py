@@ -28,6 +28,16 @@ from raftlog.limits import (
 from raftlog.network.context import Frames
 from raftlog.network.message_stream import MessageStream
 from raftlog.network.readiness import Readiness
+from raftlog.network.refusals import (
+    ADDRESS,
+    ANSWERS,
+    CONNECTIONS,
+    DESCRIPTORS,
+    HANDSHAKES,
+    IDENTITY,
+    UNFINISHED,
+    Refusals,
+)
 from raftlog.network.secure import SecureSocket
 from raftlog.network.tcp import listen, notice_silence
 from raftlog.security.credentials import Credentials
@@ -59,17 +69,12 @@ class SecureClient:
 
 
 class SecureConnections:
-    """Of one server. `ended` counts those that held too much, or were nobody; `why` says it of the last one."""
+    """Of one server. `refusals`: those that held too much, or were nobody."""
 
     def __init__(self) -> None:
         self.clients: dict[bytes, SecureClient] = {}
         self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
-        self.ended = 0
-        self.last = ""
-
-    @property
-    def why(self) -> str:
-        return f"the last one, {self.last}"
+        self.refusals = Refusals()
 
 
 class SecureServer:
@@ -134,18 +139,20 @@ class SecureServer:
                 connected, address = self._listener.accept()
             except OSError as error:
                 if error.errno in _NO_DESCRIPTOR and self._strangers:
-                    self._refuse(next(iter(self._strangers.values())), "this process has no descriptor left")
+                    self._refuse(
+                        next(iter(self._strangers.values())), DESCRIPTORS, "this process has no descriptor left"
+                    )
                 return
             host = address[0]
             if self._by_host[host] >= CONNECTIONS_PER_ADDRESS_MAX:
                 connected.close()
-                self._count(host, f"it has {CONNECTIONS_PER_ADDRESS_MAX} connections")
+                self._count(ADDRESS, host, f"it has {CONNECTIONS_PER_ADDRESS_MAX} connections")
                 continue
             if len(self._strangers) >= STRANGERS_MAX:
-                self._refuse(next(iter(self._strangers.values())), "too many handshakes are under way")
+                self._refuse(next(iter(self._strangers.values())), HANDSHAKES, "too many handshakes are under way")
             if len(self._known) >= CONNECTIONS_MAX:
                 connected.close()
-                self._count(host, f"there are {CONNECTIONS_MAX} connections")
+                self._count(CONNECTIONS, host, f"there are {CONNECTIONS_MAX} connections")
                 continue
             connected.setblocking(False)
             notice_silence(connected)
@@ -172,7 +179,7 @@ class SecureServer:
             self._end(client)  # it has only looked whether somebody is here
             return False
         except OSError as error:
-            self._refuse(client, str(error))
+            self._refuse(client, IDENTITY, str(error))
             return False
         if client.secure.certificate:
             client.principal = self._credentials.principal_of(client.secure.certificate)
@@ -203,7 +210,7 @@ class SecureServer:
     def _makes_room(self, client: SecureClient, size: int) -> bool:
         """A large answer is refused; who does not even take small ones ends."""
         if size <= _LARGE_BYTES and client.stream.out_bytes > CLIENT_WAITING_BYTES_MAX + _LARGE_BYTES:
-            self._refuse(client, "it does not take its answers")
+            self._refuse(client, ANSWERS, "it does not take its answers")
         return size <= _LARGE_BYTES and not client.stream.closed
 
     def _waiting_bytes(self) -> int:
@@ -230,7 +237,7 @@ class SecureServer:
         for client in list(self._strangers.values()):
             client.begun_s += late_s
             if now_s - client.begun_s > HANDSHAKE_S:
-                self._refuse(client, f"its handshake was not done after {HANDSHAKE_S:.0f} s")
+                self._refuse(client, HANDSHAKES, f"its handshake was not done after {HANDSHAKE_S:.0f} s")
         unfinished = []
         for client in list(self._known.values()):
             stream = client.stream
@@ -238,7 +245,7 @@ class SecureServer:
             if stream.sent_bytes != client.seen_bytes or not stream.out_bytes:
                 client.seen_bytes, client.taken_s = stream.sent_bytes, now_s
             elif now_s - client.taken_s > CLIENT_SILENT_S:
-                self._refuse(client, "it does not take its answers")
+                self._refuse(client, ANSWERS, "it does not take its answers")
                 continue
             if stream.rest_bytes:
                 unfinished.append((stream.rest_bytes, client.identity, client))
@@ -246,17 +253,16 @@ class SecureServer:
         for size, _, client in sorted(unfinished, reverse=True):
             if total <= UNFINISHED_BYTES_MAX:
                 return
-            self._refuse(client, "too many bytes of messages that are half there")
+            self._refuse(client, UNFINISHED, "too many bytes of messages that are half there")
             total -= size
 
     # --- ends ----------------------------------------------------------------------------------------
-    def _refuse(self, client: SecureClient, why: str) -> None:
-        self._count(client.place[0], why)
+    def _refuse(self, client: SecureClient, reason: str, why: str) -> None:
+        self._count(reason, client.place[0], why)
         self._end(client)
 
-    def _count(self, host: str, why: str) -> None:
-        self.connections.ended += 1
-        self.connections.last = f"{host}: {why}"
+    def _count(self, reason: str, host: str, why: str) -> None:
+        self.connections.refusals.add(reason, host, why)
 
     def _end(self, client: SecureClient) -> None:
         descriptor = client.secure.fileno()

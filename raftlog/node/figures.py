@@ -31,6 +31,7 @@ def door_figures(name: str, door: NativeDoor, dispatch: Dispatch) -> Figures:
     figures = Figures(routes(name, dispatch.served()), [], [])
     figures.counts += errors(WORKER if name == NATIVE else name, door.errors)
     figures.counts.append(Count("refused_messages", (name,), door.refused))
+    figures.counts += [Count("refused_connections", (name, why), n) for why, n in door.refused_connections.items()]
     figures.counts.append(Count("failed_logins", (name,), door.failed_logins))
     figures.counts += throttles(name, door.throttles)
     figures.levels.append(Level("connections", (name,), len(door.sessions)))

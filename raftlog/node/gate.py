@@ -289,6 +289,7 @@ class Gate:
         if api in BEFORE_LOGIN or session.principal.startswith(NODE_PREFIX):
             return request
         if api in apis.OF_NODES and not self._policy.access.certified:
+            session.of_node = True
             return request
         if self._audit is not None and api.operation in ACTS:
             self._audit(event_of(session, api.name, ASKED, api.operation, None, _names(request.body)))

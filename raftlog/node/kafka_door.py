@@ -160,7 +160,7 @@ class KafkaDoor:
                 *errors(KAFKA, broker.errors),
                 Count("refused_messages", (KAFKA,), self.closed),
                 Count("failed_logins", (KAFKA,), broker.logins.failed),
-                *(Count("refused_connections", (reason,), count) for reason, count in self._refused.items()),
+                *(Count("refused_connections", (KAFKA, reason), count) for reason, count in self._refused.items()),
                 *throttles(KAFKA, broker.throttles),
                 Count(SUPERUSER_PLAIN_LOGINS, (), broker.logins.superusers_plain),
             ],

@@ -49,9 +49,7 @@ class NativeLogins:
     def secure(self, security: Security, dispatch: Dispatch) -> None:
         self._policy = Policy(security, self._access)
         gate = Gate(self._policy, self._topic, self._audit.write if self._audit.is_on else None)
-        self._door.stranger_bytes_max = (
-            limits.LOGIN_BYTES_MAX if self._policy.demands_login else limits.HEADER_BYTES_MAX
-        )
+        self._door.demand_login(demanded=self._policy.demands_login)
         is_needed = self._policy.authorizes or self._policy.demands_login or self._audit.is_on
         dispatch.admit = gate.admit if is_needed else None
         throttles = self._door.throttles

@@ -98,6 +98,7 @@ class Worker:
         self._inner_dispatch = Dispatch(self._inner, here, handlers)
         self._poller.register(self._server)
         self._poller.register(channel.fileno())
+        self._serves = True  # what comes through its own door
         self._stopping = False
         self._reported: tuple[object, ...] = ()
         self._last_status: ReplicaStatus | None = None
@@ -206,6 +207,7 @@ class Worker:
         timeout_s = 0.0 if self._inner.has_arrived else min(due_s - now_s, _IDLE_MAX_S)
         if self._channel.pending:
             timeout_s = min(timeout_s, ch.UNSENT_RETRY_S)
+        self._heed_door()
         for ready in self._poller.poll(timeout_s):
             if ready is self._server:
                 self._serve(self._dispatch)
@@ -230,6 +232,12 @@ class Worker:
             self._mark = mark
             self._turned = True
         self._report()
+
+    def _heed_door(self) -> None:
+        """A full door is not looked at: what makes room in it are the other replicas' answers, and timers."""
+        if self._serves == self._door.is_full:
+            self._serves = not self._serves
+            (self._poller.register if self._serves else self._poller.unregister)(self._server)
 
     def _serve(self, dispatch: Dispatch) -> None:
         replica = self._replica

@@ -103,6 +103,8 @@ class WaitingForAcks(WaitingProduces):
         elif repeat.produce.acks < 0:
             self._repeats.append(repeat)
             self.count += 1
+        else:
+            repeat.produce.settle()
 
     def synced(self, answers: Answers) -> None:
         """What was added so far is durable on the leader."""

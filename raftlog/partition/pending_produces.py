@@ -24,7 +24,10 @@ TIME_OUT_CHECK_S = 0.05  # which of them have waited too long is looked at no mo
 
 
 class Produce(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One accepted request. `session` None: raftlog's own, told through `done`. `append_ms`: if that is its time."""
+    """One accepted request. `append_ms`: if that is its time.
+
+    `session` None: raftlog's own, told through `done`, or one that was told already and only keeps its place.
+    """
 
     session: Session | None
     correlation_id: int
@@ -33,6 +36,17 @@ class Produce(msgspec.Struct, frozen=True, gc=False, eq=False):
     size_bytes: int
     done: Done | None
     append_ms: int = -1
+
+    def begin(self) -> None:
+        """With acks=0: its connection has one more under way, until `settle`, which each of them comes to."""
+        if self.session is not None:
+            self.session.unacknowledged += 1
+            self.session.unacknowledged_bytes += self.size_bytes
+
+    def settle(self) -> None:
+        if not self.acks and self.session is not None:
+            self.session.unacknowledged -= 1
+            self.session.unacknowledged_bytes -= self.size_bytes
 
 
 class Appended(NamedTuple):
@@ -76,6 +90,8 @@ class Answers:
                 self.by_session[session] = [result]
             else:
                 results.append(result)
+        else:
+            produce.settle()
 
     def take(self) -> dict[Session, list[ProduceResult]]:
         taken, self.by_session = self.by_session, {}
@@ -92,8 +108,8 @@ class WaitingProduces:
         self.size_bytes = 0
 
     def add(self, first_index: int, term: int, produces: list[Produce], base_offsets: list[int]) -> None:
-        """Those with acks 0 or 1 only keep their place: index by index, a group mirrors the log."""
-        kept = [produce if produce.acks < 0 else replace(produce, acks=0) for produce in produces]
+        """Those with acks=1 only keep their place: index by index, a group mirrors the log."""
+        kept = [produce if produce.acks <= 0 else _told(produce) for produce in produces]
         first_deadline_s = min([produce.deadline_s for produce in kept])
         self._appended.append(Appended(first_index, term, kept, base_offsets, first_deadline_s))
         self.count += len(kept)
@@ -156,10 +172,15 @@ class WaitingProduces:
             else:
                 answers.put(produce, code, -1, text)
                 # The place in the group stays taken, as the index is; nobody is told again.
-                kept.append(replace(produce, acks=0, done=None))
+                kept.append(_told(produce))
         self._appended[position] = group._replace(produces=kept, first_deadline_s=first_deadline_s)
 
     def _forget(self, produces: list[Produce]) -> None:
         self.count -= len(produces)
         for produce in produces:
             self.size_bytes -= produce.size_bytes
+
+
+def _told(produce: Produce) -> Produce:
+    """What keeps the place of one that has its answer, or gets it elsewhere."""
+    return replace(produce, acks=0, session=None, done=None)

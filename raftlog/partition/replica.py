@@ -283,6 +283,8 @@ class Replica:
         size_bytes = len(payload[0]) if payload else 0
         acks = body.acks
         produce = Produce(request.session, request.correlation_id, acks, now_s + timeout_ms / 1000, size_bytes, None)
+        if not acks:
+            produce.begin()
         if code:
             self._refuse(produce, code)
         elif acks not in _ACKS:
@@ -347,6 +349,7 @@ class Replica:
 
     def _refuse(self, produce: Produce, code: ErrorCode, text: str = "") -> None:
         if not produce.acks:
+            produce.settle()
             produce = replace(produce, acks=1)  # nobody waits for success; a door ends the connection after an error
         self._answers.put(produce, code, -1, text, self.leader_id, self.leader_epoch)
 

@@ -45,7 +45,8 @@ class Session:
             "held_until_s",
             "host",
         ),
-        *("mechanism", "principal", "refused", "requests", "software", "software_version", "version", "waiting"),
+        *("mechanism", "of_node", "principal", "refused", "requests", "software", "software_version"),
+        *("unacknowledged", "unacknowledged_bytes", "version", "waiting"),
     )
 
     def __init__(self, connection: Hashable, address: str = "", door: Answering | None = None) -> None:
@@ -59,12 +60,16 @@ class Session:
         self.software = self.software_version = ""  # of the client, where it has said so (KIP-511)
         self.principal = ANONYMOUS
         self.mechanism = ""
+        self.of_node = False  # it says what only nodes say; without TLS no node proves that it is one
         self.encrypted = False
         self.expires_s = NEVER_S
         self.epoch = -1
         self.held_since_s = self.held_until_s = 0.0
         self.requests = 0  # that could be read
         self.refused = 0  # that made no sense, or are not answered here
+        self.unacknowledged = self.unacknowledged_bytes = (
+            0  # produces with acks=0 that are not on every in-sync replica yet
+        )
         self.waiting = 0  # produces and fetches that raftlog's own door has not answered yet
 
     def secure(self, principal: str) -> None:

@@ -98,7 +98,7 @@ def test_a_client_that_does_not_read_is_disconnected_at_a_bound(end: End, monkey
         sent += 1
         assert sent < 60
     assert 19 <= sent < 30  # the kernel took some
-    assert end.server.connections.ended == 1
+    assert end.server.connections.refusals.ended == 1
     end.until(lambda: not end.server.send(identity, [b"gone"]))
     assert is_over(raw)
     assert end.server.send(other_identity, [b"answer"]) and not is_over(other)
@@ -112,7 +112,7 @@ def test_small_answers_that_are_not_read_count_as_well(end: End, monkeypatch: py
     while end.server.send(identity, [bytes(2000)]):
         sent += 1
         assert sent < 19_000
-    assert end.server.connections.ended == 1
+    assert end.server.connections.refusals.ended == 1
 
 
 def test_large_answers_beyond_the_bound_are_refused_and_the_client_stays(
@@ -125,7 +125,7 @@ def test_large_answers_beyond_the_bound_are_refused_and_the_client_stays(
     while end.server.send(identity, [large]):
         sent += 1
         assert sent < 30
-    assert end.server.send(identity, [b"a refusal is small"]) and end.server.connections.ended == 0
+    assert end.server.send(identity, [b"a refusal is small"]) and end.server.connections.refusals.ended == 0
     is_over(raw)  # reads
     end.until(lambda: end.server.send(identity, [large]))
 
@@ -138,7 +138,7 @@ def test_a_client_that_reads_is_sent_any_amount(end: End, monkeypatch: pytest.Mo
         came = 0
         while came < 1_000_000:
             came += len(raw.recv(1_000_000))
-    assert end.server.connections.ended == 0
+    assert end.server.connections.refusals.ended == 0
 
 
 def test_all_clients_together_are_bounded_and_go_on_when_some_have_read(
@@ -156,7 +156,7 @@ def test_all_clients_together_are_bounded_and_go_on_when_some_have_read(
     _, identity = end.met()
     end.until(lambda: not end.server.send(identity, [payload]))  # the kernel holds some of each, unread
     assert end.server.send(identity, [b"a refusal is small"])
-    assert end.server.connections.ended == 0
+    assert end.server.connections.refusals.ended == 0
 
     def has_room() -> bool:
         for raw, _ in slow:
@@ -169,8 +169,8 @@ def test_all_clients_together_are_bounded_and_go_on_when_some_have_read(
     for _, slow_identity in slow:
         for _ in range(9):
             end.server.send(slow_identity, [payload])
-    end.until(lambda: not end.server.send(identity, [payload]) or end.server.connections.ended)
-    end.until(lambda: end.server.send(identity, [payload]) and end.server.connections.ended)
+    end.until(lambda: not end.server.send(identity, [payload]) or end.server.connections.refusals.ended)
+    end.until(lambda: end.server.send(identity, [payload]) and end.server.connections.refusals.ended)
 
 
 def test_a_client_that_takes_nothing_for_long_is_disconnected(end: End, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,13 +183,13 @@ def test_a_client_that_takes_nothing_for_long_is_disconnected(end: End, monkeypa
 
     def ended() -> int:
         end.tick()
-        return end.server.connections.ended
+        return end.server.connections.refusals.ended
 
     end.until(ended)
     assert is_over(raw)
     time.sleep(0.4)
     end.tick()
-    assert end.server.send(reader, [b"still there"]) and end.server.connections.ended == 1
+    assert end.server.send(reader, [b"still there"]) and end.server.connections.refusals.ended == 1
 
 
 def frame(size: int, *, more: bool) -> bytes:
@@ -208,7 +208,7 @@ def test_a_message_whose_end_does_not_come_is_dropped_at_a_bound(end: End, monke
     def ended() -> bool:
         end.turn()
         end.tick()
-        return end.server.connections.ended == 2
+        return end.server.connections.refusals.ended == 2
 
     end.until(ended)
     assert is_over(stranger) and is_over(known)
@@ -247,7 +247,7 @@ def test_unfinished_messages_of_many_connections_are_bounded(end: End, monkeypat
     time.sleep(0.1)
     end.turn()
     end.tick()
-    assert end.server.connections.ended == 3
+    assert end.server.connections.refusals.ended == 3
 
 
 def test_connections_are_bounded_and_those_that_say_nothing_go_first(end: End) -> None:
@@ -272,9 +272,9 @@ def test_a_host_has_a_share_of_the_connections_and_those_that_ended_do_not_count
     monkeypatch.setattr(connections, "CONNECTIONS_PER_ADDRESS_MAX", 3)
     known = [end.met() for _ in range(3)]
     one_more = end.client()
-    end.until(lambda: end.server.connections.ended)
+    end.until(lambda: end.server.connections.refusals.ended)
     assert is_over(one_more) and not any(is_over(raw) for raw, _ in known)
-    assert end.server.connections.last == "127.0.0.1: it has 3 connections"
+    assert end.server.connections.refusals.last == "127.0.0.1: it has 3 connections"
     assert len(end.server.connections.clients) == 3
     known[0][0].close()
 
@@ -284,3 +284,42 @@ def test_a_host_has_a_share_of_the_connections_and_those_that_ended_do_not_count
 
     end.until(gets_in)
     assert all(end.server.send(identity, [b"still there"]) for _, identity in known[1:])
+
+
+def test_who_has_to_log_in_and_does_not_is_ended(end: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOGIN_S", 0.3)
+    monkeypatch.setattr(connections, "_STRANGERS_S", 0.0)
+    (good, known), (bad, _) = end.met(), end.met()
+    found = end.server.connections
+    with contextlib.ExitStack() as stack:
+        silent = [end.client(b""), stack.enter_context(socket.create_connection(("127.0.0.1", end.server.port)))]
+        found.demand_login(lambda identity: identity == known)
+
+        def all_over() -> bool:
+            end.tick()
+            return all(map(is_over, [bad, *silent]))
+
+        end.until(all_over)
+    assert not is_over(good) and list(found.clients) == [known]
+    assert found.refusals.by_reason == {"login": 3}
+    assert found.refusals.last.startswith("127.0.0.1: it has not logged in for ")
+
+
+def test_nobody_is_ended_who_need_not_log_in(end: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOGIN_S", 0.0)
+    monkeypatch.setattr(connections, "_STRANGERS_S", 0.0)
+    raw, _ = end.met()
+    end.server.connections.demand_login(lambda identity: False)
+    end.server.connections.demand_login(None)
+    end.tick()
+    assert not is_over(raw) and not end.server.connections.refusals.ended
+
+
+def test_the_time_to_log_in_begins_when_it_is_demanded(end: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOGIN_S", 1000.0)
+    raw, identity = end.met()
+    end.server.connections.clients[identity].begun_s -= 2000.0
+    for _ in range(2):
+        end.server.connections.demand_login(lambda identity: False)  # the second time it only changes who is known
+        end.tick()
+    assert not is_over(raw)

@@ -114,8 +114,8 @@ def test_a_round_that_leaves_something_is_followed_by_another(ends: Ends, alice:
 def test_a_stranger_is_closed_before_a_byte_of_it_is_read(ends: Ends, made: Made, tmp_path: Path, who: str) -> None:
     credentials, _ = strangers(made, tmp_path)[who]
     ends.link(credentials)
-    ends.until(lambda: ends.server.connections.ended)
-    assert "certificate" in ends.server.connections.last
+    ends.until(lambda: ends.server.connections.refusals.ended)
+    assert "certificate" in ends.server.connections.refusals.last
     assert ends.principals == []
 
 
@@ -151,8 +151,8 @@ def test_a_name_that_nobody_knows_is_said(ends: Ends, alice: Credentials) -> Non
 def test_plain_bytes_are_closed_and_counted(ends: Ends) -> None:
     with socket.create_connection(ends.endpoint) as raw:
         raw.sendall(b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03" + bytes(53))  # ZeroMQ's greeting
-        ends.until(lambda: ends.server.connections.ended)
-    assert ends.server.connections.last == "127.0.0.1: it does not speak TLS"
+        ends.until(lambda: ends.server.connections.refusals.ended)
+    assert ends.server.connections.refusals.last == "127.0.0.1: it does not speak TLS"
 
 
 def test_one_without_a_certificate_is_told_so(ends: Ends, made: Made) -> None:
@@ -173,10 +173,10 @@ def test_one_without_a_certificate_is_told_so(ends: Ends, made: Made) -> None:
                 bios[0].write(raw.recv(65536))
             except BlockingIOError:
                 pass
-            return ends.server.connections.ended
+            return ends.server.connections.refusals.ended
 
         ends.until(goes_on)
-    assert ends.server.connections.last == "127.0.0.1: it has shown no certificate"
+    assert ends.server.connections.refusals.last == "127.0.0.1: it has shown no certificate"
 
 
 def test_handshakes_that_do_not_end_make_room_for_each_other_only(
@@ -188,7 +188,7 @@ def test_handshakes_that_do_not_end_make_room_for_each_other_only(
     opened = [socket.create_connection(ends.endpoint) for _ in range(50)]
     for each in opened:
         each.sendall(b"\x16\x03\x01\x02\x00\x01")
-    ends.until(lambda: ends.server.connections.ended >= 42)
+    ends.until(lambda: ends.server.connections.refusals.ended >= 42)
     assert len(ends.server._strangers) == 8
     assert link.send([b"still here"])
     ends.until(lambda: ends.answers == [[b"still here"]])
@@ -204,8 +204,8 @@ def test_a_host_has_a_share_of_the_connections(ends: Ends, alice: Credentials, m
     link = ends.link(alice)
     ends.until(lambda: ends.principals)
     strangers = [socket.create_connection(ends.endpoint) for _ in range(3)]
-    ends.until(lambda: ends.server.connections.ended)
-    assert ends.server.connections.last == "127.0.0.1: it has 3 connections"
+    ends.until(lambda: ends.server.connections.refusals.ended)
+    assert ends.server.connections.refusals.last == "127.0.0.1: it has 3 connections"
     for stranger in strangers:
         stranger.close()
     ends.until(lambda: not ends.server._strangers)
@@ -229,7 +229,7 @@ def test_one_that_takes_none_of_its_answers_ends(
         pass
     ends.until(lambda: gone)
     assert gone == [identity]
-    assert ends.server.connections.last == "127.0.0.1: it does not take its answers"
+    assert ends.server.connections.refusals.last == "127.0.0.1: it does not take its answers"
     link.close()
 
 

@@ -9,16 +9,23 @@ from contextlib import contextmanager
 
 import pytest
 
-from raftlog.client import Producer
+from raftlog.client import Consumer, Producer
 from raftlog.errors import (
     NotEnoughReplicasAfterAppendError,
     NotEnoughReplicasError,
     RaftlogError,
     RequestTimedOutError,
 )
+from raftlog.limits import REQUESTS_IN_FLIGHT_MAX
+from raftlog.network import Context, Link
 from raftlog.node.local import LocalCluster
-from raftlog.types import Role
+from raftlog.protocol import apis
+from raftlog.protocol.envelope import encode_request
+from raftlog.protocol.records import ListOffsetsRequest, ProduceRequest
+from raftlog.types import LATEST_TIMESTAMP, Role, TopicPartition
 from tests.node import asking
+from tests.partition.harness import batch
+from tests.patience import WAIT_S
 
 
 def all_in_sync(cluster: LocalCluster, topic: str) -> None:
@@ -82,3 +89,35 @@ def test_without_a_majority_the_time_out_says_that_the_outcome_is_open(cluster: 
             assert isinstance(error, RequestTimedOutError)
             assert error.outcome_unknown
         asking.until(lambda: producer.send("alone", b"again").exception(30) is None)
+
+
+def test_more_with_acks_0_than_a_follower_takes_is_taken_later_and_nothing_of_it_is_lost(cluster: LocalCluster) -> None:
+    """More than one connection may have under way. Only another leader may lose some."""
+    topic, count = "flood", 4 * REQUESTS_IN_FLIGHT_MAX
+    created = asking.create_topic(cluster.endpoints[1], topic, 1, 3)
+    place = {"topic_id": created.topic_id, "partition": 0}
+
+    def epoch() -> int:
+        replicas = asking.until(lambda: asking.statuses(cluster.endpoints[1], topic))
+        return max(replica.leader_epoch for replica in replicas)
+
+    all_in_sync(cluster, topic)
+    before = epoch()
+    frames = [encode_request(apis.PRODUCE, 0, ProduceRequest(acks=0, timeout_ms=1000), **place), batch(b"x")]
+    context = Context()
+    link = Link(context, asking.until(lambda: asking.leaders(cluster.endpoints[1], topic))[0])
+    try:
+        with stopped_followers(cluster, topic, 1):
+            for _ in range(count):
+                asking.until(lambda: link.send(frames))
+        asked = encode_request(apis.LIST_OFFSETS, 7, ListOffsetsRequest(timestamp_ms=LATEST_TIMESTAMP), **place)
+        asking.until(lambda: link.send([asked]))
+        asking.until(link.receive)  # behind all of them
+    finally:
+        link.close()
+        context.close()
+    with Producer(bootstrap_servers=cluster.bootstrap) as producer:
+        assert producer.send(topic, b"everybody is heard").exception(WAIT_S) is None
+    if epoch() == before:
+        with Consumer(bootstrap_servers=cluster.bootstrap) as consumer:
+            assert consumer.end_offsets([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): count + 1}

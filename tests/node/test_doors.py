@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import zmq
 
 from raftlog.errors import ErrorCode
 from raftlog.limits import LOGIN_BYTES_MAX, PROTOCOL_VERSION
 from raftlog.network import Context, Link, Poller, Server
+from raftlog.network.context import POLLIN
 from raftlog.node.dispatch import Dispatch
 from raftlog.node.doors import native
 from raftlog.node.doors.native import NativeDoor
@@ -169,7 +171,7 @@ def test_a_body_that_does_not_decode_is_answered_to_the_one_who_asked(front: Fro
 
 def test_nothing_long_is_decoded_of_who_has_not_logged_in(front: Front) -> None:
     """No such body decodes: it is not looked at."""
-    front.door.stranger_bytes_max = LOGIN_BYTES_MAX
+    front.door.demand_login(demanded=True)
     dispatch = Dispatch(front.door, "here", {})
     long = b"\xc1" * LOGIN_BYTES_MAX
 
@@ -222,3 +224,61 @@ def test_what_is_told_of_acks_0_is_no_room_for_more(front: Front, monkeypatch: p
         front.ask(ProduceRequest(acks=-1, timeout_ms=1), number)
     (answer,) = decode_response(front.serve(dispatch)[0])[2]
     assert (answer.correlation_id, answer.error_code) == (3, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
+
+
+def test_what_is_too_much_with_acks_0_is_taken_later_and_in_its_order(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "REQUESTS_IN_FLIGHT_MAX", 2)
+    taken: list[Request[Any]] = []
+
+    def take(request: Request[Any]) -> None:
+        request.session.unacknowledged += 1
+        taken.append(request)
+
+    dispatch = Dispatch(front.door, "here", {apis.PRODUCE: take, apis.METADATA: taken.append})
+
+    def serve() -> list[int]:
+        dispatch.serve(10, float("inf"))
+        return [request.correlation_id for request in taken]
+
+    for number in (1, 2, 3):
+        front.ask(ProduceRequest(acks=0, timeout_ms=1), number)
+    front.ask(MetadataRequest(), 4)
+    until(lambda: serve() == [1, 2])
+    assert front.door.is_full
+    until(lambda: int(front.server.socket.get(zmq.EVENTS)) & POLLIN)  # the next one has come, and waits
+    assert serve() == [1, 2]
+    taken[0].session.unacknowledged -= 1
+    assert not front.door.is_full
+    until(lambda: serve() == [1, 2, 3])
+    assert front.door.is_full
+    taken[0].session.unacknowledged = 0
+    until(lambda: serve() == [1, 2, 3, 4])
+
+
+def test_so_many_bytes_with_acks_0_fill_a_door_too(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "UNACKNOWLEDGED_BYTES_MAX", 1000)
+    taken: list[Request[Any]] = []
+    dispatch = Dispatch(front.door, "here", {apis.PRODUCE: taken.append})
+    front.ask(ProduceRequest(acks=0, timeout_ms=1), 1)
+    until(lambda: dispatch.serve(10, float("inf")) or taken)
+    assert not front.door.is_full
+    taken[0].session.unacknowledged_bytes = 1000
+    front.ask(ProduceRequest(acks=0, timeout_ms=1), 2)
+    until(lambda: dispatch.serve(10, float("inf")) or len(taken) == 2)
+    assert front.door.is_full
+
+
+def test_only_who_has_logged_in_or_speaks_as_a_node_is_known(front: Front) -> None:
+    front.door.demand_login(demanded=True)
+    seen: list[Request[Any]] = []
+    dispatch = Dispatch(front.door, "here", {apis.METADATA: seen.append})
+    front.ask(MetadataRequest(), 1)
+    until(lambda: dispatch.serve(10, float("inf")) or seen)
+    identity, session = next(iter(front.door.sessions.items()))
+    assert not front.door._is_known(identity) and not front.door._is_known(b"nobody")
+    session.of_node = True
+    assert front.door._is_known(identity)
+    session.of_node, session.mechanism = False, "SCRAM-SHA-256"
+    assert front.door._is_known(identity)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from raftlog.errors import ErrorCode
 from raftlog.protocol.records import ListOffsetsRequest, ListOffsetsResponse
+from raftlog.record.batch import numbered
 from raftlog.types import LATEST_TIMESTAMP
 from tests.partition.harness import PLACE, Cluster, Node, batch, produce
-from tests.requests import request_of
+from tests.requests import request_of, session_of
 
 
 def followers_of(cluster: Cluster, leader: Node) -> list[Node]:
@@ -188,3 +189,76 @@ def test_a_new_leader_does_not_wait_for_the_old_one_when_that_is_known_to_be_gon
     cluster.settle(0.05)
     assert answer_to(new, 1) is ErrorCode.NONE
     assert old.node_id not in new.replica.status().in_sync
+
+
+# --- what is under way of a connection with acks=0 -------------------------------------------------
+def under_way(client: str) -> tuple[int, int]:
+    session = session_of(client)
+    return session.unacknowledged, session.unacknowledged_bytes
+
+
+def silently(leader: Node, client: str, *frames: bytes) -> int:
+    """Bytes of what was sent."""
+    for frame in frames:
+        leader.request(client, produce(1, 0), [frame])
+    return sum(map(len, frames))
+
+
+def test_acks_0_is_under_way_until_every_in_sync_replica_has_it() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    slow = followers_of(cluster, leader)[0]
+    cluster.away = {slow.node_id}
+    sent = silently(leader, "zero", batch(b"x"), batch(b"yy"))
+    assert under_way("zero") == (2, sent)
+    cluster.settle(0.2)
+    assert leader.replica.high_watermark == 2 and under_way("zero") == (2, sent)
+    cluster.away = set()
+    cluster.settle(1.2)  # the lost message is sent again
+    assert under_way("zero") == (0, 0)
+
+
+def test_acks_0_is_under_way_no_longer_once_leadership_is_lost() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    cluster.away = {node.node_id for node in followers_of(cluster, leader)}
+    silently(leader, "deposed", batch(b"x"))
+    cluster.settle(0.2)
+    silently(leader, "deposed", batch(b"taken and not appended"))
+    assert under_way("deposed")[0] == 2
+    cluster.settle(3.0)
+    assert not leader.replica.is_leader and under_way("deposed") == (0, 0)
+
+
+def test_acks_0_that_is_refused_is_not_under_way() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    silently(leader, "refused", b"no batch", batch(b"x")[:-1])
+    silently(followers_of(cluster, leader)[0], "refused", batch(b"x"))
+    assert under_way("refused") == (0, 0)
+    leader.disk.full = True
+    silently(leader, "refused", batch(b"no room"))
+    cluster.settle(0.5)
+    assert under_way("refused") == (0, 0)
+
+
+def test_acks_0_that_repeats_a_batch_is_not_under_way() -> None:
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    whose = numbered(batch(b"x"), 7, 0, 0)
+    silently(leader, "twice", whose, whose, whose)
+    cluster.settle(0.5)
+    assert (leader.log.log_end_offset, under_way("twice")) == (1, (0, 0))
+
+
+def test_acks_1_and_all_are_not_counted_as_acks_0() -> None:
+    cluster = Cluster(3, min_insync_replicas=2)
+    leader = cluster.leader()
+    for acks in (1, -1):
+        leader.request("other acks", produce(1, acks), [batch(b"x")])
+    cluster.settle(0.5)
+    cluster.away = {node.node_id for node in followers_of(cluster, leader)}
+    leader.request("other acks", produce(1, -1, timeout_ms=100), [batch(b"too few")])
+    silently(leader, "other acks", batch(b"x"))
+    cluster.settle(3.0)
+    assert under_way("other acks") == (0, 0)

@@ -13,7 +13,13 @@ from typing import Any
 
 from raftlog.clock import monotonic_s
 from raftlog.errors import ErrorCode, RaftlogError, UnsupportedVersionError
-from raftlog.limits import HEADER_BYTES_MAX, PROTOCOL_VERSION, REQUESTS_IN_FLIGHT_MAX
+from raftlog.limits import (
+    HEADER_BYTES_MAX,
+    LOGIN_BYTES_MAX,
+    PROTOCOL_VERSION,
+    REQUESTS_IN_FLIGHT_MAX,
+    UNACKNOWLEDGED_BYTES_MAX,
+)
 from raftlog.network import SecureServer, Server
 from raftlog.network.secure_server import SecureClient
 from raftlog.protocol import apis
@@ -51,12 +57,27 @@ class NativeDoor:
         self._logged = self._ended = 0
         self._log_due_s = self._version_due_s = 0.0
         self.refused = 0
-        self.stranger_bytes_max = HEADER_BYTES_MAX  # of a request, without its payload, of who has not logged in
+        self._stranger_bytes_max = HEADER_BYTES_MAX  # of a request, without its payload, of who has not logged in
+        self._full: Session | None = None  # it has too many produces with acks=0 under way
         self.errors: dict[int, int] = {}  # answered, by code
         self.sessions: dict[bytes, Session] = {}
         self.throttles = Throttles()
         self.failed_logins = 0  # counted by whoever judges them
         server.connections.on_gone = self._end
+
+    @property
+    def refused_connections(self) -> dict[str, int]:
+        """By reason."""
+        return self._server.connections.refusals.by_reason
+
+    def demand_login(self, *, demanded: bool) -> None:
+        self._stranger_bytes_max = LOGIN_BYTES_MAX if demanded else HEADER_BYTES_MAX
+        if isinstance(self._server, Server):  # under TLS nobody gets here without a certificate
+            self._server.connections.demand_login(self._is_known if demanded else None)
+
+    def _is_known(self, identity: bytes) -> bool:
+        session = self.sessions.get(identity)
+        return session is not None and (bool(session.mechanism) or session.of_node)
 
     # --- sessions ----------------------------------------------------------------------------------
     def _begin(self, identity: bytes) -> Session:
@@ -72,8 +93,20 @@ class NativeDoor:
         self.sessions.pop(identity, None)
 
     # --- requests ----------------------------------------------------------------------------------
+    @property
+    def is_full(self) -> bool:
+        """Nothing is taken until produces with acks=0 of one connection have come further: TCP holds back what follows.
+
+        That is everybody's, since a ROUTER cannot leave one connection unread; the others have the next turn.
+        """
+        if self._full is not None and not _is_full(self._full):
+            self._full = None
+        return self._full is not None
+
     def requests(self, most: int) -> Iterator[Request[Any]]:
         receive, sessions, read = self._server.receive, self.sessions, read_request
+        if self.is_full:
+            return
         for _ in range(most):
             frames = receive()
             if frames is None:
@@ -81,7 +114,7 @@ class NativeDoor:
             identity, header, *payload = frames
             session = sessions.get(identity) or self._begin(identity)
             try:
-                most_bytes = HEADER_BYTES_MAX if session.mechanism else self.stranger_bytes_max
+                most_bytes = HEADER_BYTES_MAX if session.mechanism else self._stranger_bytes_max
                 request = read(session, header, payload, most_bytes)
             except (LongBodyError, UnreadableBodyError) as error:
                 self._count_refused(session)
@@ -91,7 +124,13 @@ class NativeDoor:
             else:
                 session.requests += 1
                 api = request.api
-                if api is apis.FETCH or (api is apis.PRODUCE and request.body.acks):
+                if api is apis.PRODUCE and not request.body.acks:
+                    yield request
+                    if _is_full(session):
+                        self._full = session
+                        return
+                    continue
+                if api is apis.FETCH or api is apis.PRODUCE:
                     session.waiting += 1
                     if session.waiting > REQUESTS_IN_FLIGHT_MAX:
                         text = f"{REQUESTS_IN_FLIGHT_MAX} requests of this connection wait for their answers"
@@ -169,9 +208,10 @@ class NativeDoor:
     # --- log lines ---------------------------------------------------------------------------------
     def log_refused(self, now_s: float) -> None:
         """What a hostile client can make this process write to its log is bounded."""
-        ended = self._server.connections.ended
+        refusals = self._server.connections.refusals
+        ended = refusals.ended
         if ended != self._ended and now_s >= self._log_due_s:
-            log.warning("ended %d connections: %s", ended - self._ended, self._server.connections.why)
+            log.warning("ended %d connections: the last one, %s", ended - self._ended, refusals.last)
             self._ended = ended
             self._log_due_s = now_s + _LOG_S
         refused = self.refused + self._server.dropped
@@ -179,3 +219,7 @@ class NativeDoor:
             log.warning("refused %d messages that made no sense", refused - self._logged)
             self._logged = refused
             self._log_due_s = now_s + _LOG_S
+
+
+def _is_full(session: Session) -> bool:
+    return session.unacknowledged >= REQUESTS_IN_FLIGHT_MAX or session.unacknowledged_bytes >= UNACKNOWLEDGED_BYTES_MAX
