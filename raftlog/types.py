@@ -140,6 +140,9 @@ class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return self.replicas + self.witnesses
 
 
+NO_VOTERS = Half(())
+
+
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a worker has to know of the one replica that it hosts.
 

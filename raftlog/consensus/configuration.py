@@ -15,7 +15,7 @@ def configurations_among(m: r.AppendEntries) -> dict[int, tuple[Half, ...]]:
     for index, halves in m.configurations:
         if index not in starts:
             raise CorruptMessageError(f"a configuration at index {index}, which is not among the entries")
-        _check(halves)
+        check_halves(halves)
     return dict(m.configurations)
 
 
@@ -26,11 +26,12 @@ def configuration_in_front(m: r.ResetRequest) -> EpochStart | None:
     term, index, base_offset, halves = m.configuration
     if not (1 < index < m.horizon_index and 0 < term <= m.prev_term):
         raise CorruptMessageError(f"a configuration ({index}, {term}) that is not in front of {m.horizon_index}")
-    _check(halves)
+    check_halves(halves)
     return EpochStart(term, index, base_offset, halves)
 
 
-def _check(halves: tuple[Half, ...]) -> None:
+def check_halves(halves: tuple[Half, ...]) -> None:
+    """Raises CorruptMessageError for what is no configuration."""
     if not 1 <= len(halves) <= 2:
         raise CorruptMessageError(f"a configuration of {len(halves)} halves")
     for half in halves:

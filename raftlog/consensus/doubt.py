@@ -5,6 +5,10 @@ elected by the votes of all replicas, the vote of *this* process among them, hol
 that was damaged after such an election may have acknowledged more than the no-op since, so for it only the first
 way is open.) One that lost its term and vote with its disk must first hear the term of every other replica: its
 forgotten vote may be what a candidate of a higher term is standing on.
+
+A learner has promised nothing as a voter, and cannot tell that from a lost disk: an empty directory is LOST_DISK. It
+need not hear the others' terms once a leader has said that it is no voter. Its doubt ends as any doubt does: the log
+that it copies from the beginning may name it, long ago.
 Pure: indexes in, a decision out.
 """
 
@@ -18,8 +22,13 @@ from raftlog.types import Doubt
 class Rejoin:
     """One replica's way back, from its start until its doubt ends."""
 
-    def __init__(self, others: Iterable[int], doubt: Doubt) -> None:
-        self._unheard = set(others) if doubt in (Doubt.LOST_DISK, Doubt.LOST_STATE) else set()
+    def __init__(self, node_id: int, others: Iterable[int], doubt: Doubt, *, strange: bool = False) -> None:
+        """`others`: everyone it may have acknowledged with. `strange`: nobody knows who that is."""
+        lost = doubt in (Doubt.LOST_DISK, Doubt.LOST_STATE)
+        self._node_id = node_id
+        self.unheard = set(others) if lost else set()
+        self._heard: set[int] = set()
+        self._strange = lost and strange
         self._highest_term = 0
         self._leader_term = 0
         self._until_index = 0
@@ -29,15 +38,25 @@ class Rejoin:
     @property
     def mute(self) -> bool:
         """True while this replica may not vote, stand or end its doubt: some term was not heard yet."""
-        return bool(self._unheard)
+        return self._strange or bool(self.unheard)
 
-    def hear(self, node_id: int, term: int) -> int | None:
-        """Another replica's current term. Returns the highest once all were heard: adopt it, vote spent."""
-        if not self._unheard:
+    def hear(self, node_id: int, term: int, named: Iterable[int] = ()) -> int | None:
+        """Another replica's current term. Returns the highest once all were heard: adopt it, vote spent.
+
+        `named`: whom it knows to be voters; they have to be heard too.
+        """
+        if not self.unheard:
             return None
-        self._unheard.discard(node_id)
+        self._heard.add(node_id)
+        self.unheard.update(named)
+        self.unheard -= {*self._heard, self._node_id}
         self._highest_term = max(self._highest_term, term)
-        return None if self._unheard else self._highest_term
+        return None if self.mute else self._highest_term
+
+    def hear_learner(self) -> None:
+        """The leader whose term this replica has just taken, vote spent, says that it is no voter."""
+        self.unheard.clear()
+        self._strange = False
 
     def on_vote(self, term: int) -> None:
         """This process voted, itself included, with its doubt on the vote."""

@@ -43,6 +43,11 @@ class InSync:
         """Node ids, the leader's among them, ascending."""
         self._note_members()
 
+    def follow(self, followers: Iterable[int]) -> None:
+        """The voters have changed: who is new is waited for at once, who is out is not waited for any more."""
+        self._states = {node_id: self._states.get(node_id, _State.JOINING) for node_id in followers}
+        self._note_members()
+
     def leave(self, node_id: int) -> None:
         """Its process is gone, or another one took its place."""
         if self._states.get(node_id, _State.OUT) is not _State.OUT:

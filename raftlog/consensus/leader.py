@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raftlog import limits
 from raftlog.clock import LONG_AGO_S, NEVER_S
+from raftlog.consensus.change import Change, WhyNot
 from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.progress import Mode, Progress
 from raftlog.consensus.seat import Seat
@@ -12,7 +13,7 @@ from raftlog.errors import CorruptLogError
 from raftlog.protocol import raft as r
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.reader import Entries
-from raftlog.types import Doubt, Role
+from raftlog.types import Doubt, Half, Role
 
 
 class Leader:
@@ -38,6 +39,7 @@ class Leader:
         followers = [node_id for node_id in seat.voters.replicas if node_id != seat.node_id]
         self._in_sync = InSync(seat.node_id, followers, epoch_index, now_s)
         self._feed = WitnessFeed(epoch_index if seat.voters.witnesses else 0)
+        self._change = Change(seat, log, self._progress, self._in_sync, epoch_index)
         self.acked_index = 0  # what acks=all may be answered for
         self._confirm = False
         self._read: tuple[int, Entries] | None = None  # in this turn, from this index on
@@ -57,9 +59,11 @@ class Leader:
 
     @property
     def is_settled(self) -> bool:
-        """Every follower holds the whole log."""
+        """Every follower holds the whole log, and no voters change."""
         last_index = self._log.last_index
-        return all(progress.match_index == last_index for progress in self._progress.values())
+        return not self._change.under_way and all(
+            progress.match_index == last_index for progress in self._progress.values()
+        )
 
     @property
     def in_sync(self) -> tuple[int, ...]:
@@ -68,8 +72,8 @@ class Leader:
 
     @property
     def held_index(self) -> int:
-        """Up to here every replica with records has held the log, durably."""
-        state, witnesses = self._log.state, self._seat.voters.witnesses
+        """Up to here every replica with records has held the log, durably, learners among them."""
+        state, witnesses = self._log.state, self._change.witnesses
         if state.doubt is not Doubt.NONE:
             return 0
         held_index = state.synced_index
@@ -95,7 +99,7 @@ class Leader:
         """When a sign of life is owed, somebody leaves the in-sync replicas, or witnesses are fed."""
         if not self._progress:
             return NEVER_S
-        return min(self._heartbeat_s, self._in_sync.due_s(self._progress), self._feed.next_due_s)
+        return min(self._heartbeat_s, self._in_sync.due_s(self._progress), self._feed.next_due_s, self._change.due_s())
 
     def hears_majority(self, now_s: float, within_s: float) -> bool:
         heard = [node_id for node_id, p in self._progress.items() if now_s - p.replied_s < within_s]
@@ -115,8 +119,9 @@ class Leader:
         if seat.voters.is_majority(sure) or seat.commit_index >= log.last_index:
             self._blocked_since_s = now_s
             return False
-        match = sum(min(p.match_index, self.epoch_index) for p in self._progress.values())
-        reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in self._progress.values())
+        followers = [self._progress[other] for other in seat.others]
+        match = sum(min(p.match_index, self.epoch_index) for p in followers)
+        reachable = all(now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S for p in followers)
         if not reachable:
             self._blocked_since_s = now_s
         elif match != self._blocked_match:
@@ -144,12 +149,51 @@ class Leader:
     def transfer_to(self, node_id: int) -> bool:
         """Ask a follower that holds the whole log to stand at once. The caller has paused appends."""
         progress = self._progress.get(node_id)
-        if progress is None or progress.doubt is not Doubt.NONE:
+        if progress is None or node_id not in self._seat.voters.replicas or progress.doubt is not Doubt.NONE:
             return False
         if progress.match_index != self._log.last_index or not self._links.boots[node_id]:
             return False
         self._links.hold(node_id, r.TimeoutNow)
         return True
+
+    # --- a change of the voters -------------------------------------------------------------
+    @property
+    def successors(self) -> tuple[int, ...]:
+        """Whom to hand over to, so that a change can end; empty nearly always."""
+        return self._change.successors
+
+    @property
+    def in_sync_count(self) -> int:
+        """The in-sync replicas that `min_insync_replicas` counts: those of the new half while the voters change."""
+        halves = self._seat.voters.halves
+        if len(halves) == 1:
+            return len(self.in_sync)
+        return sum(node_id in halves[1].replicas for node_id in self.in_sync)
+
+    def learn(self, learners: Half, now_s: float) -> None:
+        """Feed those who are to be members, instead of the learners before."""
+        self._change.learn(learners, now_s)
+
+    def change_to(
+        self, half: Half, expected: tuple[int, int], now_s: float, *, handing_over: bool, in_sync_min: int
+    ) -> WhyNot | None:
+        """Begin to change the voters to `half`: see Change.begin."""
+        return self._change.begin(
+            half,
+            expected,
+            now_s,
+            told_index=max(self.acked_index, self._feed.fed_index),
+            handing_over=handing_over,
+            in_sync_min=in_sync_min,
+        )
+
+    def call_off(self) -> None:
+        """Go back to the old voters, if the new ones do not stand alone yet."""
+        self._change.call_off()
+
+    def advance_change(self, now_s: float, *, handing_over: bool) -> None:
+        """What a change of the voters needs in this turn."""
+        self._change.advance(now_s, handing_over=handing_over)
 
     # --- what it sends ---------------------------------------------------------------------
     def replicate(self, now_s: float) -> None:
@@ -158,7 +202,7 @@ class Leader:
         if now_s > self._heartbeat_s:
             heartbeat, self._heartbeat_s = True, now_s + limits.HEARTBEAT_S
         self._read = None
-        boots, witnesses = self._links.boots, self._seat.voters.witnesses
+        boots, change = self._links.boots, self._change
         for node_id, progress in self._progress.items():
             if not boots[node_id]:
                 continue
@@ -168,8 +212,9 @@ class Leader:
                     self._send_append(node_id, progress, now_s, with_entries=False)
                 continue
             sent = False
-            last_index = 0 if node_id in witnesses else self._log.last_index  # those are fed after the sync
-            while progress.next_index <= last_index and progress.may_send(now_s):
+            fed_later = node_id in change.witnesses  # after the sync
+            last_index = self._log.last_index if not fed_later and change.is_told_of(node_id) else 0
+            while progress.next_index <= last_index and progress.may_send(now_s) and change.may_feed(node_id, now_s):
                 if not self._send_append(node_id, progress, now_s, with_entries=True):
                     break
                 sent = True
@@ -181,16 +226,17 @@ class Leader:
         held_index = self._in_sync.lowest_match(self._progress, self._log.state.synced_index)
         awaited = not self._seat.voters.is_majority(self.in_sync)
         self._feed.advance(held_index, awaited=awaited, now_s=now_s)
-        for node_id in self._seat.voters.witnesses:
+        for node_id in sorted(self._change.witnesses):
             progress = self._progress[node_id]
             behind = progress.mode is Mode.REPLICATE and progress.next_index <= self._feed.last_index
-            if behind and self._links.boots[node_id] and progress.may_send(now_s):
+            there = self._links.boots[node_id] and self._change.is_told_of(node_id)
+            if behind and there and progress.may_send(now_s):
                 self._send_append(node_id, progress, now_s, with_entries=True)
 
     def _send_append(self, node_id: int, progress: Progress, now_s: float, *, with_entries: bool) -> bool:
         """One AppendEntries. False when nothing left (the follower is behind the horizon: a reset went instead)."""
         log, links = self._log, self._links
-        is_witness = node_id in self._seat.voters.witnesses
+        is_witness = node_id in self._change.witnesses
         prev_index = progress.next_index - 1
         if prev_index < log.state.horizon_index - 1:
             if is_witness and log.state.horizon_index > self._feed.last_index + 1:
@@ -217,6 +263,7 @@ class Leader:
         sequence = links.next_sequence()
         size_bytes = len(payload) if payload is not None else 0
         progress.note_sent(sequence, prev_index + count, size_bytes, now_s)
+        self._change.note_fed(node_id, size_bytes, now_s)
         links.send(
             node_id,
             payload,
@@ -233,8 +280,20 @@ class Leader:
             self.held_index,
             log.state.purged_index,
             configurations,
+            self._is_known_learner(node_id, progress),
         )
         return True
+
+    def _is_known_learner(self, node_id: int, progress: Progress) -> bool:
+        """One that has lost its disk, or has never had one, may be told that it is no voter.
+
+        Once a majority has said, since its process began, that this leader leads still: a deposed one could take a
+        voter of newer configurations for a learner, and end its doubt too early.
+        """
+        since = self._change.heard_since.get(node_id)
+        if since is None or progress.doubt not in (Doubt.LOST_DISK, Doubt.LOST_STATE):
+            return False
+        return self._change.is_committed and self.confirmed(since)
 
     def _entries_from(self, index: int) -> Entries:
         """Read once for all followers that stand at the same place, as most do."""
@@ -248,7 +307,7 @@ class Leader:
         if progress.mode is Mode.REPLICATE:
             progress.probe_from(progress.next_index, sequence)
         progress.note_sent(sequence, 0, 0, now_s)
-        payload = None if node_id in self._seat.voters.witnesses else log.snapshot_at_horizon()
+        payload = None if node_id in self._change.witnesses else log.snapshot_at_horizon()
         horizon_index, prev_term = log.state.horizon_index, log.state.horizon_prev_term
         base_offset = log.offset_after(horizon_index - 1)
         known = log.configuration_at(horizon_index - 1)
@@ -267,6 +326,7 @@ class Leader:
         progress.replied_s = replied_s  # this process has not answered yet
         self._progress[node_id] = progress
         self._in_sync.leave(node_id)
+        self._change.on_peer(node_id)
 
     def on_append_response(self, m: r.AppendResponse, now_s: float) -> None:
         """In this term."""
@@ -310,7 +370,7 @@ class Leader:
         """What this replica appended is durable: commit, acknowledge, and only then feed the witnesses."""
         self._advance_commit()
         self._advance_acked(now_s)
-        if self._seat.voters.witnesses:
+        if self._change.witnesses:
             self._feed_witnesses(now_s)
 
     def _advance_commit(self) -> None:

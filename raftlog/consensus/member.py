@@ -13,6 +13,7 @@ back and leaves from `after_persist` only (G5). No clock, socket or file is reac
     follower.py     Follower, with the copy of its leader's log (record_copy.py, witness_copy.py)
     candidate.py    Candidate
     leader.py       Leader, with the progress of each follower, the in-sync replicas and the witnesses' feed
+    change.py       Change: whom a leader feeds besides the voters, and when it may change them
 
 Guards G1 to G11 are named where they stand; docs/consensus.md says what each one prevents.
 """
@@ -25,6 +26,7 @@ from collections.abc import Iterable
 from raftlog import limits
 from raftlog.clock import LONG_AGO_S
 from raftlog.consensus.candidate import Ballot, Candidate
+from raftlog.consensus.change import WhyNot
 from raftlog.consensus.elections import Elections
 from raftlog.consensus.follower import Follower
 from raftlog.consensus.leader import Leader
@@ -36,11 +38,13 @@ from raftlog.consensus.witness_copy import WitnessCopy
 from raftlog.errors import DiskFullError
 from raftlog.protocol import raft as r
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import NOBODY, Buffer, Doubt, ReplicaSpec
+from raftlog.types import NOBODY, Buffer, Doubt, Half, ReplicaSpec
 
 
 class RaftMember:
     """The member `node_id` of the group of `spec`. A witness, which has a WitnessLog, never stands, so it never leads.
+
+    A learner is none of the voters of `spec`, and stands once a configuration of its log names it.
 
     Raises StorageError from the log only.
     """
@@ -56,7 +60,7 @@ class RaftMember:
         send: Send,
         now_s: float,
     ) -> None:
-        assert node_id in (spec.witnesses if isinstance(log, WitnessLog) else spec.replicas)
+        assert node_id not in (spec.replicas if isinstance(log, WitnessLog) else spec.witnesses)
         self.node_id = node_id
         self.log = log
         self._links = Links(node_id, boot_id, spec, log.state, send)
@@ -107,6 +111,16 @@ class RaftMember:
     def in_sync(self) -> tuple[int, ...]:
         """The in-sync replicas, as their leader knows them; empty elsewhere."""
         return self.role.in_sync if isinstance(self.role, Leader) else ()
+
+    @property
+    def in_sync_count(self) -> int:
+        """How many of them `min_insync_replicas` counts."""
+        return self.role.in_sync_count if isinstance(self.role, Leader) else 0
+
+    @property
+    def successors(self) -> tuple[int, ...]:
+        """As leader: whom to hand over to, so that a change of the voters can end."""
+        return self.role.successors if isinstance(self.role, Leader) else ()
 
     @property
     def is_held_elsewhere(self) -> bool:
@@ -176,6 +190,25 @@ class RaftMember:
         """As leader: ask a follower that holds the whole log to stand at once. The caller has paused appends."""
         return isinstance(self.role, Leader) and self.role.transfer_to(node_id)
 
+    def learn(self, learners: Half, now_s: float) -> None:
+        """As leader: feed those who are to be members, instead of the learners before."""
+        self._leading().learn(learners, now_s)
+
+    def change_to(
+        self, half: Half, expected: tuple[int, int], now_s: float, *, handing_over: bool, in_sync_min: int
+    ) -> WhyNot | None:
+        """As leader: begin to change the voters, see Change.begin. It is done once a C is committed, by any leader."""
+        return self._leading().change_to(half, expected, now_s, handing_over=handing_over, in_sync_min=in_sync_min)
+
+    def call_off(self) -> None:
+        """As leader: go back to the old voters, if the new ones do not stand alone yet."""
+        self._leading().call_off()
+
+    def advance_change(self, now_s: float, *, handing_over: bool) -> None:
+        """Step 3 of a turn: what a change of the voters needs."""
+        if isinstance(self.role, Leader):
+            self.role.advance_change(now_s, handing_over=handing_over)
+
     def accept_loss(self, now_s: float) -> None:
         """For RECOVERY_S an election by all votes is open for this replica, whatever is known to be lost.
 
@@ -194,7 +227,8 @@ class RaftMember:
         """Take one message of another member. Anything not from its current boot to ours is dropped."""
         if not self._links.accepts(message):
             return
-        adopted = self._seat.rejoin.hear(message.sender_id, message.term)
+        named = message.named if isinstance(message, r.PreVoteResponse | r.VoteResponse) else ()
+        adopted = self._seat.rejoin.hear(message.sender_id, message.term, named)
         if adopted is not None and adopted >= self.term:
             # The vote of that term may have been given before the disk was lost: it counts as spent.
             self._adopt_term(adopted, self.node_id, now_s)
@@ -202,6 +236,8 @@ class RaftMember:
             case r.AppendEntries():
                 follower = self._follower_of(message, now_s)
                 if follower is not None:
+                    if message.learner:
+                        self._seat.rejoin.hear_learner()
                     follower.on_append(message, payload or b"")
             case r.AppendResponse():
                 self._on_append_response(message, now_s)
@@ -224,7 +260,7 @@ class RaftMember:
         """Timers: ask for prevotes, stand for election, step down without a majority."""
         if self._seat.rejoin.mute and now_s - self._asked_terms_s >= limits.HEARTBEAT_S:
             self._asked_terms_s = now_s
-            self._ask_prevotes(self._seat.others, 0)
+            self._ask_prevotes(dict.fromkeys((*self._seat.others, *sorted(self._seat.rejoin.unheard))), 0)
         if isinstance(self.role, Leader):
             if self.role.is_blocked(now_s) or not self.role.hears_majority(now_s, limits.LEADER_FALLBACK_S):
                 self._become(self._new_follower(), now_s)
@@ -312,7 +348,7 @@ class RaftMember:
     @property
     def _is_founder(self) -> bool:
         """Of a group that never had a leader, the preferred one stands first."""
-        return self.term == 0 and self.node_id == self.voters.replicas[0]
+        return self.term == 0 and self.voters.replicas[:1] == (self.node_id,)
 
     def _start_prevote(self, now_s: float) -> None:
         """G11: ask whether an election could be won before disturbing anybody with a new term."""

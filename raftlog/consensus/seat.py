@@ -19,7 +19,7 @@ Log = PartitionLog | WitnessLog
 class Seat:
     """The place of one process in its group: who it is, its log, how far that is committed, and its links.
 
-    `founded`: who votes as long as the log has no configuration.
+    `founded`: who votes as long as the log has no configuration; nobody, where the group was not founded with it.
     """
 
     def __init__(self, node_id: int, founded: VoterSet, log: Log, links: Links) -> None:
@@ -28,7 +28,9 @@ class Seat:
         self._halves: tuple[Half, ...] = ()  # whose voters `_voters` are; empty: the founded ones
         self.log = log
         self.links = links
-        self.rejoin = Rejoin(self.others, log.state.doubt)
+        known = (*self.voters.ids, *log.state.remembered.ids)
+        others = [other for other in dict.fromkeys(known) if other != node_id]
+        self.rejoin = Rejoin(node_id, others, log.state.doubt, strange=not known)
         # The bound was written as min(committed, synced), so whatever of it is here is committed.
         self.commit_index = max(min(log.state.commit_bound, log.last_index), log.state.horizon_index - 1)
         self.refused_batches = 0  # batches from a leader that failed their checksum here

@@ -12,11 +12,10 @@ from raftlog.consensus.member import RaftMember
 
 
 class LeadershipTransfer:
-    """Of one replica; asked while it leads. `preferred` is the node that should lead when it can."""
+    """Of one replica; asked while it leads."""
 
-    def __init__(self, member: RaftMember, preferred: int) -> None:
+    def __init__(self, member: RaftMember) -> None:
         self._member = member
-        self._preferred = preferred
         self._wanted: tuple[int, ...] = ()  # whom to ask, best first; empty when nothing moves
         self._asked = False
         self._until_s = 0.0
@@ -24,6 +23,11 @@ class LeadershipTransfer:
         self._preferred_since_s = NEVER_S
         self._again_s = 0.0
         self._again_wait_s = limits.PREFERRED_LEADER_AGAIN_S
+
+    @property
+    def _preferred(self) -> int:
+        """The node that should lead when it can; while the voters change, of those who are to be."""
+        return self._member.voters.halves[-1].replicas[0]
 
     @property
     def under_way(self) -> bool:
@@ -49,7 +53,15 @@ class LeadershipTransfer:
         return True
 
     def look(self, now_s: float) -> None:
-        """Once in a while, as leader: has the preferred replica been back and in sync for long enough?"""
+        """Once in a while, as leader: has the preferred replica been back and in sync for long enough?
+
+        Before that: must another one lead, so that a change of the voters can end?
+        """
+        successors = self._member.successors
+        if successors and not self._wanted and now_s >= self._again_s:
+            self._again_s = now_s + limits.PREFERRED_LEADER_AGAIN_S
+            self._start(successors, now_s)
+            return
         if self._preferred == self._member.node_id or self._preferred not in self._member.in_sync:
             self._preferred_since_s = NEVER_S
             return

@@ -27,6 +27,7 @@ from msgspec.structs import replace
 
 from raftlog import limits
 from raftlog.clock import Clock
+from raftlog.consensus.change import WhyNot
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
 from raftlog.histogram import Histogram
@@ -50,7 +51,7 @@ from raftlog.record.batch import COMPRESSION_MASK, PRODUCER_ID, BatchHeader, che
 from raftlog.storage.index import IndexUsage
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import judge
-from raftlog.types import Buffer, CleanupPolicy, ReplicaSpec, ReplicaStatus, TimestampType
+from raftlog.types import Buffer, CleanupPolicy, Half, ReplicaSpec, ReplicaStatus, TimestampType
 
 _STEPS = ("received", "ticked", "appended", "replicated", "persisted", "committed", "answered", "served")
 FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
@@ -102,7 +103,7 @@ class Replica:
         self._led_term = 0  # the term in which this replica accepted what waits; 0: none
         self._watermark_index = self.member.commit_index
         self._take_config(spec)
-        self._moving = LeadershipTransfer(self.member, spec.replicas[0])
+        self._moving = LeadershipTransfer(self.member)
         self._handlers: dict[Api[Any, Any], Callable[[Request[Any], ErrorCode], None]] = {
             apis.PRODUCE: self._on_produce,
             apis.FETCH: self._reads.on_fetch,
@@ -204,6 +205,23 @@ class Replica:
         """Pause appends and ask an in-sync follower to lead. Call before a clean stop, again when it did not work."""
         if self.is_leader and not self._moving.under_way:
             self._moving.begin(self._clock.monotonic_s())
+
+    def learn(self, learners: Half) -> None:
+        """As leader: feed those who are to be members of the group, instead of the learners before."""
+        self.member.learn(learners, self._clock.monotonic_s())
+
+    def change_to(self, half: Half, expected: tuple[int, int]) -> WhyNot | None:
+        """As leader: begin to change the voters to `half`, or say why not.
+
+        `expected`: (term, index) of the newest configuration as the asker knows it, (0, 0): none since the founding.
+        """
+        return self.member.change_to(
+            half,
+            expected,
+            self._clock.monotonic_s(),
+            handing_over=self._moving.under_way,
+            in_sync_min=self._in_sync_min,
+        )
 
     def accept_loss(self) -> None:
         self.member.accept_loss(self._clock.monotonic_s())
@@ -307,7 +325,7 @@ class Replica:
             or self._waiting.size_bytes + self._inspecting.size_bytes >= limits.UNANSWERED_PRODUCE_BYTES_MAX
         ):
             self._refuse(produce, ErrorCode.THROTTLING_QUOTA_EXCEEDED)
-        elif produce.acks < 0 and len(self.member.in_sync) < self._in_sync_min:
+        elif produce.acks < 0 and self.member.in_sync_count < self._in_sync_min:
             self._refuse(produce, ErrorCode.NOT_ENOUGH_REPLICAS, self._too_few())
         elif self._refusal and now_s < self._retry_disk_s:
             self._refuse(produce, ErrorCode.KAFKA_STORAGE_ERROR, self._refusal)
@@ -341,7 +359,7 @@ class Replica:
 
     def _too_few(self) -> str:
         """Why acks=all is not to be had now; empty while enough replicas are in sync."""
-        count, needed = len(self.member.in_sync), self._in_sync_min
+        count, needed = self.member.in_sync_count, self._in_sync_min
         return "" if count >= needed else f"{count} in sync, min_insync_replicas is {needed}"
 
     def _refuse_for(self, produce: Produce, error: RaftlogError) -> None:
@@ -389,6 +407,7 @@ class Replica:
             self._moving.look(now_s)
         if self._moving.under_way:
             self._moving.step(now_s)
+        self.member.advance_change(now_s, handing_over=self._moving.under_way)
         if self._to_append and not self._moving.under_way:
             self._append()
         self._fail_point("turn: appended")

@@ -81,6 +81,7 @@ class AppendEntries(_RaftMessage, tag="rA"):
     held_index: int = 0  # every replica with records holds the log up to here, durably
     purged_index: int = 0  # tombstones up to here may be gone from the leader's log
     configurations: list[tuple[int, tuple[Half, ...]]] = []  # who votes from that index on
+    learner: bool = False  # the addressee is a voter of no committed configuration, nor of the newest one
 
 
 class AppendResponse(_RaftMessage, tag="rAR"):

@@ -41,7 +41,7 @@ from raftlog.storage.segments import Segments
 from raftlog.storage.snapshots import Snapshots
 from raftlog.storage.state import EpochStart, StateFile
 from raftlog.storage.time_search import NewestSearch, TimeSearch
-from raftlog.types import NEWEST_TIMESTAMP, CleanupPolicy, Doubt, Flush, Half, TopicConfig
+from raftlog.types import NEWEST_TIMESTAMP, NO_VOTERS, CleanupPolicy, Doubt, Flush, Half, TopicConfig
 
 
 class PartitionLog:
@@ -68,15 +68,18 @@ class PartitionLog:
         clock: Clock,
         index: Callable[[str], OffsetIndex],
         existed: Doubt = Doubt.NONE,
+        remembered: Half = NO_VOTERS,
         fail_point: FailPoint = no_fail_point,
     ) -> Self:
         """Recovers what is there. `existed` = LOST_DISK when the node knows of a replica whose directory is empty.
+
+        `remembered`: with whom it may have acknowledged then, as the metadata says.
 
         Raises InconsistentTopicIdError, CorruptLogError (no intact state), ConfigError (a newer format),
         DiskFullError (no room to write the doubt that recovery found; nothing was cut).
         """
         file = StateFile(disk, directory, fail_point)
-        values = load_state(disk, directory, topic_id, existed, file)
+        values = load_state(disk, directory, topic_id, existed, file, remembered)
         fail_point("open.state-created")
         entries = index(f"{directory}/index.lmdb")
         found = open_generation(disk, directory, values, file, entries, clock.wall_ms(), fail_point)

@@ -17,7 +17,7 @@ from raftlog.storage.index import OffsetIndex
 from raftlog.storage.recovery import Findings, entries_for, examine
 from raftlog.storage.segment import Segment, SegmentName, parse_segment_name
 from raftlog.storage.state import CleanMark, State, StateFile, add_reason, raise_doubt, remember
-from raftlog.types import Doubt
+from raftlog.types import NO_VOTERS, Doubt, Half
 
 _GENERATION = "log."
 
@@ -44,8 +44,12 @@ def remove_generations_but(disk: Disk, directory: str, state: State) -> None:
         disk.sync_dir(directory)
 
 
-def load_state(disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file: StateFile) -> State:
+def load_state(
+    disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file: StateFile, remembered: Half = NO_VOTERS
+) -> State:
     """The state of this replica; made, with what is doubtful about that, when there is none. Durable.
+
+    `remembered`: with whom a replica without `state` may have acknowledged.
 
     Raises InconsistentTopicIdError, CorruptLogError (no copy intact), ConfigError (a newer format).
     """
@@ -67,6 +71,8 @@ def load_state(disk: Disk, directory: str, topic_id: bytes, existed: Doubt, file
         state.doubt = int(Doubt.LOST_STATE)
         state.corruptions = 1
         state.doubt_reason = f"both copies of the state are gone; its segments stay in log.{old[-1]}"
+    if state.doubt != Doubt.NONE:
+        state.remembered = remembered
     file.write(state)
     return state
 

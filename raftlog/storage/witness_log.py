@@ -22,7 +22,7 @@ from raftlog.storage.opening import load_state
 from raftlog.storage.producers import Producers
 from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.state import EpochStart, StateFile
-from raftlog.types import Doubt, Half
+from raftlog.types import NO_VOTERS, Doubt, Half
 
 _NO_OFFSET = -1  # a witness knows no offsets
 _NONE: Mapping[int, tuple[Half, ...]] = {}
@@ -42,14 +42,15 @@ class WitnessLog:
         directory: str,
         topic_id: bytes,
         existed: Doubt = Doubt.NONE,
+        remembered: Half = NO_VOTERS,
         fail_point: FailPoint = no_fail_point,
     ) -> Self:
-        """`existed` = LOST_DISK when the node knows of a witness whose directory is empty.
+        """`existed` = LOST_DISK when the node knows of a witness whose directory is empty; see PartitionLog.open.
 
         Raises InconsistentTopicIdError, CorruptLogError (no intact state), ConfigError (a newer format), DiskFullError.
         """
         file = StateFile(disk, directory, fail_point)
-        values = load_state(disk, directory, topic_id, existed, file)
+        values = load_state(disk, directory, topic_id, existed, file, remembered)
         fail_point("open.state-created")
         return cls(disk, ReplicaState(values, file))
 

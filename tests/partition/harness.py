@@ -37,17 +37,20 @@ def batch(*values: bytes) -> bytes:
 class Node:
     """A replica with its disk; what it answers is kept, what it sends goes to the cluster."""
 
-    def __init__(self, cluster: Cluster, node_id: int) -> None:
+    def __init__(
+        self, cluster: Cluster, node_id: int, *, existed: Doubt = Doubt.NONE, is_witness: bool = False
+    ) -> None:
         self.cluster = cluster
         self.node_id = node_id
+        self.is_witness = is_witness
         self.disk = SimulatedDisk(cluster.clock.wall_ms)
         self.answers: list[tuple[Hashable, Any, Any]] = []
-        self.start()
+        self.start(existed)
 
     def start(self, existed: Doubt = Doubt.NONE) -> None:
         self.boot_id = self.cluster.rng.randrange(1, 2**60)
-        if self.node_id in self.cluster.spec.witnesses:
-            self._start_witness()
+        if self.is_witness:
+            self._start_witness(existed)
             return
         log = PartitionLog.open(
             disk=self.disk,
@@ -72,8 +75,8 @@ class Node:
             fail_point=self.cluster.fail_point,
         )
 
-    def _start_witness(self) -> None:
-        self.log = WitnessLog.open(disk=self.disk, directory="orders-0", topic_id=TOPIC_ID)
+    def _start_witness(self, existed: Doubt) -> None:
+        self.log = WitnessLog.open(disk=self.disk, directory="orders-0", topic_id=TOPIC_ID, existed=existed)
         self.replica = Witness(
             node_id=self.node_id,
             boot_id=self.boot_id,
@@ -122,7 +125,9 @@ class Cluster:
             witnesses=tuple(range(nodes + 1 - witnesses, nodes + 1)),
             config=TopicConfig(**config),
         )
-        self.nodes = {node_id: Node(self, node_id) for node_id in self.spec.voters}
+        self.nodes = {
+            node_id: Node(self, node_id, is_witness=node_id in self.spec.witnesses) for node_id in self.spec.voters
+        }
         self._introduce()
 
     def _introduce(self) -> None:
@@ -130,6 +135,12 @@ class Cluster:
             for other in self.nodes.values():
                 if other is not node:
                     node.replica.set_peer(other.node_id, other.boot_id)
+
+    def join(self, node_id: int, *, is_witness: bool = False) -> Node:
+        """A node that is no voter, with an empty directory, as the host of a learner starts one."""
+        self.nodes[node_id] = Node(self, node_id, existed=Doubt.LOST_DISK, is_witness=is_witness)
+        self._introduce()
+        return self.nodes[node_id]
 
     def power_failure(self, rng: random.Random | None) -> None:
         """Of all nodes: what was not synced is gone, or with `rng` some of it is. All start again."""
