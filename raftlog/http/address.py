@@ -153,6 +153,7 @@ class HttpAddress:
             await self._connections.close()
         await self._runner.cleanup()
         self._questions.close()
+        self._processes.close()
         if self._logins is not None:
             self._logins.close()
 

@@ -168,7 +168,8 @@ METRICS = (
         "process_proportional_memory_bytes",
         GAUGE,
         ("process",),
-        "memory, with what is shared divided (PSS); some processes are looked at in each scrape",
+        "memory, with what is shared divided (PSS). Each scrape looks at five processes of a kind, in turn; "
+        "those that were not looked at yet are taken to be like the others",
     ),
     Metric("process_open_fds", GAUGE, ("process",), "open descriptors"),
     Metric("process_threads", GAUGE, ("process",), "threads"),

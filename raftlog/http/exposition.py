@@ -6,15 +6,15 @@ each. Its parsers judge what is written here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from raftlog.histogram import BOUNDS_S
 from raftlog.http.catalog import METRICS, PREFIX, Metric
-from raftlog.protocol.report import Labels
 
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Labels = tuple[str, ...]
 _LE = (*(str(bound) for bound in BOUNDS_S), "+Inf")
 
 
@@ -31,20 +31,34 @@ class Exposition:
 
     def __init__(self, *, openmetrics: bool) -> None:
         self._openmetrics = openmetrics
-        texts: dict[tuple[str, ...], dict[Labels, str]] = {}  # most metrics are of the same places
-        self._families = {metric.name: _Family(metric, texts.setdefault(metric.labels, {})) for metric in METRICS}
+        self._families = {metric.name: _Family(metric) for metric in METRICS}
 
     def add(self, name: str, labels: Labels, value: float, began_s: float | None = None) -> None:
+        text = labelled(self._families[name].label_names, labels)
+        if began_s is None:
+            self.add_each(name, [(text, value)])
+        else:
+            self.add_counts(name, [(text, value, began_s)])
+
+    def add_each(self, name: str, rows: Iterable[tuple[str, float]]) -> None:
+        """`rows`: the labels of each as `labelled` gives them, and its value."""
         family = self._families[name]
-        text = family.texts.get(labels) or family.labelled(labels)
-        family.lines.append(f"{family.full_name}{text} {value!r}\n")
-        if began_s is not None and self._openmetrics:
-            family.lines.append(f"{family.base_name}_created{text} {began_s!r}\n")
+        full_name = family.full_name
+        family.lines += [f"{full_name}{text} {value!r}\n" for text, value in rows]
+
+    def add_counts(self, name: str, rows: Iterable[tuple[str, float, float]]) -> None:
+        """With the time when each began to count."""
+        if not self._openmetrics:
+            self.add_each(name, [(text, value) for text, value, _ in rows])
+            return
+        family = self._families[name]
+        full_name, created = family.full_name, f"{family.base_name}_created"
+        family.lines += [f"{full_name}{text} {value!r}\n{created}{text} {began_s!r}\n" for text, value, began_s in rows]
 
     def add_histogram(self, name: str, labels: Labels, counts: Iterable[int], sum_s: float, began_s: float) -> None:
         """`counts`: of each bucket alone."""
         family = self._families[name]
-        base, text = family.base_name, family.labelled(labels)
+        base, text = family.base_name, labelled(family.label_names, labels)
         bucket = f"{base}_bucket{text[:-1]}{',' if text else '{'}le="
         totals = list(accumulate(counts))
         family.lines += [f'{bucket}"{le}"}} {total}\n' for le, total in zip(_LE, totals, strict=True)]
@@ -65,21 +79,19 @@ class Exposition:
 
 
 class _Family:
-    def __init__(self, metric: Metric, texts: dict[Labels, str]) -> None:
-        """`texts`: of labels that were met before, shared by those with the same names of them."""
+    def __init__(self, metric: Metric) -> None:
         self.base_name = PREFIX + metric.name
         self.full_name = metric.full_name
         self.kind = metric.kind
         self.meaning = _escaped(metric.meaning)
-        self.texts = texts
+        self.label_names = metric.labels
         self.lines: list[str] = []
-        self._names = metric.labels
 
-    def labelled(self, labels: Labels) -> str:
-        """As it stands in a line: `{topic="orders",partition="0"}`."""
-        pairs = [f'{name}="{_escaped(value)}"' for name, value in zip(self._names, labels, strict=True)]
-        text = self.texts[labels] = "{" + ",".join(pairs) + "}" if pairs else ""
-        return text
+
+def labelled(names: Sequence[str], values: Labels) -> str:
+    """As it stands in a line: `{topic="orders",partition="0"}`."""
+    pairs = [f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)]
+    return f"{{{','.join(pairs)}}}" if pairs else ""
 
 
 def _escaped(text: str) -> str:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import raftlog
 from raftlog.client.admin.lag_reader import GroupLag
-from raftlog.http.exposition import OPENMETRICS_TYPE, TEXT_TYPE, Exposition, wants_openmetrics
+from raftlog.http.catalog import PLACE
+from raftlog.http.exposition import OPENMETRICS_TYPE, TEXT_TYPE, Exposition, labelled, wants_openmetrics
 from raftlog.http.processes import Usage
-from raftlog.protocol.report import NodeReport
-from raftlog.types import Doubt, ReplicaStatus, Role
+from raftlog.protocol.report import Figures, NodeReport, PartitionFigures
+from raftlog.types import Doubt, Role
 
 
 class Scrape(NamedTuple):
@@ -33,9 +34,10 @@ def render(scrape: Scrape, accept: str) -> tuple[bytes, str]:
     openmetrics = wants_openmetrics(accept)
     page, report = Exposition(openmetrics=openmetrics), scrape.report
     _add_node(page, scrape)
-    _add_figures(page, report)
-    for status, size, lag in zip(report.replicas, report.sizes, report.lags, strict=True):
-        _add_replica(page, status, size, lag)
+    _add_figures(page, report.figures)
+    places = _Places()
+    _add_replicas(page, report, places)
+    _add_partition_figures(page, report.figures.partitions, places)
     _add_groups(page, scrape)
     _add_machine(page, scrape)
     return page.encoded(), OPENMETRICS_TYPE if openmetrics else TEXT_TYPE
@@ -54,32 +56,55 @@ def _add_node(page: Exposition, scrape: Scrape) -> None:
     page.add("replicas_doubtful", (), sum(status.doubt != Doubt.NONE for status in report.replicas))
 
 
-def _add_figures(page: Exposition, report: NodeReport) -> None:
-    for count in report.figures.counts:
-        page.add(count.name, count.labels, count.value, count.began_s)
-    for level in report.figures.levels:
-        page.add(level.name, level.labels, level.value)
-    for timing in report.figures.timings:
-        page.add_histogram(timing.name, timing.labels, timing.counts, timing.sum_s, timing.began_s)
+def _add_figures(page: Exposition, figures: Figures) -> None:
+    for (name, *labels), value in figures.counts.items():
+        page.add(name, tuple(labels), value, figures.began_s)
+    for (name, *labels), value in figures.levels.items():
+        page.add(name, tuple(labels), value)
+    for (name, *labels), timing in figures.timings.items():
+        page.add_histogram(name, tuple(labels), timing.counts, timing.sum_s, figures.began_s)
 
 
-def _add_replica(page: Exposition, status: ReplicaStatus, size: int, lag: int) -> None:
-    place = status.topic, str(status.partition)
-    leads = status.role == Role.LEADER
-    page.add("partition_leader", place, int(leads))
-    page.add("partition_leader_epoch", place, status.leader_epoch)
-    if status.role == Role.WITNESS:
-        return
-    if leads:
-        page.add("partition_replicas", place, size)
-        page.add("partition_in_sync_replicas", place, len(status.in_sync))
-    elif lag >= 0:
-        page.add("partition_replica_lag_records", place, lag)
-    page.add("partition_log_start_offset", place, status.log_start_offset)
-    page.add("partition_high_watermark", place, status.high_watermark)
-    page.add("partition_size_bytes", place, status.size_bytes)
-    page.add("partition_cuts", place, status.cuts)
-    page.add("partition_corruptions", place, status.corruptions)
+class _Places(dict[tuple[str, int], str]):
+    """The labels of a partition, for its twelve lines and more, made when they are looked up first."""
+
+    def __missing__(self, place: tuple[str, int]) -> str:
+        text = self[place] = labelled(PLACE, (place[0], str(place[1])))
+        return text
+
+
+def _add_replicas(page: Exposition, report: NodeReport, places: _Places) -> None:
+    """Metric by metric: in a node with a thousand partitions each call for one line would be felt."""
+    replicas = [(places[status.topic, status.partition], status) for status in report.replicas]
+    rows = list(zip(replicas, report.sizes, report.lags, strict=True))
+    page.add_each("partition_leader", [(text, int(each.role == Role.LEADER)) for text, each in replicas])
+    page.add_each("partition_leader_epoch", [(text, each.leader_epoch) for text, each in replicas])
+    led = [(text, each, size) for (text, each), size, _ in rows if each.role == Role.LEADER]
+    page.add_each("partition_replicas", [(text, size) for text, _, size in led])
+    page.add_each("partition_in_sync_replicas", [(text, len(each.in_sync)) for text, each, _ in led])
+    page.add_each(
+        "partition_replica_lag_records",
+        [(text, lag) for (text, each), _, lag in rows if each.role not in (Role.LEADER, Role.WITNESS) and lag >= 0],
+    )
+    kept = [(text, each) for text, each in replicas if each.role != Role.WITNESS]
+    page.add_each("partition_log_start_offset", [(text, each.log_start_offset) for text, each in kept])
+    page.add_each("partition_high_watermark", [(text, each.high_watermark) for text, each in kept])
+    page.add_each("partition_size_bytes", [(text, each.size_bytes) for text, each in kept])
+    page.add_each("partition_cuts", [(text, each.cuts) for text, each in kept])
+    page.add_each("partition_corruptions", [(text, each.corruptions) for text, each in kept])
+
+
+def _add_partition_figures(page: Exposition, partitions: Sequence[PartitionFigures], places: _Places) -> None:
+    """A level that is 0 is not known."""
+    told = [(places[each.topic, each.partition], each) for each in partitions]
+    page.add_counts("partition_elections", [(text, each.elections, each.began_s) for text, each in told])
+    page.add_counts("partition_produced_bytes", [(text, each.produced_bytes, each.began_s) for text, each in told])
+    page.add_counts("partition_fetched_bytes", [(text, each.fetched_bytes, each.began_s) for text, each in told])
+    elected = [(text, each.elected_ms / 1000) for text, each in told if each.elected_ms]
+    page.add_each("partition_elected_timestamp_seconds", elected)
+    indexed = [(text, each) for text, each in told if each.index_map_bytes]
+    page.add_each("partition_index_map_bytes", [(text, each.index_map_bytes) for text, each in indexed])
+    page.add_each("partition_index_used_bytes", [(text, each.index_used_bytes) for text, each in indexed])
 
 
 def _add_groups(page: Exposition, scrape: Scrape) -> None:

@@ -17,7 +17,7 @@ _READ_BYTES = 4096  # more than a `stat` or a `smaps_rollup` has
 class Usage(NamedTuple):
     """What the processes of one kind use of the machine.
 
-    `cpu_s`: since the first look, of processes that have ended too.
+    `cpu_s`: of processes that have ended too, since the first look. `proportional_bytes`: by those that were looked at.
     """
 
     processes: int = 0
@@ -28,68 +28,103 @@ class Usage(NamedTuple):
     threads: int = 0
 
 
+class _Process:
+    """Its files in /proc are kept open: to open them is half of what a look costs. They are never a later process's."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._descriptors = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(self._stat)
+            raise
+        self.ticks = 0
+        self.proportional_bytes: int | None = None
+
+    def close(self) -> None:
+        os.close(self._stat)
+        os.close(self._descriptors)
+
+    def look(self) -> tuple[int, int, int]:
+        """Threads, resident pages, descriptors. OSError: it is gone."""
+        fields = os.pread(self._stat, _READ_BYTES, 0).rpartition(b")")[2].split(None, 22)
+        self.ticks = int(fields[11]) + int(fields[12])
+        # Linux from 6.2 on says how many there are as the folder's size, before it is 0.
+        descriptors = os.fstat(self._descriptors).st_size or len(os.listdir(self._descriptors))
+        return int(fields[17]), int(fields[21]), descriptors
+
+    def look_at_memory(self) -> None:
+        with open(f"/proc/{self._pid}/smaps_rollup", "rb") as file:
+            self.proportional_bytes = sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:"))
+
+
+class _Kind:
+    """Processes of one kind by their ids, those whose memory was looked at longest ago first."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, _Process] = {}
+        self._ended_ticks = 0
+
+    def look(self, pids: Sequence[int]) -> Usage:
+        self._follow(pids)
+        self._look_at_memory()
+        running = ticks = pages = descriptors = threads = 0
+        for pid, process in list(self._processes.items()):
+            try:
+                found = process.look()
+            except OSError:  # it ended, and its id may be another's next time
+                self._end(pid)
+                continue
+            running += 1
+            ticks += process.ticks
+            threads += found[0]
+            pages += found[1]
+            descriptors += found[2]
+        known = [each.proportional_bytes for each in self._processes.values() if each.proportional_bytes is not None]
+        return Usage(
+            processes=running,
+            cpu_s=(self._ended_ticks + ticks) / _TICKS_PER_S,
+            resident_bytes=pages * _PAGE_BYTES,
+            proportional_bytes=sum(known) * running // len(known) if known else 0,
+            descriptors=descriptors,
+            threads=threads,
+        )
+
+    def close(self) -> None:
+        for process in self._processes.values():
+            process.close()
+
+    def _follow(self, pids: Sequence[int]) -> None:
+        for pid in self._processes.keys() - set(pids):
+            self._end(pid)
+        for pid in pids:
+            if pid not in self._processes:
+                with contextlib.suppress(OSError):
+                    self._processes[pid] = _Process(pid)
+
+    def _end(self, pid: int) -> None:
+        process = self._processes.pop(pid)
+        process.close()
+        self._ended_ticks += process.ticks
+
+    def _look_at_memory(self) -> None:
+        """In turn: adding up the pages of one takes the kernel a millisecond. New ones first."""
+        waiting = sorted(self._processes, key=lambda pid: self._processes[pid].proportional_bytes is not None)
+        for pid in waiting[:HTTP_PSS_PER_SCRAPE]:
+            process = self._processes[pid] = self._processes.pop(pid)  # the last one now
+            with contextlib.suppress(OSError):
+                process.look_at_memory()
+
+
 class Processes:
     def __init__(self) -> None:
-        self._cpu_s: dict[int, float] = {}
-        self._ended_cpu_s: dict[str, float] = {}
-        self._kinds: dict[int, str] = {}
-        self._proportional: dict[int, int] = {}
+        self._kinds: dict[str, _Kind] = {}
 
     def look(self, processes: Mapping[str, Sequence[int]]) -> dict[str, Usage]:
         """`processes`: the ids of each kind."""
-        self._forget({pid for pids in processes.values() for pid in pids})
-        self._look_at_memory([pid for pids in processes.values() for pid in pids])
-        found = {}
-        for kind, pids in processes.items():
-            usage = Usage(cpu_s=self._ended_cpu_s.get(kind, 0.0))
-            for pid in pids:
-                with contextlib.suppress(OSError, IndexError, ValueError):  # it may end while it is looked at
-                    usage = self._add(usage, pid, kind)
-            found[kind] = usage
-        return found
+        return {kind: self._kinds.setdefault(kind, _Kind()).look(pids) for kind, pids in processes.items()}
 
-    def _add(self, usage: Usage, pid: int, kind: str) -> Usage:
-        fields = _text(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-        cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-        self._cpu_s[pid] = cpu_s
-        self._kinds[pid] = kind
-        return Usage(
-            processes=usage.processes + 1,
-            cpu_s=usage.cpu_s + cpu_s,
-            resident_bytes=usage.resident_bytes + int(fields[21]) * _PAGE_BYTES,
-            proportional_bytes=usage.proportional_bytes + self._proportional.get(pid, 0),
-            descriptors=usage.descriptors + _descriptors(pid),
-            threads=usage.threads + int(fields[17]),
-        )
-
-    def _look_at_memory(self, pids: Sequence[int]) -> None:
-        """Those that were not looked at for longest: adding up the pages of one takes the kernel a millisecond."""
-        known = self._proportional
-        new = [pid for pid in pids if pid not in known]
-        for pid in (new + list(known))[:HTTP_PSS_PER_SCRAPE]:
-            with contextlib.suppress(OSError):
-                for line in _text(f"/proc/{pid}/smaps_rollup").splitlines():
-                    if line.startswith(b"Pss:"):
-                        known.pop(pid, None)
-                        known[pid] = int(line.split()[1]) * 1024
-
-    def _forget(self, running: set[int]) -> None:
-        for pid in self._cpu_s.keys() - running:
-            kind = self._kinds.pop(pid)
-            self._ended_cpu_s[kind] = self._ended_cpu_s.get(kind, 0.0) + self._cpu_s.pop(pid)
-        for pid in self._proportional.keys() - running:
-            del self._proportional[pid]
-
-
-def _text(path: str) -> bytes:
-    """At once, and without a file object: it is done for a thousand processes."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, _READ_BYTES)
-    finally:
-        os.close(descriptor)
-
-
-def _descriptors(pid: int) -> int:
-    """Linux from 6.2 on says so as the folder's size, before it is 0."""
-    return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
+    def close(self) -> None:
+        for kind in self._kinds.values():
+            kind.close()

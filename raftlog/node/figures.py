@@ -12,9 +12,10 @@ from raftlog.node.dispatch import Dispatch, Route
 from raftlog.node.doors.native import NativeDoor
 from raftlog.partition.stages import STAGES
 from raftlog.protocol import apis
-from raftlog.protocol.report import Count, Figures, Level, Timing
+from raftlog.protocol.report import Figures, PartitionFigures, Timing
 from raftlog.protocol.session import Session
 from raftlog.protocol.throttles import Throttles
+from raftlog.types import ReplicaSpec
 
 if TYPE_CHECKING:
     from raftlog.partition.replica import Replica  # a supervisor does without
@@ -28,59 +29,54 @@ _NAME_LENGTH = 64
 
 def door_figures(name: str, door: NativeDoor, dispatch: Dispatch) -> Figures:
     """Of a door that clients of raftlog's own protocol use."""
-    figures = Figures(routes(name, dispatch.served()), [], [])
-    figures.counts += errors(WORKER if name == NATIVE else name, door.errors)
-    figures.counts.append(Count("refused_messages", (name,), door.refused))
-    figures.counts += [Count("refused_connections", (name, why), n) for why, n in door.refused_connections.items()]
-    figures.counts.append(Count("failed_logins", (name,), door.failed_logins))
-    figures.counts += throttles(name, door.throttles)
-    figures.levels.append(Level("connections", (name,), len(door.sessions)))
-    figures.levels += clients(name, door.sessions.values())
+    figures = Figures()
+    add_routes(figures, name, dispatch.served())
+    add_errors(figures, WORKER if name == NATIVE else name, door.errors)
+    figures.count(door.refused, "refused_messages", name)
+    for reason, count in door.refused_connections.items():
+        figures.count(count, "refused_connections", name, reason)
+    figures.count(door.failed_logins, "failed_logins", name)
+    add_throttles(figures, name, door.throttles)
+    figures.levels["connections", name] = len(door.sessions)
+    add_clients(figures, name, door.sessions.values())
     return figures
 
 
-def replica_figures(topic: str, partition: int, replica: Replica, dispatches: Iterable[Dispatch]) -> Figures:
+def add_replica(figures: Figures, spec: ReplicaSpec, replica: Replica, dispatches: Iterable[Dispatch]) -> None:
     """What only a replica with records counts."""
-    place = topic, str(partition)
     produced_bytes = sum(
         route.received_bytes for each in dispatches for api, route in each.routes.items() if api is apis.PRODUCE
     )
-    stages, index = replica.stages, replica.index_usage
-    levels = [
-        Level("partition_index_map_bytes", place, index.map_bytes),
-        Level("partition_index_used_bytes", place, index.used_bytes),
-    ]
-    if replica.elected_ms:
-        levels.append(Level("partition_elected_timestamp_seconds", place, replica.elected_ms / 1000))
-    return Figures(
-        [
-            Count("partition_elections", place, replica.elections),
-            Count("partition_produced_bytes", place, produced_bytes),
-            Count("partition_fetched_bytes", place, replica.fetched_bytes),
-            *errors(WORKER, replica.errors),
-        ],
-        levels,
-        [
-            *(timing("produce_stage_seconds", (stage,), getattr(stages, stage)) for stage in STAGES),
-            timing("sync_seconds", (), replica.syncs),
-        ],
+    index = replica.index_usage
+    own = PartitionFigures(
+        topic=spec.topic,
+        partition=spec.partition,
+        elections=replica.elections,
+        produced_bytes=produced_bytes,
+        fetched_bytes=replica.fetched_bytes,
+        elected_ms=replica.elected_ms,
+        index_map_bytes=index.map_bytes,
+        index_used_bytes=index.used_bytes,
     )
+    figures.partitions.append(own)
+    add_errors(figures, WORKER, replica.errors)
+    for stage in STAGES:
+        add_timing(figures, getattr(replica.stages, stage), "produce_stage_seconds", stage)
+    add_timing(figures, replica.syncs, "sync_seconds")
 
 
-def routes(door: str, served: Iterable[Route]) -> list[Count]:
-    counts = []
+def add_routes(figures: Figures, door: str, served: Iterable[Route]) -> None:
     for route in served:
-        labels = door, route.api.name
-        counts.append(Count("requests", labels, route.requests))
-        counts.append(Count("request_handling_seconds", labels, route.seconds))
-    return counts
+        figures.count(route.requests, "requests", door, route.api.name)
+        figures.count(route.seconds, "request_handling_seconds", door, route.api.name)
 
 
-def errors(door: str, counted: Mapping[int, int]) -> list[Count]:
-    return [Count("errors", (door, _code_name(code)), count) for code, count in counted.items()]
+def add_errors(figures: Figures, door: str, counted: Mapping[int, int]) -> None:
+    for code, count in counted.items():
+        figures.count(count, "errors", door, _code_name(code))
 
 
-def clients(door: str, sessions: Iterable[Session]) -> list[Level]:
+def add_clients(figures: Figures, door: str, sessions: Iterable[Session]) -> None:
     """By the name and the version of the client's software. Clients choose them, so the list is bounded."""
     found: dict[tuple[str, str], int] = {}
     for session in sessions:
@@ -88,22 +84,21 @@ def clients(door: str, sessions: Iterable[Session]) -> list[Level]:
         if name not in found and len(found) >= CLIENT_NAMES_MAX:
             name = OTHERS, ""
         found[name] = found.get(name, 0) + 1
-    return [
-        Level("sessions", (door, name[:_NAME_LENGTH], version[:_NAME_LENGTH]), count)
-        for (name, version), count in found.items()
-    ]
+    for (software, version), count in found.items():
+        series = "sessions", door, software[:_NAME_LENGTH], version[:_NAME_LENGTH]
+        figures.levels[series] = figures.levels.get(series, 0) + count
 
 
-def throttles(door: str, found: Throttles) -> Iterable[Count]:
+def add_throttles(figures: Figures, door: str, found: Throttles) -> None:
     """By user and client id: how often quotas held them back, and how long."""
     for (user, client_id), held in found.held_back.items():
         labels = door, user[:_NAME_LENGTH], client_id[:_NAME_LENGTH]
-        yield Count("throttles", labels, held.times)
-        yield Count("throttle_seconds", labels, held.seconds)
+        figures.count(held.times, "throttles", *labels)
+        figures.count(held.seconds, "throttle_seconds", *labels)
 
 
-def timing(name: str, labels: tuple[str, ...], histogram: Histogram) -> Timing:
-    return Timing(name, labels, histogram.counts, histogram.sum_s)
+def add_timing(figures: Figures, histogram: Histogram, *series: str) -> None:
+    figures.timings[series] = Timing(histogram.counts, histogram.sum_s)
 
 
 def _code_name(code: int) -> str:

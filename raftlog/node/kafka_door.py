@@ -28,7 +28,7 @@ from raftlog.kafka.connection import Connection
 from raftlog.network import MessageStream, connect_local
 from raftlog.node.audit import AuditLog
 from raftlog.node.controller_link import ControllerLink
-from raftlog.node.figures import KAFKA, SUPERUSER_PLAIN_LOGINS, clients, errors, throttles, timing
+from raftlog.node.figures import KAFKA, SUPERUSER_PLAIN_LOGINS, add_clients, add_errors, add_throttles, add_timing
 from raftlog.node.kafka_clients import KafkaClient
 from raftlog.node.segment_files import FilePiece, SegmentFiles
 from raftlog.protocol import apis
@@ -37,7 +37,7 @@ from raftlog.protocol.body import Body
 from raftlog.protocol.cluster import MetadataResponse
 from raftlog.protocol.envelope import decode_response, encode_request
 from raftlog.protocol.records import LocateResponse, Place
-from raftlog.protocol.report import Count, Figures, Level
+from raftlog.protocol.report import Figures
 from raftlog.security.credentials import Credentials
 from raftlog.security.policy import Access, Policy, Security
 from raftlog.types import Buffer, Endpoint
@@ -153,23 +153,21 @@ class KafkaDoor:
 
     def figures(self) -> Figures:
         """What was counted since this process began, and who is connected."""
-        broker = self._broker
-        return Figures(
-            [
-                *(Count("requests", (KAFKA, name), count) for name, count in broker.requests.items()),
-                *errors(KAFKA, broker.errors),
-                Count("refused_messages", (KAFKA,), self.closed),
-                Count("failed_logins", (KAFKA,), broker.logins.failed),
-                *(Count("refused_connections", (KAFKA, reason), count) for reason, count in self._refused.items()),
-                *throttles(KAFKA, broker.throttles),
-                Count(SUPERUSER_PLAIN_LOGINS, (), broker.logins.superusers_plain),
-            ],
-            [
-                Level("connections", (KAFKA,), len(self._clients)),
-                *clients(KAFKA, (connection.session for connection in self._clients)),
-            ],
-            [timing("kafka_request_seconds", (name,), seconds) for name, seconds in broker.seconds.items()],
-        )
+        broker, figures = self._broker, Figures()
+        for name, count in broker.requests.items():
+            figures.count(count, "requests", KAFKA, name)
+        add_errors(figures, KAFKA, broker.errors)
+        figures.count(self.closed, "refused_messages", KAFKA)
+        figures.count(broker.logins.failed, "failed_logins", KAFKA)
+        for reason, count in self._refused.items():
+            figures.count(count, "refused_connections", KAFKA, reason)
+        add_throttles(figures, KAFKA, broker.throttles)
+        figures.count(broker.logins.superusers_plain, SUPERUSER_PLAIN_LOGINS)
+        figures.levels["connections", KAFKA] = len(self._clients)
+        add_clients(figures, KAFKA, (connection.session for connection in self._clients))
+        for name, seconds in broker.seconds.items():
+            add_timing(figures, seconds, "kafka_request_seconds", name)
+        return figures
 
     def stop(self) -> None:
         self._stopping = True

@@ -47,7 +47,7 @@ from raftlog.protocol.cluster import (
 )
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.nodes import ImageRequest, ImageResponse, NodeState, NodeStateResponse
-from raftlog.protocol.report import Figures, Level, NodeReport
+from raftlog.protocol.report import Figures, NodeReport
 from raftlog.security.credentials import Credentials
 from raftlog.security.policy import Security
 from raftlog.types import Endpoint
@@ -338,7 +338,7 @@ class Supervisor:
         """Of all processes of this node."""
         own = door_figures(NODE, self._door, self._dispatch)
         if self._credentials is not None:
-            own.levels.append(Level("certificate_end_timestamp_seconds", (), self._credentials.ends_ms / 1000))
+            own.levels["certificate_end_timestamp_seconds",] = self._credentials.ends_ms / 1000
         self._workers.figures.take("supervisor", own)
         return self._workers.figures.whole()
 

@@ -310,14 +310,10 @@ class Worker:
         self._served = False
         self._figures_due_s = now_s + limits.FIGURES_S
         told = figures.door_figures(figures.NATIVE, self._door, self._dispatch)
-        told.counts += figures.routes(figures.INNER, self._inner_dispatch.served())
-        told.counts += figures.errors(figures.WORKER, self._inner.errors)
+        figures.add_routes(told, figures.INNER, self._inner_dispatch.served())
+        figures.add_errors(told, figures.WORKER, self._inner.errors)
         if isinstance(self._replica, Replica):
-            spec, dispatches = self._config.spec, (self._dispatch, self._inner_dispatch)
-            own = figures.replica_figures(spec.topic, spec.partition, self._replica, dispatches)
-            told.counts += own.counts
-            told.levels += own.levels
-            told.timings += own.timings
+            figures.add_replica(told, self._config.spec, self._replica, (self._dispatch, self._inner_dispatch))
         self._channel.send(ch.Counted(figures=told))
 
     def _hand_over(self) -> None:

@@ -5,11 +5,13 @@ Names are those of the metrics without their prefix (raftlog/http/catalog.py), l
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from raftlog.types import ReplicaStatus
 
-Labels = tuple[str, ...]
+Series = tuple[str, ...]  # a name, then its labels
 
 
 class ThrottledClient(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,53 +27,59 @@ class ThrottledClient(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
-class Count(msgspec.Struct, array_like=True):
-    """Of what only grows, since the process that says so began. `began_s`: wall clock; filled in by the supervisor."""
-
-    name: str
-    labels: Labels
-    value: float
-    began_s: float = 0.0
-
-
-class Level(msgspec.Struct, array_like=True):
-    """Of what there is now."""
-
-    name: str
-    labels: Labels
-    value: float
-
-
-class Timing(msgspec.Struct, array_like=True):
+class Timing(NamedTuple):
     """A histogram: `counts` of each bucket alone (raftlog/histogram.py)."""
 
-    name: str
-    labels: Labels
     counts: list[int]
     sum_s: float
+
+
+class PartitionFigures(msgspec.Struct, array_like=True, kw_only=True):
+    """What the replica of one partition counts, since `began_s`; that is filled in by the supervisor.
+
+    `elected_ms`, `index_map_bytes`, `index_used_bytes`: how it is now; 0: not known.
+    """
+
+    topic: str
+    partition: int
+    elections: int = 0
+    produced_bytes: int = 0
+    fetched_bytes: int = 0
+    elected_ms: int = 0
+    index_map_bytes: int = 0
+    index_used_bytes: int = 0
     began_s: float = 0.0
 
 
 class Figures(msgspec.Struct, array_like=True):
-    """All that one process counts."""
+    """All that one process counts, or a node.
 
-    counts: list[Count]
-    levels: list[Level]
-    timings: list[Timing]
+    `counts` and `timings` are of what only grows, since `began_s` by the wall clock, which is filled in by the
+    supervisor; `levels` are of what there is now. `partitions`: one of a worker, all of a node.
+    """
+
+    counts: dict[Series, float] = {}
+    levels: dict[Series, float] = {}
+    timings: dict[Series, Timing] = {}
+    partitions: list[PartitionFigures] = []
+    began_s: float = 0.0
+
+    def count(self, value: float, *series: str) -> None:
+        """Added to what other parts of the process have counted of the same."""
+        self.counts[series] = self.counts.get(series, 0) + value
 
     def throttled(self) -> list[ThrottledClient]:
         """Those that waited longest first."""
-        times = {each.labels: int(each.value) for each in self.counts if each.name == "throttles"}
         found = [
             ThrottledClient(
-                door=each.labels[0],
-                user=each.labels[1],
-                client=each.labels[2],
-                times=times.get(each.labels, 0),
-                seconds=round(each.value, 3),
+                door=series[1],
+                user=series[2],
+                client=series[3],
+                times=int(self.counts.get(("throttles", *series[1:]), 0)),
+                seconds=round(seconds, 3),
             )
-            for each in self.counts
-            if each.name == "throttle_seconds"
+            for series, seconds in self.counts.items()
+            if series[0] == "throttle_seconds"
         ]
         return sorted(found, key=lambda client: -client.seconds)
 
@@ -95,4 +103,4 @@ class NodeReport(msgspec.Struct, array_like=True, kw_only=True):
     nodes_alive: int = 0
     nodes_known: int = 0
     processes: dict[str, list[int]] = {}
-    figures: Figures = msgspec.field(default_factory=lambda: Figures([], [], []))
+    figures: Figures = msgspec.field(default_factory=Figures)

@@ -15,16 +15,29 @@ from raftlog.histogram import BOUNDS_S
 from raftlog.http.catalog import COUNTER, METRICS
 from raftlog.http.metrics import Scrape, render
 from raftlog.http.processes import Usage
-from raftlog.protocol.report import Count, Figures, Level, NodeReport, Timing
+from raftlog.protocol.report import Figures, NodeReport, PartitionFigures, Timing
 from raftlog.types import ReplicaStatus, Role
 
 LEADER = ReplicaStatus(
     topic="orders", topic_id=b"t" * 16, partition=0, node_id=1, role=Role.LEADER, in_sync=(1, 2), high_watermark=10
 )
 FIGURES = Figures(
-    [Count("requests", ("native", "Produce"), 3, 77.5)],
-    [Level("connections", ("native",), 2)],
-    [Timing("sync_seconds", (), [1, 2, *[0] * (len(BOUNDS_S) - 2), 4], 50.0, 77.5)],
+    counts={("requests", "native", "Produce"): 3},
+    levels={("connections", "native"): 2},
+    timings={("sync_seconds",): Timing([1, 2, *[0] * (len(BOUNDS_S) - 2), 4], 50.0)},
+    partitions=[
+        PartitionFigures(
+            topic="orders",
+            partition=0,
+            elections=2,
+            produced_bytes=9,
+            elected_ms=1_500,
+            index_map_bytes=7,
+            began_s=78.5,
+        ),
+        PartitionFigures(topic="orders", partition=1, fetched_bytes=5, began_s=79.5),  # its process has ended
+    ],
+    began_s=77.5,
 )
 REPORT = NodeReport(
     node_id=1,
@@ -82,12 +95,13 @@ def test_counters_say_since_when_they_count() -> None:
     openmetrics = render(SCRAPE, "application/openmetrics-text")[0].decode()
     assert 'raftlog_requests_created{door="native",api="Produce"} 77.5' in openmetrics
     assert "raftlog_sync_seconds_created 77.5" in openmetrics
+    assert 'raftlog_partition_elections_created{topic="orders",partition="0"} 78.5' in openmetrics
     assert "_created" not in render(SCRAPE, "")[0].decode()
 
 
 def test_names_that_clients_choose_read_back_as_they_are() -> None:
     name = 'a "b"\\n\\ \n} 1\r\u2028'
-    figures = Figures([], [Level("sessions", ("native", name, ""), 2)], [])
+    figures = Figures(levels={("sessions", "native", name, ""): 2})
     scrape = SCRAPE._replace(report=replace(REPORT, figures=figures))
     assert _samples(scrape)["raftlog_sessions", name, "native", ""] == 2
     found = parse_openmetrics(render(scrape, "application/openmetrics-text")[0].decode())
@@ -109,6 +123,18 @@ def test_a_leader_says_who_is_in_sync_and_a_follower_how_far_it_is_behind() -> N
     assert samples["raftlog_partition_replica_lag_records", "1", "orders"] == 4
     assert ("raftlog_partition_replicas", "1", "orders") not in samples
     assert ("raftlog_partition_replica_lag_records", "0", "orders") not in samples
+
+
+def test_a_partition_says_what_its_worker_counted_and_no_level_of_one_that_ended() -> None:
+    samples = _samples()
+    assert samples["raftlog_partition_elections_total", "0", "orders"] == 2
+    assert samples["raftlog_partition_produced_bytes_total", "0", "orders"] == 9
+    assert samples["raftlog_partition_elected_timestamp_seconds", "0", "orders"] == 1.5
+    assert samples["raftlog_partition_index_map_bytes", "0", "orders"] == 7
+    assert samples["raftlog_partition_index_used_bytes", "0", "orders"] == 0
+    assert samples["raftlog_partition_fetched_bytes_total", "1", "orders"] == 5
+    for level in ("elected_timestamp_seconds", "index_map_bytes", "index_used_bytes"):
+        assert (f"raftlog_partition_{level}", "1", "orders") not in samples
 
 
 def test_a_witness_keeps_no_records_and_says_nothing_of_them() -> None:

@@ -26,7 +26,7 @@ from raftlog.http.processes import Processes
 from raftlog.node import channel as ch
 from raftlog.node.figure_book import FigureBook
 from raftlog.partition.stages import STAGES
-from raftlog.protocol.report import Count, Figures, Level, NodeReport, Timing
+from raftlog.protocol.report import Figures, NodeReport, PartitionFigures, Timing
 from raftlog.types import ReplicaStatus, Role
 
 from .arguments import whole_number
@@ -83,6 +83,7 @@ def measure(partitions: int, rounds: int) -> dict[str, float]:
             scrape = Scrape(heard, True, [], usages, (1, 1), 0)
             timed("text", lambda: render(scrape, ""))  # noqa: B023
             timed("OpenMetrics", lambda: render(scrape, OPENMETRICS_TYPE))  # noqa: B023
+    looks.close()
     steps = {step: statistics.median(each_ms) for step, each_ms in taken.items()}
     before_ms = sum(steps.values()) - steps["text"] - steps["OpenMetrics"]
     return {
@@ -94,24 +95,34 @@ def measure(partitions: int, rounds: int) -> dict[str, float]:
 
 def _told(number: int) -> Figures:
     """What the worker of a busy leader tells its supervisor."""
-    place = f"topic-{number // _EACH_TOPIC}", str(number % _EACH_TOPIC)
-    counts = [Count("partition_elections", place, 1), Count("refused_messages", ("native",), 0)]
-    counts += [Count(f"partition_{what}_bytes", place, 1e9 + number) for what in ("produced", "fetched")]
-    counts += [Count("errors", ("worker", code), number) for code in _CODES]
+    figures = Figures()
+    figures.count(0, "refused_messages", "native")
+    for code in _CODES:
+        figures.count(number, "errors", "worker", code)
     for door in ("native", "inner"):
         for api in _APIS:
-            counts.append(Count("requests", (door, api), 1000 + number))
-            counts.append(Count("request_handling_seconds", (door, api), 0.123456789 * number))
-    levels = [
-        Level("partition_elected_timestamp_seconds", place, 1.7e9 + number / 1000),
-        Level("partition_index_map_bytes", place, 1 << 20),
-        Level("partition_index_used_bytes", place, 1 << 15),
-        Level("connections", ("native",), 3),
-        *(Level("sessions", ("native", f"client-{each}", "1.0"), 1) for each in range(3)),
-    ]
+            figures.count(1000 + number, "requests", door, api)
+            figures.count(0.123456789 * number, "request_handling_seconds", door, api)
+    figures.levels["connections", "native"] = 3
+    for each in range(3):
+        figures.levels["sessions", "native", f"client-{each}", "1.0"] = 1
     buckets = list(range(len(BOUNDS_S) + 1))
-    timings = [Timing("produce_stage_seconds", (stage,), buckets, 1.23456789) for stage in STAGES]
-    return Figures(counts, levels, [*timings, Timing("sync_seconds", (), buckets, 1.23456789)])
+    for stage in STAGES:
+        figures.timings["produce_stage_seconds", stage] = Timing(buckets, 1.23456789)
+    figures.timings["sync_seconds",] = Timing(buckets, 1.23456789)
+    own = PartitionFigures(
+        topic=f"topic-{number // _EACH_TOPIC}",
+        partition=number % _EACH_TOPIC,
+        elections=1,
+        produced_bytes=1_000_000_000 + number,
+        fetched_bytes=1_000_000_000 + number,
+        elected_ms=1_700_000_000_000 + number,
+        index_map_bytes=1 << 20,
+        index_used_bytes=1 << 15,
+    )
+    figures.partitions.append(own)
+    # As it arrives: no two workers share an object.
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(figures), type=Figures)
 
 
 def _report(partitions: int, figures: Figures, pids: Sequence[int]) -> NodeReport:
