@@ -120,7 +120,7 @@ METRICS = (
         "of a follower: records that its leader holds and it does not, by what both said last",
     ),
     Metric("partition_produced_bytes", COUNTER, PLACE, "record batches received from clients, refused ones included"),
-    Metric("partition_fetched_bytes", COUNTER, PLACE, "record batches given to clients"),
+    Metric("partition_fetched_bytes", COUNTER, PLACE, "record batches sent to clients"),
     Metric(
         "partition_cuts", COUNTER, PLACE, "damaged ends of the log that starts have cut, since its directory was made"
     ),

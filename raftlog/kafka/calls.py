@@ -66,8 +66,8 @@ class Backend(Protocol):
         """Never raises. `told` may be called before this returns: when there is nobody to ask."""
         ...
 
-    def piece(self, place: LocateResponse | Place) -> Piece | None:
-        """To send from; None: its worker is to be asked once more, see LocateRequest."""
+    def piece(self, target: Leader, place: LocateResponse | Place) -> Piece | None:
+        """Of the records of `target`, to send from; None: its worker is to be asked once more, see LocateRequest."""
         ...
 
     def now_s(self) -> float: ...

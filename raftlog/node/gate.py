@@ -217,6 +217,7 @@ RULES: dict[Api[Any, Any], Rule] = {
     apis.DESCRIBE_PRODUCERS: _topic(Op.READ),
     apis.WATCH: _topic(Op.READ),
     apis.LOCATE: _topic(Op.READ),
+    apis.NOTE_SENT: _cluster(Op.CLUSTER_ACTION),
     apis.ELECT_LEADER: _cluster(Op.ALTER),
     apis.METADATA: _metadata,
     apis.DESCRIBE_REPLICAS: _describe_replicas,

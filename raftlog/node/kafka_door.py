@@ -30,13 +30,13 @@ from raftlog.node.audit import AuditLog
 from raftlog.node.controller_link import ControllerLink
 from raftlog.node.figures import KAFKA, SUPERUSER_PLAIN_LOGINS, add_clients, add_errors, add_throttles, add_timing
 from raftlog.node.kafka_clients import KafkaClient
-from raftlog.node.segment_files import FilePiece, SegmentFiles
+from raftlog.node.segment_files import FilePiece, SegmentFiles, Tally
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.body import Body
 from raftlog.protocol.cluster import MetadataResponse
 from raftlog.protocol.envelope import decode_response, encode_request
-from raftlog.protocol.records import LocateResponse, Place
+from raftlog.protocol.records import LocateResponse, NoteSentRequest, Place
 from raftlog.protocol.report import Figures
 from raftlog.security.credentials import Credentials
 from raftlog.security.policy import Access, Policy, Security
@@ -51,6 +51,7 @@ _ACCEPTS_PER_ROUND = 64
 _SWEEP_S = 1.0
 _IDLE_SWEEP_S = 20.0
 _LOG_S = 10.0
+_NOTE_S = 10.0  # a worker that hangs for longer may miss what was sent of its partition
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -123,6 +124,7 @@ class KafkaDoor:
         self._last_id = 0
         self._controller = ControllerLink(node, credentials)
         self._files = SegmentFiles()
+        self._tallies: dict[Leader, Tally] = {}
         self._tokens = tokens
         self._busy: dict[KafkaClient, None] = {}  # those that may hold something, or wait for something
         self._sweep_s = self._idle_sweep_s = self._log_due_s = 0.0
@@ -227,6 +229,7 @@ class KafkaDoor:
         """What is slow, idle or too much ends; what was asked in vain is given up."""
         self._sweep_s = now_s + _SWEEP_S
         self._files.close_idle(now_s)
+        self._tell_sent()
         for number, asked in list(self._asked.items()):
             if asked.deadline_s <= now_s:
                 del self._asked[number]
@@ -443,8 +446,21 @@ class KafkaDoor:
             del self._asked[number]
             asked.told(nobody(asked.api), None)
 
-    def piece(self, place: LocateResponse | Place) -> FilePiece | None:
-        return self._files.piece(place, monotonic_s())
+    def piece(self, target: Leader, place: LocateResponse | Place) -> FilePiece | None:
+        tally = self._tallies.get(target)
+        if tally is None:
+            tally = self._tallies[target] = Tally()
+        return self._files.piece(place, tally, monotonic_s())
+
+    def _tell_sent(self) -> None:
+        """Each worker, what went to clients of its partition. One that is away is told when it is back."""
+        for target, tally in list(self._tallies.items()):
+            if tally.sent_bytes and target in self._boots:
+                body = NoteSentRequest(tally.sent_bytes)
+                tally.sent_bytes = 0
+                self.ask(target, apis.NOTE_SENT, body, None, _NOTE_S, lambda _answer, _payload: None)
+            elif self._broker.cluster.topic_of_id(target.topic_id) is None:
+                del self._tallies[target]
 
     def now_s(self) -> float:
         return monotonic_s()

@@ -23,13 +23,23 @@ class SegmentFile:
         os.close(self.descriptor)
 
 
+class Tally:
+    """Of one partition's records: bytes sent that its worker was not told of."""
+
+    __slots__ = ("sent_bytes",)
+
+    def __init__(self) -> None:
+        self.sent_bytes = 0
+
+
 class FilePiece:
     """What is left to send of an answer's records."""
 
-    __slots__ = ("_file", "_position", "_size")
+    __slots__ = ("_file", "_position", "_size", "_tally")
 
-    def __init__(self, file: SegmentFile, position: int, size: int) -> None:
+    def __init__(self, file: SegmentFile, position: int, size: int, tally: Tally) -> None:
         self._file = file
+        self._tally = tally
         self._position = position
         self._size = size
 
@@ -43,6 +53,7 @@ class FilePiece:
             raise OSError("a log that is shorter than its worker said")
         self._position += sent
         self._size -= sent
+        self._tally.sent_bytes += sent
         return sent
 
     def read(self, most: int) -> bytes:
@@ -52,6 +63,7 @@ class FilePiece:
             raise OSError("a log that is shorter than its worker said")
         self._position += len(data)
         self._size -= len(data)
+        self._tally.sent_bytes += len(data)
         return data
 
 
@@ -61,7 +73,7 @@ class SegmentFiles:
     def __init__(self) -> None:
         self._files: dict[tuple[str, int], SegmentFile] = {}
 
-    def piece(self, place: LocateResponse | Place, now_s: float) -> FilePiece | None:
+    def piece(self, place: LocateResponse | Place, tally: Tally, now_s: float) -> FilePiece | None:
         """None: what was opened may be another file. The worker is to be asked once more; if it names this one again,
         while it is open here, it is that one.
         """
@@ -76,7 +88,7 @@ class SegmentFiles:
         self._files[key] = file
         if len(self._files) > limits.KAFKA_SEGMENT_FILES:
             del self._files[next(iter(self._files))]
-        return FilePiece(file, place.position, place.length) if known else None
+        return FilePiece(file, place.position, place.length, tally) if known else None
 
     def close_idle(self, now_s: float) -> None:
         for key, file in list(self._files.items()):

@@ -31,6 +31,8 @@ from raftlog.protocol.records import (
     FetchResponse,
     LocateRequest,
     LocateResponse,
+    NoteSentRequest,
+    NoteSentResponse,
     Place,
     WatchRequest,
     WatchResponse,
@@ -118,6 +120,12 @@ class Reads:
         else:
             self._fetches.add(waiting)
             self._unserved = True
+
+    def on_note_sent(self, request: Request[NoteSentRequest], code: ErrorCode) -> None:
+        """Whoever leads by now: they were this replica's records."""
+        if code is ErrorCode.NONE:
+            self.fetched_bytes += max(request.body.sent_bytes, 0)
+        self._outbox.answer(request, NoteSentResponse(error_code=int(code)), None)
 
     def on_watch(self, request: Request[WatchRequest], code: ErrorCode) -> None:
         code = code or self.why_not_to(request.body.leader_epoch)
@@ -305,7 +313,6 @@ class Reads:
             located: dict[str, Any] = {}
             if places:
                 located = {**places[0]._asdict(), "following": [Place(*each) for each in places[1:]]}
-                self.fetched_bytes += sum(each.length for each in places)
             self._outbox.answer(waiting.request, LocateResponse(**bounds, **located), None)
         else:
             self.fetched_bytes += 0 if data is None else len(data)

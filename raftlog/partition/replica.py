@@ -109,6 +109,7 @@ class Replica:
             apis.FETCH: self._reads.on_fetch,
             apis.LOCATE: self._reads.on_locate,
             apis.WATCH: self._reads.on_watch,
+            apis.NOTE_SENT: self._reads.on_note_sent,
             apis.LIST_OFFSETS: self._bounds.on_list_offsets,
             apis.OFFSET_FOR_LEADER_EPOCH: self._bounds.on_offset_for_epoch,
             apis.ELECT_LEADER: self._on_elect_leader,
@@ -129,7 +130,7 @@ class Replica:
 
     @property
     def fetched_bytes(self) -> int:
-        """Records handed to clients and to the node's other doors, since this process began."""
+        """Record batches that clients were sent, from here or by a door, since this process began."""
         return self._reads.fetched_bytes
 
     @property

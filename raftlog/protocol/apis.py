@@ -134,6 +134,7 @@ RECOVER_PARTITION = Api(
 )
 WATCH = Api("Watch", 1004, r.WatchRequest, r.WatchResponse, _LEADER, _Op.READ)
 LOCATE = Api("Locate", 1005, r.LocateRequest, r.LocateResponse, _LEADER, _Op.READ)
+NOTE_SENT = Api("NoteSent", 1007, r.NoteSentRequest, r.NoteSentResponse, _LEADER, _Op.CLUSTER_ACTION)
 DESCRIBE_THROTTLED = Api(
     "DescribeThrottled", 1006, c.DescribeThrottledRequest, c.DescribeThrottledResponse, _NODE, _Op.DESCRIBE
 )

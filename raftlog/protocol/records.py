@@ -127,6 +127,19 @@ class LocateResponse(ResponseBody):
     following: list[Place] = []
 
 
+class NoteSentRequest(Body):
+    """Of the records whose places a process of the same machine was told, it has sent so many bytes to clients.
+
+    It says so now and then, since it may be told of more than anybody takes.
+    """
+
+    sent_bytes: int
+
+
+class NoteSentResponse(ResponseBody):
+    pass
+
+
 class WatchRequest(Body):
     """Answered when there is something at `offset`, or the log starts elsewhere, or in another leader epoch; or later.
 

@@ -276,7 +276,7 @@ class SimulatedDoor:
             self._flush()
 
     # --- the rest of a backend ---------------------------------------------------------------------
-    def piece(self, place: LocateResponse | Place) -> Piece | None:
+    def piece(self, _target: Leader, place: LocateResponse | Place) -> Piece | None:
         try:
             file = self._world.machines[self._node_id].disk.open(place.path)
         except StorageError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raftlog.kafka.broker import Broker
-from raftlog.kafka.calls import DoorSettings, Target, Told
+from raftlog.kafka.calls import DoorSettings, Leader, Target, Told
 from raftlog.kafka.cluster import Cluster
 from raftlog.kafka.connection import Connection, Piece
 from raftlog.protocol.apis import Api
@@ -49,7 +49,7 @@ class Workbench:
     ) -> None:
         self.asked.append(Asked(target, api, body, payload, told))
 
-    def piece(self, place: LocateResponse | Place) -> Piece | None:
+    def piece(self, target: Leader, place: LocateResponse | Place) -> Piece | None:
         return place.path.encode() if self.opened else None
 
     def now_s(self) -> float:

@@ -23,11 +23,12 @@ from raftlog.client import NewTopic
 from raftlog.http.catalog import METRICS
 from raftlog.node.local import LocalCluster
 from raftlog.protocol.records import InitProducerIdRequest
+from raftlog.record.batch import split
 from raftlog.types import Endpoint
 from tests.cli.command import run
-from tests.kafka.tcp import METADATA, KafkaSocket
+from tests.kafka.tcp import FETCH, METADATA, KafkaSocket
 from tests.node.asking import ask as ask_natively
-from tests.node.asking import until
+from tests.node.asking import create_topic, metadata, until
 from tests.node.started import StartedNode, all_gone, free_port, started
 from tests.patience import WAIT_S
 
@@ -211,6 +212,35 @@ def scrape(endpoint: Endpoint) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(get(endpoint, "/metrics")[1])
         for sample in family.samples
     }
+
+
+def _leader_id(cluster: LocalCluster, topic: str) -> int:
+    """0: not known yet."""
+    told = metadata(cluster.endpoints[1], [topic])
+    return max(told.topics[0].partitions[0].leader_id, 0) if told else 0
+
+
+def test_bytes_fetched_through_kafkas_door_are_those_that_were_sent(watched: LocalCluster) -> None:
+    """A client that reads on is told of more than it takes: what it has not taken is not counted."""
+    create_topic(watched.endpoints[1], "half-read", 1, 1)
+    leader = until(lambda: _leader_id(watched, "half-read"))
+    with Producer(watched.bootstrap, batch_bytes=10_000) as producer:
+        sent = [producer.send("half-read", os.urandom(5_000), partition=0) for _ in range(60)]
+        for future in sent:
+            future.result(WAIT_S)
+    offset = taken_bytes = 0
+    with KafkaSocket(watched.kafka_endpoints[leader]) as client:
+        for _ in range(4):
+            wanted = {"partition": 0, "fetch_offset": offset, "partition_max_bytes": 1, "current_leader_epoch": -1}
+            topics = [{"topic": "half-read", "partitions": [wanted]}]
+            sizes = {"max_wait": 0, "min_bytes": 1, "max_bytes": 1}
+            told = client.ask(FETCH, 11, replica_id=-1, session_id=0, session_epoch=-1, topics=topics, **sizes)
+            records = bytes(told["responses"][0]["partitions"][0]["records"])
+            taken_bytes += len(records)
+            offset = list(split(records))[-1][1].next_offset
+    assert 20_000 < taken_bytes < 100_000 and offset < 60
+    counter = "raftlog_partition_fetched_bytes_total", "0", "half-read"
+    assert until(lambda: scrape(watched.http_endpoints[leader])[counter] == taken_bytes)
 
 
 def test_each_metric_of_the_catalog_comes_from_some_node(watched: LocalCluster) -> None:

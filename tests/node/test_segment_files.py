@@ -12,7 +12,7 @@ import pytest
 
 from raftlog import limits
 from raftlog.node.kafka_clients import KafkaClient
-from raftlog.node.segment_files import FilePiece, SegmentFiles
+from raftlog.node.segment_files import FilePiece, SegmentFiles, Tally
 from raftlog.protocol.records import LocateResponse
 from raftlog.types import Endpoint
 
@@ -23,9 +23,10 @@ def _place(path: Path, position: int, length: int) -> LocateResponse:
     return LocateResponse(path=str(path), inode=path.stat().st_ino, position=position, length=length)
 
 
-def _piece(files: SegmentFiles, place: LocateResponse, now_s: float = 0.0) -> FilePiece:
+def _piece(files: SegmentFiles, place: LocateResponse, now_s: float = 0.0, tally: Tally | None = None) -> FilePiece:
     """As for a door that asks again where it is told to."""
-    piece = files.piece(place, now_s) or files.piece(place, now_s)
+    tally = tally or Tally()
+    piece = files.piece(place, tally, now_s) or files.piece(place, tally, now_s)
     assert piece is not None
     return piece
 
@@ -60,7 +61,7 @@ def test_a_removed_file_is_sent_from_while_a_piece_of_it_is_left(path: Path) -> 
     place = _place(path, 0, 10)
     path.unlink()
     files.close_idle(limits.KAFKA_SEGMENT_FILE_S)
-    assert files.piece(place, limits.KAFKA_SEGMENT_FILE_S) is None
+    assert files.piece(place, Tally(), limits.KAFKA_SEGMENT_FILE_S) is None
     assert _open_files(path) == 1
     near, far = socket.socketpair()
     with near, far:
@@ -73,8 +74,8 @@ def test_a_removed_file_is_sent_from_while_a_piece_of_it_is_left(path: Path) -> 
 def test_a_file_is_sent_from_once_its_worker_has_named_it_again(path: Path) -> None:
     files = SegmentFiles()
     place = _place(path, 0, 100)
-    assert files.piece(place, 0.0) is None
-    piece = files.piece(place, 0.0)
+    assert files.piece(place, Tally(), 0.0) is None
+    piece = files.piece(place, Tally(), 0.0)
     assert piece is not None and len(piece) == 100
 
 
@@ -84,14 +85,14 @@ def test_another_file_at_the_same_path_is_not_sent(path: Path) -> None:
     other = path.with_suffix(".new")
     other.write_bytes(b"compacted")
     other.replace(path)
-    assert files.piece(place, 0.0) is None
+    assert files.piece(place, Tally(), 0.0) is None
     assert _open_files(path) == 0
 
 
 def test_a_file_is_opened_once_and_closed_when_idle(path: Path) -> None:
     files = SegmentFiles()
     for now_s in range(5):
-        files.piece(_place(path, now_s, 10), float(now_s))
+        files.piece(_place(path, now_s, 10), Tally(), float(now_s))
     assert _open_files(path) == 1
     files.close_idle(4 + limits.KAFKA_SEGMENT_FILE_S - 1)
     assert _open_files(path) == 1
@@ -105,7 +106,7 @@ def test_descriptors_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for number in range(4):
         each = path.with_name(f"segment-{number}.log")
         each.write_bytes(DATA[:100])
-        files.piece(_place(each, 0, 10), 0.0)
+        files.piece(_place(each, 0, 10), Tally(), 0.0)
     assert _open_files(path.parent) == 2
 
 
@@ -143,3 +144,26 @@ def test_pieces_take_no_memory_of_the_door(path: Path, ends: tuple[socket.socket
     assert len(piece) > 0, "the socket takes less"
     assert client.held_bytes == 0
     assert "took none of its answers" in client.why_over(limits.CLIENT_SILENT_S + 1)
+
+
+def test_what_was_sent_counts_and_what_only_waits_does_not(
+    path: Path, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = ends
+    client = KafkaClient(near, Endpoint("127.0.0.1", 1), 0.0, lambda _descriptor, _events: None)
+    tally = Tally()
+    piece = _piece(SegmentFiles(), _place(path, 0, len(DATA)), tally=tally)
+    client.connection.reserve().buffers = [b"head", piece]
+    assert client.write(0.0)
+    assert 0 < tally.sent_bytes == len(DATA) - len(piece) < len(DATA)
+    while len(piece):
+        assert far.recv(1 << 20)
+        assert client.write(0.0)
+    assert tally.sent_bytes == len(DATA)
+
+
+def test_what_is_read_to_be_encrypted_counts(path: Path) -> None:
+    tally = Tally()
+    piece = _piece(SegmentFiles(), _place(path, 0, 1000), tally=tally)
+    assert piece.read(600) == DATA[:600]
+    assert tally.sent_bytes == 600

@@ -8,7 +8,7 @@ import pytest
 
 from raftlog import limits
 from raftlog.errors import ErrorCode
-from raftlog.protocol.records import LocateRequest, LocateResponse
+from raftlog.protocol.records import LocateRequest, LocateResponse, NoteSentRequest
 from raftlog.record.batch import check_batch, decode, split
 from raftlog.types import CleanupPolicy
 from tests.partition.compacted import compacted_cluster, rounds, write
@@ -172,3 +172,24 @@ def test_a_cut_of_what_was_never_located_copies_nothing() -> None:
     log.append_as_leader([batch(b"x")], [check_batch(batch(b"x"))], log.last_term)
     log.truncate_from(log.last_index)
     assert log.segments.in_order[-1].file.inode() == place.inode
+
+
+def test_places_that_are_told_are_not_counted_and_what_was_sent_is() -> None:
+    cluster = Cluster()
+    leader = cluster.leader()
+    _put(cluster, leader, 300)
+    assert _locate(leader, 0, 10_000, ahead=8).following
+    assert leader.replica.fetched_bytes == 0
+    fetched = len(_fetched(leader, 0, 10_000))
+    assert leader.replica.fetched_bytes == fetched
+    for node in cluster.nodes.values():
+        before = node.replica.fetched_bytes
+        node.request("door", request_of(NoteSentRequest(700), 8, **PLACE), [])
+        node.request("door", request_of(NoteSentRequest(-5), 9, **PLACE), [])
+        assert node.replica.fetched_bytes == before + 700
+
+
+def test_what_was_sent_of_another_partition_is_not_counted() -> None:
+    leader = Cluster().leader()
+    leader.request("door", request_of(NoteSentRequest(700), 8, **{**PLACE, "partition": 1}), [])
+    assert leader.replica.fetched_bytes == 0

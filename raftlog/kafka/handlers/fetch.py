@@ -222,7 +222,7 @@ class _FetchCall:
             self._left_bytes += room
             records: Out | None = b""
             if answer.length:
-                records = backend.piece(answer)
+                records = backend.piece(target, answer)
             if records is None and self._may_ask_again(wanted):
                 self._queue.append(wanted)
             else:
@@ -240,7 +240,7 @@ class _FetchCall:
         backend, connection = self._broker.backend, self._incoming.connection
         epoch = wanted.leader_epoch
         found = self._fetches.ahead.take(connection, target, wanted.offset, room, epoch, backend.now_s())
-        records = None if found is None else backend.piece(found.place)
+        records = None if found is None else backend.piece(target, found.place)
         if found is None or records is None:
             return False
         self._note(wanted, _as_read(found.answer, records, epoch))
