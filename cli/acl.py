@@ -174,6 +174,7 @@ def _rules(given: Given) -> list[Acl]:
     resources = given.resources()
     if given.principal is None or not given.operations or not resources:
         raise click.UsageError("a rule names --principal, --operation, and --topic, --group or --cluster")
+    _check_prefixed(given)
     pattern = Pattern.PREFIXED if given.prefixed else Pattern.LITERAL
     return [
         Acl(
@@ -190,9 +191,15 @@ def _rules(given: Given) -> list[Acl]:
     ]
 
 
+def _check_prefixed(given: Given) -> None:
+    if given.prefixed and not (given.topics or given.groups or given.ids):
+        raise click.UsageError("--prefixed needs --topic, --group or --transactional-id: the beginning of their names")
+
+
 def _filters(pattern: int, given: Given) -> list[AclFilter]:
     from raftlog.security.acls import AclFilter, Operation, Pattern, Permission, ResourceType
 
+    _check_prefixed(given)
     if given.prefixed:
         pattern = Pattern.PREFIXED
     return [

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from click.core import ParameterSource
 
+from raftlog.limits import LOCAL_NODES_MAX
 from raftlog.types import Flush
 
 from .ending import ended_by_signals
-from .options import COUNT, Seconds, check_bootstrap, json_option
+from .options import COUNT, Seconds, check_bootstrap, excludes, json_option
 from .output import note, print_json, print_table
 from .own_cluster import own_cluster, temporary_directory
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .bench_run import Settings
 
 _ACKS = {"0": 0, "1": 1, "all": -1}
-
+_OF_OWN_NODES = ("--local", "--flush", "--secure", "--data")
 
 _FLUSH = click.option(
     "--flush",
@@ -38,6 +38,7 @@ _DATA = click.option(
 )
 
 
+_NODES = click.IntRange(1, LOCAL_NODES_MAX)
 _SECURE = click.option("--secure", is_flag=True, help="Of nodes started here: all encrypted, and with certificates.")
 
 
@@ -61,7 +62,7 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
     count = COUNT
     options = (
         click.option(
-            "--local", "nodes", type=count, metavar="N", help="Start so many nodes on this machine.  [default: 3]"
+            "--local", "nodes", type=_NODES, metavar="N", help="Start so many nodes on this machine.  [default: 3]"
         ),
         click.option(
             "--bootstrap",
@@ -110,6 +111,7 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
     )
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        command = excludes("--bootstrap", _OF_OWN_NODES, "that is for nodes that are started here")(command)
         for option in reversed(options):
             command = option(command)
         return command
@@ -119,8 +121,7 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
 
 @bench.command()
 @_options(in_flight=50)
-@click.pass_context
-def produce(context: click.Context, /, as_json: bool, **options: Any) -> None:
+def produce(as_json: bool, **options: Any) -> None:
     """Measure how fast records are taken.
 
     Batches that were encoded before, with many requests under way; after a warm-up of up to 2 s,
@@ -135,13 +136,12 @@ def produce(context: click.Context, /, as_json: bool, **options: Any) -> None:
     """
     from .bench_run import measure_produce
 
-    _measure(context, options, measure_produce, as_json)
+    _measure(options, measure_produce, as_json)
 
 
 @bench.command()
 @_options(in_flight=4)
-@click.pass_context
-def consume(context: click.Context, /, as_json: bool, **options: Any) -> None:
+def consume(as_json: bool, **options: Any) -> None:
     """Measure how fast records are handed out.
 
     A topic is filled first, then read over and over from its beginning, in whole batches that the
@@ -155,7 +155,7 @@ def consume(context: click.Context, /, as_json: bool, **options: Any) -> None:
     """
     from .bench_run import measure_consume
 
-    _measure(context, options, measure_consume, as_json)
+    _measure(options, measure_consume, as_json)
 
 
 @bench.command()
@@ -193,18 +193,14 @@ def failover(blows: int, graceful: bool, rate: int, flush: str, secure: bool, da
 Measure = Callable[["Settings"], dict[str, object]]
 
 
-def _measure(context: click.Context, options: dict[str, Any], measure: Measure, as_json: bool) -> None:
+def _measure(options: dict[str, Any], measure: Measure, as_json: bool) -> None:
     from .bench_run import Settings
     from .filesystem import fdatasync_p50_ms, file_system_type
 
     nodes, bootstrap, flush, data = (options.pop(name) for name in ("nodes", "bootstrap", "flush", "data"))
     secure = options.pop("secure")
     if nodes is not None and bootstrap is not None:
-        if context.get_parameter_source("bootstrap") is ParameterSource.COMMANDLINE:
-            raise click.UsageError("--local and --bootstrap exclude each other")
-        bootstrap = None
-    if bootstrap is not None and data is not None:
-        raise click.UsageError("--data is for nodes started here; a running cluster has its own")
+        bootstrap = None  # of the environment
     options["acks"] = _ACKS[options["acks"]]
     settings = Settings(**options)
     disk: dict[str, object] = {"file_system": None, "fdatasync_p50_ms": None}

@@ -15,7 +15,7 @@ from .connect import describe_topics, open_admin
 from .consume_group import consume_in_group
 from .ending import ended_by_signals
 from .explain import unknown_partition
-from .options import COUNT, PARTITION, bootstrap_option, check_group
+from .options import COUNT, PARTITION, bootstrap_option, check_group, excludes
 from .output import note
 from .record_format import Formatter, compile_format, format_json
 from .record_output import Offsets, Reading, Start, copy_records
@@ -68,6 +68,9 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per record and line; binary as base64.")
 @bootstrap_option
+@excludes("--json", ("--format",), "each says what a record is written as")
+@excludes("--tail", ("--from", "--group"), "it says where to start")
+@excludes("--group", ("--partition",), "the members of a group share the partitions")
 def consume(
     topics: tuple[str, ...],
     start: str,
@@ -102,10 +105,6 @@ def consume(
     since_ms = _since_ms(start)
     from raftlog import Consumer
 
-    if tail is not None and (group is not None or start != "end"):
-        raise click.UsageError("--tail says where to start: it goes neither with --from nor with --group")
-    if group is not None and numbers:
-        raise click.UsageError("--partition is not for --group, whose members share the partitions")
     with contextlib.suppress(KeyboardInterrupt), ended_by_signals():
         partitions = _partitions(bootstrap, dict.fromkeys(topics), numbers)
         where = Start(start, since_ms, tail)

@@ -19,7 +19,7 @@ from .demo_clients import DemoClient, NativeClient, kafka_client
 from .demo_input import SourceFile, find_files, records
 from .demo_judge import PARTITIONS, AckGaps, Judge, Verdict
 from .ending import ended_by_signals
-from .options import json_option
+from .options import excludes, json_option
 from .output import print_json, print_table
 from .own_cluster import own_cluster, temporary_directory
 from .stages import Stages
@@ -42,6 +42,8 @@ _PROGRESS_EVERY_RECORDS = 1_000
     "--secure", is_flag=True, help="All of it encrypted, and with certificates: nodes, clients, Kafka's door."
 )
 @json_option
+@excludes("--groups", ("--file",), "its records are its own")
+@excludes("--groups", ("--kafka",), "its members are raftlog's own")
 def demo(path: str | None, data: str | None, groups: bool, kafka: bool, secure: bool, as_json: bool) -> None:
     """Kill a leader in the middle of a stream and show that nothing is lost.
 
@@ -72,10 +74,6 @@ def demo(path: str | None, data: str | None, groups: bool, kafka: bool, secure: 
         raftlog demo --file /var/log/syslog --data ./demo-data
         raftlog demo --json
     """
-    if groups and path:
-        raise click.UsageError("--file is not for --groups, whose records are its own")
-    if groups and kafka:
-        raise click.UsageError("--kafka is not for --groups, whose members are raftlog's own")
     if kafka:
         kafka_client("")  # not after the nodes have started
     with contextlib.ExitStack() as stack:

@@ -13,7 +13,7 @@ from raftlog.errors import RaftlogError
 from .connect import open_admin
 from .explain import explain_raftlog_error
 from .failure import UnusableError
-from .options import COUNT, Seconds, bootstrap_option, json_option
+from .options import CLUSTER_OPTIONS, COUNT, Seconds, bootstrap_option, excludes, json_option
 from .output import note, print_json
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ _PATIENCE_S = 10.0
 )
 @bootstrap_option
 @json_option
+@excludes("--data", ("--recover", "--timeout", *CLUSTER_OPTIONS), "it looks into files, and asks no cluster")
+@excludes("--recover", ("--timeout",), "that one bounds the look at a whole cluster")
 def doctor(
     data: str | None,
     repair: bool,
@@ -90,12 +92,6 @@ def doctor(
         raise click.UsageError("--repair needs --data: it works on the files of a node that is stopped")
     if (recover is None) != (source is None) or (accept_data_loss and recover is None):
         raise click.UsageError("--recover TOPIC-PARTITION and --from NODE go together; --accept-data-loss needs both")
-    if timeout_s is not None and (data is not None or recover is not None):
-        raise click.UsageError(
-            "--timeout bounds the look at a running cluster: it goes with neither --data nor --recover"
-        )
-    if data is not None and recover is not None:
-        raise click.UsageError("--data looks into files, --recover asks a running cluster: one at a time")
     try:
         if data is not None:
             healthy = _check_directory(data, repair, as_json)

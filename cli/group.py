@@ -19,7 +19,7 @@ from raftlog.view.groups import GroupView
 
 from .connect import describe_topics, open_admin
 from .explain import did_you_mean
-from .options import DISTANCE, OFFSET, bootstrap_option, check_group, json_option
+from .options import DISTANCE, OFFSET, bootstrap_option, check_group, excludes, json_option
 from .output import note, print_json, print_table
 from .time_argument import parse_when
 
@@ -124,10 +124,12 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
 @click.option("--to-offset", type=OFFSET, metavar="N", help="To this offset.")
 @click.option("--to-time", metavar="WHEN", help="To the first record at or after, say, 2026-11-22T10:00 or -1h.")
 @click.option("--shift-by", type=DISTANCE, metavar="N", help="By N records from what is committed; below 0: back.")
-@click.option("--execute/--dry-run", "execute", help="Do it, or only show what would be.  [default: --dry-run]")
+@click.option("--execute", is_flag=True, help="Do it.")
+@click.option("--dry-run", is_flag=True, expose_value=False, help="Only show what would be done: the default.")
 @click.option("--create", is_flag=True, help="Make the group if there is none.")
 @bootstrap_option
 @json_option
+@excludes("--execute", ("--dry-run",), "it is done, or only shown")
 def reset_offsets(
     name: str,
     topic: str,

@@ -15,7 +15,7 @@ from raftlog.types import LATEST_TIMESTAMP, TopicPartition
 
 from .connect import describe_topics, open_admin
 from .log_copy import FoundBatch, Stretch, batches, committed_ends, read_manifest, segments, stretches
-from .options import bootstrap_option, json_option
+from .options import bootstrap_option, excludes, json_option
 from .output import note, print_json
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Written(NamedTuple):
 @click.option("--keep-offsets", is_flag=True, help="Write nothing unless every record keeps its offset.")
 @bootstrap_option
 @json_option
+@excludes("--from", ("--kafka-log-dir",), "one import has one source")
 def import_topic(
     topic: str,
     exported: str | None,
@@ -88,8 +89,8 @@ def import_topic(
         raftlog import orders --from backup/orders --keep-offsets
         raftlog import orders --kafka-log-dir /var/lib/kafka/data
     """
-    if (exported is None) == (not kafka):
-        raise click.UsageError("either --from FILE|DIR or --kafka-log-dir DIR")
+    if exported is None and not kafka:
+        raise click.UsageError("say what to import: --from FILE|DIR or --kafka-log-dir DIR")
     if source is not None and not kafka:
         raise click.UsageError("--source names a topic of --kafka-log-dir")
     from raftlog.client.admin.batches import BatchReader, BatchWriter

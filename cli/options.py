@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 # Partitions, nodes and factors are 32-bit numbers in Kafka's protocol, offsets 64-bit ones.
 COUNT = click.IntRange(1, 2**31 - 1)
@@ -32,6 +34,40 @@ class Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value} is no number of seconds.", param, ctx)
         return seconds
+
+
+# What a command that works without a cluster does not take.
+CLUSTER_OPTIONS = ("--bootstrap", "--user", "--password-file", "--security")
+
+
+def excludes(option: str, others: tuple[str, ...], why: str) -> Callable[[_Command], _Command]:
+    """`option` goes with none of `others`, where somebody wrote both: the environment and defaults count for nothing.
+
+    Stands below the options of a command.
+    """
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def checked(*args: object, **kwargs: object) -> object:
+            given = _given(click.get_current_context())
+            for other in others:
+                if option in given and other in given:
+                    raise click.UsageError(f"{option} and {other} do not go together: {why}")
+            return command(*args, **kwargs)
+
+        return checked  # type: ignore[return-value] # it takes and gives the same
+
+    return decorate
+
+
+def _given(context: click.Context) -> set[str]:
+    """All names of the options that stand on the command line."""
+    return {
+        name
+        for parameter in context.command.params
+        if parameter.name is not None and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        for name in parameter.opts
+    }
 
 
 def bootstrap_option(command: _Command) -> _Command:

@@ -15,7 +15,6 @@ from io import BufferedReader
 from typing import TYPE_CHECKING, cast
 
 import click
-from click.core import ParameterSource
 
 from raftlog.errors import (
     ConfigError,
@@ -31,7 +30,7 @@ from .connect import describe_topics, open_admin
 from .ending import ended_by_signals
 from .explain import explain_raftlog_error, unknown_partition
 from .input import split, split_key
-from .options import PARTITION, bootstrap_option, json_option, parse_pairs
+from .options import PARTITION, bootstrap_option, excludes, json_option, parse_pairs
 from .output import note, print_json, size_text
 from .record_format import unescape
 
@@ -107,10 +106,8 @@ class Outcome:
 @click.option("--create", is_flag=True, help="Create the topic, with the defaults, if there is none.")
 @bootstrap_option
 @json_option
-@click.pass_context
+@excludes("--partition", ("--partitioner",), "each says where a record goes")
 def produce(
-    context: click.Context,
-    /,
     topic: str,
     path: str | None,
     null_delimited: bool,
@@ -136,9 +133,6 @@ def produce(
         find . -print0 | raftlog produce files --null-delimited --create
         raftlog produce orders --file orders.txt --partitioner mymodule:by_first_letter
     """
-    given = context.get_parameter_source("partitioner") is ParameterSource.COMMANDLINE
-    if partition is not None and given:
-        raise click.UsageError("--partition and --partitioner exclude each other")
     separator = _separator(key_separator)
     pairs: list[tuple[str, bytes | None]] = [
         (name, value.encode("utf-8", "surrogateescape")) for name, value in parse_pairs(headers, "--header")

@@ -121,6 +121,9 @@ FETCH_SESSION_PARTITIONS_MAX = 10_000  # 5 MB of memory each
 COPY_FETCH_BYTES = 8 * 1024 * 1024  # of one question of `raftlog export`; its answer is held once for each partition
 COPY_REQUEST_S = 60.0  # how long an export or import waits for a partition that has no leader
 
+# --- nodes that a command starts ---------------------------------------------------------------
+LOCAL_NODES_MAX = 9  # of `raftlog bench --local`: each is five processes and more, and all share one machine
+
 # --- the HTTP address ----------------------------------------------------------------------
 HTTP_REPORT_S = 3.0  # how long the own supervisor is waited for; a scrape gives up after some 10 s
 HTTP_ANSWER_S = 10.0  # how long a question under /api/ may take

@@ -186,4 +186,4 @@ def run_json(cluster: LocalCluster, *arguments: str) -> dict[str, list[dict[str,
 
 def test_partitions_are_not_chosen_in_a_group(cluster: LocalCluster, topic: str) -> None:
     refused = run(cluster, "consume", topic, "--group", "g", "--partition", "0", code=2)
-    assert b"--partition is not for --group" in refused.stderr
+    assert b"--group and --partition do not go together" in refused.stderr

@@ -6,12 +6,14 @@ import errno
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from raftlog import errors
+from raftlog.limits import LOCAL_NODES_MAX
 from raftlog_cli import main
 from raftlog_cli.explain import explain_raftlog_error
 from tests.patience import WAIT_S
@@ -91,8 +93,11 @@ def test_interrupting_ends_with_the_code_of_shells(failing: list[BaseException])
         ["consume", "a", "--format", r"\q"],
         ["group", "describe", "\udcff"],
         ["group", "reset-offsets", "\udcff", "--topic", "a", "--to-end"],
-        ["bench", "produce", "--local", "1", "--bootstrap", "127.0.0.1:1"],
-        ["bench", "produce", "--bootstrap", "127.0.0.1:1", "--data", "x"],
+        ["bench", "consume", "--local", "0"],
+        ["bench", "consume", "--local", str(LOCAL_NODES_MAX + 1)],
+        ["acl", "add", "--principal", "a", "--operation", "All", "--cluster", "--prefixed"],
+        ["acl", "list", "--prefixed"],
+        ["acl", "remove", "--principal", "a", "--prefixed"],
     ],
 )
 def test_a_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
@@ -100,6 +105,46 @@ def test_a_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert result.exit_code == 2
     assert "Error: " in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "two"),
+    [
+        ("consume a --json --format %v", "--json and --format"),
+        ("consume a --tail 1 --from end", "--tail and --from"),
+        ("consume a --tail 1 --group g", "--tail and --group"),
+        ("consume a --group g --partition 0", "--group and --partition"),
+        ("produce a --partition 0 --partitioner murmur2", "--partition and --partitioner"),
+        ("group reset-offsets g --topic a --to-end --execute --dry-run", "--execute and --dry-run"),
+        ("group reset-offsets g --topic a --to-end --dry-run --execute", "--execute and --dry-run"),
+        ("doctor --data d --bootstrap 127.0.0.1:1", "--data and --bootstrap"),
+        ("doctor --data d --user u", "--data and --user"),
+        ("doctor --data d --security s", "--data and --security"),
+        ("doctor --data d --recover a-0 --from 1", "--data and --recover"),
+        ("doctor --data d --timeout 1", "--data and --timeout"),
+        ("doctor --recover a-0 --from 1 --timeout 1", "--recover and --timeout"),
+        ("demo --groups --file f", "--groups and --file"),
+        ("demo --groups --kafka", "--groups and --kafka"),
+        ("bench produce --bootstrap 127.0.0.1:1 --local 1", "--bootstrap and --local"),
+        ("bench produce --bootstrap 127.0.0.1:1 --data d", "--bootstrap and --data"),
+        ("bench consume --bootstrap 127.0.0.1:1 --secure", "--bootstrap and --secure"),
+        ("bench consume --bootstrap 127.0.0.1:1 --flush os", "--bootstrap and --flush"),
+        ("import a --from . --kafka-log-dir .", "--from and --kafka-log-dir"),
+    ],
+)
+def test_options_that_contradict_each_other_are_named(arguments: str, two: str) -> None:
+    result = CliRunner().invoke(main.raftlog, arguments.split())
+    assert result.exit_code == 2
+    assert f"{two} do not go together" in result.stderr
+    assert result.stdout == ""
+
+
+def test_what_the_environment_says_contradicts_no_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAFTLOG_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("RAFTLOG_USER", "somebody")
+    result = CliRunner().invoke(main.raftlog, ["doctor", "--data", str(tmp_path / "none")])
+    assert "do not go together" not in result.stderr
+    assert str(tmp_path / "none") in result.stderr
 
 
 def test_a_closed_pipe_is_no_error() -> None:

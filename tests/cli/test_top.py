@@ -109,4 +109,4 @@ def test_tail_begins_so_many_records_before_the_end(cluster: LocalCluster) -> No
     assert run(cluster, "consume", name, "--tail", "3", "--exit-at-end").stdout == b"6\n7\n8\n"
     assert run(cluster, "consume", name, "--tail", "100", "--max", "9").stdout.count(b"\n") == 9
     refused = run(cluster, "consume", name, "--tail", "3", "--from", "beginning", code=2).stderr
-    assert b"--tail says where to start" in refused
+    assert b"--tail and --from do not go together" in refused
