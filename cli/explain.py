@@ -24,6 +24,7 @@ _ADVICE: dict[type[errors.RaftlogError], str] = {
     errors.UnreadableRecordsError: (
         "`raftlog consume --partition` with --from at that offset reads on, `raftlog group reset-offsets` moves a group"
     ),
+    errors.BrokerStorageError: "make room there, then do it again; `raftlog doctor` names the disks that are full",
     errors.NotEnoughReplicasError: "`raftlog topic describe` shows the in-sync replicas",
     errors.RequestTimedOutError: "`raftlog cluster status` shows whether the cluster is healthy",
     errors.DeliveryTimeoutError: "`raftlog cluster status` shows whether the cluster is healthy",

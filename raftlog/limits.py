@@ -272,6 +272,7 @@ CLOSE_GRACE_S = 0.5  # after the time of `close`: then a client's thread that a 
 LINK_IDLE_S = 10.0  # a connection that nothing was sent over for this long is closed; a reader refreshes more often
 ANSWERS_PER_ROUND = 1_000  # answers of one link before the others are looked at
 CORRUPT_FETCHES_MAX = 3  # one bad checksum may come from the wire; the same again comes from the disk
+ADMIN_FULL_DISK_S = 3.0  # how long a change waits for room on a disk: a few looks, since somebody has to make it
 ADMIN_ATTEMPT_S = 10.0  # when the same is asked again: a controller may have died with the answer
 TOPIC_CONFIRM_S = 0.4  # how long a topic or a partition may be unknown to one node after another has made it
 PRODUCER_ID_ATTEMPT_S = 2.0  # an id costs one commit at most, and one that is never used is no loss

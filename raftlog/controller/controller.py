@@ -63,6 +63,7 @@ class Controller:
     def __init__(
         self,
         *,
+        node_id: int,
         founders: Collection[Founder],
         mint_id: Callable[[], bytes],
         mint_cluster_id: Callable[[], str],
@@ -73,6 +74,7 @@ class Controller:
     ) -> None:
         self.outbox = Outbox()
         self.image = Image()
+        self._node_id = node_id
         self._founders = founders
         self._mint_id = mint_id
         self._mint_cluster_id = mint_cluster_id
@@ -212,7 +214,11 @@ class Controller:
         if code in (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.OFFSET_NOT_AVAILABLE):
             return _error(request, ErrorCode.NOT_CONTROLLER, "not the controller")
         if code is ErrorCode.REQUEST_TIMED_OUT:
-            return _error(request, code, "leadership moved; whether it was done is not known")
+            text = "leadership moved, or too few nodes confirmed it in time; whether it was done is not known"
+            return _error(request, code, text)
+        if code is ErrorCode.KAFKA_STORAGE_ERROR:
+            text = f"no room on the disk of node {self._node_id}, which is the controller"
+            return _error(request, code, text)
         return _error(request, code, f"the metadata log refused it: {code.name}")
 
     def is_statement(self, response: ResponseBody) -> bool:

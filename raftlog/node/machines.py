@@ -21,6 +21,7 @@ _ID_NAME_CHARS = 64  # of a member id; what makes it unique follows
 class Surroundings(NamedTuple):
     """What a machine is given of the worker that hosts it."""
 
+    node_id: int
     founders: Collection[Founder]
     live: Callable[[], Collection[int]]
     publish: Callable[[Image], None]
@@ -30,6 +31,7 @@ class Surroundings(NamedTuple):
 
 def _controller(given: Surroundings) -> StateMachine:
     return Controller(
+        node_id=given.node_id,
         founders=given.founders,
         mint_id=lambda: uuid.uuid4().bytes,
         mint_cluster_id=lambda: uuid.uuid4().hex,

@@ -149,6 +149,7 @@ class Worker:
         )
         if self._hosted is not None:
             surroundings = Surroundings(
+                node_id=config.node_id,
                 founders=[Founder(*founder) for founder in config.founders],
                 live=lambda: self._live,
                 publish=self._publish_image,

@@ -9,6 +9,7 @@ import pytest
 
 from raftlog.client.core.call import Call, Calls
 from raftlog.errors import (
+    BrokerStorageError,
     ClosedError,
     ErrorCode,
     InvalidRequestError,
@@ -117,6 +118,25 @@ def test_a_silent_node_is_passed_over() -> None:
     calling.answer_offsets(first, 1)  # too late, and ignored
     calling.answer_offsets(second, 2)
     assert call.future.result(0) == 2
+
+
+def test_a_full_disk_is_waited_for_as_long_as_the_call_says() -> None:
+    calling = Calling()
+    calling.know()
+    patient, hasty = calling.call(seconds=30.0), calling.call(seconds=30.0)
+    hasty.full_disk_s = 3.0
+
+    def refuse() -> None:
+        for sent in calling.wire.take(ListOffsetsRequest):
+            calling.answer_error(sent, ErrorCode.KAFKA_STORAGE_ERROR)
+        calling.know()
+
+    refuse()
+    calling.run(2.5, refuse)
+    assert not hasty.future.done()
+    calling.run(3.0, refuse)  # the last try may wait for its turn
+    assert isinstance(hasty.future.exception(0), BrokerStorageError)
+    assert not patient.future.done()
 
 
 def test_what_is_refused_for_good_is_an_error_at_once() -> None:

@@ -60,6 +60,7 @@ class Log:
     def take_over(self, image: Image) -> None:
         """Another node leads: it has the image, and nothing else of the old controller."""
         self.controller = Controller(
+            node_id=1,
             founders=FOUNDERS,
             mint_id=lambda: bytes([next(self._ids)]) * 16,
             mint_cluster_id=lambda: "minted",
@@ -285,6 +286,13 @@ def test_a_proposal_that_fails_is_said_to_its_client_and_the_next_goes_on(
     assert first.response.error_code == answered
     assert second.response.error_code == 0
     assert list(log.image.topics) == ["b"]
+
+
+def test_a_log_without_room_names_the_node_whose_disk_it_is(log: Log) -> None:
+    log.request(create("a"))
+    log.step()
+    log.fail(ErrorCode.KAFKA_STORAGE_ERROR)
+    assert "no room on the disk of node 1" in log.answers.pop().response.error_text
 
 
 def test_a_request_that_waited_too_long_is_not_done_any_more(log: Log) -> None:

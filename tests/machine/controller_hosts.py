@@ -23,6 +23,7 @@ def controller_host(
     live: Callable[[], frozenset[int]],
 ) -> Host:
     controller = Controller(
+        node_id=node.node_id,
         founders=[Founder(1, "directory", Endpoint("127.0.0.1", 7071))],
         mint_id=lambda: uuid.uuid4().bytes,
         mint_cluster_id=lambda: uuid.uuid4().hex,

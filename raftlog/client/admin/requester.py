@@ -22,7 +22,7 @@ from raftlog.errors import (
     RequestTimedOutError,
     error_for,
 )
-from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
+from raftlog.limits import ADMIN_ATTEMPT_S, ADMIN_FULL_DISK_S, ADMIN_TIMEOUT_MS, TOPIC_CONFIRM_S, UNCONFIRMED_S
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
 from raftlog.protocol.body import ResponseBody
@@ -112,6 +112,7 @@ class Requester(Client):
             deadline_s=deadline_s,
             attempt_s=ADMIN_ATTEMPT_S,
             reads_refusals=True,
+            full_disk_s=ADMIN_FULL_DISK_S,
         )
         self._engine.submit(call)
         answered: tuple[A, bool] = changed(call)

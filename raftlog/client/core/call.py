@@ -17,6 +17,7 @@ from raftlog.client.core.metadata import MetadataCache
 from raftlog.client.core.metadata_refresh import Refresher
 from raftlog.clock import NEVER_S
 from raftlog.errors import (
+    BrokerStorageError,
     ClosedError,
     InvalidRequestError,
     NoBrokersAvailableError,
@@ -40,7 +41,8 @@ class Call(Generic[Q, A]):
     answer into the result, or raises; it is told whether an earlier attempt may have been carried out. With
     `reads_refusals` it is given answers with an error too, unless that one is retried. `topic_id`: of the topic that is
     meant; one made anew under its name is never asked. b"": whichever has the name. `payload` goes with what is asked;
-    `read_payload` is `read` where the answer has one.
+    `read_payload` is `read` where the answer has one. `full_disk_s`: how long it is asked again where the disk has no
+    room, which somebody has to make.
     """
 
     def __init__(
@@ -57,7 +59,10 @@ class Call(Generic[Q, A]):
         topic_id: bytes = b"",
         payload: bytes | None = None,
         read_payload: Callable[[A, bytes], Any] | None = None,
+        full_disk_s: float = NEVER_S,
     ) -> None:
+        self.full_disk_s = full_disk_s
+        self.full_since_s = NEVER_S
         self.payload = payload
         self.read_payload = read_payload
         self.what = what
@@ -204,7 +209,8 @@ class Calls:
     def _refused(self, call: Call[Any, Any], error: RaftlogError) -> None:
         call.maybe_done = call.maybe_done or error.outcome_unknown
         call.last_error = error
-        if not error.retriable:
+        call.full_since_s = min(call.full_since_s, self._now_s) if isinstance(error, BrokerStorageError) else NEVER_S
+        if not error.retriable or self._now_s - call.full_since_s >= call.full_disk_s:
             call.future.set_exception(error)
             return
         call.retry_s = self._now_s + call.backoff_s
