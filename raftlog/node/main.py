@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 from raftlog.node.audit import check_audit_log
@@ -59,11 +60,12 @@ def _check_keys(settings: NodeSettings) -> None:
 def _say_ready(settings: NodeSettings, cluster_id: str, kafka: Endpoint | None, http: Endpoint | None) -> None:
     door = f", for Kafka's clients at {kafka}" if kafka else ""
     door += f", HTTP at {http}" if http else ""
-    print(
+    # One write, or nodes with the same stdout would mix their lines: an unbuffered `print` writes the end by itself.
+    sys.stdout.write(
         f"raftlog node {settings.node_id} ready at {settings.advertise}{door} "
-        f"(cluster {cluster_id}, flush {settings.flush}, data {settings.data})",
-        flush=True,
+        f"(cluster {cluster_id}, flush {settings.flush}, data {settings.data})\n"
     )
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager

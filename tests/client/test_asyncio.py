@@ -116,7 +116,7 @@ async def until(found: Callable[[], object], timeout_s: float = WAIT_S) -> None:
 
 async def cancel(task: asyncio.Task[object]) -> None:
     task.cancel()
-    await asyncio.wait([task], timeout=5)
+    await asyncio.wait([task], timeout=WAIT_S)
     assert task.cancelled(), "the cancellation was lost"
 
 
@@ -135,7 +135,7 @@ async def callbacks_once(node: FakeNode) -> None:
         def callback(*_: object) -> None:
             calls.append("begun")
             inside.set()
-            goes_on.wait(10)
+            goes_on.wait(WAIT_S)
             consumer.consumer.seek(T0, 0)
             calls.append("ended")
 
@@ -263,7 +263,7 @@ async def stops_cancelled(node: FakeNode) -> None:
     def callback(*_: object) -> None:
         calls.append(1)
         inside.set()
-        goes_on.wait(10)
+        goes_on.wait(WAIT_S)
 
     consumer.consumer.commit_async({T0: 1}, callback)
     await until(consumer._reader.needs_attention)

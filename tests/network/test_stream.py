@@ -21,6 +21,7 @@ from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.network.stream import LENGTHS
 from raftlog.types import Endpoint
 from tests.network.turning import Turning
+from tests.patience import WAIT_S
 
 HOST = "127.0.0.1"
 BOOT_ID = 2**61 + 7
@@ -182,7 +183,7 @@ def test_a_host_name_is_looked_up_beside_the_thread(end: End, monkeypatch: pytes
 
     def slow(host: str, *_: object) -> list[tuple[object, ...]]:
         looked_up.append(host)
-        assert answers.wait(10), "the thread that waits for the answer is the one that gives it"
+        assert answers.wait(WAIT_S), "the thread that waits for the answer is the one that gives it"
         if len(looked_up) == 1:
             raise socket.gaierror("not now")
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (HOST, 0))]

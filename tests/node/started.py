@@ -101,5 +101,5 @@ def started(directory: Path, *arguments: str, default_doors: bool = False) -> It
             process.stdout.close()
 
 
-def all_gone(processes: list[psutil.Process], timeout_s: float) -> bool:
-    return not psutil.wait_procs(processes, timeout=timeout_s)[1]
+def all_gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=WAIT_S)[1]

@@ -185,7 +185,7 @@ def test_it_ends_with_its_node(tmp_path: Path, number: int) -> None:
         _process(node)
         processes = node.descendants()
         node.end(number)
-        assert all_gone(processes, WAIT_S)
+        assert all_gone(processes)
 
 
 def test_a_default_port_that_is_taken_closes_it(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_it_ends_with_its_node(tmp_path: Path, number: int) -> None:
             assert client.ask(METADATA, 12, topics=[])["brokers"]
             node.end(number)
             assert client.is_ended()
-        assert all_gone(processes, WAIT_S)
+        assert all_gone(processes)
 
 
 def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_two_threads_do_not_remove_the_same_leftovers(data: DataDirectory, monke
 
     def removed(disk: OsDisk, path: str) -> None:
         entered.release()
-        assert go_on.wait(10)
+        assert go_on.wait(WAIT_S)
         remove(disk, path)
 
     monkeypatch.setattr(OsDisk, "remove_tree", removed)

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +21,8 @@ from raftlog.node import local
 from raftlog.node.local import LocalCluster
 from tests.conftest import ClusterFactory
 from tests.node import asking
-from tests.node.started import StartedNode, all_gone, free_port, started
+from tests.node.started import READY, StartedNode, all_gone, free_port, started
+from tests.patience import WAIT_S
 from tests.security.made import Made
 
 pytestmark = pytest.mark.cluster
@@ -78,9 +81,25 @@ def test_a_signal_ends_a_node_cleanly_with_all_its_processes(start: Start, numbe
     family = node.descendants()
     assert len(family) >= 5  # fork server, resource tracker, four workers, less what the platform saves
     assert node.end(number) == 0
-    assert all_gone(family, 3.0)
+    assert all_gone(family)
     assert "stopped" in node.log_text
     assert "ERROR" not in node.log_text
+
+
+def test_the_ready_line_is_one_write_also_where_nothing_is_buffered(tmp_path: Path) -> None:
+    """Nodes that share a stdout would mix their lines otherwise."""
+    command = [sys.executable, "-u", "-P", "-m", "raftlog.node", "--id", "1", "--kafka-listen", "none"]
+    command += ["--http-listen", "none", "--listen", f"127.0.0.1:{free_port()}"]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # a write is a message
+    ours.settimeout(WAIT_S)
+    with ours, theirs, (tmp_path / "log").open("wb") as log:
+        node = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=theirs, stderr=log)
+        try:
+            said = ours.recv(65536).decode()
+        finally:
+            node.kill()
+            node.wait()
+    assert READY.fullmatch(said), said
 
 
 def test_kill_9_of_a_node_ends_its_workers_even_stopped_ones(start: Start) -> None:
@@ -93,7 +112,7 @@ def test_kill_9_of_a_node_ends_its_workers_even_stopped_ones(start: Start) -> No
     family = node.descendants()
     assert set(workers) <= {process.pid for process in family}
     node.end(signal.SIGKILL)
-    assert all_gone(family, 3.0)
+    assert all_gone(family)
 
 
 def test_a_restarted_node_keeps_its_cluster_and_its_topics(start: Start, tmp_path: Path) -> None:
