@@ -8,6 +8,7 @@ import confluent_kafka as ck
 from confluent_kafka import admin as ca
 from serving import WAIT_S, PollingMember, librdkafka, record, serve, unpacked, unpacked_headers, until
 
+_MOVED = (ck.KafkaError.NOT_LEADER_FOR_PARTITION, ck.KafkaError.LEADER_NOT_AVAILABLE)
 ASSIGNORS = {"eager": "range", "cooperative": "cooperative-sticky"}
 
 
@@ -173,12 +174,24 @@ class Confluent:
             "max": ca.OffsetSpec.max_timestamp,
         }
         spec = specs[at]() if at in specs else ca.OffsetSpec.for_timestamp(at)
-        told = self._admin.list_offsets({ck.TopicPartition(topic, p): spec for p in partitions})
-        found = {p.partition: f.result(WAIT_S) for p, f in told.items()}
+        asked = {ck.TopicPartition(topic, p): spec for p in partitions}
+        found: dict[int, Any] = {}
+        until(lambda: bool(found), lambda: found.update(self._listed(topic, asked)))
         return {
             "offsets": {str(p): each.offset for p, each in found.items()},
             "timestamps": {str(p): each.timestamp for p, each in found.items()},
         }
+
+    def _listed(self, topic: str, asked: dict[Any, Any]) -> dict[int, Any]:
+        """{} where a leader has just moved: librdkafka asks the one that it knows, and its user has to ask again."""
+        told = self._admin.list_offsets(asked)
+        try:
+            return {p.partition: f.result(WAIT_S) for p, f in told.items()}
+        except ck.KafkaException as error:
+            if error.args[0].code() not in _MOVED:
+                raise
+            self._admin.list_topics(topic, timeout=WAIT_S)  # who leads now
+            return {}
 
     def list_groups(self) -> dict[str, Any]:
         told = self._admin.list_consumer_groups().result(WAIT_S)
