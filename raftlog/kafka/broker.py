@@ -132,17 +132,28 @@ class Broker:
             heapq.heappop(timers)[2]()
 
     # --- requests ----------------------------------------------------------------------------------
-    def receive(self, connection: Connection, data: bytes) -> None:
-        """Nothing of what a client sends raises: it is answered, or `connection.closing` says why it has to end."""
+    def receive(self, connection: Connection, data: bytes, until_s: float = NEVER_S) -> None:
+        """Nothing of what a client sends raises: it is answered, or `connection.closing` says why it has to end.
+
+        From `until_s` on what is left waits for `go_on`: the others have their turn.
+        """
         if connection.waits_for_login and connection.session.mechanism:
             self.begin(connection)  # its certificate has said who it is
+        connection.unserved = connection.receive(data)
+        self.go_on(connection, until_s)
+
+    def go_on(self, connection: Connection, until_s: float) -> None:
+        """With what was left; one request at least."""
         try:
-            for frame in connection.receive(data):
+            for frame in connection.unserved or ():
                 self._serve(connection, frame)
                 if connection.closing:
+                    break
+                if self.backend.now_s() >= until_s:
                     return
         except (StrangerError, wire.UnreadableRequestError) as error:
             self.close(connection, str(error))
+        connection.unserved = None
 
     def close(self, connection: Connection, why: str) -> None:
         connection.closing = connection.closing or why
@@ -253,6 +264,7 @@ class Broker:
 
     def forget(self, connection: Connection) -> None:
         """It is gone."""
+        connection.forget()
         self._fetches.forget(connection)
 
     def lost(self, target: Leader) -> None:

@@ -66,12 +66,12 @@ class Connection:
 
     `closing`: why it has to end, "" while it need not. `login`: one that is under way, or has failed.
 
-    `held`: by a quota; nothing is read of it meanwhile.
+    `held`: by a quota; nothing is read of it meanwhile. `unserved`: requests that came, and that nobody has served yet.
     """
 
     __slots__ = (
         *("_begun", "_rest", "_rest_bytes", "_slots", "closing", "held", "login", "request_bytes_max"),
-        *("rotation", "session"),
+        *("rotation", "session", "unserved"),
     )
 
     def __init__(self, session: Session) -> None:
@@ -84,6 +84,7 @@ class Connection:
         self._rest_bytes = 0
         self._begun = False
         self._slots: deque[Slot] = deque()
+        self.unserved: Iterator[memoryview] | None = None
         self.rotation = 0  # which partition of a fetch comes first
 
     @property
@@ -148,6 +149,13 @@ class Connection:
             raise StrangerError(_wrong_length(length, self.request_bytes_max))
         return self._rest_bytes >= length + 4
 
+    def forget(self) -> None:
+        """It has ended: what came of it takes no memory any more, whoever still knows it."""
+        self._rest = []
+        self._rest_bytes = 0
+        self._slots.clear()
+        self.unserved = None
+
     # --- out ---------------------------------------------------------------------------------------
     def reserve(self) -> Slot:
         """The place of the answer to the request that came last."""
@@ -157,7 +165,8 @@ class Connection:
 
     def withdraw(self, slot: Slot) -> None:
         """This request gets no answer."""
-        self._slots.remove(slot)
+        if slot in self._slots:  # not where the connection has ended meanwhile
+            self._slots.remove(slot)
 
     def take(self) -> list[Out]:
         """What may leave now, in its order."""

@@ -49,6 +49,11 @@ def answer_schema(api_key: int, version: int) -> Entity | None:
     return _schema(api_key, version, load_response_schema, _LATER_ANSWERS)
 
 
+def formats_known() -> int:
+    """Of how many requests and answers the format was looked up since the process began. What was, stays in memory."""
+    return request_schema.cache_info().currsize + answer_schema.cache_info().currsize
+
+
 def _schema(api_key: int, version: int, load: Any, later: dict[tuple[int, int], Any]) -> Entity | None:
     change = later.get((api_key, version))
     if change is not None:

@@ -199,4 +199,6 @@ class KafkaClient:
         return ""
 
     def close(self) -> None:
+        """What it was to be sent takes no memory any more: who knows it and whom it knows is for the collector."""
+        self._out.clear()
         self._socket.close()

@@ -8,6 +8,7 @@ It holds no truth: when it ends, connections break and nothing else.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import select
@@ -25,6 +26,7 @@ from raftlog.kafka.broker import Broker
 from raftlog.kafka.calls import DoorSettings, Leader, Target, Told, nobody
 from raftlog.kafka.cluster import Cluster
 from raftlog.kafka.connection import Connection
+from raftlog.kafka.schema import formats_known
 from raftlog.network import MessageStream, connect_local
 from raftlog.node.audit import AuditLog
 from raftlog.node.controller_link import ControllerLink
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ACCEPTS_PER_ROUND = 64
+_ACCEPTS_PER_ROUND = 16
+_TURN_S = 0.005  # of one client; what is left of its requests waits until the others have had theirs
 _SWEEP_S = 1.0
 _IDLE_SWEEP_S = 20.0
 _LOG_S = 10.0
@@ -126,7 +129,9 @@ class KafkaDoor:
         self._files = SegmentFiles()
         self._tallies: dict[Leader, Tally] = {}
         self._tokens = tokens
+        self._unserved: dict[KafkaClient, None] = {}  # whose turn has ended before its requests did
         self._busy: dict[KafkaClient, None] = {}  # those that may hold something, or wait for something
+        self._formats = 0
         self._sweep_s = self._idle_sweep_s = self._log_due_s = 0.0
         self.closed = 0  # connections that had to end, of which the log has said `_logged`
         self._logged = 0
@@ -184,21 +189,38 @@ class KafkaDoor:
     def step(self) -> None:
         now_s = monotonic_s()
         due_s = min(self._broker.due_s, self._sweep_s)
-        timeout_s = max(0.0, due_s - now_s)
+        timeout_s = 0.0 if self._unserved else max(0.0, due_s - now_s)
         ready = dict(self._epoll.poll(timeout_s))
         news = ready.pop(self._news, 0)
         if news:
             self._handlers[self._news](news)
+        if self._unserved:
+            self._go_on(ready)
         for descriptor, events in ready.items():
             handler = self._handlers.get(descriptor)
             if handler is not None:
                 handler(events)
+        formats = formats_known()
+        if formats != self._formats:
+            self._formats = formats
+            gc.freeze()  # they stay: looking at all of them again and again takes the collector up to 0.1 s
         self._broker.tick()
         now_s = monotonic_s()
         if now_s >= self._sweep_s:
             self._sweep(now_s)
             self._tell_figures()
         self._flush(now_s)
+
+    def _go_on(self, ready: dict[int, int]) -> None:
+        """With those whose turn has ended before all that they sent was served. Nothing more is read of them meanwhile,
+        not even that they are gone.
+        """
+        waiting, self._unserved = self._unserved, {}
+        for client in waiting:
+            ready.pop(client.descriptor, None)
+            self._broker.go_on(client.connection, monotonic_s() + _TURN_S)
+            if client.connection.unserved is not None:
+                self._unserved[client] = None
 
     def _tell_figures(self) -> None:
         moved = sum(self._broker.requests.values()), len(self._clients), self.closed
@@ -327,7 +349,9 @@ class KafkaDoor:
                 client.active_s = now_s
                 if not connection.unfinished_bytes:
                     client.begun_s = now_s
-                self._broker.receive(connection, data)
+                self._broker.receive(connection, data, now_s + _TURN_S)
+                if connection.unserved is not None:
+                    self._unserved[client] = None
         elif events & _GONE:
             self._end(client)
             return

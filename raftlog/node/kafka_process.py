@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -55,6 +56,8 @@ def run_door(config_bytes: bytes, end: socket.socket, listener: socket.socket) -
             door.stop()
 
     door.watch_news(channel.fileno(), hear)
+    gc.collect()
+    gc.freeze()  # what was imported stays
     log.info("started, process %d", os.getpid())
     door.run()
     log.info("stopped; served: %s", door.served() or "nothing")

@@ -192,8 +192,9 @@ def main() -> None:
     if options.door:
         from tests.fuzz.hostile_clients import besiege
 
-        before, under, sent = besiege(options.door, options.seed)
-        print(f"seed {options.seed}\nwithout: {before}\nwith:    {under}\nsent:    {sent}")
+        print(f"seed {options.seed}", flush=True)
+        for line in besiege(options.door, options.seed):
+            print(line, flush=True)
         return
     clients, begun_s = HostileClients(options.seed), time.monotonic()
     print(f"seed {options.seed}, {_memory_mib()} MiB at the beginning", flush=True)

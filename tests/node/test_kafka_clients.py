@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import select
 import socket
 import struct
@@ -19,6 +21,7 @@ from raftlog.types import Endpoint
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 CLIENTS = 30
+WAIT_STEPS = 300  # of a loop, each of which waits for what comes
 
 
 class Time:
@@ -48,6 +51,7 @@ def door(time: Time) -> Iterator[KafkaDoor]:
         yield door
         door.stop()
         door.run()
+        gc.unfreeze()  # as in a process that has no door
 
 
 @pytest.fixture
@@ -163,3 +167,75 @@ def test_who_is_held_back_is_not_read_and_not_ended_for_what_is_half_there(
     assert client.why_over(late_s) == ""
     client.connection.held = False
     assert client.why_over(late_s + 1) == "" and client.why_over(late_s + limits.KAFKA_REQUEST_S + 1)
+
+
+class Answers:
+    """How many a client has got."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self._data = b""
+
+    def count(self) -> int:
+        with contextlib.suppress(BlockingIOError):
+            self._data += self._client.recv(1 << 20)
+        count = at = 0
+        while at + 4 <= len(self._data):
+            at += 4 + int.from_bytes(self._data[at : at + 4], "big")
+            count += at <= len(self._data)
+        return count
+
+
+def test_a_client_that_asks_much_at_once_has_no_more_than_its_turn(
+    door: KafkaDoor, clients: list[socket.socket]
+) -> None:
+    many, other = clients[:2]
+    many.sendall(API_VERSIONS * 200)
+    other.sendall(API_VERSIONS)
+    of_many, of_other = Answers(many), Answers(other)
+    for _ in range(WAIT_STEPS):
+        door.step()
+        if of_other.count():
+            break
+    assert of_other.count() == 1 and of_many.count() < 50
+    for _ in range(WAIT_STEPS):
+        if of_many.count() == 200:
+            break
+        door.step()
+    assert of_many.count() == 200
+
+
+def test_all_that_came_is_answered_though_nothing_more_will(door: KafkaDoor, clients: list[socket.socket]) -> None:
+    client = clients[0]
+    client.sendall(API_VERSIONS * 50)
+    client.shutdown(socket.SHUT_WR)
+    answers = Answers(client)
+    for _ in range(WAIT_STEPS):
+        if answers.count() == 50:
+            break
+        door.step()
+    assert answers.count() == 50
+
+
+def test_what_a_client_left_half_sent_is_given_up_with_it(door: KafkaDoor, clients: list[socket.socket]) -> None:
+    """At once, not when the collector finds it: half a request may be 100 MB."""
+    address = "{}:{}".format(*clients[0].getsockname())
+    (client,) = [each for each in door._clients.values() if each.connection.session.address == address]
+    clients[0].sendall(struct.pack(">ihh", 1 << 20, 0, 9) + bytes(1000))
+    for _ in range(WAIT_STEPS):
+        if client.connection.unfinished_bytes:
+            break
+        door.step()
+    assert client.connection.unfinished_bytes
+    clients[0].close()
+    for _ in range(WAIT_STEPS):
+        if client not in door._clients.values():
+            break
+        door.step()
+    assert client not in door._clients.values()
+    assert client.held_bytes == 0
+
+
+def test_formats_are_kept_from_the_collector(door: KafkaDoor, clients: list[socket.socket]) -> None:
+    """It would look at all of them again and again, and everybody would wait for it."""
+    assert gc.get_freeze_count() > 0
