@@ -120,22 +120,33 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
 
 
 @bench.command()
+@click.option(
+    "--rate",
+    type=COUNT,
+    metavar="N",
+    help="Offer so many records a second, and measure each request from when it was due.  [default: as many as go]",
+)
 @_options(in_flight=50)
 def produce(as_json: bool, **options: Any) -> None:
     """Measure how fast records are taken.
 
     Batches that were encoded before, with many requests under way; after a warm-up of up to 2 s,
-    records and bytes per second, and the time that each request took.
+    records and bytes per second, and the time that each request took. How long a record takes where the
+    cluster is not at its limit is what --rate tells.
 
     \b
     Examples:
         raftlog bench produce
         raftlog bench produce --batch-records 1 --in-flight 1000
+        raftlog bench produce --batch-records 1 --in-flight 1000 --rate 10000
         raftlog bench produce --record-size 1000 --batch-records 256 --in-flight 16 --json
         raftlog bench produce --bootstrap 127.0.0.1:7071 --partitions 3 --acks 1
     """
     from .bench_run import measure_produce
 
+    options["rate"] = options["rate"] or 0
+    if options["rate"] and options["acks"] == "0":
+        raise click.UsageError("--rate measures the time until a record is acknowledged; --acks 0 asks for no answer")
     _measure(options, measure_produce, as_json)
 
 
@@ -145,8 +156,8 @@ def consume(as_json: bool, **options: Any) -> None:
     """Measure how fast records are handed out.
 
     A topic is filled first, then read over and over from its beginning, in whole batches that the
-    load client does not parse. decoded_records_per_s is what
-    a Consumer gives, which takes every record out of its batch.
+    load client does not parse. decoded_records_per_s is what a Consumer gives, which takes every
+    record out of its batch.
 
     \b
     Examples:

@@ -2,7 +2,8 @@
 
 It stands between neither producer nor consumer and the cluster: batches are encoded before the clock
 runs, fetched batches are not parsed, and `in_flight` requests are kept under way to each leader. A
-latency is the time from handing a request to the socket to having its answer.
+latency is the time from handing a request to the socket to having its answer; at a fixed rate, the time
+from when the request was due, so that what a slow answer holds back counts as late too.
 
     stdin   a Plan (JSON, one line); then "go" for the measured part
     stdout  a line after the warm-up; then a Result (JSON, one line)
@@ -12,6 +13,7 @@ It ends when stdin closes, so that the counters of its sockets can be read until
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -24,6 +26,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from raftlog import Consumer
 from raftlog.client.arguments import credentials
 from raftlog.clock import SystemClock
 from raftlog.errors import ErrorCode, RaftlogError, RequestTimedOutError, error_for
@@ -33,7 +36,7 @@ from raftlog.protocol.apis import Api
 from raftlog.protocol.envelope import decode_response, encode_request
 from raftlog.protocol.records import FetchRequest, ListOffsetsRequest, ProduceRequest
 from raftlog.record.batch import BatchBuilder
-from raftlog.types import LATEST_TIMESTAMP, Endpoint
+from raftlog.types import LATEST_TIMESTAMP, Endpoint, TopicPartition
 
 FETCH_BYTES = 1024 * 1024
 _BATCHES = 16  # different ones, sent in turn, so that no cache sees the same bytes over and over
@@ -41,6 +44,8 @@ _REQUEST_TIMEOUT_MS = 30_000
 _DRAIN_S = 30.0  # for what is under way at the end
 _SILENT_S = 10.0  # a leader that answers nothing for this long ends the run
 _LOOK_S = 0.002  # while a link is not connected yet, or its queue is full
+_PACED_LOOK_S = 0.0001  # at a fixed rate, for answers
+_POLL_RECORDS = 5_000
 
 
 class Leader(msgspec.Struct, frozen=True):
@@ -50,12 +55,18 @@ class Leader(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """mode: "produce", "fill" (produce `records` to each partition and end) or "fetch" (of `records` there).
+    """What to do.
+
+    `mode`: "produce", "fill" (produce `records` to each partition and end), "fetch" (of `records` there) or "decode"
+    (the same with a `Consumer`, which takes every record out of its batch).
 
     `take_bytes`: how much each run fetches, rounded up to a whole batch; 0 for as much as the time allows.
+    `rate`: records a second that are offered to all leaders together; 0 for as many as `in_flight` allows.
     """
 
     mode: str
+    bootstrap: str
+    topic: str
     topic_id: bytes
     leaders: list[Leader]
     record_size: int
@@ -66,6 +77,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     records: int = 0
     take_bytes: int = 0
+    rate: int = 0
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -200,12 +212,17 @@ def _unexpected(api: Api[Any, Any] | None, response: Any) -> RaftlogError:
 
 
 class Pipe:
-    """One leader, to which up to `limit` requests are under way."""
+    """One leader, to which up to `limit` requests are under way.
 
-    def __init__(self, link: Link | SecureLink, work: Work, limit: int) -> None:
+    `interval_s`: one is due each time that it has passed; 0: as soon as there is room.
+    """
+
+    def __init__(self, link: Link | SecureLink, work: Work, limit: int, interval_s: float) -> None:
         self.link = link
         self._work = work
         self._limit = limit
+        self._interval_s = interval_s
+        self.due_s = 0.0
         self._unsent: deque[Frames] = deque()
         self._sending = -1
         self.started: dict[int, float] = {}
@@ -214,6 +231,8 @@ class Pipe:
         """False when the link takes no more although requests are left to send."""
         while self._unsent or len(self.started) < self._limit:
             if not self._unsent:
+                if self._interval_s and self.due_s > time.perf_counter():
+                    return True
                 messages = self._work.messages(self._sending + 1)
                 if not messages:
                     return True
@@ -224,7 +243,8 @@ class Pipe:
                 return False
             self._unsent.popleft()
             if not self._unsent:
-                self.started[self._sending] = now
+                self.started[self._sending] = self.due_s if self._interval_s else now
+                self.due_s += self._interval_s
         return True
 
     def drain(self, latencies_s: array[float]) -> tuple[int, int]:
@@ -250,12 +270,13 @@ class Load:
         batches = encode_batches(plan)
         self._unanswered = plan.acks == 0 and plan.mode == "produce"
         limit = 2 if self._unanswered else plan.in_flight
+        interval_s = plan.batch_records * len(plan.leaders) / plan.rate if plan.rate else 0.0
         self._pipes: dict[int, Pipe] = {}
         self._fetches: list[FetchWork] = []
         for leader in plan.leaders:
             link = self._link(Endpoint(leader.host, leader.port))
             self._poller.register(link)
-            self._pipes[id(link)] = Pipe(link, self._work(leader.partition, batches), limit)
+            self._pipes[id(link)] = Pipe(link, self._work(leader.partition, batches), limit, interval_s)
 
     def _link(self, endpoint: Endpoint) -> Link | SecureLink:
         return SecureLink(endpoint, self._credentials) if self._credentials else Link(self._context, endpoint)
@@ -279,12 +300,16 @@ class Load:
         requests = records = 0
         cpu_s = time.process_time()
         start_s = heard_s = now_s = time.perf_counter()
+        for pipe in self._pipes.values():
+            pipe.due_s = start_s
         while now_s < start_s + seconds:
             filled = [pipe.fill() for pipe in self._pipes.values()]
             full = all(filled)
-            if not any(pipe.started for pipe in self._pipes.values()) and full:
+            if self._plan.rate:
+                self._wait_until_due()
+            elif not any(pipe.started for pipe in self._pipes.values()) and full:
                 break  # all was sent and answered
-            for ready in self._poller.poll(0.1 if full else _LOOK_S):
+            for ready in self._poller.poll(0.0 if self._plan.rate else 0.1 if full else _LOOK_S):
                 answered, worth = self._pipes[id(ready)].drain(latencies_s)
                 requests += answered
                 records += worth
@@ -310,6 +335,11 @@ class Load:
             drained=drained,
         )
 
+    def _wait_until_due(self) -> None:
+        """The next request, or for a short time where there is no room: a poll would wait for whole milliseconds."""
+        wait_s = min(pipe.due_s for pipe in self._pipes.values()) - time.perf_counter()
+        time.sleep(wait_s if 0 < wait_s < _PACED_LOOK_S else _PACED_LOOK_S)
+
     def _drain(self) -> int:
         """Records answered meanwhile."""
         end_s = time.perf_counter() + _DRAIN_S
@@ -321,6 +351,43 @@ class Load:
             for ready in self._poller.poll(0.1):
                 records += self._pipes[id(ready)].drain(ignored)[1]
         return records
+
+
+class Decoding:
+    """A consumer of all partitions, which begins again wherever it has read what was filled in."""
+
+    def __init__(self, plan: Plan, consumer: Consumer) -> None:
+        self._places = [TopicPartition(plan.topic, leader.partition) for leader in plan.leaders]
+        self._end = plan.records
+        self._consumer = consumer
+        consumer.assign(self._places)
+        for place in self._places:
+            consumer.seek(place, 0)
+
+    def run(self, seconds: float) -> Result:
+        records = 0
+        cpu_s = time.process_time()
+        start_s = heard_s = now_s = time.perf_counter()
+        while now_s < start_s + seconds:
+            polled = self._consumer.poll(timeout_ms=200, max_records=_POLL_RECORDS)
+            now_s = time.perf_counter()
+            if polled:
+                heard_s = now_s
+            elif now_s - heard_s > _SILENT_S:
+                raise RequestTimedOutError(f"no leader answered for {_SILENT_S:.0f} s")
+            for place, found in polled.items():
+                records += len(found)
+                if found[-1].offset >= self._end - 1:
+                    self._consumer.seek(place, 0)
+        return Result(
+            requests=0,
+            records=records,
+            seconds=now_s - start_s,
+            cpu_s=time.process_time() - cpu_s,
+            p50_ms=None,
+            p99_ms=None,
+            p999_ms=None,
+        )
 
 
 def encode_batches(plan: Plan) -> list[bytes]:
@@ -351,13 +418,18 @@ def main() -> None:
     plan = msgspec.json.decode(line, type=Plan)
     keep_freed_memory()
     try:
-        load = Load(plan)
-        if plan.warm_up_s:
-            load.run(plan.warm_up_s)
-        print("warm", flush=True)
-        if not sys.stdin.buffer.readline():
-            return
-        result = load.run(plan.seconds)
+        with contextlib.ExitStack() as stack:
+            load: Load | Decoding
+            if plan.mode == "decode":
+                load = Decoding(plan, stack.enter_context(Consumer(bootstrap_servers=plan.bootstrap)))
+            else:
+                load = Load(plan)
+            if plan.warm_up_s:
+                load.run(plan.warm_up_s)
+            print("warm", flush=True)
+            if not sys.stdin.buffer.readline():
+                return
+            result = load.run(plan.seconds)
     except RaftlogError as error:
         text = str(error) or ErrorCode(error.code).name
         result = Result(requests=0, records=0, seconds=0, cpu_s=0, p50_ms=None, p99_ms=None, p999_ms=None, error=text)

@@ -13,12 +13,12 @@ from typing import Self
 import msgspec
 import psutil
 
-from raftlog import Admin, Consumer
+from raftlog import Admin
 from raftlog.errors import ConfigError, RaftlogError
 from raftlog.limits import GOSSIP_S, RECORD_BYTES_MAX
 from raftlog.protocol.cluster import TopicMetadata
 from raftlog.protocol.topics import NewTopic
-from raftlog.types import TopicConfig, TopicPartition
+from raftlog.types import TopicConfig
 
 from .bench_load import Leader, Plan, Result
 from .connect import open_admin
@@ -31,7 +31,6 @@ _FILL_BYTES = 256 * 1000 * 1000  # what `consume` reads, over and over
 _FILL_S = 300.0
 _FILL_IN_FLIGHT = 50
 _DECODE_S = 3.0
-_POLL_RECORDS = 5_000
 _BATCH_SPARE_BYTES = 128  # of a batch beside its records
 _RECORD_SPARE_BYTES = 32  # of a record beside its value
 
@@ -46,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     replication_factor: int | None
     acks: int
     seconds: float
+    rate: int = 0
     bootstrap: str = ""
     pids: tuple[int, ...] = ()
 
@@ -72,7 +72,9 @@ def measure_consume(settings: Settings) -> dict[str, object]:
         if filled.records < records * settings.partitions:
             raise RaftlogError(f"only {filled.records:,} records could be filled in within {_FILL_S:.0f} s")
         figures = _measured(admin, settings, topic, plan_for(settings, topic, "fetch", records=records))
-        return figures | {"decoded_records_per_s": _decoded_rate(settings, topic)}
+        with LoadProcess(plan_for(settings, topic, "decode", records=records, seconds=_DECODE_S)) as load:
+            decoded = load.measure()
+        return figures | {"decoded_records_per_s": round(decoded.records / decoded.seconds)}
 
 
 @contextlib.contextmanager
@@ -118,12 +120,15 @@ def plan_for(settings: Settings, topic: TopicMetadata, mode: str, **changes: flo
     ]
     plan = Plan(
         mode=mode,
+        bootstrap=settings.bootstrap,
+        topic=topic.name,
         topic_id=topic.topic_id,
         leaders=leaders,
         record_size=settings.record_size,
         batch_records=settings.batch_records,
         in_flight=settings.in_flight,
         acks=settings.acks,
+        rate=settings.rate if mode == "produce" else 0,
         warm_up_s=min(_WARM_UP_S, settings.seconds),
         seconds=settings.seconds,
     )
@@ -163,6 +168,7 @@ def _measured(admin: Admin, settings: Settings, topic: TopicMetadata, plan: Plan
         "record_size": settings.record_size,
         "batch_records": settings.batch_records,
         "in_flight": settings.in_flight,
+        "offered_records_per_s": settings.rate or None,
     }
 
 
@@ -184,23 +190,6 @@ def _cpu_s(pids: tuple[int, ...]) -> float:
                 times = process.cpu_times()
                 total_s += times.user + times.system
     return total_s
-
-
-def _decoded_rate(settings: Settings, topic: TopicMetadata) -> int:
-    partitions = [TopicPartition(topic.name, each.partition) for each in topic.partitions]
-    count = 0
-    with Consumer(bootstrap_servers=settings.bootstrap) as consumer:
-        consumer.assign(partitions)
-        for partition in partitions:
-            consumer.seek(partition, 0)
-        consumer.poll(timeout_ms=1000)
-        start_s = time.monotonic()
-        idle = False
-        while not idle and time.monotonic() - start_s < _DECODE_S:
-            polled = consumer.poll(timeout_ms=200, max_records=_POLL_RECORDS)
-            idle = not polled
-            count += sum(map(len, polled.values()))
-        return round(count / (time.monotonic() - start_s))
 
 
 class LoadProcess:

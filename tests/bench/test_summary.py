@@ -30,11 +30,11 @@ def test_a_line_is_the_median_of_its_rounds_with_the_slowest_and_the_fastest() -
 
 
 def test_raftlog_is_set_against_the_best_other_system() -> None:
-    rows = [_row("raftlog", 900), _row("nats", 300), _row("redis", 600), _row("kafka", 5000, error="broke")]
+    rows = [_row("raftlog", 900), _row("nats", 300), _row("valkey", 600), _row("kafka", 5000, error="broke")]
     assert {line.row.system: line.against_best for line in summarise(rows)} == {
         "raftlog": 1.5,
         "nats": None,
-        "redis": None,
+        "valkey": None,
         "kafka": None,
     }
 
@@ -45,13 +45,13 @@ def test_one_record_at_a_time_is_set_against_the_shortest_median_latency() -> No
 
 
 def test_rounds_without_figures_count_for_nothing_and_are_said() -> None:
-    rows = [_row("nats", 0, error="it hung"), _row("nats", 70), _row("redis", 0, error="no port")]
+    rows = [_row("nats", 0, error="it hung"), _row("nats", 70), _row("valkey", 0, error="no port")]
     lines = summarise(rows)
     assert [(line.row.records_per_s, line.rounds, line.failed) for line in lines] == [(70, 1, 1), (0, 0, 1)]
     text = markdown(lines)
-    assert "redis, plain: no figures in 1 of 1 rounds. no port" in text
+    assert "valkey, plain: no figures in 1 of 1 rounds. no port" in text
     assert "nats, plain: no figures in 1 of 2 rounds. it hung" in text
-    assert text.count("| nats, plain") == 1 and "| redis" not in text
+    assert text.count("| nats, plain") == 1 and "| valkey" not in text
 
 
 def test_tables_come_in_the_order_of_the_workloads_and_leave_empty_columns_out() -> None:

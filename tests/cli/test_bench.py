@@ -65,6 +65,18 @@ def test_other_acknowledgements_are_measured(tmp_path: Path, acks: str) -> None:
     assert (figures["p50_ms"] is None) == (acks == "0")
 
 
+def test_a_fixed_rate_is_offered_and_not_exceeded(tmp_path: Path) -> None:
+    figures = _figures(tmp_path, "produce", "--local", "1", "--flush", "os", "--rate", "500", "--batch-records", "1")
+    _agree(figures)
+    assert figures["offered_records_per_s"] == 500
+    assert int(str(figures["records"])) <= 500 * float(str(figures["seconds"])) + 1
+
+
+def test_a_rate_needs_answers(cluster: LocalCluster) -> None:
+    done = run(cluster, "bench", "produce", "--rate", "500", "--acks", "0", code=2)
+    assert b"--acks 0 asks for no answer" in done.stderr
+
+
 def test_consuming_is_measured_raw_and_decoded(tmp_path: Path) -> None:
     figures = _figures(tmp_path, "consume", "--local", "1", "--record-size", "1000")
     _agree(figures, record_size=1000)

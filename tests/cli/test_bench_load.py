@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from typing import cast
+
 import msgspec
 import pytest
 
 from raftlog.errors import NotLeaderOrFollowerError, RaftlogError
+from raftlog.network import Link
 from raftlog.protocol import apis
 from raftlog.protocol.envelope import encode_response, encode_unread
 from raftlog.protocol.records import (
@@ -17,7 +21,9 @@ from raftlog.record.batch import check_batch
 from raftlog_cli.bench_load import (
     FETCH_BYTES,
     FetchWork,
+    Frames,
     Leader,
+    Pipe,
     Plan,
     ProduceWork,
     UnansweredWork,
@@ -28,6 +34,8 @@ from tests.requests import read
 
 PLAN = Plan(
     mode="produce",
+    bootstrap="127.0.0.1:1",
+    topic="t",
     topic_id=b"0123456789abcdef",
     leaders=[Leader(partition=0, host="127.0.0.1", port=1)],
     record_size=200,
@@ -54,6 +62,31 @@ def test_batches_are_sound_and_equally_long(batch_records: int) -> None:
     assert len({len(batch) for batch in batches}) == 1
     assert len(set(batches)) == len(batches)
     assert {check_batch(batch).record_count for batch in batches} == {batch_records}
+
+
+class TakingLink:
+    """Takes every message, or none while `full`."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.sent: list[Frames] = []
+
+    def send(self, frames: Frames) -> bool:
+        if not self.full:
+            self.sent.append(frames)
+        return not self.full
+
+
+def test_at_a_fixed_rate_a_request_counts_from_when_it_was_due() -> None:
+    link = TakingLink()
+    pipe = Pipe(cast(Link, link), ProduceWork(PLAN, 0, encode_batches(PLAN)), limit=100, interval_s=10.0)
+    pipe.due_s = due_s = time.perf_counter() - 25
+    link.full = True
+    assert not pipe.fill()
+    link.full = False
+    assert pipe.fill()
+    assert pipe.started == {0: due_s, 1: due_s + 10, 2: due_s + 20}, "what a full link held back is late"
+    assert pipe.due_s == due_s + 30 and len(link.sent) == 3, "what is not due yet is not sent"
 
 
 def test_a_plan_survives_its_way_to_the_other_process() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .go_load import GoRunning, missing_client
-from .servers import HOST, Servers, free_ports
+from .servers import HOST, Servers, free_ports, package_version
 from .system import Shape, Variant
+from .workloads import TAKEN
 
 _HOME = Path("/usr/share/activemq")
 _JVM = ("-Xms512m", "-Xmx1g")
@@ -17,6 +18,7 @@ _JVM = ("-Xms512m", "-Xmx1g")
 _SHAPES = {
     "batches": Shape(50, 50, 50),
     "singles": Shape(1000, 1, 200),
+    "offered": Shape(1000, 1, 200),
     "large": Shape(16, 255, 16),
 }
 # The default, concurrentStoreAndDispatchQueues, stores one message after the other, with a sync for each.
@@ -39,7 +41,7 @@ _SETTINGS = """\
 
 class ActiveMq:
     name = "activemq"
-    variants = (Variant("KahaDB", fsync=True),)
+    variants = (Variant("KahaDB", fsync=True, workloads=TAKEN),)
     settle_s = 4.0
 
     def replicas(self, wanted: int) -> int:
@@ -49,6 +51,9 @@ class ActiveMq:
         if not (_HOME / "bin" / "activemq.jar").exists() or shutil.which("java") is None:
             return "Debian package activemq is not installed"
         return missing_client()
+
+    def version(self) -> str:
+        return package_version("activemq")
 
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:

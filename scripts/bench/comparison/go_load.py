@@ -35,6 +35,8 @@ class GoPlan(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     replicas: int
     partitions: int
+    rate: int
+    synced: bool
     security: str
     warm_up_s: float
     seconds: float
@@ -71,6 +73,7 @@ class GoRunning:
 
     `shapes`: how workloads travel, by key, where it is not as asked. `readers`: connections that read at the same time,
     each of them everything. `security`: the directory of the certificate that clients show; "": no TLS.
+    `synced`: the client asks for that with each request, as with Valkey's WAITAOF.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class GoRunning:
         readers: int = 1,
         consumed: bool = False,
         security: str = "",
+        synced: bool = False,
     ) -> None:
         self._system = system
         self._servers = servers
@@ -93,6 +97,7 @@ class GoRunning:
         self._readers = readers
         self._consumed = consumed
         self._security = security
+        self._synced = synced
 
     def pids(self) -> list[int]:
         return self._servers.pids()
@@ -117,6 +122,8 @@ class GoRunning:
             connections=shape.connections,
             replicas=self._replicas if workload.partitions == 1 else 1,
             partitions=workload.partitions,
+            rate=workload.rate,
+            synced=self._synced,
             security=self._security,
             warm_up_s=0 if workload.consume and self._consumed else warm_up_s,
             seconds=seconds,

@@ -24,6 +24,7 @@ _JVM = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"
 KAFKA_SHAPES = {
     "batches": Shape(50, 50, 10),
     "singles": Shape(1000, 1, 50),
+    "offered": Shape(1000, 1, 50),
     "large": Shape(16, 255, 8),
 }
 KAFKA_READERS = 4
@@ -31,7 +32,10 @@ KAFKA_READERS = 4
 
 class Kafka:
     name = "kafka"
-    variants = (Variant("acks=all", fsync=False, workloads=KAFKA),)
+    variants = (
+        Variant("acks=all", fsync=False, workloads=KAFKA),
+        Variant("log.flush.interval.messages=1", fsync=True),
+    )
     settle_s = 6.0
 
     def replicas(self, wanted: int) -> int:
@@ -51,6 +55,10 @@ class Kafka:
                 return "its jars (org.apache.kafka:kafka_2.13) cannot be fetched with Maven"
         return missing_client()
 
+    def version(self) -> str:
+        (jar,) = _JARS.glob("kafka_*.jar")
+        return jar.stem.rpartition("-")[2]
+
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:
         ports = free_ports(2 * replicas)
@@ -58,7 +66,7 @@ class Kafka:
         settings = []
         for i in range(replicas):
             path = directory / f"{i + 1}.properties"
-            path.write_text(_properties(i, clients, controllers, directory / str(i + 1)))
+            path.write_text(_properties(i, clients, controllers, directory / str(i + 1), fsync=variant.fsync))
             settings.append(path)
         _format(settings)
         with Servers(directory) as servers:
@@ -68,9 +76,10 @@ class Kafka:
             yield GoRunning("kafka", servers, clients, replicas, shapes=KAFKA_SHAPES, readers=KAFKA_READERS)
 
 
-def _properties(place: int, clients: Sequence[int], controllers: Sequence[int], data: Path) -> str:
+def _properties(place: int, clients: Sequence[int], controllers: Sequence[int], data: Path, *, fsync: bool) -> str:
     voters = ",".join(f"{i + 1}@{HOST}:{port}" for i, port in enumerate(controllers))
     replicas = len(clients)
+    flush = "log.flush.interval.messages=1" if fsync else ""
     return f"""\
 process.roles=broker,controller
 node.id={place + 1}
@@ -83,6 +92,7 @@ log.dirs={data}
 min.insync.replicas={replicas // 2 + 1}
 offsets.topic.replication.factor={replicas}
 auto.create.topics.enable=false
+{flush}
 """
 
 

@@ -105,8 +105,8 @@ def _measure(running: Running, workload: Workload, row: Row, seconds: float, war
         raise RaftlogError("nothing was done in the measured time")
     row.records_per_s = result.records / result.seconds
     row.mb_per_s = row.records_per_s * workload.record_size / 1e6
-    if workload.in_flight == 1:
-        row.p50_ms, row.p99_ms = result.p50_ms, result.p99_ms
+    if workload.timed:
+        row.p50_ms, row.p99_ms, row.p999_ms = result.p50_ms, result.p99_ms, result.p999_ms
     row.client_cpu = result.cpu_s / result.seconds
     row.servers_cpu = (after.servers_cpu_s - before.servers_cpu_s) / result.seconds
     if not workload.consume and after.sockets is not None and before.sockets is not None:
@@ -118,6 +118,7 @@ def _measure(running: Running, workload: Workload, row: Row, seconds: float, war
 _MEASURES = {
     "produce": _measure,
     "consume": _measure,
+    "decode": _measure,
     "behind": measure_behind,
     "hold": measure_idle,
     "attend": measure_idle,

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .go_load import GoRunning, missing_client
-from .servers import HOST, Servers, free_ports
+from .servers import HOST, Servers, free_ports, package_version
 from .system import Shape, Variant
+from .workloads import TAKEN
 
 # The package's own command in PATH would change to the user of the system's service.
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -37,6 +38,9 @@ class RabbitMq:
         if not _SERVER.exists() or shutil.which("epmd") is None:
             return "Debian package rabbitmq-server is not installed"
         return missing_client()
+
+    def version(self) -> str:
+        return package_version("rabbitmq-server")
 
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:
@@ -99,7 +103,7 @@ STREAM = RabbitMq(
 QUORUM = RabbitMq(
     "rabbitmq-quorum",
     "amqp",
-    Variant("quorum queue", fsync=True),
+    Variant("quorum queue", fsync=True, workloads=TAKEN),
     # Each record is published and confirmed by itself.
     {"batches": Shape(2500, 1), "large": Shape(16 * 255, 1)},
     consumed=True,

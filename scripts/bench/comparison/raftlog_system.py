@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import raftlog
 from raftlog import Admin, Consumer
 from raftlog.client.arguments import SECURITY_VARIABLE
 from raftlog.errors import RaftlogError
@@ -19,6 +20,8 @@ from .go_load import GoRunning, missing_client
 from .kafka import KAFKA_READERS, KAFKA_SHAPES
 from .system import Shape, Variant
 from .workloads import COMMON, KAFKA, ONE_CONNECTION, Workload
+
+_MODES = {"produce": "produce", "consume": "fetch", "decode": "decode"}  # of the load client
 
 
 class Raftlog:
@@ -40,6 +43,9 @@ class Raftlog:
 
     def missing(self) -> str | None:
         return None
+
+    def version(self) -> str:
+        return raftlog.__version__
 
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[RaftlogRunning]:
@@ -78,6 +84,9 @@ class RaftlogByKafka:
 
     def missing(self) -> str | None:
         return missing_client()
+
+    def version(self) -> str:
+        return raftlog.__version__
 
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:
@@ -125,7 +134,7 @@ class RaftlogRunning:
             raise RaftlogError(f"nothing was produced to {workload.topic}")
         topic = self._topics[workload.topic]
         records = records_in(self._cluster.bootstrap, topic) if workload.consume else 0
-        mode = "fetch" if workload.consume else "produce"
+        mode = _MODES[workload.mode]
         return LoadProcess(plan_for(settings, topic, mode, records=records, warm_up_s=warm_up_s))
 
 
@@ -138,6 +147,7 @@ def settings_for(workload: Workload, bootstrap: str, seconds: float) -> Settings
         partitions=1,
         replication_factor=None,
         acks=-1,
+        rate=workload.rate,
         seconds=seconds,
         bootstrap=bootstrap,
     )

@@ -22,9 +22,9 @@ from .measuring import QUICK, WHOLE, rounds
 from .nats import Nats
 from .rabbitmq import QUORUM, STREAM
 from .raftlog_system import Raftlog, RaftlogByKafka
-from .redis import Redis
 from .summary import Line, markdown, summarise
 from .system import System
+from .valkey import Valkey
 from .workloads import WORKLOADS, Workload
 
 SYSTEMS: dict[str, System] = {
@@ -32,13 +32,15 @@ SYSTEMS: dict[str, System] = {
     "raftlog-kafka": RaftlogByKafka(),
     "raftlog-secure": Raftlog(secure=True),
     "raftlog-kafka-secure": RaftlogByKafka(secure=True),
-    **{system.name: system for system in (Kafka(), Nats(), STREAM, QUORUM, ActiveMq(), Redis())},
+    **{system.name: system for system in (Kafka(), Nats(), STREAM, QUORUM, ActiveMq(), Valkey())},
 }
 HOW = (
     "Medians of the rounds, with the slowest and fastest round. In flight counts requests. Cores: CPU seconds a second "
     "of the load client and of the servers. Wire bytes: TCP payload for one record as the kernel counts it for each "
     "socket (ss -ti), over the client's connections both ways, and over all, those between servers included. "
-    "× best peer: records/s, or p50 where one record is sent at a time, against the best other system."
+    "× best peer: records/s, or p50 where one record is sent at a time or so many a second are offered, against the "
+    "best other system. At a fixed rate a record's time runs from when it was due, so that what waited for others "
+    "counts as late too."
 )
 
 
@@ -104,7 +106,7 @@ def _workloads(text: str) -> list[Workload]:
         raise argparse.ArgumentTypeError(
             f"no workload {', '.join(unknown) or repr(text)}; there are {', '.join(known)}"
         )
-    needed = {known[key].topic for key in keys if known[key].mode in ("consume", "behind")}
+    needed = {known[key].topic for key in keys if known[key].consume or known[key].mode == "behind"}
     return [each for each in WORKLOADS if each.key in keys or (each.mode == "produce" and each.topic in needed)]
 
 
@@ -122,14 +124,18 @@ def _compare(options: argparse.Namespace, directory: Path) -> list[Line]:
     pace = QUICK if options.quick else WHOLE
     rows = list(rounds(systems, options.replicas, pace, directory, note, options.workloads))
     lines = summarise(rows)
+    versions = {system.name: system.version() for system in systems}
     found |= {"busy_after": busy_cores(), "minutes": round((time.monotonic() - start_s) / 60, 1)}
     if options.json:
-        print_json({"machine": found, "pace": pace, "left_out": left_out, "lines": lines, "rows": rows})
+        print_json(
+            {"machine": found, "versions": versions, "pace": pace, "left_out": left_out, "lines": lines, "rows": rows}
+        )
     else:
         sys.stdout.write(markdown(lines))
         print(HOW)
         print(f"\n{described(found)}, and {found['busy_after']} after it.")
         print(f"{pace.rounds} rounds of {pace.seconds:g} s for each figure, {found['minutes']} minutes in all.")
+        print(f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.")
         for name, reason in left_out.items():
             print(f"{name} is left out: {reason}.")
     if options.plot is not None:

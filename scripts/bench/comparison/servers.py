@@ -25,6 +25,7 @@ _PORTS = range(16_000, 32_000)  # below those that the kernel hands out by itsel
 _LOOK_S = 0.05
 _LOG_LINES = 3
 _KILL_S = 10.0
+_ASK_S = 30
 
 
 class Servers:
@@ -96,6 +97,12 @@ def free_ports(count: int) -> list[int]:
         if len(found) == count:
             return found
     raise RaftlogError("no port is free")
+
+
+def package_version(name: str) -> str:
+    """Of an installed Debian package."""
+    asked = ["dpkg-query", "--show", "--showformat", "${Version}", name]
+    return subprocess.run(asked, capture_output=True, text=True, timeout=_ASK_S, check=True).stdout
 
 
 def _listening(port: int) -> bool:

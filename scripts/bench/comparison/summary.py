@@ -19,7 +19,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     `low` and `high`: records a second of the slowest and fastest round. `failed`: rounds without figures, `why` the
     first of them. `against_best`: of raftlog only, how many times the best other system it is, in records a second, or,
-    one record at a time, in how short the median latency is.
+    where times are asked, in how short the median latency is.
     """
 
     row: Row
@@ -49,7 +49,7 @@ def _line(group: Sequence[Row]) -> Line:
     medians = {
         name: _median([getattr(row, name) for row in good])
         for name in (
-            *("records_per_s", "mb_per_s", "p50_ms", "p99_ms"),
+            *("records_per_s", "mb_per_s", "p50_ms", "p99_ms", "p999_ms"),
             *("client_cpu", "servers_cpu", "client_wire_bytes", "all_wire_bytes"),
             *("cost_percent", "read_per_s", "bytes_each", "idle_percent", "held_percent", "requests_per_s"),
         )
@@ -81,7 +81,7 @@ def _compared(workload: Workload, lines: Sequence[Line]) -> Iterator[Line]:
 
 
 def _speed(workload: Workload, line: Line) -> float:
-    if workload.in_flight == 1 and line.row.p50_ms:
+    if workload.timed and line.row.p50_ms:
         return 1 / line.row.p50_ms
     return line.row.records_per_s
 
@@ -99,6 +99,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Line], str]], ...] = (
     ("consumed beside it/s", lambda line: _optional(line.row.read_per_s, "{:,.0f}")),
     ("p50 ms", lambda line: _optional(line.row.p50_ms, "{:.2f}")),
     ("p99 ms", lambda line: _optional(line.row.p99_ms, "{:.2f}")),
+    ("p999 ms", lambda line: _optional(line.row.p999_ms, "{:.2f}")),
     ("bytes each (PSS)", lambda line: _optional(line.row.bytes_each, "{:,.0f}")),
     ("servers without them, % of a core", lambda line: _optional(line.row.idle_percent, "{:.2f}")),
     ("with them, % of a core", lambda line: _optional(line.row.held_percent, "{:.2f}")),

@@ -6,13 +6,16 @@ from typing import Literal
 
 import msgspec
 
-Mode = Literal["produce", "consume", "behind", "hold", "attend"]
+Mode = Literal["produce", "consume", "decode", "behind", "hold", "attend"]
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured: how records are sent or read.
 
-    `topic`: where a produce leaves its records; a consume reads what the produce of that topic has left.
+    `topic`: where a produce leaves its records; a consume reads what the produce of that topic has left, a decode also
+    takes every record out of its batch.
+
+    `rate`: records a second that are offered, whatever is answered when; 0: as many as `in_flight` allows.
 
     `connections`: where the workload is about them; else each system has as many as suit it.
     """
@@ -24,12 +27,18 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     batch_records: int
     in_flight: int
     mode: Mode = "produce"
+    rate: int = 0
     connections: int | None = None
     partitions: int = 1
 
     @property
     def consume(self) -> bool:
-        return self.mode == "consume"
+        return self.mode in ("consume", "decode")
+
+    @property
+    def timed(self) -> bool:
+        """How long a record takes is asked; else how many go."""
+        return self.in_flight == 1 or self.rate > 0
 
 
 BATCHES = Workload(
@@ -56,6 +65,15 @@ ALONE = Workload(
     batch_records=1,
     in_flight=1,
 )
+OFFERED = Workload(
+    key="offered",
+    title="10,000 single records of 200 B a second offered",
+    topic="offered",
+    record_size=200,
+    batch_records=1,
+    in_flight=1000,
+    rate=10_000,
+)
 LARGE = Workload(
     key="large",
     title="255 × 1 KiB a request, 16 requests in flight",
@@ -72,6 +90,15 @@ READ_SMALL = Workload(
     batch_records=50,
     in_flight=4,
     mode="consume",
+)
+READ_DECODED = Workload(
+    key="read-decoded",
+    title="consuming 200 B records from the page cache, each taken out of its batch",
+    topic="batches",
+    record_size=200,
+    batch_records=50,
+    in_flight=4,
+    mode="decode",
 )
 READ_LARGE = Workload(
     key="read-large",
@@ -132,7 +159,9 @@ IDLE_PARTITIONS = Workload(
     mode="attend",
 )
 # In this order: what is consumed was produced before, and not much lies between.
-COMMON = (BATCHES, READ_SMALL, SINGLES, ALONE, LARGE, READ_LARGE)
+COMMON = (BATCHES, READ_SMALL, READ_DECODED, SINGLES, ALONE, OFFERED, LARGE, READ_LARGE)
+# Of systems where reading takes records away.
+TAKEN = tuple(workload for workload in COMMON if workload is not READ_DECODED)
 # Of systems that speak Kafka's protocol.
 KAFKA = (*COMMON, ONE_CONNECTION, THREE_CONNECTIONS, BEHIND, IDLE_CONNECTIONS, IDLE_PARTITIONS)
 WORKLOADS = KAFKA
@@ -161,6 +190,7 @@ class Row(msgspec.Struct, kw_only=True):
     mb_per_s: float = 0
     p50_ms: float | None = None
     p99_ms: float | None = None
+    p999_ms: float | None = None
     client_cpu: float = 0
     servers_cpu: float = 0
     client_wire_bytes: float | None = None

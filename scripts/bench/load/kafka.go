@@ -26,6 +26,7 @@ type kafka struct {
 	plan    Plan
 	records [][]byte
 	batch   []byte
+	options []kgo.Opt
 	clients []*kgo.Client
 	leader  int32
 }
@@ -43,6 +44,7 @@ func (k *kafka) Prepare() error {
 		}
 		options = append(options, kgo.DialTLSConfig(settings))
 	}
+	k.options = options
 	for range k.plan.Connections {
 		client, err := kgo.NewClient(options...)
 		if err != nil {
@@ -119,11 +121,45 @@ func (k *kafka) Send(connection int, done func(error)) {
 }
 
 func (k *kafka) Consume(stop <-chan struct{}, got func(int)) error {
+	if k.plan.Mode == "decode" {
+		return k.decode(stop, got)
+	}
 	errs := make(chan error, len(k.clients))
 	for _, client := range k.clients {
 		go func() { errs <- k.read(client, stop, got) }()
 	}
 	return <-errs
+}
+
+// decode is franz-go's own consumer, which takes every record out of its batch; at the end it begins again.
+func (k *kafka) decode(stop <-chan struct{}, got func(int)) error {
+	fromStart := map[string]map[int32]kgo.Offset{k.plan.Topic: {0: kgo.NewOffset().AtStart()}}
+	options := append(k.options, kgo.ConsumePartitions(fromStart))
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-stop
+		cancel()
+	}()
+	for {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := fetches.Err(); err != nil {
+			return err
+		}
+		got(fetches.NumRecords())
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if last := len(p.Records) - 1; last >= 0 && p.Records[last].Offset >= p.HighWatermark-1 {
+				client.RemoveConsumePartitions(map[string][]int32{k.plan.Topic: {0}})
+				client.AddConsumePartitions(fromStart)
+			}
+		})
+	}
 }
 
 func (k *kafka) read(client *kgo.Client, stop <-chan struct{}, got func(int)) error {

@@ -25,7 +25,7 @@ import (
 // Plan is what to do. One connection carries InFlight/Connections requests at a time.
 type Plan struct {
 	System       string   `json:"system"`
-	Mode         string   `json:"mode"` // produce; consume what a produce of this topic has left; hold; attend
+	Mode         string   `json:"mode"` // produce; consume what a produce of this topic has left, or decode; hold; attend
 	Addresses    []string `json:"addresses"`
 	Topic        string   `json:"topic"`
 	RecordSize   int      `json:"record_size"`
@@ -34,6 +34,8 @@ type Plan struct {
 	Connections  int      `json:"connections"`
 	Replicas     int      `json:"replicas"`
 	Partitions   int      `json:"partitions"`
+	Rate         int      `json:"rate"`     // records a second that are offered; 0: as many as InFlight allows
+	Synced       bool     `json:"synced"`   // asks for that with each request, where a system has to be asked
 	Security     string   `json:"security"` // a directory with ca.pem, client.pem and client.key; "": no TLS
 	WarmUpS      float64  `json:"warm_up_s"`
 	Seconds      float64  `json:"seconds"`
@@ -108,8 +110,8 @@ func newDriver(plan Plan) (Driver, error) {
 		return &quorum{plan: plan, records: records}, nil
 	case "activemq":
 		return &stomp{plan: plan, records: records}, nil
-	case "redis":
-		return &redis{plan: plan, records: records}, nil
+	case "valkey":
+		return &valkey{plan: plan, records: records}, nil
 	}
 	return nil, fmt.Errorf("no driver for %q", plan.System)
 }
@@ -154,7 +156,7 @@ func run(input *bufio.Scanner) (Result, error) {
 	}
 	measure := produce
 	switch plan.Mode {
-	case "consume":
+	case "consume", "decode":
 		measure = consume
 	case "hold", "attend":
 		measure = wait

@@ -15,7 +15,8 @@ const (
 )
 
 // produce keeps InFlight requests under way, for the warm-up and then for the measured part. Only what is
-// answered before the end counts; nothing is under way between the parts.
+// answered before the end counts; nothing is under way between the parts. With a Rate each request is sent
+// when it is due, or as soon after that as there is room, and its time runs from when it was due.
 func produce(plan Plan, driver Driver, warm func()) (Result, error) {
 	if plan.WarmUpS > 0 {
 		if _, err := producePart(plan, driver, plan.WarmUpS); err != nil {
@@ -47,7 +48,12 @@ func producePart(plan Plan, driver Driver, seconds float64) (Result, error) {
 		go func() {
 			defer senders.Done()
 			silent := time.NewTimer(silentWait)
-			for !failed.Load() {
+			for number := connection; !failed.Load(); number += plan.Connections {
+				due := plan.due(start, number)
+				if due.After(end) {
+					return
+				}
+				time.Sleep(time.Until(due))
 				select {
 				case tokens <- struct{}{}:
 				default: // the timer is touched only where the wait is real
@@ -63,6 +69,9 @@ func producePart(plan Plan, driver Driver, seconds float64) (Result, error) {
 				sent := time.Now()
 				if sent.After(end) {
 					return
+				}
+				if plan.Rate > 0 {
+					sent = due
 				}
 				pending.Add(1)
 				driver.Send(connection, func(err error) {
@@ -84,6 +93,15 @@ func producePart(plan Plan, driver Driver, seconds float64) (Result, error) {
 	}
 	result.Drained = part.drained * plan.BatchRecords
 	return result, part.err
+}
+
+// due is when the request of this number, of all connections' together, has to be sent.
+func (p Plan) due(start time.Time, number int) time.Time {
+	if p.Rate == 0 {
+		return start
+	}
+	seconds := float64(number*p.BatchRecords) / float64(p.Rate)
+	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
 
 func (p *part) answered(took time.Duration, err error) {
