@@ -8,12 +8,15 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from raftlog.errors import NoBrokersAvailableError
+from raftlog.node.local import LocalCluster
 from raftlog_cli.connect import reach
 from tests.cli.command import COMMAND
+from tests.node.asking import until
 
 
 def closed_port() -> int:
@@ -57,6 +60,25 @@ def test_a_name_that_does_not_resolve_is_said_at_once() -> None:
 def test_one_address_that_takes_connections_is_enough() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         reach(f"127.0.0.1:{closed_port()},nobody.invalid:7071,127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_another_door_of_a_node_is_named_at_once(fresh_cluster: Callable[..., LocalCluster]) -> None:
+    cluster = fresh_cluster(nodes=1, kafka=True, http=True)
+    for door, whose in (
+        (cluster.kafka_endpoints[1], "is an address for Kafka's clients"),
+        (cluster.http_endpoints[1], "is an HTTP address, for browsers and monitoring"),
+    ):
+
+        def refusal(address: str = str(door)) -> str:
+            """A door whose process has just been started may be silent still."""
+            asked = [*COMMAND, "topic", "list", "--bootstrap", address]
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            return done.stderr if done.returncode == 2 else ""
+
+        said = until(refusal)
+        assert said.startswith(f"raftlog: error: {door} {whose}; --bootstrap is for a node's own address")
+        assert said.count("\n") == 1
+    reach(f"{cluster.kafka_bootstrap},{cluster.bootstrap}")  # one of its own is enough
 
 
 def test_a_node_that_is_being_started_is_waited_for() -> None:
