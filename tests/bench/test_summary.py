@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from comparison.counters import Wire, wire_between, wire_sockets
 from comparison.summary import markdown, summarise
-from comparison.workloads import ALONE, BATCHES, BEHIND, IDLE_CONNECTIONS, READ_SMALL, Row, Workload
+from comparison.workloads import ALONE, BATCHES, BEHIND, CONNECTS, IDLE_CONNECTIONS, READ_SMALL, Row, Workload
 
 
 def _row(system: str, rate: float, workload: Workload = BATCHES, **fields: object) -> Row:
@@ -42,6 +44,30 @@ def test_raftlog_is_set_against_the_best_other_system() -> None:
 def test_one_record_at_a_time_is_set_against_the_shortest_median_latency() -> None:
     rows = [_row("raftlog", 400, ALONE, p50_ms=2.0), _row("nats", 900, ALONE, p50_ms=1.0)]
     assert summarise(rows)[0].against_best == 0.5
+
+
+def test_what_is_under_tls_is_set_against_its_like_and_against_the_same_without_it() -> None:
+    def named(row: Row, variant: str) -> Row:
+        return msgspec.structs.replace(row, variant=variant)
+
+    rows = [
+        named(_row("raftlog", 1000), "always"),
+        named(_row("raftlog", 800), "always, TLS"),
+        named(_row("raftlog", 500), "Kafka's door, TLS"),
+        named(_row("kafka", 400), "acks=all"),
+        named(_row("kafka", 200), "acks=all, TLS"),
+    ]
+    found = [(line.against_best, line.against_plain) for line in summarise(rows)]
+    assert found == [(2.5, None), (4.0, 0.8), (2.5, None), (None, None), (None, 0.5)]
+    assert "0.80" in markdown(summarise(rows))
+
+
+def test_connections_are_compared_by_what_a_core_of_the_servers_makes() -> None:
+    rows = [
+        _row("raftlog", 0, CONNECTS, connects_per_s=100.0, connects_per_core=900.0),
+        _row("kafka", 0, CONNECTS, connects_per_s=300.0, connects_per_core=300.0),
+    ]
+    assert [line.against_best for line in summarise(rows)] == [3.0, None]
 
 
 def test_rounds_without_figures_count_for_nothing_and_are_said() -> None:

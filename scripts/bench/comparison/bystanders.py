@@ -1,4 +1,4 @@
-"""What clients cost that do little or come late: idle ones, and a consumer that is far behind."""
+"""What clients cost that do little or come late: idle ones, new ones, and a consumer that is far behind."""
 
 from __future__ import annotations
 
@@ -43,6 +43,20 @@ def measure_idle(running: Running, workload: Workload, row: Row, seconds: float,
     if result.records < shape.connections:
         raise RaftlogError(f"only {result.records} of {shape.connections} connections were kept")
     row.bytes_each = (memory_after - memory_before) / shape.connections
+
+
+def measure_connects(running: Running, workload: Workload, row: Row, seconds: float, warm_up_s: float) -> None:
+    """All CPU that the servers use meanwhile is counted: what they do without is a few thousandths of a core."""
+    shape = running.shape(workload)
+    row.in_flight, row.connections = 0, shape.connections
+    with running.load(workload, seconds=seconds, warm_up_s=warm_up_s) as load:
+        load.warm_up()
+        before_s = scheduled_s(running.pids())
+        result = load.measure()
+        used_s = scheduled_s(running.pids()) - before_s
+    row.client_cpu, row.servers_cpu = result.cpu_s / result.seconds, used_s / result.seconds
+    row.connects_per_s = result.records / result.seconds
+    row.connects_per_core = result.records / used_s
 
 
 def _create(running: Running, workload: Workload) -> None:

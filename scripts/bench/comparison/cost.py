@@ -34,7 +34,7 @@ from raftlog_cli.own_cluster import temporary_directory
 from .arguments import positive
 from .beside import beside
 from .machine import busy_cores, described, machine
-from .raftlog_system import records_in, settings_for
+from .raftlog_system import clients_of, records_in, settings_for
 from .round_trips import link_p50_us, tcp_p50_us
 from .servers import HOST
 from .summary import table
@@ -50,7 +50,10 @@ _READ = "consuming what that left"
 
 
 class Line(msgspec.Struct, frozen=True):
-    """CPU of one role: nanoseconds for each record and byte. `floor`: the same bytes moved by the kernel alone."""
+    """CPU of one role: nanoseconds for each record and byte. `floor`: the same bytes moved by the kernel alone.
+
+    `against_plain`: under TLS, how many times the CPU for a byte without it.
+    """
 
     workload: str
     role: str
@@ -59,6 +62,7 @@ class Line(msgspec.Struct, frozen=True):
     ns_a_byte: float
     user: float  # share of it
     floor_ns_a_byte: float
+    against_plain: float | None = None
 
 
 class RoundTrips(msgspec.Struct, frozen=True):
@@ -72,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cost", description=__doc__.partition("\n")[0])
     parser.add_argument("--flush", choices=["always", "os"], default="always", help="of the nodes (always)")
     parser.add_argument("--seconds", type=positive, default=5, metavar="S", help="for each figure (5)")
+    parser.add_argument("--secure", action="store_true", help="and then once more with all under TLS, set against that")
     parser.add_argument("--json", action="store_true", help="the machine and every line as one object")
     options = parser.parse_args(arguments)
     try:
@@ -79,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = machine(directory)
             note("round trips")
             trips = RoundTrips(round(tcp_p50_us(_ROUND_TRIPS)), round(link_p50_us(_ROUND_TRIPS)))
-            lines = measure(directory, Flush(options.flush), options.seconds, (BATCHES, LARGE), _FLOOR_BYTES)
+            asked = Flush(options.flush), options.seconds, (BATCHES, LARGE), _FLOOR_BYTES
+            lines = measure(directory, *asked)
+            if options.secure:
+                lines += against(lines, measure(directory / "tls", *asked, secure=True))
             found["busy_after"] = busy_cores()
     except KeyboardInterrupt:
         note("cost: stopped; the nodes have ended and their data is removed")
@@ -106,6 +114,7 @@ def markdown(lines: Sequence[Line]) -> str:
         "of it in Python and libraries",
         "floor, ns a byte",
         "× floor",
+        *(["× plain"] if any(line.against_plain for line in lines) else []),
     )
     return table(
         columns,
@@ -113,17 +122,35 @@ def markdown(lines: Sequence[Line]) -> str:
             [line.workload, line.role, f"{line.records_per_s:,.0f}", f"{line.ns_a_record:,.0f}"]
             + [f"{line.ns_a_byte:.2f}", f"{100 * line.user:.0f} %", f"{line.floor_ns_a_byte:.2f}"]
             + [f"{line.ns_a_byte / line.floor_ns_a_byte:.1f}"]
+            + ([] if "× plain" not in columns else [f"{line.against_plain:.2f}" if line.against_plain else ""])
             for line in lines
         ],
     )
 
 
+def against(plain: Sequence[Line], secure: Sequence[Line]) -> list[Line]:
+    """A follower does nothing but take part in replication, so its lines are what TLS between nodes costs."""
+    pairs = zip(plain, secure, strict=True)
+    return [
+        msgspec.structs.replace(line, role=f"{line.role}, TLS", against_plain=line.ns_a_byte / before.ns_a_byte)
+        for before, line in pairs
+    ]
+
+
 def measure(
-    directory: Path, flush: Flush, seconds: float, workloads: Sequence[Workload], floor_bytes: int
+    directory: Path,
+    flush: Flush,
+    seconds: float,
+    workloads: Sequence[Workload],
+    floor_bytes: int,
+    *,
+    secure: bool = False,
 ) -> list[Line]:
     lines: list[Line] = []
+    directory.mkdir(exist_ok=True)
     with (
-        LocalCluster(nodes=_NODES, directory=directory / "nodes", flush=flush) as cluster,
+        LocalCluster(nodes=_NODES, directory=directory / "nodes", flush=flush, secure=secure) as cluster,
+        clients_of(cluster),
         Admin(bootstrap_servers=cluster.bootstrap) as admin,
     ):
         for workload in workloads:

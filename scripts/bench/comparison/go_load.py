@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ class GoPlan(msgspec.Struct, frozen=True, kw_only=True):
     rate: int
     synced: bool
     security: str
+    hello: str
     warm_up_s: float
     seconds: float
 
@@ -72,8 +74,9 @@ class GoRunning:
     `consumed`: reading takes records away, so that nothing can be read before the clock runs.
 
     `shapes`: how workloads travel, by key, where it is not as asked. `readers`: connections that read at the same time,
-    each of them everything. `security`: the directory of the certificate that clients show; "": no TLS.
-    `synced`: the client asks for that with each request, as with Valkey's WAITAOF.
+    each of them everything. `security`: the directory of the certificate that clients show; "": no TLS. `hello`: the
+    first question of a connection. `synced`: the client asks for
+    that with each request, as with Valkey's WAITAOF.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class GoRunning:
         consumed: bool = False,
         security: str = "",
         synced: bool = False,
+        hello: bytes = b"",
     ) -> None:
         self._system = system
         self._servers = servers
@@ -98,6 +102,7 @@ class GoRunning:
         self._consumed = consumed
         self._security = security
         self._synced = synced
+        self._hello = hello
 
     def pids(self) -> list[int]:
         return self._servers.pids()
@@ -125,6 +130,7 @@ class GoRunning:
             rate=workload.rate,
             synced=self._synced,
             security=self._security,
+            hello=base64.b64encode(self._hello).decode(),
             warm_up_s=0 if workload.consume and self._consumed else warm_up_s,
             seconds=seconds,
         )

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from raftlog.errors import RaftlogError
+from raftlog.security.certificates import make_authority, make_client, make_node
 
 from .go_load import BENCH, BUILD, GoRunning, missing_client
 from .servers import HOST, READY_S, Servers, free_ports
+from .summary import TLS
 from .system import Shape, Variant
-from .workloads import KAFKA
+from .workloads import CONNECTS, KAFKA
 
 _JARS = BUILD / "kafka"
 _FETCH_S = 900
@@ -28,15 +30,22 @@ KAFKA_SHAPES = {
     "large": Shape(16, 255, 8),
 }
 KAFKA_READERS = 4
+KAFKA_HELLO = bytes.fromhex("0000000e 0012 0000 00000001 0004") + b"load"  # ApiVersions, version 0
 
 
 class Kafka:
+    """Apache Kafka, as a system of the comparison.
+
+    `secure`: all that brokers, controllers and clients say is under TLS, with certificates as raftlog makes them.
+    """
+
     name = "kafka"
-    variants = (
-        Variant("acks=all", fsync=False, workloads=KAFKA),
-        Variant("log.flush.interval.messages=1", fsync=True),
-    )
     settle_s = 6.0
+
+    def __init__(self, *, secure: bool = False) -> None:
+        self._secure = secure
+        plain = Variant("acks=all", fsync=False, workloads=KAFKA), Variant("log.flush.interval.messages=1", fsync=True)
+        self.variants = (Variant(f"acks=all{TLS}", False, (*KAFKA, CONNECTS)),) if secure else plain
 
     def replicas(self, wanted: int) -> int:
         return wanted
@@ -64,19 +73,37 @@ class Kafka:
         ports = free_ports(2 * replicas)
         clients, controllers = ports[:replicas], ports[replicas:]
         settings = []
+        security = directory / "security"
+        if self._secure:
+            make_authority(str(security / "ca"), "peers")
+            make_client(str(security / "ca"), "load", str(security / "client"))
         for i in range(replicas):
             path = directory / f"{i + 1}.properties"
-            path.write_text(_properties(i, clients, controllers, directory / str(i + 1), fsync=variant.fsync))
+            protocol = "SSL" if self._secure else "PLAINTEXT"
+            data = directory / str(i + 1)
+            text = _properties(i, clients, controllers, data, protocol, fsync=variant.fsync)
+            path.write_text(text + (_security(security, i + 1) if self._secure else ""))
             settings.append(path)
         _format(settings)
         with Servers(directory) as servers:
             for path in settings:
                 servers.start(f"kafka-{path.stem}", _java("kafka.Kafka", str(path)))
             servers.await_ports(clients)
-            yield GoRunning("kafka", servers, clients, replicas, shapes=KAFKA_SHAPES, readers=KAFKA_READERS)
+            yield GoRunning(
+                "kafka",
+                servers,
+                clients,
+                replicas,
+                shapes=KAFKA_SHAPES,
+                readers=KAFKA_READERS,
+                security=str(security / "client") if self._secure else "",
+                hello=KAFKA_HELLO,
+            )
 
 
-def _properties(place: int, clients: Sequence[int], controllers: Sequence[int], data: Path, *, fsync: bool) -> str:
+def _properties(
+    place: int, clients: Sequence[int], controllers: Sequence[int], data: Path, protocol: str, *, fsync: bool
+) -> str:
     voters = ",".join(f"{i + 1}@{HOST}:{port}" for i, port in enumerate(controllers))
     replicas = len(clients)
     flush = "log.flush.interval.messages=1" if fsync else ""
@@ -84,15 +111,33 @@ def _properties(place: int, clients: Sequence[int], controllers: Sequence[int], 
 process.roles=broker,controller
 node.id={place + 1}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://{HOST}:{clients[place]},CONTROLLER://{HOST}:{controllers[place]}
-advertised.listeners=PLAINTEXT://{HOST}:{clients[place]}
+listeners={protocol}://{HOST}:{clients[place]},CONTROLLER://{HOST}:{controllers[place]}
+advertised.listeners={protocol}://{HOST}:{clients[place]}
+inter.broker.listener.name={protocol}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map={protocol}:{protocol},CONTROLLER:{protocol}
 log.dirs={data}
 min.insync.replicas={replicas // 2 + 1}
 offsets.topic.replication.factor={replicas}
 auto.create.topics.enable=false
 {flush}
+"""
+
+
+def _security(directory: Path, node_id: int) -> str:
+    """Both ends show certificates, as raftlog's nodes do."""
+    node = directory / str(node_id)
+    make_node(str(directory / "ca"), node_id, [HOST], str(node))
+    whole = node / "whole.pem"  # one file, as Kafka takes it
+    whole.touch(0o600)
+    whole.write_text((node / "node.key").read_text() + (node / "node.pem").read_text())
+    return f"""\
+ssl.client.auth=required
+ssl.enabled.protocols=TLSv1.3
+ssl.keystore.type=PEM
+ssl.keystore.location={whole}
+ssl.truststore.type=PEM
+ssl.truststore.location={node / "ca.pem"}
 """
 
 

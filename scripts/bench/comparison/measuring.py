@@ -13,7 +13,7 @@ import psutil
 
 from raftlog.errors import RaftlogError
 
-from .bystanders import measure_behind, measure_idle
+from .bystanders import measure_behind, measure_connects, measure_idle
 from .counters import counters, wire_between
 from .system import Running, System, Variant
 from .workloads import WORKLOADS, Row, Workload
@@ -122,6 +122,7 @@ _MEASURES = {
     "behind": measure_behind,
     "hold": measure_idle,
     "attend": measure_idle,
+    "connect": measure_connects,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,19 @@ import raftlog
 from raftlog import Admin, Consumer
 from raftlog.client.arguments import SECURITY_VARIABLE
 from raftlog.errors import RaftlogError
+from raftlog.limits import PROTOCOL_VERSION
 from raftlog.node.local import LocalCluster
-from raftlog.protocol.cluster import TopicMetadata
+from raftlog.protocol import apis
+from raftlog.protocol.cluster import HandshakeRequest, TopicMetadata
+from raftlog.protocol.envelope import encode_request
 from raftlog.types import Flush, TopicPartition
 from raftlog_cli.bench_run import LoadProcess, Settings, own_topic, plan_for
 
 from .go_load import GoRunning, missing_client
-from .kafka import KAFKA_READERS, KAFKA_SHAPES
+from .kafka import KAFKA_HELLO, KAFKA_READERS, KAFKA_SHAPES
+from .summary import TLS
 from .system import Shape, Variant
-from .workloads import COMMON, KAFKA, ONE_CONNECTION, Workload
+from .workloads import COMMON, CONNECTS, KAFKA, ONE_CONNECTION, Workload
 
 _MODES = {"produce": "produce", "consume": "fetch", "decode": "decode"}  # of the load client
 
@@ -35,7 +40,10 @@ class Raftlog:
 
     def __init__(self, *, secure: bool = False) -> None:
         self._secure = secure
-        always = Variant("flush always, TLS" if secure else "flush always", True, (*COMMON, ONE_CONNECTION))
+        workloads = (*COMMON, ONE_CONNECTION)
+        always = Variant("flush always", True, workloads)
+        if secure:
+            always = Variant(f"flush always{TLS}", True, (*workloads, CONNECTS))
         self.variants = (always,) if secure else (always, Variant("flush os", fsync=False))
 
     def replicas(self, wanted: int) -> int:
@@ -52,7 +60,7 @@ class Raftlog:
         flush = Flush.ALWAYS if variant.fsync else Flush.OS
         with (
             LocalCluster(nodes=replicas, directory=directory, flush=flush, secure=self._secure) as cluster,
-            _clients_of(cluster),
+            clients_of(cluster),
             Admin(bootstrap_servers=cluster.bootstrap) as admin,
             contextlib.ExitStack() as topics,
         ):
@@ -60,7 +68,7 @@ class Raftlog:
 
 
 @contextlib.contextmanager
-def _clients_of(cluster: LocalCluster) -> Iterator[None]:
+def clients_of(cluster: LocalCluster) -> Iterator[None]:
     """All that this process starts take the cluster's certificate, if it has one."""
     os.environ[SECURITY_VARIABLE] = cluster.security
     try:
@@ -77,7 +85,8 @@ class RaftlogByKafka:
 
     def __init__(self, *, secure: bool = False) -> None:
         self._secure = secure
-        self.variants = (Variant("Kafka's door, TLS" if secure else "Kafka's door", fsync=True, workloads=KAFKA),)
+        plain = Variant("Kafka's door", fsync=True, workloads=KAFKA)
+        self.variants = (Variant(f"Kafka's door{TLS}", True, (*KAFKA, CONNECTS)) if secure else plain,)
 
     def replicas(self, wanted: int) -> int:
         return wanted
@@ -100,6 +109,7 @@ class RaftlogByKafka:
                 shapes=KAFKA_SHAPES,
                 readers=KAFKA_READERS,
                 security=cluster.security,
+                hello=KAFKA_HELLO,
             )
 
 
@@ -124,9 +134,11 @@ class RaftlogRunning:
         return list(self._cluster.pids.values())
 
     def shape(self, workload: Workload) -> Shape:
-        return Shape(workload.in_flight, workload.batch_records)
+        return Shape(workload.in_flight, workload.batch_records, workload.connections or 1)
 
     def load(self, workload: Workload, *, seconds: float, warm_up_s: float) -> LoadProcess:
+        if workload.mode == "connect":
+            return self._connecting().load(workload, seconds=seconds, warm_up_s=warm_up_s)
         settings = settings_for(workload, self._cluster.bootstrap, seconds)
         if not workload.consume:
             self._topics[workload.topic] = self._stack.enter_context(own_topic(self._admin, settings))
@@ -136,6 +148,16 @@ class RaftlogRunning:
         records = records_in(self._cluster.bootstrap, topic) if workload.consume else 0
         mode = _MODES[workload.mode]
         return LoadProcess(plan_for(settings, topic, mode, records=records, warm_up_s=warm_up_s))
+
+    def _connecting(self) -> GoRunning:
+        """As Kafka's door has it: the same load client."""
+        if reason := missing_client():
+            raise RaftlogError(reason)
+        ports = [endpoint.port for endpoint in self._cluster.endpoints.values()]
+        greeting = encode_request(apis.HANDSHAKE, 1, HandshakeRequest(PROTOCOL_VERSION, PROTOCOL_VERSION, "load"))
+        hello = struct.pack(">II", len(greeting), 0) + greeting  # raftlog/network/message_stream.py
+        security, replicas = self._cluster.security, len(ports)
+        return GoRunning("raftlog", Nodes(self._cluster), ports, replicas, security=security, hello=hello)
 
 
 def settings_for(workload: Workload, bootstrap: str, seconds: float) -> Settings:

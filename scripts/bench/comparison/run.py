@@ -32,6 +32,7 @@ SYSTEMS: dict[str, System] = {
     "raftlog-kafka": RaftlogByKafka(),
     "raftlog-secure": Raftlog(secure=True),
     "raftlog-kafka-secure": RaftlogByKafka(secure=True),
+    "kafka-secure": Kafka(secure=True),
     **{system.name: system for system in (Kafka(), Nats(), STREAM, QUORUM, ActiveMq(), Valkey())},
 }
 HOW = (
@@ -40,7 +41,8 @@ HOW = (
     "socket (ss -ti), over the client's connections both ways, and over all, those between servers included. "
     "× best peer: records/s, or p50 where one record is sent at a time or so many a second are offered, against the "
     "best other system. At a fixed rate a record's time runs from when it was due, so that what waited for others "
-    "counts as late too."
+    "counts as late too. What is under TLS is set against others under TLS. × plain: the same against "
+    "the same system without TLS."
 )
 
 
@@ -72,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_systems,
         default=[name for name in SYSTEMS if not name.endswith("-secure")],
         metavar="NAME,…",
-        help=f"of {', '.join(SYSTEMS)} (default: all)",
+        help=f"of {', '.join(SYSTEMS)} (default: all without TLS)",
     )
     parser.add_argument(
         "--workloads",

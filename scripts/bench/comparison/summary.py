@@ -10,6 +10,7 @@ import msgspec
 from .workloads import WORKLOADS, Row, Workload
 
 OURS = "raftlog"
+TLS = ", TLS"  # how the name of a variant ends that is the one before it under TLS
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +20,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     `low` and `high`: records a second of the slowest and fastest round. `failed`: rounds without figures, `why` the
     first of them. `against_best`: of raftlog only, how many times the best other system it is, in records a second, or,
-    where times are asked, in how short the median latency is.
+    where times are asked, in how short the median latency is; under TLS, against those under TLS. `against_plain`: of
+    what is under TLS, how many times the same system without it.
     """
 
     row: Row
@@ -29,6 +31,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     why: str = ""
     against_best: float | None = None
+    against_plain: float | None = None
 
 
 def summarise(rows: Iterable[Row]) -> list[Line]:
@@ -52,6 +55,7 @@ def _line(group: Sequence[Row]) -> Line:
             *("records_per_s", "mb_per_s", "p50_ms", "p99_ms", "p999_ms"),
             *("client_cpu", "servers_cpu", "client_wire_bytes", "all_wire_bytes"),
             *("cost_percent", "read_per_s", "bytes_each", "idle_percent", "held_percent", "requests_per_s"),
+            *("connects_per_s", "connects_per_core"),
         )
     }
     return Line(
@@ -71,16 +75,30 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 def _compared(workload: Workload, lines: Sequence[Line]) -> Iterator[Line]:
     mine = [line for line in lines if line.row.workload == workload.key]
-    others = [line for line in mine if line.row.system != OURS and line.rounds]
-    best = max((_speed(workload, line) for line in others), default=0)
+    good = [line for line in mine if line.rounds]
     for line in mine:
-        if line.row.system == OURS and line.rounds and best:
-            yield msgspec.structs.replace(line, against_best=_speed(workload, line) / best)
-        else:
-            yield line
+        others = [each for each in good if each.row.system != OURS and _is_secure(each) == _is_secure(line)]
+        best = max((_speed(workload, each) for each in others), default=0)
+        plain = [each for each in good if f"{each.row.variant}{TLS}" == line.row.variant]
+        beside = [_speed(workload, each) for each in plain if each.row.system == line.row.system]
+        yield msgspec.structs.replace(
+            line,
+            against_best=_ratio(workload, line, best) if line.row.system == OURS else None,
+            against_plain=_ratio(workload, line, beside[0]) if beside else None,
+        )
+
+
+def _is_secure(line: Line) -> bool:
+    return line.row.variant.endswith(TLS)
+
+
+def _ratio(workload: Workload, line: Line, other: float) -> float | None:
+    return _speed(workload, line) / other if line.rounds and other else None
 
 
 def _speed(workload: Workload, line: Line) -> float:
+    if workload.mode == "connect":
+        return line.row.connects_per_core or 0
     if workload.timed and line.row.p50_ms:
         return 1 / line.row.p50_ms
     return line.row.records_per_s
@@ -104,11 +122,14 @@ _COLUMNS: tuple[tuple[str, Callable[[Line], str]], ...] = (
     ("servers without them, % of a core", lambda line: _optional(line.row.idle_percent, "{:.2f}")),
     ("with them, % of a core", lambda line: _optional(line.row.held_percent, "{:.2f}")),
     ("answers/s", lambda line: _optional(line.row.requests_per_s, "{:.1f}")),
+    ("connections/s", lambda line: _optional(line.row.connects_per_s, "{:,.0f}")),
+    ("a core of the servers makes", lambda line: _optional(line.row.connects_per_core, "{:,.0f}")),
     ("client, cores", lambda line: f"{line.row.client_cpu:.2f}" if line.row.client_cpu else ""),
     ("servers, cores", lambda line: f"{line.row.servers_cpu:.2f}" if line.row.servers_cpu else ""),
     ("wire B/record, client", lambda line: _optional(line.row.client_wire_bytes, "{:,.0f}")),
     ("wire B/record, all", lambda line: _optional(line.row.all_wire_bytes, "{:,.0f}")),
     ("× best peer", lambda line: _optional(line.against_best, "{:.2f}")),
+    ("× plain", lambda line: _optional(line.against_plain, "{:.2f}")),
 )
 
 

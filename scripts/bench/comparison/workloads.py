@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Mode = Literal["produce", "consume", "decode", "behind", "hold", "attend"]
+Mode = Literal["produce", "consume", "decode", "behind", "hold", "attend", "connect"]
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,13 +158,23 @@ IDLE_PARTITIONS = Workload(
     partitions=100,
     mode="attend",
 )
+CONNECTS = Workload(
+    key="connects",
+    title="connections made under TLS with both certificates, asked one question and closed, 8 at a time",
+    topic="",
+    record_size=0,
+    batch_records=1,
+    in_flight=8,
+    connections=8,
+    mode="connect",
+)
 # In this order: what is consumed was produced before, and not much lies between.
 COMMON = (BATCHES, READ_SMALL, READ_DECODED, SINGLES, ALONE, OFFERED, LARGE, READ_LARGE)
 # Of systems where reading takes records away.
 TAKEN = tuple(workload for workload in COMMON if workload is not READ_DECODED)
 # Of systems that speak Kafka's protocol.
 KAFKA = (*COMMON, ONE_CONNECTION, THREE_CONNECTIONS, BEHIND, IDLE_CONNECTIONS, IDLE_PARTITIONS)
-WORKLOADS = KAFKA
+WORKLOADS = (*KAFKA, CONNECTS)
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -174,7 +184,8 @@ class Row(msgspec.Struct, kw_only=True):
     left out: over the client's connections, both ways, and over all connections, those between the servers included.
     `cost_percent`: of the producer's records a second that a consumer beside it takes away; `read_per_s`: its records.
     `bytes_each`: the servers' memory (PSS) for each connection. `idle_percent`, `held_percent`: of a core that the
-    servers use without idle clients and with them; `requests_per_s`: what those ask for nevertheless.
+    servers use without idle clients and with them; `requests_per_s`: what those ask for nevertheless. `connects_per_s`:
+    connections made; `connects_per_core`: for a second of the servers' CPU.
     """
 
     system: str
@@ -201,4 +212,6 @@ class Row(msgspec.Struct, kw_only=True):
     idle_percent: float | None = None
     held_percent: float | None = None
     requests_per_s: float | None = None
+    connects_per_s: float | None = None
+    connects_per_core: float | None = None
     error: str = ""

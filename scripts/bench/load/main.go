@@ -25,7 +25,7 @@ import (
 // Plan is what to do. One connection carries InFlight/Connections requests at a time.
 type Plan struct {
 	System       string   `json:"system"`
-	Mode         string   `json:"mode"` // produce; consume what a produce of this topic has left, or decode; hold; attend
+	Mode         string   `json:"mode"` // produce; consume what a produce of this topic has left, or decode; hold; attend; connect
 	Addresses    []string `json:"addresses"`
 	Topic        string   `json:"topic"`
 	RecordSize   int      `json:"record_size"`
@@ -37,6 +37,7 @@ type Plan struct {
 	Rate         int      `json:"rate"`     // records a second that are offered; 0: as many as InFlight allows
 	Synced       bool     `json:"synced"`   // asks for that with each request, where a system has to be asked
 	Security     string   `json:"security"` // a directory with ca.pem, client.pem and client.key; "": no TLS
+	Hello        string   `json:"hello"`    // base64: the one question of each connection that is made
 	WarmUpS      float64  `json:"warm_up_s"`
 	Seconds      float64  `json:"seconds"`
 }
@@ -147,6 +148,13 @@ func run(input *bufio.Scanner) (Result, error) {
 		tell(Result{Error: "the load client got no further"})
 		os.Exit(1)
 	}) // never stopped: once the result is out, the parent ends us sooner
+	told := func() {
+		fmt.Println("warm")
+		input.Scan()
+	}
+	if plan.Mode == "connect" {
+		return connect(plan, told)
+	}
 	driver, err := newDriver(plan)
 	if err != nil {
 		return Result{}, err
@@ -161,10 +169,7 @@ func run(input *bufio.Scanner) (Result, error) {
 	case "hold", "attend":
 		measure = wait
 	}
-	return measure(plan, driver, func() {
-		fmt.Println("warm")
-		input.Scan()
-	})
+	return measure(plan, driver, told)
 }
 
 func cpuS() float64 {
