@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from raftlog import limits
@@ -68,20 +69,24 @@ def request_reader(api_key: int, version: int) -> Read | None:
 
 
 def _entity_reader(schema: Entity) -> Read:
-    plain = [(field.name, _field_reader(field, schema.flexible)) for field in schema.fields if field.tag is None]
+    plain = [field for field in schema.fields if field.tag is None]
     tagged = [field for field in schema.fields if field.tag is not None]
     tags = {field.tag: (place, _field_reader(field, schema.flexible)) for place, field in enumerate(tagged)}
     defaults = [_empty(field.entity) if field.default == {} else field.default for field in tagged]
-    names = [name for name, _ in plain] + [field.name for field in tagged]
+    names = [field.name for field in (*plain, *tagged)]
     make = dataclasses.make_dataclass(schema.name, names, slots=True)
-    reads = [read for _, read in plain]
+    steps = _steps(plain, schema.flexible)
     flexible = schema.flexible
 
     def read_entity(frame: Buffer, at: int) -> tuple[Any, int]:
-        values = []
-        for read in reads:
-            value, at = read(frame, at)
-            values.append(value)
+        values: list[Any] = []
+        for fixed_bytes, step in steps:
+            if fixed_bytes:
+                values += step(frame, at)
+                at += fixed_bytes
+            else:
+                value, at = step(frame, at)
+                values.append(value)
         if not flexible:
             return make(*values), at
         count, at = unsigned_varint(frame, at)
@@ -100,6 +105,21 @@ def _entity_reader(schema: Entity) -> Read:
         return make(*values, *others), at
 
     return read_entity
+
+
+def _steps(fields: Iterable[Field], flexible: bool) -> list[tuple[int, Callable[[Buffer, int], Any]]]:
+    """How many bytes a step takes, and what gives their values: neighbours of fixed sizes are read at once.
+
+    0: that is for the field's reader to say.
+    """
+    steps: list[tuple[int, Callable[[Buffer, int], Any]]] = []
+    for is_fixed, run in itertools.groupby(fields, lambda field: field.kind in _FORMS and not field.is_array):
+        if is_fixed:
+            form = struct.Struct(">" + "".join(_FORMS[field.kind] for field in run))
+            steps.append((form.size, form.unpack_from))
+        else:
+            steps += [(0, _field_reader(field, flexible)) for field in run]
+    return steps
 
 
 def _empty(schema: Entity | None) -> Any:
@@ -140,20 +160,21 @@ def _fixed(form: str) -> Read:
     return read_number
 
 
-_FIXED: dict[str, Read] = {
-    "bool": _fixed(">?"),
-    "int8": _fixed(">b"),
-    "int16": _fixed(">h"),
-    "int32": _fixed(">i"),
-    "int64": _fixed(">q"),
-    "uint16": _fixed(">H"),
-    "float64": _fixed(">d"),
-    "error_code": _fixed(">h"),
-    "timedelta_i32": _fixed(">i"),  # milliseconds
-    "timedelta_i64": _fixed(">q"),
-    "datetime_i64": _fixed(">q"),
-    "uuid": _fixed("16s"),
+_FORMS = {
+    "bool": "?",
+    "int8": "b",
+    "int16": "h",
+    "int32": "i",
+    "int64": "q",
+    "uint16": "H",
+    "float64": "d",
+    "error_code": "h",
+    "timedelta_i32": "i",  # milliseconds
+    "timedelta_i64": "q",
+    "datetime_i64": "q",
+    "uuid": "16s",
 }
+_FIXED: dict[str, Read] = {kind: _fixed(">" + form) for kind, form in _FORMS.items()}
 _SIZED = {"string": ">h", "bytes": ">i", "records": ">i"}
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from raftlog import limits
+from raftlog.clock import NEVER_S
 from raftlog.errors import ErrorCode
 from raftlog.kafka.calls import Leader
 from raftlog.kafka.codes import KafkaCode
@@ -185,6 +186,18 @@ def test_nothing_is_waited_for_until_the_time_is_over() -> None:
     assert client.answers() == []
     bench.pass_time(0.02)
     assert _found(client.answers()[0]) == {0: (0, 5, b"")}
+
+
+def test_only_a_fetch_that_waits_has_a_timer() -> None:
+    """A consumer that reads on would leave thousands of them behind, each with its answer."""
+    bench = _bench()
+    client = bench.connect()
+    _send(client)
+    bench.take(apis.LOCATE).answer(_read(b"at once", end=9))
+    assert client.answers() and bench.broker.due_s == NEVER_S
+    _send(client)
+    bench.take(apis.LOCATE).answer(_read())
+    assert not client.answers() and bench.broker.due_s == pytest.approx(bench.now_s() + WAIT_MS / 1000)
 
 
 def test_what_comes_while_it_waits_is_handed_out() -> None:

@@ -182,12 +182,11 @@ class _FetchCall:
         self._asked = 0
         self._read_bytes = 0
         self._failed = False
+        self._waits = False
         self._watched: dict[Leader, Wanted] = {}
         self._done = False
 
     def begin(self) -> None:
-        if self._deadline_s > self._broker.backend.now_s():
-            self._broker.at(self._deadline_s, self._time_is_over)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -297,6 +296,9 @@ class _FetchCall:
         if enough or self._deadline_s <= self._broker.backend.now_s():
             self._answer()
             return
+        if not self._waits:
+            self._waits = True
+            self._broker.at(self._deadline_s, self._time_is_over)
         for wanted in self._order:
             read = self._reads.get((wanted.topic, wanted.partition))
             target = self._target(wanted)
