@@ -95,7 +95,9 @@ def _options(in_flight: int) -> Callable[[Callable[..., None]], Callable[..., No
             metavar="N",
             help="Replicas of each partition.  [default: 3, or all nodes]",
         ),
-        click.option("--acks", type=click.Choice(list(_ACKS)), default="all", show_default=True, help="As in produce."),
+        click.option(
+            "--acks", type=click.Choice(list(_ACKS)), default="all", show_default=True, help="As of `raftlog produce`."
+        ),
         click.option(
             "--seconds",
             type=Seconds(0.1),

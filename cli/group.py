@@ -118,10 +118,10 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
 
 @group.command("reset-offsets")
 @click.argument("name", metavar="GROUP", callback=check_group)
-@click.option("--topic", required=True, metavar="TOPIC", help="Of all partitions of this topic.")
+@click.option("--topic", required=True, metavar="TOPIC", help="The topic; all of its partitions are meant.")
 @click.option("--to-beginning", is_flag=True, help="To the first record that is still there.")
 @click.option("--to-end", is_flag=True, help="Behind the last record.")
-@click.option("--to-offset", type=OFFSET, metavar="N", help="To this offset.")
+@click.option("--to-offset", type=OFFSET, metavar="N", help="To this offset, in each partition.")
 @click.option("--to-time", metavar="WHEN", help="To the first record at or after, say, 2026-11-22T10:00 or -1h.")
 @click.option("--shift-by", type=DISTANCE, metavar="N", help="By N records from what is committed; below 0: back.")
 @click.option("--execute", is_flag=True, help="Do it.")

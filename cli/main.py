@@ -110,12 +110,15 @@ def raftlog() -> None:
         echo hello | raftlog produce orders
         raftlog consume orders --from beginning --exit-at-end
 
+    Kafka's clients use the same topics at 127.0.0.1:9092, and http://127.0.0.1:8071 shows them in a browser.
+
     See it survive the loss of a leader:
 
     \b
         raftlog demo
 
-    Every command that talks to a cluster takes --bootstrap, or RAFTLOG_BOOTSTRAP from the environment.
+    Every command that talks to a cluster takes --bootstrap, or RAFTLOG_BOOTSTRAP from the environment. `raftlog COMMAND
+    --help` shows examples of each.
     """
 
 

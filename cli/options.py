@@ -11,13 +11,28 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+
+class _Number(click.types.IntParamType):
+    """A whole number whose bounds are those of its bytes: no help names them, since nobody comes near."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._first = first
+        self._last = last
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = int(super().convert(value, param, ctx))
+        if not self._first <= number <= self._last:
+            self.fail(f"{number} is not in the range {self._first}<=x<={self._last}.", param, ctx)
+        return number
+
+
 # Partitions, nodes and factors are 32-bit numbers in Kafka's protocol, offsets 64-bit ones.
-COUNT = click.IntRange(1, 2**31 - 1)
-PARTITION = click.IntRange(0, 2**31 - 1)
+COUNT = _Number(1, 2**31 - 1)
+PARTITION = _Number(0, 2**31 - 1)
 OFFSET_MAX = 2**63 - 1
-OFFSET = click.IntRange(0, OFFSET_MAX)
+OFFSET = _Number(0, OFFSET_MAX)
+DISTANCE = _Number(-(2**63), 2**63 - 1)
 _SECONDS_MAX = 86_400.0
-DISTANCE = click.IntRange(-(2**63), 2**63 - 1)
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:7071"
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -79,7 +94,7 @@ def bootstrap_option(command: _Command) -> _Command:
         show_envvar=True,
         expose_value=False,
         callback=_use_security,
-        help="The directory of `raftlog security client`, for nodes that run with --security.",
+        help="Certificates for nodes that run with --security: the directory that `raftlog security client` made.",
     )(command)
     command = click.option(
         "--password-file",
@@ -88,7 +103,8 @@ def bootstrap_option(command: _Command) -> _Command:
         envvar="RAFTLOG_PASSWORD_FILE",
         expose_value=False,
         callback=_use_password,
-        help="Its password is the first line of FILE.",
+        show_envvar=True,
+        help="The password of --user: the first line of FILE.",
     )(command)
     command = click.option(
         "--user",
@@ -98,7 +114,7 @@ def bootstrap_option(command: _Command) -> _Command:
         show_envvar=True,
         expose_value=False,
         callback=_use_user,
-        help="As whom the cluster is asked, where it has users.",
+        help="Log in as this user, where the cluster has users.",
     )(command)
     return click.option(
         "--bootstrap",

@@ -77,9 +77,13 @@ class Outcome:
 @click.argument("topic")
 @click.option("--file", "path", metavar="PATH", help="Read the records from this file.  [default: stdin]")
 @click.option("--null-delimited", is_flag=True, help="Records end with a zero byte instead of a newline.")
-@click.option("--key-separator", metavar="TEXT", help=r"Key and value are parted by the first TEXT, e.g. : or \t.")
 @click.option(
-    "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Goes with each record; may be repeated."
+    "--key-separator",
+    metavar="TEXT",
+    help=r"What stands before the first TEXT of a line, e.g. : or \t, is the key.  [default: no keys]",
+)
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of each record; may be repeated."
 )
 @click.option("--partition", type=PARTITION, metavar="N", help="Send every record to this partition.")
 @click.option(
@@ -87,14 +91,15 @@ class Outcome:
     metavar="NAME|MODULE:FUNCTION",
     default="murmur2",
     show_default=True,
-    help=f"{', '.join(PARTITIONERS)}, or a function of (key, partitions). By key, and sticky without one.",
+    help=f"Which partition a record goes to: {', '.join(PARTITIONERS)}, or a function of (key, partitions). murmur2 "
+    "and crc32 go by the key; records without one are spread batch by batch, as sticky does with all.",
 )
 @click.option(
     "--acks",
     type=click.Choice(["0", "1", "all"]),
     default="all",
     show_default=True,
-    help="Acknowledged by nobody, by the leader, or by the cluster.",
+    help="When a record counts as written: 0 at once, 1 when its leader has it, all when every in-sync replica has it.",
 )
 @click.option(
     "--compression",

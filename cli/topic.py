@@ -45,7 +45,7 @@ def topic() -> None:
     "[default: 3, or the number of nodes if that is less]",
 )
 @click.option(
-    "--config", "configs", multiple=True, metavar="NAME=VALUE", help="A setting of the topic; may be repeated."
+    "--config", "configs", multiple=True, metavar="NAME=VALUE", help="A setting of those above; may be repeated."
 )
 @click.option("--if-not-exists", is_flag=True, help="A topic of this name, whatever its settings, is no error.")
 @bootstrap_option
@@ -61,14 +61,19 @@ def create(
 ) -> None:
     """Create a topic.
 
-    Settings are segment.bytes, segment.ms, retention.ms, retention.bytes, max.message.bytes,
-    min.insync.replicas, cleanup.policy and delete.retention.ms, in Kafka's spelling or with
-    underscores.
+    Settings, in Kafka's spelling or with underscores; a time may have a unit (90s, 1h, 7d), and so may a size (512MiB):
+
+    \b
+        retention.ms, retention.bytes   how long records stay, and how many bytes of a partition; -1: no limit
+        cleanup.policy                  delete, or compact: the last record of each key stays
+        max.message.bytes               of the largest batch that a producer may send
+        min.insync.replicas             acks=all is refused while fewer replicas are in sync
+        segment.ms, segment.bytes, delete.retention.ms, message.timestamp.type, message.timestamp.after.max.ms
 
     \b
     Examples:
         raftlog topic create orders --partitions 3
-        raftlog topic create clicks --config retention.ms=3600000 --config retention.bytes=1000000000
+        raftlog topic create clicks --config retention.ms=1h --config retention.bytes=1GB
     """
     from raftlog.protocol.topics import NewTopic
 
@@ -274,7 +279,7 @@ def delete(name: str, bootstrap: str, as_json: bool) -> None:
 
 @topic.command("delete-records")
 @click.argument("name")
-@click.option("--partition", type=PARTITION, required=True, metavar="P", help="Of this partition.")
+@click.option("--partition", type=PARTITION, required=True, metavar="P", help="The partition.")
 @click.option(
     "--before",
     required=True,
