@@ -16,7 +16,7 @@ Nothing here reaches for a clock, socket or file; the log is the disk.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from raftlog import limits
 from raftlog.clock import LONG_AGO_S, NEVER_S
@@ -185,8 +185,10 @@ class Change:
             check_halves(halves)
         except CorruptMessageError:
             return WhyNot.MALFORMED
-        why = self._why_not_new(half, present, now_s) or self._why_too_few(halves, told_index, now_s, in_sync_min)
-        return why or self._append(halves, now_s)
+        told_index = max(told_index, self._epoch_index)
+        holders = [n for n in self.learners.replicas if self._progress[n].match_index >= told_index]
+        why = self._why_not_new(half, present, now_s) or self._why_too_few(halves, holders, now_s, in_sync_min)
+        return why or self._append(halves, now_s, holders)
 
     def _why_not_new(self, half: Half, present: Half, now_s: float) -> WhyNot | None:
         """Whether those who come are ready for it."""
@@ -204,14 +206,14 @@ class Change:
             return WhyNot.WITNESS_UNFED
         return None
 
-    def _why_too_few(self, halves: tuple[Half, Half], told_index: int, now_s: float, in_sync_min: int) -> WhyNot | None:
+    def _why_too_few(
+        self, halves: tuple[Half, Half], holders: Iterable[int], now_s: float, in_sync_min: int
+    ) -> WhyNot | None:
         """Whether both halves work, and acks=all goes on."""
         sure = [node_id for node_id in self._progress if self._is_there(node_id, now_s)]
         if not VoterSet(*halves).is_majority([self._seat.node_id, *sure]):
             return WhyNot.NO_MAJORITY
-        told_index = max(told_index, self._epoch_index)
-        known = set(self._in_sync.members)
-        known.update(n for n in self.learners.replicas if self._progress[n].match_index >= told_index)
+        known = {*self._in_sync.members, *holders}
         return WhyNot.TOO_FEW if sum(n in known for n in halves[1].replicas) < in_sync_min else None
 
     def _is_there(self, node_id: int, now_s: float) -> bool:
@@ -276,17 +278,17 @@ class Change:
         holds = self._progress[node_id].match_index >= max(self._epoch_index, newest.index)
         return holds and node_id in self._in_sync.members
 
-    def _append(self, halves: tuple[Half, ...], now_s: float) -> WhyNot | None:
+    def _append(self, halves: tuple[Half, ...], now_s: float, holders: Collection[int] = ()) -> WhyNot | None:
         try:
             self._log.append_configuration(halves)  # durable, with all in front of it, BEFORE it is sent or counted by
         except DiskFullError:
             return WhyNot.NO_ROOM
-        self._follow(now_s)
+        self._follow(now_s, holders)
         return None
 
     # --- the table -------------------------------------------------------------------------
-    def _follow(self, now_s: float) -> None:
-        """The newest configuration is another one."""
+    def _follow(self, now_s: float, holders: Collection[int] = ()) -> None:
+        """The newest configuration is another one. `holders`: see InSync.follow."""
         self._halves = self._log.halves
         voters = self._seat.voters
         self._called_off, self._committed_s, self.successors = False, NEVER_S, ()
@@ -300,7 +302,8 @@ class Change:
         self._moved = {node_id: self._moved[node_id] for node_id in self.learners.ids}
         self.heard_since = {node_id: self.heard_since[node_id] for node_id in self.learners.ids}
         self.leaving = set(self._progress) - {*voters.ids, *self.learners.ids}
-        self._in_sync.follow(node_id for node_id in voters.replicas if node_id != self._seat.node_id)
+        followers = [node_id for node_id in voters.replicas if node_id != self._seat.node_id]
+        self._in_sync.follow(followers, holders)
         self._note_witnesses()
 
     def _note_witnesses(self) -> None:

@@ -22,12 +22,10 @@ from raftlog.types import Doubt
 class Rejoin:
     """One replica's way back, from its start until its doubt ends."""
 
-    def __init__(self, node_id: int, others: Iterable[int], doubt: Doubt, *, strange: bool = False) -> None:
+    def __init__(self, others: Iterable[int], doubt: Doubt, *, strange: bool = False) -> None:
         """`others`: everyone it may have acknowledged with. `strange`: nobody knows who that is."""
         lost = doubt in (Doubt.LOST_DISK, Doubt.LOST_STATE)
-        self._node_id = node_id
         self.unheard = set(others) if lost else set()
-        self._heard: set[int] = set()
         self._strange = lost and strange
         self._highest_term = 0
         self._leader_term = 0
@@ -40,17 +38,19 @@ class Rejoin:
         """True while this replica may not vote, stand or end its doubt: some term was not heard yet."""
         return self._strange or bool(self.unheard)
 
-    def hear(self, node_id: int, term: int, named: Iterable[int] = ()) -> int | None:
-        """Another replica's current term. Returns the highest once all were heard: adopt it, vote spent.
-
-        `named`: whom it knows to be voters; they have to be heard too.
-        """
+    def hear(self, node_id: int, term: int) -> int | None:
+        """Another replica's current term. Returns the highest once all were heard: adopt it, vote spent."""
         if not self.unheard:
             return None
-        self._heard.add(node_id)
-        self.unheard.update(named)
-        self.unheard -= {*self._heard, self._node_id}
+        self.unheard.discard(node_id)
         self._highest_term = max(self._highest_term, term)
+        return None if self.mute else self._highest_term
+
+    def narrow(self, named: Iterable[int]) -> int | None:
+        """A newer image of the metadata names only these: a committed configuration is without the others."""
+        if not self.unheard:
+            return None
+        self.unheard.intersection_update(named)
         return None if self.mute else self._highest_term
 
     def hear_learner(self) -> None:

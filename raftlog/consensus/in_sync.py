@@ -17,7 +17,7 @@ Raft alone decides what is committed; the ISR only adds to that. Pure: times and
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from raftlog import limits
 from raftlog.clock import NEVER_S
@@ -43,9 +43,15 @@ class InSync:
         """Node ids, the leader's among them, ascending."""
         self._note_members()
 
-    def follow(self, followers: Iterable[int]) -> None:
-        """The voters have changed: who is new is waited for at once, who is out is not waited for any more."""
-        self._states = {node_id: self._states.get(node_id, _State.JOINING) for node_id in followers}
+    def follow(self, followers: Iterable[int], holders: Collection[int] = ()) -> None:
+        """The voters have changed: who is new is waited for at once, who is out is not waited for any more.
+
+        Of the new ones `holders` hold all that was acknowledged, and are members at once: acks=all goes on.
+        """
+        self._states = {
+            node_id: self._states.get(node_id, _State.IN if node_id in holders else _State.JOINING)
+            for node_id in followers
+        }
         self._note_members()
 
     def leave(self, node_id: int) -> None:

@@ -127,7 +127,7 @@ class RaftMember:
         """What is committed here can be fetched again. Not by a leader that is alone in sync, with witnesses."""
         if isinstance(self.role, Leader) and self.voters.witnesses:
             return len(self.role.in_sync) > 1
-        return len(self.voters.replicas) > 1
+        return self.voters.replicas != (self.node_id,)
 
     @property
     def held_index(self) -> int:
@@ -209,6 +209,10 @@ class RaftMember:
         if isinstance(self.role, Leader):
             self.role.advance_change(now_s, handing_over=handing_over)
 
+    def narrow(self, named: Iterable[int], now_s: float) -> None:
+        """A newer image of the metadata names these: one that lost its disk need not hear others."""
+        self._end_muteness(self._seat.rejoin.narrow(named), now_s)
+
     def accept_loss(self, now_s: float) -> None:
         """For RECOVERY_S an election by all votes is open for this replica, whatever is known to be lost.
 
@@ -227,11 +231,7 @@ class RaftMember:
         """Take one message of another member. Anything not from its current boot to ours is dropped."""
         if not self._links.accepts(message):
             return
-        named = message.named if isinstance(message, r.PreVoteResponse | r.VoteResponse) else ()
-        adopted = self._seat.rejoin.hear(message.sender_id, message.term, named)
-        if adopted is not None and adopted >= self.term:
-            # The vote of that term may have been given before the disk was lost: it counts as spent.
-            self._adopt_term(adopted, self.node_id, now_s)
+        self._end_muteness(self._seat.rejoin.hear(message.sender_id, message.term), now_s)
         match message:
             case r.AppendEntries():
                 follower = self._follower_of(message, now_s)
@@ -255,6 +255,11 @@ class RaftMember:
                     follower.on_reset(message, payload or b"")
             case r.TimeoutNow():
                 self._on_timeout_now(message)
+
+    def _end_muteness(self, adopted: int | None, now_s: float) -> None:
+        if adopted is not None and adopted >= self.term:
+            # The vote of that term may have been given before the disk was lost: it counts as spent.
+            self._adopt_term(adopted, self.node_id, now_s)
 
     def tick(self, now_s: float) -> None:
         """Timers: ask for prevotes, stand for election, step down without a majority."""

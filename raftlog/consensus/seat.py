@@ -11,7 +11,7 @@ from raftlog.consensus.voters import Vote, VoterSet
 from raftlog.errors import CorruptLogError, DiskFullError
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Doubt, Half
+from raftlog.types import NO_VOTERS, Doubt, Half
 
 Log = PartitionLog | WitnessLog
 
@@ -19,7 +19,8 @@ Log = PartitionLog | WitnessLog
 class Seat:
     """The place of one process in its group: who it is, its log, how far that is committed, and its links.
 
-    `founded`: who votes as long as the log has no configuration; nobody, where the group was not founded with it.
+    `founded`: who votes as long as the log has no configuration. Nobody does where an empty log replaces one of a group
+    that has changed since: what the replica remembers then is whom the metadata names.
     """
 
     def __init__(self, node_id: int, founded: VoterSet, log: Log, links: Links) -> None:
@@ -28,9 +29,11 @@ class Seat:
         self._halves: tuple[Half, ...] = ()  # whose voters `_voters` are; empty: the founded ones
         self.log = log
         self.links = links
-        known = (*self.voters.ids, *log.state.remembered.ids)
-        others = [other for other in dict.fromkeys(known) if other != node_id]
-        self.rejoin = Rejoin(node_id, others, log.state.doubt, strange=not known)
+        remembered = log.state.remembered.ids
+        if remembered and log.last_index == 1:
+            self._founded = self._voters = VoterSet(NO_VOTERS)  # the group has changed since, and may be without it
+        known = remembered or self.voters.ids
+        self.rejoin = Rejoin([other for other in known if other != node_id], log.state.doubt, strange=not known)
         # The bound was written as min(committed, synced), so whatever of it is here is committed.
         self.commit_index = max(min(log.state.commit_bound, log.last_index), log.state.horizon_index - 1)
         self.refused_batches = 0  # batches from a leader that failed their checksum here

@@ -325,6 +325,16 @@ def who_joins_is_waited_for_before_it_counts() -> None:
     assert role._in_sync.lowest_match(role._progress, 99) < leader.log.last_index - 1
 
 
+def who_joins_with_all_that_was_acknowledged_is_in_sync_at_once() -> None:
+    """{1, 2} to {1, 3} with two required: a produce of the same turn is not refused."""
+    cluster, leader = grown(voters=2, min_insync_replicas=2)
+    assert change(leader, leader.node_id, 4) is None
+    leader.request("c", produce(9), [batch(b"x")])
+    cluster.settle(1.0)
+    assert leader.results()[-1].error_code == ErrorCode.NONE
+    assert halves(leader) == [(leader.node_id, 4)]
+
+
 def a_new_replica_out_of_sync_does_not_replace_one() -> None:
     """{1, 2, w} to {1, 3, w}, 3 gone: C would leave what is committed on one disk, and a witness ahead of the other."""
     cluster = Cluster(3, witnesses=1)
@@ -445,7 +455,13 @@ def _every_vote_counts(self: VoterSet, votes: Any, candidate_last_index: int) ->
 RULES: list[tuple[Callable[[], None], object, str, Any]] = [
     (a_leader_waits_for_learners_with_what_goes_for_good, Leader, "held_index", property(lambda self: 10**6)),
     (a_learner_that_stalls_is_given_up, Change, "_give_up_stalled", lambda self, now_s: None),
-    (who_joins_is_waited_for_before_it_counts, InSync, "follow", lambda self, followers: None),
+    (who_joins_is_waited_for_before_it_counts, InSync, "follow", lambda self, followers, holders: None),
+    (
+        who_joins_with_all_that_was_acknowledged_is_in_sync_at_once,
+        InSync,
+        "follow",
+        lambda self, followers, holders, follow=InSync.follow: follow(self, followers),
+    ),
     (a_new_replica_out_of_sync_does_not_replace_one, Change, "_keeps_up", lambda self, node_id: True),
     (
         a_new_leader_knows_of_no_replica_whether_it_is_in_sync,
