@@ -50,6 +50,7 @@ class Client:
         self.name = name
         self.stopped = False
         self.acked_count = 0
+        self.refused_count = 0  # for want of in-sync replicas
         self._spec = spec
         self._events = events
         self._rng = rng
@@ -170,6 +171,8 @@ class Client:
             if taken != (value, records):
                 raise Broken("diverged", f"offset {result.base_offset} was given to {taken[0]!r} and {value!r}")
             self.acked_count += 1
+        refusals = (ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
+        self.refused_count += result.error_code in refusals
         if result.correlation_id in self._once:
             self._once.discard(result.correlation_id)
             return

@@ -10,7 +10,10 @@ _EVERY_S = 0.4
 
 
 def configurations(world: World) -> None:
-    """Leaders append one again and again, with the same voters: no index of any entry may change by that."""
+    """Leaders append one again and again, with the same voters: no index of any entry may change by that.
+
+    One of two halves is ended by whoever leads then.
+    """
     world.add_clients(2, think_s=0.05, depth=2)
 
     def configure() -> None:

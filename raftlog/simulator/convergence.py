@@ -28,6 +28,8 @@ def require_convergence(world: World) -> None:
         reader.stopped = True
     for trimmer in world.trimmers.values():
         trimmer.stopped = True
+    if world.mover is not None:
+        world.mover.finish()
     if world.invariants.latent:
         deadline_s += _scrub_s(world)
     while not _equal(world):
@@ -55,7 +57,7 @@ def _judge_groups(world: World, ledger: GroupLedger) -> None:
 def _require_readers_at_end(world: World) -> None:
     """Consumers read all that is there, whatever they went through."""
     deadline_s = world.events.now_s + _HEAL_S
-    logs = [machine.log for machine in world.machines.values()]
+    logs = [world.machines[node_id].log for node_id in world.assignment.ids]
     end_offset = max(log.log_end_offset for log in logs if isinstance(log, PartitionLog))
     for reader in world.readers.values():
         while isinstance(reader, ConsumingClient | KafkaReader) and not reader.at_end(end_offset):
@@ -72,7 +74,8 @@ def _scrub_s(world: World) -> float:
 def _step_before(world: World, deadline_s: float, complaint: str) -> None:
     if world.events.now_s > deadline_s or not world.events.run_next():
         states = "; ".join(_describe(machine) for machine in world.machines.values())
-        raise Broken("stuck", f"{complaint} within {_HEAL_S:.0f} s of healing: {states}")
+        plan = "" if world.mover is None else f"; {world.mover}"
+        raise Broken("stuck", f"{complaint} within {_HEAL_S:.0f} s of healing: {states}{plan}")
     for node_id, machine in world.machines.items():
         if not machine.running and "did not" not in machine.stopped_because and world.stops.get(node_id):
             raise Broken("stuck", f"node {node_id} stays down: {machine.stopped_because}")
@@ -89,17 +92,20 @@ def _describe(machine: Machine) -> str:
 
 
 def _equal(world: World) -> bool:
-    logs = [machine.log for machine in world.machines.values() if machine.running]
-    with_records = [machine.log for machine in world.machines.values() if machine.running and not machine.is_witness]
-    replicas = [machine.replica for machine in world.machines.values() if machine.replica]
+    hosts = world.assignment
+    machines = [world.machines[node_id] for node_id in world.node_ids if node_id in hosts.ids]
+    logs = [machine.log for machine in machines if machine.running]
+    with_records = [machine.log for machine in machines if machine.running and not machine.is_witness]
+    replicas = [machine.replica for machine in machines if machine.replica]
     members = [replica.member for replica in replicas]
     return (
-        len(logs) == len(world.node_ids)
+        len(logs) == len(hosts.ids)
+        and (world.mover is None or world.mover.is_at_rest)
         and any(member.leader_ready for member in members)
         and len({log.last_index for log in logs}) == 1
         and len({log.state.log_start_offset for log in with_records}) == 1
         and all(member.commit_index == log.last_index for member, log in zip(members, logs, strict=True))
         and all(log.state.doubt is Doubt.NONE for log in logs)
-        and not world.invariants.latent
-        and any(set(replica.status().in_sync) == set(world.spec.replicas) for replica in replicas)
+        and not set(world.invariants.latent) & {*hosts.ids}
+        and any(set(replica.status().in_sync) == set(hosts.replicas) for replica in replicas)
     )

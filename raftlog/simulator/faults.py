@@ -165,7 +165,7 @@ class Faults:
             retention_bytes=self._rng.choice((-1, -1, 30_000)),
             retention_ms=self._rng.choice((-1, -1, 5000)),
             max_record_bytes=MAX_RECORD_BYTES,
-            min_insync_replicas=self._rng.choice((1, 1, self._tolerated + 1)),
+            min_insync_replicas=self._rng.choice((1, 1, self._tolerated + 1)) if self._world.mover is None else 1,
         )
         self._world.configure(config)
         self._world.note(f"settings {config}")
@@ -195,7 +195,7 @@ class Faults:
         invariants = self._world.invariants
         node_id = self._node()
         damaged = invariants.damaged | {node_id}
-        if len(damaged) > self._tolerated or not self._world.machines[node_id].disk.exists(DIRECTORY):
+        if not self._is_tolerated(damaged) or not self._world.machines[node_id].disk.exists(DIRECTORY):
             return None
         if self._world.machines[node_id].running and self._world.machines[node_id].log.state.doubt:
             return None
@@ -206,9 +206,16 @@ class Faults:
         self._world.restart_later(node_id)
         return node_id
 
+    def _is_tolerated(self, damaged: set[int]) -> bool:
+        """f of the replicas, in each half that may count while the voters change."""
+        mover = self._world.mover
+        if mover is None:
+            return len(damaged) <= self._tolerated
+        return all(len(damaged & {*half.ids}) <= (len(half.ids) - 1) // 2 for half in mover.halves)
+
     def _is_kept_elsewhere(self, node_id: int, damaged: set[int]) -> bool:
         """With witnesses a replica alone in sync holds the only copy: losing that is beyond what is promised."""
-        spec, invariants = self._world.spec, self._world.invariants
+        spec, invariants = self._world.assignment, self._world.invariants
         if not spec.witnesses or node_id in spec.witnesses:
             return True
         durable = {other: invariants.durable_end(other) for other in self._world.node_ids}
@@ -236,7 +243,7 @@ class Faults:
         # In front of its index's last entry a start does not read the log again: there the scrub finds the flip, or
         # whoever reads it, and until then the invariants do not look at this log. Beside witnesses it is found at
         # once: one that is found while its replica is in sync alone takes the only copy of what stands behind it.
-        if self._rng.random() < 0.5 or self._world.spec.witnesses:
+        if self._rng.random() < 0.5 or self._world.assignment.witnesses:
             machine.forget_index()
         wrong = (path, position, machine.disk.byte_at(path, position))
         self._world.invariants.latent.setdefault(node_id, []).append(wrong)

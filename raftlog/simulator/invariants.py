@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raftlog.consensus.voters import VoterSet
 from raftlog.protocol import raft as r
 from raftlog.record.batch import BatchHeader, split
 from raftlog.record.compacted import entries_of, is_filler
@@ -17,6 +18,7 @@ from raftlog.storage.witness_log import WitnessLog
 from raftlog.types import Doubt, Half
 
 if TYPE_CHECKING:
+    from raftlog.consensus.member import RaftMember
     from raftlog.simulator.machine import Machine
     from raftlog.storage.log import PartitionLog
 
@@ -72,10 +74,11 @@ def _may_be_compacted(one: Identity, other: Identity) -> bool:
 
 
 class Invariants:
-    def __init__(self, nodes: list[int]) -> None:
+    def __init__(self, nodes: list[int], founders: list[int]) -> None:
         self._nodes = nodes
         self.compacted = False  # the topic is
-        self._majority = len(nodes) // 2 + 1
+        self._founded = VoterSet(Half(tuple(founders)))
+        self._counted: dict[int, tuple[VoterSet, ...]] = {}  # base offset -> whose majority its leader counted
         self.committed: dict[int, Identity] = {}
         self.commit_index = 1
         self.index_at: dict[int, int] = {}  # base offset -> Raft index, of committed batches
@@ -225,6 +228,13 @@ class Invariants:
         self._check_holds(node_id, log, held, "restarted with an undamaged disk")
         self._check_committed(node_id, log, 2, held + 1)
 
+    def forget(self, node_id: int) -> None:
+        """Its directory was taken away on purpose: it has promised nothing any more."""
+        self.held[node_id] = self.checked[node_id] = 1
+        self.durable[node_id], self.horizons[node_id] = (1, []), 2
+        self.damaged.discard(node_id)
+        self.latent.pop(node_id, None)
+
     # --- messages and answers --------------------------------------------------------------------
     def on_message(self, machine: Machine, message: r.RaftMessage) -> None:
         """A granted vote that is not doubtful comes from a log with all that this replica promised."""
@@ -238,13 +248,20 @@ class Invariants:
             return  # its leader's log may be one that is not looked at; the record is judged at the end
         if index is None:
             raise Broken("lost", f"offset {base_offset} was acknowledged and is not committed anywhere")
-        holders = sum(self._holds(node_id, index) for node_id in self._nodes)
-        if holders < self._majority:
-            raise Broken("lost", f"index {index} was acknowledged with {holders} durable copies")
+        holders = [node_id for node_id in self._nodes if self._holds(node_id, index)]
+        counted = self._counted.get(base_offset, (self._founded,))
+        if not any(voters.is_majority(holders) for voters in counted):
+            raise Broken("lost", f"index {index} was acknowledged with durable copies on {holders} only")
 
-    def note_answer(self, leader_id: int, base_offset: int, in_sync: tuple[int, ...]) -> None:
+    def note_answer(self, leader_id: int, base_offset: int, member: RaftMember) -> None:
         """acks=all leaves in this turn, at whose end it is judged."""
-        self._answered.append((leader_id, base_offset, in_sync))
+        self._answered.append((leader_id, base_offset, member.in_sync))
+        if member.log.halves and base_offset not in self._counted:
+            # It was committed by the newest configuration, or by one before, down to the one in front of it.
+            index = self.index_at.get(base_offset)
+            before = member.log.configuration_at(index) if index is not None else None
+            earlier = VoterSet(*before.halves) if before is not None else self._founded
+            self._counted[base_offset] = member.voters, earlier
 
     def _judge_answers(self) -> None:
         """Every in-sync replica whose disk is whole held the entry when its leader answered."""

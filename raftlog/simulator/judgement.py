@@ -22,7 +22,7 @@ def judge_records(world: World) -> None:
     In a compacted topic it may be gone where a newer one of its key stands, and the replicas have to agree on the last
     value of each key.
     """
-    holders = world.spec.replicas
+    holders = world.assignment.replicas
     contents = {node_id: _read_all(world.machines[node_id]) for node_id in holders}
     first = holders[0]
     for node_id, content in contents.items():

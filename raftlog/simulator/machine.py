@@ -29,7 +29,7 @@ from raftlog.storage.index import MemoryIndexStore
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.simulated_disk import SimulatedDisk
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Buffer, Doubt, Flush, ReplicaSpec
+from raftlog.types import NO_VOTERS, Buffer, Doubt, Flush, Half, ReplicaSpec
 
 FAIL_POINTS = TURN_FAIL_POINTS + LOG_FAIL_POINTS
 DIRECTORY = "data/orders-0"
@@ -76,6 +76,10 @@ class Machine:
         self.disk_slowness = 1.0
         self.boots = 0
         self.spec = spec
+        self.is_witness = node_id in spec.witnesses
+        self.hosts = True  # the metadata, or what it has left here, has a replica of the partition on this machine
+        self.named: Callable[[], Half] = lambda: NO_VOTERS  # whom the metadata names, when it is asked now
+        self._founds = node_id in spec.voters
         self._rng = rng
         self._send = send
         self._answer = answer
@@ -102,10 +106,6 @@ class Machine:
         return self.replica is not None
 
     @property
-    def is_witness(self) -> bool:
-        return self.node_id in self.spec.witnesses
-
-    @property
     def log(self) -> PartitionLog | WitnessLog:
         assert self.replica is not None
         return self.replica._log
@@ -116,7 +116,7 @@ class Machine:
         self._inbox.clear()
         self.boots += 1
         # Whether the directory is there says nothing: a start that failed may have made it anew.
-        existed = Doubt.LOST_DISK if self._hosted else Doubt.NONE
+        existed = Doubt.LOST_DISK if self._hosted or not self._founds else Doubt.NONE
         try:
             log = self._open_log(existed)
         except SimulatedCrash as crash:
@@ -183,6 +183,7 @@ class Machine:
                 directory=DIRECTORY,
                 topic_id=self.spec.topic_id,
                 existed=existed,
+                remembered=self.named(),
                 fail_point=self._on_fail_point,
             )
         return PartitionLog.open(
@@ -194,6 +195,7 @@ class Machine:
             clock=self.clock,
             index=self.index_store.open,
             existed=existed,
+            remembered=self.named(),
             fail_point=self._on_fail_point,
         )
 
@@ -205,6 +207,13 @@ class Machine:
     def forget_index(self) -> None:
         """As when its file is gone: the next start reads every batch again."""
         self.index_store.wipe(f"{DIRECTORY}/index.lmdb")
+
+    def set_aside(self) -> None:
+        """The node has taken the replica's directory away, on purpose: it was told to."""
+        assert self.replica is None
+        self.disk.wipe("data")
+        self.forget_index()
+        self.hosts = self._founds = self._hosted = False
 
     def die(self, why: str) -> None:
         """The process is gone; what its disk keeps is decided by the caller (restart or crash of the disk)."""
@@ -249,6 +258,13 @@ class Machine:
                 if isinstance(self.log, PartitionLog) and replica.is_leader:
                     with suppress(DiskFullError):  # a leader without room appends none
                         self.log.append_configuration(*arguments)
+            elif kind == "move":
+                (ask,) = arguments
+                if isinstance(replica, Replica) and replica.leader_ready:
+                    ask(replica)
+            elif kind == "named":
+                (named,) = arguments
+                replica.member.narrow(named, self.clock.monotonic_s())
             else:
                 (request,) = arguments
                 if self.host is not None and request.api.served is Served.COORDINATOR:

@@ -20,7 +20,15 @@ from raftlog.simulator.convergence import require_convergence
 from raftlog.simulator.faults import Faults
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.sabotage import GUARDS, without
-from raftlog.simulator.scenarios import COMPACTED, COORDINATED, NODES, SCENARIOS, WITH_WITNESSES
+from raftlog.simulator.scenarios import (
+    COMPACTED,
+    COORDINATED,
+    NODES,
+    SCENARIOS,
+    SPARES,
+    WITH_WITNESSES,
+    WITHOUT_WITNESSES,
+)
 from raftlog.simulator.tight_bounds import tight_bounds
 from raftlog.simulator.world import World
 
@@ -54,9 +62,10 @@ def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> 
     world = World(
         seed,
         nodes=nodes,
-        witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else 0 if scenario in COORDINATED else None,
+        witnesses=(nodes - 1) // 2 if scenario in WITH_WITNESSES else 0 if scenario in WITHOUT_WITNESSES else None,
         compacted=scenario in COMPACTED or (not scenario and seed % 5 == 3),
         coordinates=scenario in COORDINATED,
+        spares=SPARES.get(scenario, 0),
     )
     world.keep_trace = trace
     kind = text = ""

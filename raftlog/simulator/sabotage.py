@@ -1,6 +1,7 @@
 """A simulator that can fail: each guard of the consensus taken out, one at a time, to see a seed break.
 
-H1 and H2 are orders of the host of state machines (machine/host.py), K1 to K3 are what Kafka's door has to keep to.
+H1 and H2 are orders of the host of state machines (machine/host.py), K1 to K3 are what Kafka's door has to keep to, V1
+to V6 are rules of voters that change.
 For tests and `scripts/simulate --without GUARD` only; nothing outside the simulator imports this. Two guards have
 no switch, because what they guard against is no code of ours that could be switched on again:
 
@@ -15,7 +16,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+from raftlog.consensus.candidate import Ballot
+from raftlog.consensus.change import Change
+from raftlog.consensus.doubt import Rejoin
 from raftlog.consensus.follower import Follower
+from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.leader import Leader
 from raftlog.consensus.member import RaftMember
 from raftlog.consensus.progress import Mode, Progress
@@ -29,8 +34,9 @@ from raftlog.machine.result import Result
 from raftlog.protocol import raft as r
 from raftlog.protocol.records import ProduceRequest
 from raftlog.storage.log import PartitionLog
+from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.witness_log import WitnessLog
-from raftlog.types import Doubt, Flush
+from raftlog.types import NO_VOTERS, Doubt, Flush
 
 Patch = tuple[object, str, Any]
 
@@ -208,6 +214,64 @@ def _another_high_watermark() -> list[Patch]:
     return [(fetch, "_as_read", beyond)]
 
 
+def _nothing_remembered() -> list[Patch]:
+    """V1: who has lost a configuration with its tail forgets its members."""
+    return [(ReplicaState, "remembered", property(lambda self: NO_VOTERS))]
+
+
+def _only_voters_vote() -> list[Patch]:
+    """V2: a member that is no voter, as far as it knows, does not vote."""
+    on_vote, on_prevote = RaftMember._on_vote_request, RaftMember._on_prevote_request
+
+    def vote(self: RaftMember, m: r.VoteRequest, now_s: float) -> None:
+        if self.node_id in self.voters.ids:
+            on_vote(self, m, now_s)
+
+    def prevote(self: RaftMember, m: r.PreVoteRequest, now_s: float) -> None:
+        if self.node_id in self.voters.ids:
+            on_prevote(self, m, now_s)
+
+    return [(RaftMember, "_on_vote_request", vote), (RaftMember, "_on_prevote_request", prevote)]
+
+
+def _ended_at_once() -> list[Patch]:
+    """V3: J is followed by C whether the new replicas are in sync or not."""
+    return [(Change, "_keeps_up", lambda self, node_id: True)]
+
+
+def _learner_without_doubt() -> list[Patch]:
+    """V4: who is told to be a learner has nothing to doubt any more."""
+    hear = Rejoin.hear_learner
+
+    def told(self: Rejoin) -> None:
+        hear(self)
+        self._by_all, self._until_index = True, 0
+
+    def is_over(self: Rejoin, leader_term: int, synced_index: int, match_index: int, commit_index: int) -> bool:
+        return not self.mute and self._leader_term == leader_term
+
+    return [(Rejoin, "hear_learner", told), (Rejoin, "is_over", is_over)]
+
+
+def _in_sync_later() -> list[Patch]:
+    """V5: a new replica that holds all that was acknowledged is not in sync at once."""
+    follow = InSync.follow
+    return [(InSync, "follow", lambda self, followers, holders=(): follow(self, followers))]
+
+
+def _founders_stand() -> list[Patch]:
+    """V6: who stands counts by the voters with which the group was founded."""
+
+    def outcome(self: Ballot, *, loss_accepted: bool) -> Outcome:
+        return self._seat._founded.outcome(self._votes, self._seat.log.last_index)
+
+    return [
+        (RaftMember, "voters", property(lambda self: self._seat._founded)),
+        (Ballot, "asked", property(lambda self: self._seat._founded.asked(self._votes))),
+        (Ballot, "outcome", outcome),
+    ]
+
+
 GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "G1": _truncate_without_comparing,
     "G2": _commit_uncapped,
@@ -220,6 +284,12 @@ GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "G11": _no_prevote,
     "H1": _told_when_proposed,
     "H2": _statements_unconfirmed,
+    "V1": _nothing_remembered,
+    "V2": _only_voters_vote,
+    "V3": _ended_at_once,
+    "V4": _learner_without_doubt,
+    "V5": _in_sync_later,
+    "V6": _founders_stand,
     "K1": _acknowledged_by_the_leader_alone,
     "K2": _answers_as_they_come,
     "K3": _another_high_watermark,

@@ -12,6 +12,16 @@ from raftlog.simulator.faults import Faults
 from raftlog.simulator.group_scenarios import groups, hung_coordinator
 from raftlog.simulator.invariants import Broken
 from raftlog.simulator.kafka_scenarios import kafka_door
+from raftlog.simulator.move_scenarios import (
+    gone_while_all_moved,
+    hasty_removal,
+    moves,
+    out_of_sync_promotion,
+    returning_founder,
+    steady_swap,
+    torn_promotion,
+    untold_voter,
+)
 from raftlog.simulator.producer import add_producers
 from raftlog.simulator.stories import begin, cut_off, leader_of, leads, under, wait_for_writes
 from raftlog.simulator.witness_scenarios import alone_in_sync, any_minority
@@ -312,6 +322,14 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "compaction": compaction,
     "lost-tombstones": lost_tombstones,
     "configurations": configurations,
+    "moves": moves,
+    "untold-voter": untold_voter,
+    "out-of-sync-promotion": out_of_sync_promotion,
+    "torn-promotion": torn_promotion,
+    "gone-while-all-moved": gone_while_all_moved,
+    "steady-swap": steady_swap,
+    "returning-founder": returning_founder,
+    "hasty-removal": hasty_removal,
     "any-minority": any_minority,
     "alone-in-sync": alone_in_sync,
     "late-answers": late_answers,
@@ -323,7 +341,33 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
 # Stories about a compacted topic.
 COMPACTED = ("compaction", "lost-tombstones")
 # Stories about witnesses, whatever the seed.
-WITH_WITNESSES = ("any-minority", "alone-in-sync")
+WITH_WITNESSES = ("any-minority", "alone-in-sync", "out-of-sync-promotion")
 # Stories about a group, whose coordinator runs on the machines. They have no witnesses, as the offsets topic has none.
 COORDINATED = ("groups", "hung-coordinator")
-NODES = {"late-answers": 5}  # replicas that a story needs; 3 where it does not say
+# Other stories without any, whatever the seed.
+WITHOUT_WITNESSES = (
+    *COORDINATED,
+    "untold-voter",
+    "torn-promotion",
+    "gone-while-all-moved",
+    "steady-swap",
+    "hasty-removal",
+)
+# Machines beyond those that found the group, for its replicas to move to.
+SPARES = {
+    "moves": 3,
+    "untold-voter": 1,
+    "out-of-sync-promotion": 1,
+    "torn-promotion": 1,
+    "gone-while-all-moved": 3,
+    "steady-swap": 2,
+    "returning-founder": 1,
+    "hasty-removal": 1,
+}
+NODES = {
+    "late-answers": 5,
+    "torn-promotion": 2,
+    "steady-swap": 2,
+    "returning-founder": 1,
+    "hasty-removal": 5,
+}  # replicas that a story needs; 3 where it does not say

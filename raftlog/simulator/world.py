@@ -26,11 +26,12 @@ from raftlog.simulator.group_ledger import GroupLedger, WatchedCoordinator
 from raftlog.simulator.invariants import Broken, Invariants
 from raftlog.simulator.keyed_records import settings_of
 from raftlog.simulator.machine import Machine, SimulatedCrash
+from raftlog.simulator.mover import Mover
 from raftlog.simulator.network import Network
 from raftlog.simulator.prober import Prober
 from raftlog.simulator.producer import ProducingClient
 from raftlog.simulator.trimmer import Trimmer
-from raftlog.types import OFFSETS_TOPIC, Flush, ReplicaSpec, TopicConfig
+from raftlog.types import OFFSETS_TOPIC, Flush, Half, ReplicaSpec, TopicConfig
 
 if TYPE_CHECKING:
     from raftlog.simulator.kafka_clients import KafkaProducer, KafkaReader
@@ -57,10 +58,12 @@ class World:
         witnesses: int | None = None,
         compacted: bool = False,
         coordinates: bool = False,
+        spares: int = 0,
     ) -> None:
         """f of 2 f + 1 nodes are `witnesses`, if nothing is said: with every fourth seed. `compacted`: the topic is.
 
         `coordinates`: the partition is one of the offsets topic, and each replica has a group coordinator.
+        `spares`: machines beyond the `nodes` that found the group; the metadata may move replicas to them.
         """
         self.seed = seed
         self.compacted = compacted
@@ -68,39 +71,27 @@ class World:
             witnesses = (nodes - 1) // 2 if seed % 4 == 2 else 0
         self.rng = random.Random(seed)
         self.events = Events()
-        self.node_ids = list(range(1, nodes + 1))
+        self.node_ids = list(range(1, nodes + spares + 1))
+        founders = self.node_ids[:nodes]
         self.ledger = GroupLedger() if coordinates else None
         self.compaction = settings_of(seed) if compacted else {}
         self.spec = ReplicaSpec(
             topic=OFFSETS_TOPIC if coordinates else "orders",
             topic_id=TOPIC_ID,
             partition=0,
-            replicas=tuple(self.node_ids[: nodes - witnesses]),
-            witnesses=tuple(self.node_ids[nodes - witnesses :]),
+            replicas=tuple(founders[: nodes - witnesses]),
+            witnesses=tuple(founders[nodes - witnesses :]),
             config=TopicConfig(
                 segment_bytes=self.rng.choice((4096, 65536, 1 << 20)),
                 max_record_bytes=MAX_RECORD_BYTES,
                 **self.compaction,
             ),
         )
-        self.invariants = Invariants(self.node_ids)
+        self.invariants = Invariants(self.node_ids, founders)
         self.invariants.compacted = compacted
         self.network = Network(self.events, random.Random(seed ^ 0x5EED), self.node_ids, self._deliver)
-        self.machines = {
-            node_id: Machine(
-                node_id=node_id,
-                spec=self.spec,
-                clock=DriftingClock(self.events, 1.0, 1000.0 * node_id),
-                rng=random.Random(seed * 1009 + node_id),
-                send=self._send,
-                answer=self._answer,
-                answer_produces=self._answer_produces,
-                flush=Flush.ALWAYS,
-                served=self.invariants.note_commits,
-                make_coordinator=partial(self._make_coordinator, self.ledger) if self.ledger is not None else None,
-            )
-            for node_id in self.node_ids
-        }
+        self.machines = {node_id: self._machine(node_id) for node_id in self.node_ids}
+        self.mover = Mover(self) if spares else None
         self.acked: dict[int, tuple[bytes, int]] = {}
         self.clients: dict[str, Client | KafkaProducer | ProducingClient] = {}
         self.read: dict[int, bytes] = {}  # offset -> what a consumer was given
@@ -119,6 +110,20 @@ class World:
         self.keep_trace = False
         self._hash = hashlib.blake2b(digest_size=8)
 
+    def _machine(self, node_id: int) -> Machine:
+        return Machine(
+            node_id=node_id,
+            spec=self.spec,
+            clock=DriftingClock(self.events, 1.0, 1000.0 * node_id),
+            rng=random.Random(self.seed * 1009 + node_id),
+            send=self._send,
+            answer=self._answer,
+            answer_produces=self._answer_produces,
+            flush=Flush.ALWAYS,
+            served=self.invariants.note_commits,
+            make_coordinator=partial(self._make_coordinator, self.ledger) if self.ledger is not None else None,
+        )
+
     # --- trace -------------------------------------------------------------------------------
     def note(self, text: str) -> None:
         """One line of the trace; all of them make its hash."""
@@ -131,10 +136,22 @@ class World:
     def trace_hash(self) -> str:
         return self._hash.hexdigest()
 
+    @property
+    def assignment(self) -> Half:
+        """Who has to hold the partition, as far as the metadata knows."""
+        return self.mover.assignment if self.mover is not None else self.spec.half
+
+    @property
+    def asked(self) -> ReplicaSpec:
+        """The partition as its clients know it: whom they may ask."""
+        if self.mover is None:
+            return self.spec
+        return msgspec.structs.replace(self.spec, replicas=tuple(self.node_ids), witnesses=())
+
     # --- machines ------------------------------------------------------------------------------
     def start(self, node_id: int) -> None:
         machine = self.machines[node_id]
-        if machine.running:
+        if machine.running or not machine.hosts:
             return
         machine.start()
         if not machine.running:
@@ -329,7 +346,7 @@ class World:
         assert replica is not None
         for result in results:
             if result.error_code == ErrorCode.NONE and client.waits_for_all(result.correlation_id):
-                self.invariants.note_answer(node_id, result.base_offset, replica.member.in_sync)
+                self.invariants.note_answer(node_id, result.base_offset, replica.member)
         self._later(partial(client.on_produced, results))
 
     def _later(self, arrive: Callable[[], None]) -> None:
@@ -342,7 +359,7 @@ class World:
             name = f"c{number}"
             self.clients[name] = Client(
                 name=name,
-                spec=self.spec,
+                spec=self.asked,
                 events=self.events,
                 rng=random.Random(self.seed * 31 + number),
                 send=self.send_request,
@@ -361,7 +378,7 @@ class World:
             name = "q0"
             self.readers[name] = Prober(
                 name=name,
-                spec=self.spec,
+                spec=self.asked,
                 events=self.events,
                 rng=random.Random(self.seed * 37),
                 send=self.send_request,
