@@ -131,6 +131,20 @@ def _own_helper(directory: Path, command: str) -> bool:
     return "\nState:\tZ" in status or (ours and "multiprocessing" in command)
 
 
+@pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """A command hands options such as --security on through the environment: one that is run in this process, too."""
+    before = _own_variables()
+    yield
+    for name in _own_variables().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _own_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RAFTLOG_")}
+
+
 ClusterFactory = Callable[..., "LocalCluster"]
 
 
