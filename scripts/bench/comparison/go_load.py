@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,14 +12,14 @@ import msgspec
 
 from raftlog_cli.bench_run import LoadProcess
 
-from .servers import HOST
+from .servers import HOST, failure_of
 from .system import Shape
 from .workloads import Workload
 
 BENCH = Path(__file__).resolve().parent.parent
 BUILD = BENCH.parent.parent / "build" / "bench"  # ignored by version control
 BINARY = BUILD / "load"
-_BUILD_S = 1800
+GO_BUILD_S = 1800
 
 
 class GoPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,16 +48,8 @@ def missing_client() -> str | None:
     if shutil.which("go") is None:
         return "its load client needs Go: Debian package golang-go, or a newer one"
     BUILD.mkdir(parents=True, exist_ok=True)
-    built = subprocess.run(
-        ["go", "build", "-o", str(BINARY), "."],
-        cwd=BENCH / "load",
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_S,
-        check=False,
-    )
-    if built.returncode:
-        return f"its load client does not build: {built.stderr.strip().splitlines()[-1]}"
+    if why := failure_of(["go", "build", "-o", str(BINARY), "."], GO_BUILD_S, cwd=BENCH / "load"):
+        return f"its load client does not build: {why}"
     return None
 
 

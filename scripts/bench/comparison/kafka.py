@@ -12,7 +12,7 @@ from raftlog.errors import RaftlogError
 from raftlog.security.certificates import make_authority, make_client, make_node
 
 from .go_load import BENCH, BUILD, GoRunning, missing_client
-from .servers import HOST, READY_S, Servers, free_ports
+from .servers import HOST, READY_S, Servers, failure_of, free_ports
 from .summary import TLS
 from .system import Shape, Variant
 from .workloads import CONNECTS, KAFKA
@@ -57,10 +57,7 @@ class Kafka:
             if shutil.which("mvn") is None:
                 return "its jars are not there: Debian package maven fetches them"
             command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={_JARS}"]
-            fetched = subprocess.run(
-                command, cwd=BENCH / "kafka", capture_output=True, text=True, timeout=_FETCH_S, check=False
-            )
-            if fetched.returncode:
+            if failure_of(command, _FETCH_S, cwd=BENCH / "kafka"):
                 return "its jars (org.apache.kafka:kafka_2.13) cannot be fetched with Maven"
         return missing_client()
 

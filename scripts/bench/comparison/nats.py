@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from .go_load import BUILD, GoRunning, missing_client
-from .servers import HOST, Servers, free_ports
+from .go_load import BUILD, GO_BUILD_S, GoRunning, missing_client
+from .servers import HOST, Servers, failure_of, free_ports, said_by
 from .system import Shape, Variant
 
 _MODULE = "github.com/nats-io/nats-server/v2@v2.15.3"
 _SERVER = BUILD / "nats-server"
-_BUILD_S = 1800
-_ASK_S = 30
 # Each record is published and acknowledged by itself; with more of them in flight it got slower here.
 _SHAPES = {"batches": Shape(1000, 1), "large": Shape(4 * 255, 1)}
 
@@ -32,22 +28,13 @@ class Nats:
         if reason := missing_client():
             return reason
         if not _SERVER.exists():
-            environment = {**os.environ, "GOBIN": str(BUILD)}
-            built = subprocess.run(
-                ["go", "install", _MODULE],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=_BUILD_S,
-                check=False,
-            )
-            if built.returncode:
-                return f"its server ({_MODULE}) does not build: {built.stderr.strip().splitlines()[-1]}"
+            why = failure_of(["go", "install", _MODULE], GO_BUILD_S, environment={"GOBIN": str(BUILD)})
+            if why:
+                return f"its server ({_MODULE}) does not build: {why}"
         return None
 
     def version(self) -> str:
-        said = subprocess.run([_SERVER, "--version"], capture_output=True, text=True, timeout=_ASK_S, check=True)
-        return said.stdout.split()[-1].removeprefix("v")
+        return said_by([str(_SERVER), "--version"]).split()[-1].removeprefix("v")
 
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:

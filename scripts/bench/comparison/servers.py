@@ -99,10 +99,31 @@ def free_ports(count: int) -> list[int]:
     raise RaftlogError("no port is free")
 
 
+def failure_of(
+    command: Sequence[str], timeout_s: float, *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> str:
+    """Of a command that builds or fetches what is missing: the last line of what it complains of; "": it succeeded."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    complaints = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return complaints[-1] if done.returncode else ""
+
+
+def said_by(command: Sequence[str]) -> str:
+    """Raises CalledProcessError."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=_ASK_S, check=True).stdout
+
+
 def package_version(name: str) -> str:
     """Of an installed Debian package."""
-    asked = ["dpkg-query", "--show", "--showformat", "${Version}", name]
-    return subprocess.run(asked, capture_output=True, text=True, timeout=_ASK_S, check=True).stdout
+    return said_by(["dpkg-query", "--show", "--showformat", "${Version}", name])
 
 
 def _listening(port: int) -> bool:

