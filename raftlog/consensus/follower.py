@@ -47,7 +47,6 @@ class Follower:
             try:
                 self._copy.store(m, payload)
             except CorruptMessageError:
-                seat.refused_batches += 1
                 links.answer(m, success=False, hint_index=m.prev_index + 1, match_index=last_new, damaged=True)
                 return
             except DiskFullError:
@@ -87,7 +86,6 @@ class Follower:
             producers = self._copy.producers_in(payload)
             configuration = configuration_in_front(m)
         except CorruptMessageError:
-            seat.refused_batches += 1
             return  # not answered: the leader comes again
         self._reset_sequence = m.sequence
         last_kept = m.horizon_index - 1

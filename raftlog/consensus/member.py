@@ -139,10 +139,6 @@ class RaftMember:
         """As leader: see Leader."""
         return self._leading().held_log_start
 
-    @property
-    def refused_batches(self) -> int:
-        return self._seat.refused_batches
-
     def is_settled(self, now_s: float) -> bool:
         """Everything here is durable and committed, nothing is held back, and no timer is due."""
         return (

@@ -36,7 +36,6 @@ class Seat:
         self.rejoin = Rejoin([other for other in known if other != node_id], log.state.doubt, strange=not known)
         # The bound was written as min(committed, synced), so whatever of it is here is committed.
         self.commit_index = max(min(log.state.commit_bound, log.last_index), log.state.horizon_index - 1)
-        self.refused_batches = 0  # batches from a leader that failed their checksum here
 
     @property
     def voters(self) -> VoterSet:

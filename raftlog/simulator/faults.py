@@ -223,16 +223,14 @@ class Faults:
         known = max(*durable.values(), *((log.last_term, log.last_index) for log in running))
         return any(durable[other] >= known for other in spec.replicas if other not in damaged)
 
-    def _segments(self, node_id: int) -> list[tuple[str, bytes]]:
-        files = self._world.machines[node_id].disk.files()
-        return [(path, data) for path, data in files.items() if path.endswith(".log") and data]
+    def _damaged_segments(self) -> tuple[int | None, list[tuple[str, bytes]]]:
+        node_id = self._damage()
+        files = {} if node_id is None else self._world.machines[node_id].disk.files()
+        return node_id, [(path, data) for path, data in files.items() if path.endswith(".log") and data]
 
     def _flip(self) -> None:
-        node_id = self._damage()
-        if node_id is None:
-            return
-        segments = self._segments(node_id)
-        if not segments:
+        node_id, segments = self._damaged_segments()
+        if node_id is None or not segments:
             return
         path, data = segments[-1] if self._rng.random() < 0.7 else self._rng.choice(segments)
         # The tail is where a flip looks like a torn write.
@@ -250,11 +248,8 @@ class Faults:
         self._world.note(f"n{node_id} flip {path} at {position} of {len(data)}")
 
     def _truncate(self) -> None:
-        node_id = self._damage()
-        if node_id is None:
-            return
-        segments = self._segments(node_id)
-        if not segments:
+        node_id, segments = self._damaged_segments()
+        if node_id is None or not segments:
             return
         path, data = segments[-1]
         # One byte short of the end at least: never exactly at a batch boundary, which nothing could tell

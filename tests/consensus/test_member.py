@@ -191,7 +191,6 @@ def test_a_batch_with_a_wrong_checksum_is_not_appended_and_not_acknowledged() ->
     assert follower.log.log_end_offset == 0
     (answer,) = sent_to(cluster, leader.node_id, r.AppendResponse)
     assert (answer.success, answer.damaged, answer.hint_index, answer.match_index) == (False, True, 3, 3)
-    assert follower.replica.member.refused_batches == 1
 
 
 def test_a_doubt_whose_end_cannot_be_written_goes_on_and_ends_no_worker() -> None:
