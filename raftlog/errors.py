@@ -75,6 +75,7 @@ class ErrorCode(enum.IntEnum):
     PREFERRED_LEADER_NOT_AVAILABLE = 80
     GROUP_MAX_SIZE_REACHED = 81
     FENCED_INSTANCE_ID = 82
+    NO_REASSIGNMENT_IN_PROGRESS = 85
     GROUP_SUBSCRIBED_TO_TOPIC = 86
     INVALID_RECORD = 87
     THROTTLING_QUOTA_EXCEEDED = 89
@@ -463,6 +464,12 @@ class PreferredLeaderNotAvailableError(RaftlogError):
 
     code = ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
     retriable = True
+
+
+class NoReassignmentInProgressError(RaftlogError):
+    """The partition has no plan that could be called off: its replicas are where they shall be."""
+
+    code = ErrorCode.NO_REASSIGNMENT_IN_PROGRESS
 
 
 class InvalidRecordError(RaftlogError):

@@ -143,6 +143,27 @@ class Half(msgspec.Struct, array_like=True, frozen=True, gc=False):
 NO_VOTERS = Half(())
 
 
+class Plan(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What the metadata wants of one partition's voters; its leader carries it out.
+
+    `number`: where the metadata log says it, so a later plan has a higher one. `called_off`: back to the old voters.
+    `bytes_per_s`: how fast new replicas are fed; 0: LEARNER_BYTES_PER_S. `then`: what to go on with once `target` has
+    the partition, since in one change no node becomes another kind. `witnesses_before`: how many there were, if so.
+    """
+
+    number: int
+    target: Half
+    called_off: bool = False
+    bytes_per_s: int = 0
+    then: tuple[Half, ...] = ()
+    witnesses_before: int = 0
+
+    @property
+    def wish(self) -> Half:
+        """What it comes to in the end."""
+        return self.then[-1] if self.then else self.target
+
+
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a worker has to know of the one replica that it hosts.
 

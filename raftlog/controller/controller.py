@@ -55,7 +55,7 @@ class _Waiting(NamedTuple):
 class Controller:
     """The metadata image, and the decisions of the replica that leads.
 
-    `live()`: the nodes heard from recently. `publish` takes each new image.
+    `live()`: the nodes heard from recently. `able()`: see decisions.decide. `publish` takes each new image.
     """
 
     pipelines = False
@@ -71,6 +71,7 @@ class Controller:
         publish: Callable[[Image], None],
         now_s: float,
         guard: Guard = UNGUARDED,
+        able: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self.outbox = Outbox()
         self.image = Image()
@@ -79,6 +80,7 @@ class Controller:
         self._mint_id = mint_id
         self._mint_cluster_id = mint_cluster_id
         self._live = live
+        self._able = able
         self._publish = publish
         self._guard = guard
         self._leads = False
@@ -162,7 +164,7 @@ class Controller:
             text = "the controller has just begun to listen for the other nodes"
             self.outbox.answer(caller, _error(caller, ErrorCode.LEADER_NOT_AVAILABLE, text))
         else:
-            decision = decide(image, request, live=live, mint_id=self._mint_id, guard=self._guard)
+            decision = decide(image, request, live=live, mint_id=self._mint_id, guard=self._guard, able=self._able())
             if decision.records:
                 self._propose(decision.records, caller=caller, response=decision.response)
             else:

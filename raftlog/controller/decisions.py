@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from raftlog.config import check_in_sync, check_topic_name, parse_topic_config
 from raftlog.controller.image import Image, apply
+from raftlog.controller.moves import alter_reassignments, list_reassignments, take_reports
 from raftlog.controller.mutations import MutationRequest, earlier_answer, record_of, topic_result
 from raftlog.controller.node_changes import register_node, remove_node
 from raftlog.controller.offsets_topic import offsets_topic
@@ -57,7 +58,15 @@ from raftlog.limits import (
 )
 from raftlog.protocol.cluster import RemoveNodeRequest, RemoveNodeResponse
 from raftlog.protocol.groups import FindCoordinatorRequest, FindCoordinatorResponse
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.protocol.nodes import FEATURES, RegisterNodeRequest, RegisterNodeResponse
+from raftlog.protocol.reassignments import (
+    AlterReassignmentsRequest,
+    AlterReassignmentsResponse,
+    ListReassignmentsRequest,
+    ListReassignmentsResponse,
+    ReportConfigurationsRequest,
+    ReportConfigurationsResponse,
+)
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 from raftlog.protocol.topics import (
     CreatePartitionsRequest,
@@ -77,6 +86,9 @@ DecidedRequest = (
     | RegisterNodeRequest
     | RemoveNodeRequest
     | FindCoordinatorRequest
+    | AlterReassignmentsRequest
+    | ListReassignmentsRequest
+    | ReportConfigurationsRequest
     | SecurityRequest
 )
 ControllerRequest = DecidedRequest | InitProducerIdRequest
@@ -87,6 +99,9 @@ ControllerResponse = (
     | RemoveNodeResponse
     | InitProducerIdResponse
     | FindCoordinatorResponse
+    | AlterReassignmentsResponse
+    | ListReassignmentsResponse
+    | ReportConfigurationsResponse
     | SecurityAnswer
 )
 
@@ -109,8 +124,12 @@ def decide(
     live: Collection[int],
     mint_id: Callable[[], bytes],
     guard: Guard = UNGUARDED,
+    able: Collection[int] = (),
 ) -> Decision:
-    """`live`: the nodes heard from recently. `mint_id` gives a new topic id. `guard`: who must be left."""
+    """`live`: the nodes heard from recently. `mint_id` gives a new topic id. `guard`: who must be left.
+
+    `able`: the nodes that have said that they read all of FEATURES.
+    """
     if isinstance(request, MutationRequest):
         return _change_topics(image, request, live, mint_id)
     if isinstance(request, SecurityRequest):
@@ -125,6 +144,12 @@ def decide(
             return Decision(*remove_node(image, request))
         case FindCoordinatorRequest():
             return _find_coordinator(image, request, live, mint_id)
+        case AlterReassignmentsRequest():
+            return Decision(*alter_reassignments(image, request, live, able))
+        case ListReassignmentsRequest():
+            return Decision(list_reassignments(image, request), [])
+        case ReportConfigurationsRequest():
+            return Decision(*take_reports(image, request))
 
 
 def _change_topics(
@@ -165,7 +190,7 @@ def _find_topics(image: Image, request: TopicIdsRequest) -> Decision:
 def needs_nodes(image: Image, request: DecidedRequest) -> bool:
     """Whether the decision places replicas, for which it has to be known who is alive."""
     match request:
-        case CreateTopicsRequest() | CreatePartitionsRequest():
+        case CreateTopicsRequest() | CreatePartitionsRequest() | AlterReassignmentsRequest():
             return True
         case FindCoordinatorRequest():
             return OFFSETS_TOPIC not in image.topics
@@ -177,7 +202,7 @@ def found_cluster(cluster_id: str, founders: Collection[Founder]) -> list[Metada
     ordered = sorted(founders)
     voters = tuple(founder.node_id for founder in ordered)
     return [
-        ClusterRecord(cluster_id=cluster_id, voters=voters),
+        ClusterRecord(cluster_id=cluster_id, voters=voters, features=FEATURES),
         *(
             NodeRecord(node_id=node_id, directory_id=directory_id, endpoint=endpoint)
             for node_id, directory_id, endpoint in ordered

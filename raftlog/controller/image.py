@@ -11,14 +11,18 @@ import msgspec
 from raftlog.controller.records import (
     AclDeletedRecord,
     AclRecord,
+    AssignmentRecord,
     ClientQuotaDeletedRecord,
     ClientQuotaRecord,
     ClusterRecord,
+    FeaturesRecord,
     MetadataRecord,
     MutationRecord,
     NodeRecord,
     NodeRemovedRecord,
     PartitionsRecord,
+    PlanCalledOffRecord,
+    PlanRecord,
     ProducerIdsRecord,
     ScramCredentialDeletedRecord,
     ScramCredentialRecord,
@@ -32,7 +36,7 @@ from raftlog.errors import CorruptLogError
 from raftlog.limits import MUTATIONS_REMEMBERED_MAX
 from raftlog.security.policy import Security, User
 from raftlog.security.scram import Credential
-from raftlog.types import Endpoint, ReplicaSpec, TopicConfig
+from raftlog.types import NO_VOTERS, Endpoint, Half, Plan, ReplicaSpec, TopicConfig
 
 
 class NodeInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -41,7 +45,7 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `registered_offset`: where in the metadata log this directory id appeared first.
 
     A partition created after it, on a node whose directory has no trace of it, is new there; one
-    created before it was there and is lost.
+    created before it was there and is lost. Of a partition whose replicas have moved it says neither.
     """
 
     node_id: int
@@ -50,11 +54,30 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     registered_offset: int
 
 
+class Moves(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Of a partition whose replicas have moved, or were to move, since it was made.
+
+    `term`, `index`: of the configuration that the assignment is from; 0, 0: still that of the partition's creation.
+    `since_offset`: of the newest record of it. `earlier`: whom plans in front of the present one have named since the
+    assignment. A leader may have begun with one before it heard of the next, so they may count somewhere.
+    """
+
+    since_offset: int
+    term: int = 0
+    index: int = 0
+    plan: Plan | None = None
+    earlier: Half = NO_VOTERS
+
+    @property
+    def configuration(self) -> tuple[int, int]:
+        return self.term, self.index
+
+
 class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """A topic, as the metadata log knows it.
 
     `created_offset`, `config_offset`, `added_offsets`: where the metadata log makes the topic, sets its `config`
-    last, and adds each of the partitions that came later.
+    last, and adds each of the partitions that came later. `moves`: by partition, of those that have any.
     """
 
     name: str
@@ -65,6 +88,22 @@ class TopicInfo(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     witnesses: tuple[tuple[int, ...], ...] = ()  # per partition; empty: none anywhere
     config_offset: int = -1
     added_offsets: tuple[int, ...] = ()
+    moves: dict[int, Moves] = {}
+
+    def half_of(self, partition: int) -> Half:
+        """The assignment."""
+        return Half(self.replicas[partition], self.witnesses_of(partition))
+
+    def plan_of(self, partition: int) -> Plan | None:
+        moves = self.moves.get(partition)
+        return moves.plan if moves is not None else None
+
+    def named_of(self, partition: int) -> Half:
+        """Everyone who may be a voter: of the assignment, and of the plans since. No node is of both kinds."""
+        half, moves = self.half_of(partition), self.moves.get(partition)
+        if moves is None:
+            return half
+        return _joined(half, moves.plan.target if moves.plan else NO_VOTERS, moves.earlier)
 
     def witnesses_of(self, partition: int) -> tuple[int, ...]:
         return self.witnesses[partition] if self.witnesses else ()
@@ -102,7 +141,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The cluster's metadata at one offset of the metadata log.
 
     `end_offset`: the metadata records in [0, end_offset) are in it. `mutations`: the last ones, oldest first.
-    `removed`: the directories of nodes that were removed.
+    `removed`: the directories of nodes that were removed. `features`: what all nodes read, as FeaturesRecord says.
     """
 
     end_offset: int = 0
@@ -115,14 +154,15 @@ class Image(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     mutations: tuple[Mutation, ...] = ()
     security: Security = Security()
     removed: tuple[str, ...] = ()
+    features: int = 0
 
     def hosted_by(self, node_id: int) -> list[tuple[TopicInfo, int]]:
-        """The (topic, partition) that have a replica or a witness on the node."""
+        """The (topic, partition) that have a replica or a witness on the node, or may have one."""
         return [
             (topic, partition)
             for topic in self.topics.values()
             for partition in range(len(topic.replicas))
-            if node_id in topic.voters_of(partition)
+            if node_id in topic.named_of(partition).ids
         ]
 
 
@@ -135,8 +175,14 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             if image.cluster_id:
                 raise CorruptLogError("the metadata log names the cluster twice")
             return msgspec.structs.replace(
-                image, end_offset=end_offset, cluster_id=record.cluster_id, voters=record.voters
+                image,
+                end_offset=end_offset,
+                cluster_id=record.cluster_id,
+                voters=record.voters,
+                features=record.features,
             )
+        case FeaturesRecord():
+            return msgspec.structs.replace(image, end_offset=end_offset, features=record.features)
         case NodeRecord() | NodeRemovedRecord():
             return msgspec.structs.replace(_with_nodes(image, offset, record), end_offset=end_offset)
         case TopicRecord():
@@ -158,6 +204,9 @@ def apply(image: Image, offset: int, record: MetadataRecord) -> Image:
             return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
         case PartitionsRecord():
             topic = _with_partitions(_known(image, record.name, record.topic_id, "adds partitions to"), record, offset)
+            return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
+        case PlanRecord() | PlanCalledOffRecord() | AssignmentRecord():
+            topic = _moved(_known(image, record.name, record.topic_id, "moves replicas of"), record, offset)
             return msgspec.structs.replace(image, end_offset=end_offset, topics={**image.topics, record.name: topic})
         case TopicDeletedRecord():
             gone = _known(image, record.name, record.topic_id, "deletes")
@@ -258,6 +307,64 @@ def _with_partitions(topic: TopicInfo, record: PartitionsRecord, offset: int) ->
         witnesses=witnesses,
         added_offsets=topic.added_offsets + (offset,) * len(record.replicas),
     )
+
+
+def _moved(topic: TopicInfo, record: PlanRecord | PlanCalledOffRecord | AssignmentRecord, offset: int) -> TopicInfo:
+    partition = record.partition
+    if not 0 <= partition < len(topic.replicas):
+        raise CorruptLogError(f"the metadata log moves {topic.name}-{partition}, which is not there")
+    moves = topic.moves.get(partition, Moves(since_offset=offset))
+    plan = moves.plan
+    match record:
+        case PlanRecord():
+            earlier = _joined(moves.earlier, plan.target) if plan is not None else moves.earlier
+            target = Half(record.replicas, record.witnesses)
+            plan = Plan(
+                number=offset,
+                target=target,
+                bytes_per_s=record.bytes_per_s,
+                then=record.then,
+                witnesses_before=len(topic.witnesses_of(partition)) if record.then else 0,
+            )
+            moves = msgspec.structs.replace(moves, plan=plan, earlier=earlier)
+        case AssignmentRecord():
+            half = Half(record.replicas, record.witnesses)
+            topic = _assigned(topic, partition, half)
+            if plan is not None and (plan.called_off or plan.target == half):
+                plan = _next_step(plan, half, offset)
+            moves = msgspec.structs.replace(moves, term=record.term, index=record.index, plan=plan, earlier=NO_VOTERS)
+        case PlanCalledOffRecord():
+            if plan is None or plan.number != record.number:
+                raise CorruptLogError(f"the metadata log calls off a plan that {topic.name}-{partition} does not have")
+            moves = msgspec.structs.replace(
+                moves, plan=msgspec.structs.replace(plan, called_off=True, then=record.then)
+            )
+    moves = msgspec.structs.replace(moves, since_offset=offset)
+    return msgspec.structs.replace(topic, moves={**topic.moves, partition: moves})
+
+
+def _next_step(plan: Plan, half: Half, offset: int) -> Plan | None:
+    """`half` has the partition. What goes back to the witnesses of before holds for the replicas of before only."""
+    if not plan.then or (plan.called_off and plan.then[0].replicas != half.replicas):
+        return None
+    return msgspec.structs.replace(plan, number=offset, target=plan.then[0], then=plan.then[1:], called_off=False)
+
+
+def _assigned(topic: TopicInfo, partition: int, half: Half) -> TopicInfo:
+    replicas = (*topic.replicas[:partition], half.replicas, *topic.replicas[partition + 1 :])
+    witnesses = topic.witnesses
+    if witnesses or half.witnesses:
+        every = list(witnesses or ((),) * len(replicas))
+        every[partition] = half.witnesses
+        witnesses = tuple(every)
+    return msgspec.structs.replace(topic, replicas=replicas, witnesses=witnesses)
+
+
+def _joined(*halves: Half) -> Half:
+    """All of them, each once."""
+    replicas = dict.fromkeys(node_id for half in halves for node_id in half.replicas)
+    witnesses = dict.fromkeys(node_id for half in halves for node_id in half.witnesses)
+    return Half(tuple(replicas), tuple(witnesses))
 
 
 _decoder = msgspec.msgpack.Decoder(Image, strict=True)

@@ -38,6 +38,10 @@ def _check_registered(image: Image, request: RegisterNodeRequest) -> None:
         raise InvalidRequestError(f"a node id lies between 1 and {NODE_ID_MAX}, not {request.node_id}")
     if not is_endpoint(request.endpoint):
         raise InvalidRequestError(f"{request.endpoint} is not an address")
+    if request.features < image.features:
+        raise InvalidRequestError(
+            f"node {request.node_id} runs a raftlog that is too old for this cluster, where replicas move: upgrade it"
+        )
     if request.directory_id in image.removed:
         raise InvalidRequestError(f"node {request.node_id} was removed from the cluster with this data directory")
 
@@ -61,6 +65,14 @@ def _removable(image: Image, node_id: int) -> NodeInfo:
     if node_id in image.voters:
         raise InvalidRequestError(f"node {node_id} votes for the metadata, and its voters are fixed")
     held = [f"{topic.name}-{partition}" for topic, partition in image.hosted_by(node_id)]
+    held += [
+        f"{topic.name}-{partition}"
+        for topic in image.topics.values()
+        for partition, moves in topic.moves.items()
+        if moves.plan is not None
+        and node_id in [each for half in moves.plan.then for each in half.ids]
+        and node_id not in topic.named_of(partition).ids
+    ]
     if held:
         names = ", ".join(held[:_NAMED_MAX]) + (", ..." if len(held) > _NAMED_MAX else "")
         raise InvalidRequestError(

@@ -18,7 +18,7 @@ from raftlog.errors import CorruptLogError
 from raftlog.security.acls import Acl
 from raftlog.security.quotas import Entity, Quota
 from raftlog.security.scram import Credential
-from raftlog.types import Endpoint, TopicConfig
+from raftlog.types import Endpoint, Half, TopicConfig
 
 RECORD_VERSION = 1
 
@@ -32,6 +32,7 @@ class ClusterRecord(_Record, tag="Cluster", frozen=True, kw_only=True):
 
     cluster_id: str
     voters: tuple[int, ...]
+    features: int = 0  # as in FeaturesRecord
 
 
 class NodeRecord(_Record, tag="Node", frozen=True, kw_only=True):
@@ -77,6 +78,58 @@ class PartitionsRecord(_Record, tag="Partitions", frozen=True, kw_only=True):
     topic_id: bytes
     replicas: tuple[tuple[int, ...], ...]
     witnesses: tuple[tuple[int, ...], ...] = ()
+
+
+class PlanRecord(_Record, tag="Plan", frozen=True, kw_only=True):
+    """These nodes shall have the partition, instead of what an earlier plan of it says. Its number is its offset.
+
+    `then`: the steps behind this one.
+
+    Committed BEFORE any leader may begin with it, so that nobody is a voter whom the metadata does not name.
+    """
+
+    name: str
+    topic_id: bytes
+    partition: int
+    replicas: tuple[int, ...]
+    witnesses: tuple[int, ...] = ()
+    bytes_per_s: int = 0
+    then: tuple[Half, ...] = ()
+
+
+class PlanCalledOffRecord(_Record, tag="PlanCalledOff", frozen=True, kw_only=True):
+    """The leader shall go back to the voters that there were, unless the new ones are alone already.
+
+    `then`: a step that follows, for witnesses that an earlier step has taken away.
+    """
+
+    name: str
+    topic_id: bytes
+    partition: int
+    number: int
+    then: tuple[Half, ...] = ()
+
+
+class AssignmentRecord(_Record, tag="Assignment", frozen=True, kw_only=True):
+    """These nodes have the partition, as its leader has reported of a committed configuration, AFTER that.
+
+    `term`, `index`: of that configuration. Whoever is named no more may remove what it has. A plan that wants these
+    nodes, or is called off, ends with it, or its next step begins: a plan with this record's offset as its number.
+    """
+
+    name: str
+    topic_id: bytes
+    partition: int
+    replicas: tuple[int, ...]
+    witnesses: tuple[int, ...]
+    term: int
+    index: int
+
+
+class FeaturesRecord(_Record, tag="Features", frozen=True, kw_only=True):
+    """Every node of the cluster reads these (protocol/nodes.py, FEATURES), and no other is let in from here on."""
+
+    features: int
 
 
 class TopicDeletedRecord(_Record, tag="TopicDeleted", frozen=True, kw_only=True):
@@ -154,6 +207,10 @@ MetadataRecord = (
     | TopicRecord
     | TopicConfigRecord
     | PartitionsRecord
+    | PlanRecord
+    | PlanCalledOffRecord
+    | AssignmentRecord
+    | FeaturesRecord
     | TopicDeletedRecord
     | MutationRecord
     | ProducerIdsRecord

@@ -118,9 +118,10 @@ class Reachable(_Local, tag="Reachable"):
 
 
 class Live(_Local, tag="Live"):
-    """For the controller: which nodes have been heard from."""
+    """For the controller: which nodes have been heard from; `able`: which have said that they read all of FEATURES."""
 
     nodes: list[int]
+    able: list[int]
 
 
 class ClusterNamed(_Local, tag="ClusterNamed"):

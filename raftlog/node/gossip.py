@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from raftlog.limits import NODE_SILENT_S, VOTERS_HEARD_S
-from raftlog.protocol.nodes import NodeState, WorkerState
+from raftlog.protocol.nodes import FEATURES, NodeState, WorkerState
 from raftlog.types import ReplicaStatus, Role
 
 ReplicaKey = tuple[bytes, int]
@@ -98,6 +98,10 @@ class Gossip:
 
     def live(self, now_s: float) -> set[int]:
         return {node_id for node_id in {*self._heard, self._node_id} if self.is_live(node_id, now_s)}
+
+    def able(self) -> set[int]:
+        """The nodes that have said that their version reads all of FEATURES, living or not."""
+        return {node_id for node_id, heard in self._heard.items() if heard.state.features >= FEATURES}
 
     def confirms(self, image_offset: int, voters: tuple[int, ...], now_s: float) -> bool:
         """Whether a majority of the voters was heard from lately, and no node heard then has a newer image.

@@ -52,7 +52,7 @@ def plan_hosting(meta: Meta, image: Image) -> Plan:
     added = []
     for topic, partition in image.hosted_by(meta.node_id):
         spec = topic.spec(partition)
-        if spec.name not in taken:
+        if spec.name not in taken and meta.node_id in spec.voters:
             created_offset = topic.created_offset_of(partition)
             doubt = Doubt.LOST_DISK if created_offset < known.registered_offset else Doubt.NONE
             added.append(

@@ -24,6 +24,7 @@ class Surroundings(NamedTuple):
     node_id: int
     founders: Collection[Founder]
     live: Callable[[], Collection[int]]
+    able: Callable[[], Collection[int]]
     publish: Callable[[Image], None]
     now_s: float
     guard: Guard
@@ -36,6 +37,7 @@ def _controller(given: Surroundings) -> StateMachine:
         mint_id=lambda: uuid.uuid4().bytes,
         mint_cluster_id=lambda: uuid.uuid4().hex,
         live=given.live,
+        able=given.able,
         publish=given.publish,
         now_s=given.now_s,
         guard=given.guard,

@@ -123,6 +123,7 @@ class Membership:
             known=self._known_runs(),
             kafka=self.kafka,
             weak_spots=self.weak_spots,
+            features=n.FEATURES,
         )
 
     def _own_run(self) -> n.KnownRun:
@@ -390,6 +391,7 @@ class Membership:
             node_id=self._node_id,
             directory_id=self._data.meta.directory_id,
             endpoint=self._settings.advertise,
+            features=n.FEATURES,
         )
         # Not read: the image says when it is done, and until then it is asked again.
         self._links.ask_controller(leader.node_id, endpoint, apis.REGISTER_NODE, request)

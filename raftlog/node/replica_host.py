@@ -43,6 +43,7 @@ class ReplicaHost:
         self._data = data
         self._on_image = on_image
         self._live: list[int] = []
+        self._able: list[int] = []
         self._cluster_id = ""
         self._news_told = -1
         self._image = Image()
@@ -138,7 +139,7 @@ class ReplicaHost:
         for key in self._opened & self.workers.specs.keys():
             self.workers.announce(key)
         if METADATA_KEY in self._opened:
-            self.workers.tell(METADATA_KEY, ch.Live(nodes=self._live))
+            self.workers.tell(METADATA_KEY, ch.Live(nodes=self._live, able=self._able))
         self._opened.clear()
 
     def _remove_deleted(self) -> None:
@@ -165,14 +166,14 @@ class ReplicaHost:
             self._cluster_id = cluster_id
             for key in self.workers.specs:
                 self.workers.tell(key, ch.ClusterNamed(cluster_id=cluster_id))
-        live = sorted(gossip.live(now_s))
-        if live != self._live:
+        live, able = sorted(gossip.live(now_s)), sorted(gossip.able())
+        if (live, able) != (self._live, self._able):
             for node_id in set(live) - set(self._live):
                 log.info("node %d is there", node_id)
             for node_id in set(self._live) - set(live):
                 log.warning("node %d is silent", node_id)
-            self._live = live
-            self.workers.tell(METADATA_KEY, ch.Live(nodes=live))
+            self._live, self._able = live, able
+            self.workers.tell(METADATA_KEY, ch.Live(nodes=live, able=able))
 
     def secure(self, security: Security) -> None:
         """Those that start later are started with it."""

@@ -90,6 +90,7 @@ class Worker:
         self._hosted = MACHINES.get(config.spec.topic)
         self._machine: Host | None = None
         self._live: frozenset[int] = frozenset()
+        self._able: frozenset[int] = frozenset()
         self._replica = self._open_witness(disk) if self._is_witness else self._open_replica(disk)
         here, handlers = f"the worker of {config.spec.name}", self._handlers()
         self._logins = NativeLogins(config.access, config.node_id, self._door, config.spec.topic)
@@ -152,6 +153,7 @@ class Worker:
                 node_id=config.node_id,
                 founders=[Founder(*founder) for founder in config.founders],
                 live=lambda: self._live,
+                able=lambda: self._able,
                 publish=self._publish_image,
                 now_s=self._clock.monotonic_s(),
                 guard=guard_of(config.access),
@@ -253,7 +255,7 @@ class Worker:
                     for node_id, endpoint, boot_id in message.replicas:
                         self._set_peer(node_id, endpoint, boot_id)
                 case ch.Live():
-                    self._live = frozenset(message.nodes)
+                    self._live, self._able = frozenset(message.nodes), frozenset(message.able)
                 case ch.ClusterNamed():
                     self._config.cluster_id = message.cluster_id
                 case ch.AcceptLoss():

@@ -18,6 +18,7 @@ import msgspec
 from raftlog.protocol import cluster as c
 from raftlog.protocol import groups as g
 from raftlog.protocol import nodes as n
+from raftlog.protocol import reassignments as m
 from raftlog.protocol import records as r
 from raftlog.protocol import security as s
 from raftlog.protocol import topics as t
@@ -109,6 +110,14 @@ DELETE_GROUP = Api("DeleteGroup", 42, g.DeleteGroupRequest, g.DeleteGroupRespons
 INCREMENTAL_ALTER_CONFIGS = Api(
     "IncrementalAlterConfigs", 44, t.IncrementalAlterConfigsRequest, t.TopicsResponse, _CONTROLLER, _Op.ALTER_CONFIGS
 )
+ALTER_REASSIGNMENTS = Api(
+    *("AlterPartitionReassignments", 45, m.AlterReassignmentsRequest, m.AlterReassignmentsResponse),
+    *(_CONTROLLER, _Op.ALTER),
+)
+LIST_REASSIGNMENTS = Api(
+    *("ListPartitionReassignments", 46, m.ListReassignmentsRequest, m.ListReassignmentsResponse),
+    *(_CONTROLLER, _Op.DESCRIBE),
+)
 OFFSET_DELETE = Api("OffsetDelete", 47, g.OffsetDeleteRequest, g.OffsetDeleteResponse, _COORDINATOR, _Op.DELETE)
 DESCRIBE_QUOTAS = Api(
     *("DescribeClientQuotas", 48, s.DescribeQuotasRequest, s.DescribeQuotasResponse),
@@ -143,9 +152,13 @@ IMAGE = Api("Image", 1011, n.ImageRequest, n.ImageResponse, _NODE, _Op.CLUSTER_A
 REGISTER_NODE = Api(
     "RegisterNode", 1012, n.RegisterNodeRequest, n.RegisterNodeResponse, _CONTROLLER, _Op.CLUSTER_ACTION
 )
+REPORT_CONFIGURATIONS = Api(
+    *("ReportConfigurations", 1013, m.ReportConfigurationsRequest, m.ReportConfigurationsResponse),
+    *(_CONTROLLER, _Op.CLUSTER_ACTION),
+)
 
 APIS: tuple[Api[Any, Any], ...] = tuple(value for value in list(globals().values()) if isinstance(value, Api))
-OF_NODES = (NODE_STATE, IMAGE, REGISTER_NODE)
+OF_NODES = (NODE_STATE, IMAGE, REGISTER_NODE, REPORT_CONFIGURATIONS)
 """What nodes ask each other, also where no certificate says that they are nodes."""
 BY_KEY = {api.key: api for api in APIS}
 BY_REQUEST = {api.request: api for api in APIS}

@@ -4,6 +4,7 @@
                                 sender should know who is here, or is refused
     supervisor -> supervisor    ImageRequest / ImageResponse (payload: the image as bytes)
     supervisor -> controller    RegisterNodeRequest / RegisterNodeResponse
+    supervisor -> controller    ReportConfigurationsRequest / ReportConfigurationsResponse (reassignments.py)
 
 Endpoints and boot ids of workers are soft state: they travel here only and are never written to a
 log, so that a partition's majority can re-form while the metadata has no quorum.
@@ -49,6 +50,8 @@ class WorkerState(msgspec.Struct, array_like=True, kw_only=True):
         return Endpoint(self.endpoint.host, self.raft_port) if self.endpoint else None
 
 
+FEATURES = 1
+"""What this version reads beyond the first one; 1: configurations among a partition's entries, and plans."""
 UNREGISTERED = -1  # the metadata log does not list the directory yet
 
 
@@ -94,6 +97,7 @@ class NodeState(Body):
     `starting`: it runs no worker yet, and asks what the others know of its node id and directory. `run`: of this
     process, or the one before while it is starting. `known`: what this node remembers of all others
     (raftlog/node/identity.py). `kafka`: where Kafka's clients reach it. `weak_spots`: numbers of Weakness.
+    `features`: what its version reads, see FEATURES; a version without the field reads nothing of it.
     """
 
     node_id: int
@@ -114,6 +118,7 @@ class NodeState(Body):
     known: list[KnownRun] = []
     kafka: Endpoint | None = None
     weak_spots: list[int] = []
+    features: int = 0
 
 
 class NodeStateResponse(ResponseBody):
@@ -142,6 +147,7 @@ class RegisterNodeRequest(Body):
     node_id: int
     directory_id: str
     endpoint: Endpoint
+    features: int = 0
 
 
 class RegisterNodeResponse(ResponseBody):

@@ -23,7 +23,7 @@ from raftlog.limits import (
 )
 from raftlog.machine.result import Now, Result
 from raftlog.protocol.groups import FindCoordinatorRequest
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.protocol.nodes import FEATURES, RegisterNodeRequest, RegisterNodeResponse
 from raftlog.protocol.records import InitProducerIdRequest, InitProducerIdResponse
 from raftlog.protocol.topics import (
     CreatePartitionsRequest,
@@ -52,6 +52,7 @@ class Log:
         self.answers: list[Answer] = []
         self.proposed: list[Result] = []
         self.live = {1, 2, 3}
+        self.able: set[int] = set()
         self.now_s = 0.0
         self._ids = itertools.count(1)
         self.take_over(Image())
@@ -65,6 +66,7 @@ class Log:
             mint_id=lambda: bytes([next(self._ids)]) * 16,
             mint_cluster_id=lambda: "minted",
             live=lambda: self.live,
+            able=lambda: self.able,
             publish=lambda image: None,
             now_s=self.now_s,
         )
@@ -317,6 +319,7 @@ def register(
     node_id: int = 4, cluster_id: str = "minted", directory_id: str = "d", port: int = 1
 ) -> RegisterNodeRequest:
     return RegisterNodeRequest(
+        features=FEATURES,
         cluster_id=cluster_id,
         node_id=node_id,
         directory_id=directory_id,

@@ -8,7 +8,7 @@ from raftlog.controller.image import apply, decode_image, encode_image
 from raftlog.controller.records import NodeRemovedRecord
 from raftlog.errors import CorruptLogError, ErrorCode
 from raftlog.protocol.cluster import RemoveNodeRequest, RemoveNodeResponse
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.protocol.nodes import FEATURES, RegisterNodeRequest, RegisterNodeResponse
 from raftlog.types import Endpoint
 from tests.controller.test_controller import Log, create, mutation
 
@@ -26,7 +26,11 @@ def log() -> Log:
 def register(log: Log, directory_id: str, node_id: int = 4) -> RegisterNodeResponse:
     endpoint = Endpoint("127.0.0.1", 7070 + node_id)
     body = RegisterNodeRequest(
-        cluster_id=log.image.cluster_id, node_id=node_id, directory_id=directory_id, endpoint=endpoint
+        features=FEATURES,
+        cluster_id=log.image.cluster_id,
+        node_id=node_id,
+        directory_id=directory_id,
+        endpoint=endpoint,
     )
     log.request(body)
     log.run()

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from raftlog.controller.image import apply, decode_image, encode_image
+from raftlog.controller.image import Image, apply, decode_image, encode_image
 from raftlog.controller.records import SnapshotRecord
 from raftlog.errors import ErrorCode
 from raftlog.limits import SECURITY_CHANGES_MAX
@@ -101,5 +101,5 @@ def test_a_snapshot_has_them_and_one_of_before_has_none() -> None:
     snapshot = SnapshotRecord(image=encode_image(log.image))
     assert apply(log.image, log.image.end_offset, snapshot).security == log.image.security
     security = list(msgspec.structs.astuple(log.image.security))[:-1]  # as it was written before there were quotas
-    image = [*msgspec.structs.astuple(log.image)[:-2], security]
+    image = [*msgspec.structs.astuple(log.image)[: Image.__struct_fields__.index("security")], security]
     assert decode_image(msgspec.msgpack.encode(image)).security.quotas == ()

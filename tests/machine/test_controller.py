@@ -10,7 +10,7 @@ from raftlog.controller import controller
 from raftlog.controller.image import Image, encode_image
 from raftlog.errors import ErrorCode
 from raftlog.limits import NODE_SILENT_S
-from raftlog.protocol.nodes import RegisterNodeRequest
+from raftlog.protocol.nodes import FEATURES, RegisterNodeRequest
 from raftlog.protocol.topics import (
     CreatePartitionsRequest,
     CreateTopicsRequest,
@@ -120,6 +120,7 @@ class Registered(Hosts):
         for number in range(times):
             image = self.images[leader]
             request = RegisterNodeRequest(
+                features=FEATURES,
                 node_id=2,
                 cluster_id=image.cluster_id,
                 directory_id="other",

@@ -28,7 +28,7 @@ USERS = {
     name: User(credentials=(make_credential(Mechanism.SCRAM_SHA_256, "x", 4096),), epoch=5)
     for name in ("alice", "root")
 }
-OF_NODES = (apis.NODE_STATE, apis.IMAGE, apis.REGISTER_NODE)
+OF_NODES = (apis.NODE_STATE, apis.IMAGE, apis.REGISTER_NODE, apis.REPORT_CONFIGURATIONS)
 # What is answered less to who may see less, and refused to nobody who has logged in.
 SCREENED = (apis.METADATA, apis.TOPIC_IDS, apis.DESCRIBE_REPLICAS, apis.LIST_GROUPS)
 JUDGED = [api for api in apis.APIS if api not in BEFORE_LOGIN]

@@ -10,7 +10,7 @@ import pytest
 
 from raftlog.controller import controller
 from raftlog.partition.replica import FAIL_POINTS as TURN_FAIL_POINTS
-from raftlog.protocol.nodes import RegisterNodeRequest, RegisterNodeResponse
+from raftlog.protocol.nodes import FEATURES, RegisterNodeRequest, RegisterNodeResponse
 from raftlog.storage.fail_points import FAIL_POINTS as LOG_FAIL_POINTS
 from raftlog.storage.simulated_disk import SimulatedFile
 from raftlog.types import Endpoint
@@ -73,6 +73,7 @@ class Metadata(Hosts):
 
     def _ask_to_register(self, node_id: int, leader: int) -> None:
         request = RegisterNodeRequest(
+            features=FEATURES,
             node_id=node_id,
             cluster_id=self.images[leader].cluster_id,
             directory_id=f"directory-{node_id}",

@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from raftlog.client import arguments
 from raftlog.client.admin.requester import changed, raise_error_of, result_of
 from raftlog.client.admin.security import SecurityAdmin
 from raftlog.client.core.call import CONTROLLER, Call
-from raftlog.client.core.exchange import Q
+from raftlog.client.core.exchange import A, Q
 from raftlog.clock import monotonic_s
 from raftlog.errors import (
     ErrorCode,
@@ -34,6 +35,13 @@ from raftlog.protocol.cluster import (
     RemoveNodeRequest,
     TopicMetadata,
 )
+from raftlog.protocol.reassignments import (
+    AlterReassignmentsRequest,
+    ListReassignmentsRequest,
+    OngoingReassignment,
+    Reassignment,
+    ReassignmentResult,
+)
 from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
 from raftlog.protocol.report import ThrottledClient
 from raftlog.protocol.topics import (
@@ -46,11 +54,11 @@ from raftlog.protocol.topics import (
     TopicIdsRequest,
     TopicIdsResponse,
     TopicResult,
-    TopicsResponse,
 )
 from raftlog.types import INTERNAL_TOPICS, LATEST_TIMESTAMP, Endpoint, ReplicaStatus, TopicPartition
 
 _SETTLE_AGAIN_S = 0.02
+R = TypeVar("R", TopicResult, ReassignmentResult)
 
 
 class Admin(SecurityAdmin):
@@ -74,7 +82,7 @@ class Admin(SecurityAdmin):
         def body(mutation_id: bytes, found: TopicIdsResponse) -> CreateTopicsRequest:
             return CreateTopicsRequest(mutation_id, found.end_offset, wanted, self._attempt_ms(), validate_only)
 
-        results = self._change("create topics", [topic.name for topic in wanted], apis.CREATE_TOPICS, body)
+        results = self._change("create topics", [topic.name for topic in wanted], apis.CREATE_TOPICS, body).results
         if validate_only:
             return _all_done(results)
         made = {result.name: result.topic_id for result in results if not result.error_code}
@@ -89,7 +97,7 @@ class Admin(SecurityAdmin):
             topics = list(zip(wanted, found.topic_ids, strict=True))
             return DeleteTopicsRequest(mutation_id, found.end_offset, topics, self._attempt_ms())
 
-        results = self._change("delete topics", wanted, apis.DELETE_TOPICS, body)
+        results = self._change("delete topics", wanted, apis.DELETE_TOPICS, body).results
         gone = {result.name: result.topic_id for result in results if not result.error_code}
         self._settle(list(gone), lambda topic: topic.topic_id != gone[topic.name])
         return _all_done(results)
@@ -116,7 +124,7 @@ class Admin(SecurityAdmin):
                 validate_only=validate_only,
             )
 
-        _all_done(self._change("alter a topic", [name], apis.INCREMENTAL_ALTER_CONFIGS, body))
+        _all_done(self._change("alter a topic", [name], apis.INCREMENTAL_ALTER_CONFIGS, body).results)
 
     def create_partitions(self, name: str, partitions: int, *, validate_only: bool = False) -> TopicResult:
         """`partitions`: how many the topic shall have in all; there can only be more. Records stay where they are.
@@ -136,12 +144,62 @@ class Admin(SecurityAdmin):
                 validate_only=validate_only,
             )
 
-        (result,) = _all_done(self._change("create partitions", [name], apis.CREATE_PARTITIONS, body))
+        (result,) = _all_done(self._change("create partitions", [name], apis.CREATE_PARTITIONS, body).results)
         if validate_only:
             return result
         topic_id = result.topic_id
         self._settle([name], lambda topic: topic.topic_id == topic_id and len(topic.partitions) >= partitions)
         return result
+
+    def alter_partition_reassignments(
+        self,
+        wanted: Mapping[TopicPartition, Sequence[int] | None],
+        *,
+        witnesses: Mapping[TopicPartition, Sequence[int]] | None = None,
+        bytes_per_s: int = 0,
+        validate_only: bool = False,
+    ) -> list[ReassignmentResult]:
+        """The nodes that partitions shall have, the preferred leader first; None: go back to those that there were.
+
+        One result per partition, in order; each is a plan from then on, which the partition's leader carries out while
+        clients go on, and `list_partition_reassignments` has it until it is done. Another wish replaces a plan; the
+        same one with another `bytes_per_s`, how fast each leader feeds new replicas (0: LEARNER_BYTES_PER_S), sets it.
+        `witnesses`: where they are named; else the controller chooses, and keeps those that there are. `validate_only`:
+        what would be said, and nothing is done.
+
+        Raises UnknownTopicOrPartitionError, InvalidReplicaAssignmentError, InvalidConfigError (fewer replicas than
+        min_insync_replicas), NoReassignmentInProgressError, UnsupportedVersionError (a node is too old for it).
+        """
+        places = {arguments.place(place): replicas for place, replicas in wanted.items()}
+        named = {arguments.place(place): tuple(ids) for place, ids in (witnesses or {}).items()}
+        names = sorted({place.topic for place in places})
+
+        def body(mutation_id: bytes, found: TopicIdsResponse) -> AlterReassignmentsRequest:
+            topic_ids = dict(zip(names, found.topic_ids, strict=True))
+            changes = [
+                Reassignment(
+                    topic=place.topic,
+                    topic_id=topic_ids[place.topic],
+                    partition=place.partition,
+                    replicas=None if replicas is None else tuple(replicas),
+                    witnesses=named.get(place),
+                )
+                for place, replicas in places.items()
+            ]
+            return AlterReassignmentsRequest(
+                mutation_id,
+                found.end_offset,
+                changes=changes,
+                bytes_per_s=bytes_per_s,
+                validate_only=validate_only,
+            )
+
+        return _all_done(self._change("move replicas", names, apis.ALTER_REASSIGNMENTS, body).results)
+
+    def list_partition_reassignments(self, topics: Iterable[str] | None = None) -> list[OngoingReassignment]:
+        """The plans that are not carried out yet, by topic and partition; None: of all topics."""
+        request = ListReassignmentsRequest(None if topics is None else list(topics))
+        return self._ask("list moving replicas", CONTROLLER, apis.LIST_REASSIGNMENTS, request).ongoing
 
     def _settle(self, names: list[str], knows: Callable[[TopicMetadata], bool]) -> None:
         """Waits until every living node `knows` what became of these topics, at most TOPIC_SETTLE_S."""
@@ -283,9 +341,7 @@ class Admin(SecurityAdmin):
 
         self._change_once("remove a node", apis.REMOVE_NODE, build)
 
-    def _change(
-        self, what: str, names: list[str], api: Api[Q, TopicsResponse], build: Callable[[bytes, TopicIdsResponse], Q]
-    ) -> list[TopicResult]:
+    def _change(self, what: str, names: list[str], api: Api[Q, A], build: Callable[[bytes, TopicIdsResponse], Q]) -> A:
         """Carried out once: ids are looked up BEFORE the first attempt, and all attempts have one mutation id.
 
         `build(mutation id, topic ids)` makes the request.
@@ -297,7 +353,7 @@ class Admin(SecurityAdmin):
             answer, maybe_done = self._ask_for_change(what, CONTROLLER, api, body, deadline_s)
             if answer.error_code != ErrorCode.INVALID_UPDATE_VERSION:
                 raise_error_of(answer)
-                return answer.results
+                return answer
             if maybe_done:
                 raise RequestTimedOutError(f"{what}: whether an attempt without an answer did it is not known")
 
@@ -311,7 +367,7 @@ class Admin(SecurityAdmin):
         return int(min(self._timeout_s, ADMIN_ATTEMPT_S) * 1000)
 
 
-def _all_done(results: list[TopicResult]) -> list[TopicResult]:
+def _all_done(results: list[R]) -> list[R]:
     """Raises the error of the first that failed."""
     for result in results:
         if result.error_code:
