@@ -8,7 +8,7 @@ import random
 import cramjam
 import pytest
 
-from raftlog.errors import CorruptMessageError, MessageTooLargeError
+from raftlog.errors import CorruptMessageError, InvalidRecordError, MessageTooLargeError
 from raftlog.record.batch import HEADER_BYTES, BatchBuilder, read_header
 from raftlog.record.compression import COMPRESSIONS, compress
 from raftlog.record.unpacking import measure
@@ -59,6 +59,19 @@ def test_gzip_is_counted_over_its_members_in_slices() -> None:
     assert max(work) < LIMIT // 7
 
 
+def test_lz4_is_one_frame_of_independent_blocks_and_gzip_and_zstd_may_be_several() -> None:
+    """As with Apache Kafka 4.4.0: of a second frame of LZ4 most of Kafka's clients read nothing."""
+    for compression in ("gzip", "zstd"):
+        steps(compress(b"one", compression) + compress(b"two", compression), compression)
+    steps(compress(b"one", "lz4"), "lz4")
+    with pytest.raises(InvalidRecordError, match="more than one frame"):
+        steps(compress(b"one", "lz4") * 2, "lz4")
+    linked = cramjam.lz4.Compressor(level=1, block_linked=True)
+    linked.compress(b"one")
+    with pytest.raises(InvalidRecordError, match="refer to each other"):
+        steps(bytes(linked.finish()), "lz4")
+
+
 def test_zstd_without_its_size_in_the_frame_is_counted() -> None:
     """As streaming producers make it: blocks of any size, and nobody knows how many come."""
 
@@ -100,6 +113,8 @@ def test_many_empty_members_or_blocks_take_many_slices() -> None:
     assert len(steps(member * 90, "gzip")) >= 90
     with pytest.raises(CorruptMessageError, match="members"):
         steps(member * 101, "gzip")
-    frame = cramjam.lz4.compress(b"")
-    assert len(steps(bytes(frame) * 17_000, "lz4")) >= 17 or len(frame) * 17_000 * 255 <= LIMIT
+    stored = (1 << 31 | 1).to_bytes(4, "little") + b"x"
+    frame = b"\x04\x22\x4d\x18\x60\x40\x82" + stored * 17_000 + bytes(4)
+    assert cramjam.lz4.decompress(frame).read() == b"x" * 17_000
+    assert len(steps(frame, "lz4")) >= 17
     assert len(steps(b"\x50\x2a\x4d\x18\0\0\0\0" * 17_000, "zstd")) >= 17
