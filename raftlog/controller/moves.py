@@ -48,7 +48,7 @@ from raftlog.protocol.reassignments import (
     ReportConfigurationsRequest,
     ReportConfigurationsResponse,
 )
-from raftlog.types import METADATA_TOPIC, Half
+from raftlog.types import INTERNAL_TOPICS, METADATA_TOPIC, Half
 
 
 def alter_reassignments(
@@ -224,8 +224,10 @@ def choose_witnesses(
 ) -> tuple[int, ...]:
     """Those that there are stay where they can; the others are placed as those of a new partition.
 
-    A node that has a replica now comes last: its place changes in a step of its own.
+    A node that has a replica now comes last: its place changes in a step of its own. raftlog's own topics have none.
     """
+    if topic.name in INTERNAL_TOPICS:
+        return ()
     present = topic.replicas[partition]
     free = [n for n in living(image, live) if n not in replicas]
     count = witness_count(len(replicas), len(replicas) + len(free))

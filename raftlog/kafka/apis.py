@@ -39,6 +39,7 @@ from raftlog.kafka.handlers.offsets import (
     list_offsets,
     offset_for_leader_epoch,
 )
+from raftlog.kafka.handlers.reassignments import alter_partition_reassignments, list_partition_reassignments
 from raftlog.kafka.handlers.security import (
     alter_client_quotas,
     alter_users,
@@ -142,6 +143,14 @@ APIS = (
         Op.ALTER_CONFIGS,
         incremental_alter_configs,
         g.configs(Op.ALTER_CONFIGS, "responses"),
+    ),
+    KafkaApi(
+        *(45, "AlterPartitionReassignments", 0, 1, Op.ALTER, alter_partition_reassignments),
+        g.cluster(Op.ALTER, g.nothing_moved),
+    ),
+    KafkaApi(
+        *(46, "ListPartitionReassignments", 0, 0, Op.DESCRIBE, list_partition_reassignments),
+        g.cluster(Op.DESCRIBE, g.nothing_moved),
     ),
     KafkaApi(47, "OffsetDelete", 0, 0, Op.DELETE, offset_delete, g.offset_delete),
     KafkaApi(

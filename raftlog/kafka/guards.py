@@ -84,6 +84,10 @@ def no_acls(_call: Call) -> Fields:
     return {**_cluster_refused(_call), "resources": []}
 
 
+def nothing_moved(_call: Call) -> Fields:
+    return {**_cluster_refused(_call), "responses": [], "topics": []}
+
+
 def no_quotas(_call: Call) -> Fields:
     return {**_cluster_refused(_call), "entries": None}
 

@@ -6,6 +6,8 @@ clients have to find their leaders also while the metadata has no majority.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from raftlog.controller.image import Image, TopicInfo
@@ -20,7 +22,7 @@ from raftlog.protocol.cluster import (
     PartitionMetadata,
     TopicMetadata,
 )
-from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, ReplicaSpec, ReplicaStatus
+from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, Plan, ReplicaSpec, ReplicaStatus
 
 
 def metadata_response(
@@ -76,6 +78,7 @@ def _topic(name: str, topic: TopicInfo | None, gossip: Gossip, now_s: float) -> 
                 replicas=list(replicas),
                 in_sync=list(leader.worker.status.in_sync) if leader else [],
                 witnesses=list(topic.witnesses_of(partition)),
+                adding=_adding(topic.plan_of(partition), replicas),
             )
         )
     return TopicMetadata(
@@ -85,6 +88,11 @@ def _topic(name: str, topic: TopicInfo | None, gossip: Gossip, now_s: float) -> 
         partitions=partitions,
         config=msgspec.structs.asdict(topic.config),
     )
+
+
+def _adding(plan: Plan | None, replicas: Sequence[int]) -> list[int]:
+    wanted = plan.wish.replicas if plan is not None and not plan.called_off else ()
+    return [node_id for node_id in wanted if node_id not in replicas]
 
 
 def describe_replicas_response(

@@ -32,7 +32,7 @@ class MetadataRequest(Body):
 
 
 class PartitionMetadata(msgspec.Struct, array_like=True, kw_only=True):
-    """leader_id -1 and endpoint None while no leader is known."""
+    """leader_id -1 and endpoint None while no leader is known. `adding`: replicas that it shall have besides."""
 
     partition: int
     leader_id: int
@@ -41,6 +41,7 @@ class PartitionMetadata(msgspec.Struct, array_like=True, kw_only=True):
     replicas: list[int]
     in_sync: list[int]
     witnesses: list[int] = []  # voters without records
+    adding: list[int] = []
 
 
 class TopicMetadata(msgspec.Struct, array_like=True, kw_only=True):

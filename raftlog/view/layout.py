@@ -39,21 +39,6 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
         before = survives(len(self.old_replicas), len(self.old_witnesses))
         return survives(len(self.replicas), len(self.witnesses)) < before
 
-    @property
-    def steps(self) -> list[Half]:
-        """One plan after the other: whoever becomes a replica ends as a witness first, and the other way round."""
-        old, new = Half(tuple(self.old_replicas), tuple(self.old_witnesses)), self.half
-        steps = [
-            Half(old.replicas, tuple(node_id for node_id in old.witnesses if node_id not in new.replicas)),
-            Half(new.replicas, tuple(node_id for node_id in new.witnesses if node_id not in old.replicas)),
-        ]
-        needed = [step for step, same in zip(steps, (old, new), strict=True) if step != same]
-        return [*needed, new]
-
-    @property
-    def half(self) -> Half:
-        return Half(tuple(self.replicas), tuple(self.witnesses))
-
 
 class Held(NamedTuple):
     """A partition as it is. `leader_id` -1: there is none."""
@@ -124,7 +109,7 @@ class Layout:
         return min(free, key=lambda node_id: self._load(place, node_id), default=None)
 
     def stays_its_kind(self, place: TopicPartition, node_id: int, *, replica: bool) -> bool:
-        """The node can get the partition in one step: it is not the other kind of its voters, and is not to be."""
+        """The node is not the other kind of its voters, and is not to be: it would have to leave first, in a step."""
         halves = (self.held[place].half, self.planned(place))
         return all(node_id not in (half.witnesses if replica else half.replicas) for half in halves)
 

@@ -18,6 +18,7 @@ from raftlog.controller.records import (
     encode_record,
 )
 from raftlog.errors import CorruptLogError, ErrorCode
+from raftlog.protocol.groups import FindCoordinatorRequest
 from raftlog.protocol.nodes import FEATURES, RegisterNodeRequest, RegisterNodeResponse
 from raftlog.protocol.reassignments import (
     AlterReassignmentsRequest,
@@ -30,7 +31,7 @@ from raftlog.protocol.reassignments import (
     ReportConfigurationsRequest,
 )
 from raftlog.protocol.topics import CreateTopicsRequest, NewTopic
-from raftlog.types import Half
+from raftlog.types import OFFSETS_TOPIC, Half
 from tests.controller.test_controller import Log, delete, mutation
 from tests.controller.test_node_changes import register, remove
 
@@ -295,6 +296,14 @@ def test_a_step_that_ended_before_it_was_called_off_has_no_witness_to_give_back(
 def test_while_a_plan_may_be_under_way_its_nodes_become_no_other_kind(log: Log) -> None:
     move(log, (1, 4), "w")
     assert "call it off first" in move(log, (1, 2, 5), "w", witnesses=(4,)).error_text
+
+
+def test_a_topic_of_raftlogs_own_moves_without_witnesses(log: Log) -> None:
+    log.request(FindCoordinatorRequest())
+    log.run()
+    log.answers.clear()
+    assert move(log, (4, 5), OFFSETS_TOPIC).error_code == 0
+    assert [(each.target_replicas, each.target_witnesses) for each in ongoing(log)] == [((4, 5), ())]
 
 
 def test_a_new_factor_gets_the_witnesses_that_it_shall_have_from_nodes_without_records(log: Log) -> None:

@@ -168,6 +168,21 @@ def test_changes_that_make_no_sense_change_nothing(
     assert controller.image.topics["orders"].config == TopicConfig()
 
 
+def test_the_throttle_of_moving_replicas_is_refused_in_words_and_taken_away_without_a_word() -> None:
+    """As kafka-reassign-partitions sets it with --execute, and takes it away with --verify."""
+    door, controller = _changing()
+    for kind, resource, name, code in (
+        (TOPIC, "orders", "leader.replication.throttled.replicas", ErrorCode.INVALID_CONFIG),
+        (TOPIC, "orders", "follower.replication.throttled.replicas", ErrorCode.INVALID_CONFIG),
+        (BROKER, "1", "leader.replication.throttled.rate", ErrorCode.INVALID_REQUEST),
+        (BROKER, "2", "follower.replication.throttled.rate", ErrorCode.INVALID_REQUEST),
+    ):
+        response = _incremented(door, name, SET, "0:1", kind=kind, resource=resource)
+        assert response["error_code"] == code and "raftlog cluster moves --throttle" in response["error_message"]
+        assert _incremented(door, name, DELETE, None, kind=kind, resource=resource)["error_code"] == 0
+    assert controller.image.topics["orders"].config == TopicConfig()
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "code"),
     [

@@ -62,6 +62,8 @@ REQUESTS: dict[str, tuple[int, dict[str, Any]]] = {
     "CreatePartitions": (3, {"topics": named(count=2), "timeout": 1000}),
     "DeleteGroups": (2, {"groups_names": ["readers"]}),
     "ElectLeaders": (2, {"topic_partitions": named("topic", partitions=[0]), "timeout": 1000}),
+    "AlterPartitionReassignments": (1, {"topics": named(partitions=part(replicas=[1])), "timeout": 1000}),
+    "ListPartitionReassignments": (0, {"topics": None, "timeout": 1000}),
     "OffsetDelete": (0, {"group_id": "readers", "topics": named(partitions=part())}),
     "DescribeClientQuotas": (1, {"components": [], "strict": False}),
     "AlterClientQuotas": (1, {"entries": [{"entity": [{"entity_type": "user", "entity_name": "x"}], "ops": []}]}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from raftlog.errors import ErrorCode
@@ -40,6 +41,16 @@ def test_metadata_names_brokers_leaders_and_replicas(version: int) -> None:
     assert (elsewhere["leader_id"], elsewhere["partition_index"]) == (2, 1)
     assert (unled["leader_id"], unled["error_code"]) == (-1, ErrorCode.LEADER_NOT_AVAILABLE)
     assert unled.get("leader_epoch", -1) == -1
+
+
+def test_replicas_that_come_are_told_with_those_that_are_there_as_kafka_does() -> None:
+    told = topic("orders", 1, (1,))
+    told.partitions[0] = msgspec.structs.replace(told.partitions[0], replicas=[1, 2], adding=[3])
+    door = Door(cluster(told))
+    (found,) = door.request("Metadata", 13, topics=None)["topics"]
+    assert (found["partitions"][0]["replica_nodes"], found["partitions"][0]["offline_replicas"]) == ([1, 2, 3], [3])
+    (found,) = door.request("DescribeTopicPartitions", 0, topics=[], response_partition_limit=9)["topics"]
+    assert found["partitions"][0]["replica_nodes"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("version", versions("Metadata"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from raftlog.controller.image import Image, apply
-from raftlog.controller.records import ClusterRecord, NodeRecord, TopicRecord
+from raftlog.controller.records import ClusterRecord, NodeRecord, PlanCalledOffRecord, PlanRecord, TopicRecord
 from raftlog.errors import ErrorCode
 from raftlog.limits import NODE_SILENT_S, VOTERS_HEARD_S
 from raftlog.node.gossip import Gossip
@@ -90,6 +90,19 @@ def test_the_leader_is_the_living_replica_that_claims_the_highest_epoch() -> Non
 def test_a_topic_that_is_named_again_and_again_is_answered_once() -> None:
     names = [topic.name for topic in metadata(gossip()).topics]
     assert [topic.name for topic in metadata(gossip(), topics=[*names, "no such"] * 1000).topics] == [*names, "no such"]
+
+
+def test_replicas_that_a_plan_adds_are_told_until_it_is_called_off() -> None:
+    plan = PlanRecord(name="orders", topic_id=TOPIC_ID, partition=0, replicas=(2, 1, 3))
+    planned = apply(image(), image().end_offset, plan)
+    back = PlanCalledOffRecord(name="orders", topic_id=TOPIC_ID, partition=0, number=planned.end_offset - 1)
+    told = []
+    for known in (image(), planned, apply(planned, planned.end_offset, back)):
+        answer = metadata_response(
+            MetadataRequest(), node_id=1, image=known, gossip=gossip(), now_s=0.0, flush="always"
+        )
+        told.append((answer.topics[0].partitions[0].replicas, answer.topics[0].partitions[0].adding))
+    assert told == [([1, 2], []), ([1, 2], [3]), ([1, 2], [])]
 
 
 def test_no_leader_is_known_without_one_that_says_so() -> None:

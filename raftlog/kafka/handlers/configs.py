@@ -30,6 +30,14 @@ from raftlog.types import TopicConfig
 _TOPIC, _BROKER = 2, 4
 
 
+# Of kafka-reassign-partitions with --throttle, which takes them away again with --verify.
+_THROTTLES = ("leader.replication.throttled.", "follower.replication.throttled.")
+_FED = (
+    "new replicas are fed at a bounded rate, so that producers keep most of the disk and the network: leave --throttle "
+    "out; `raftlog cluster moves --throttle` changes the rate, also while they move"
+)
+
+
 class _Operation(enum.IntEnum):
     SET = 0
     DELETE = 1
@@ -140,13 +148,22 @@ def _judge(call: Call, resource: Any, count: int, change: Any) -> Change:
     if count > 1:
         raise InvalidRequestError(f"{name!r} is named twice")
     if resource.resource_type == _BROKER:
-        raise InvalidRequestError("a broker's settings are given at its start, see `raftlog node start --help`")
+        return _of_broker(resource.configs)
     if resource.resource_type != _TOPIC:
         raise InvalidRequestError(f"resources of type {resource.resource_type} have no settings here: 2 is a topic")
     topic = _topic(call, name)
     changed: Change = change(topic, resource.configs)
     check_in_sync(_changed_config(topic, changed), len(topic.partitions[0].replicas))
     return changed
+
+
+def _of_broker(configs: Any) -> Change:
+    """Nothing can be set, so what is deleted is at its default already. Raises InvalidRequestError."""
+    for each in configs:
+        if wire.field(each, "config_operation", _Operation.SET) != _Operation.DELETE:
+            at_start = "a broker's settings are given at its start, see `raftlog node start --help`"
+            raise InvalidRequestError(_FED if each.name.startswith(_THROTTLES) else at_start)
+    return Change({}, [])
 
 
 def _changed_config(topic: TopicMetadata, change: Change) -> TopicConfig:
@@ -172,6 +189,8 @@ def _increment(topic: TopicMetadata, configs: Any) -> Change:
                 reset.append(each.name)
         elif each.value is None:
             raise InvalidRequestError(f"topic config {each.name} is given without a value")
+        elif each.name.startswith(_THROTTLES):
+            raise InvalidConfigError(_FED)
         elif each.config_operation == _Operation.SET:
             if not topic_settings.is_fixed(each.name, each.value):
                 config[each.name] = each.value

@@ -156,15 +156,16 @@ def _partition(cluster: Cluster, partition: PartitionMetadata, closed: int) -> d
         code = int(ErrorCode.LEADER_NOT_AVAILABLE)
     elif all(broker.node_id != leader_id for broker in cluster.brokers):
         leader_id, code = NOBODY, int(closed)
-    living = cluster.living(partition.replicas)
+    replicas = partition.replicas + partition.adding  # as in Kafka: all that the partition has while they move
+    living = cluster.living(replicas)
     return {
         "error_code": code,
         "partition_index": partition.partition,
         "leader_id": leader_id,
         "leader_epoch": partition.leader_epoch,
-        "replica_nodes": partition.replicas,
+        "replica_nodes": replicas,
         "isr_nodes": partition.in_sync,
-        "offline_replicas": [node_id for node_id in partition.replicas if node_id not in living],
+        "offline_replicas": [node_id for node_id in replicas if node_id not in living],
     }
 
 

@@ -25,7 +25,7 @@ class Attempt(NamedTuple):
     topic_ids: list[bytes]
 
 
-_FORGOTTEN = "too many changes are made at once: whether this one is among them is not known"
+FORGOTTEN = "too many changes are made at once: whether this one is among them is not known"
 
 
 def patience_ms(timeout_ms: int) -> int:
@@ -47,7 +47,7 @@ async def change(
     results: list[TopicResult] = []
     for at in range(0, len(names), TOPICS_PER_REQUEST_MAX):
         part = slice(at, at + TOPICS_PER_REQUEST_MAX)
-        found = await _look_up(call, names[part], deadline_s)
+        found = await look_up(call, names[part], deadline_s)
         if found.error_code:
             results += [refusal(name, found.error_code, found.error_text) for name in names[part]]
             continue
@@ -67,7 +67,7 @@ async def change_each(
     """Likewise, with a request for each: `build(place, attempt)`, where the attempt has one topic id."""
     if not names:
         return []
-    found = await _look_up(call, names, deadline_s)
+    found = await look_up(call, names, deadline_s)
     if found.error_code:
         return [refusal(name, found.error_code, found.error_text) for name in names]
     left_s = max(deadline_s - call.now_s, 0.0)
@@ -84,7 +84,7 @@ async def change_each(
 async def change_once(call: Call, api: Api[Any, Any], build: Callable[[bytes, int], MutationBody]) -> Any:
     """Of what is no topic, in ADMIN_TIMEOUT_MS: `build(mutation id, where the metadata ends before it)`."""
     deadline_s = call.now_s + ADMIN_TIMEOUT_MS / 1000
-    found = await _look_up(call, [], deadline_s)
+    found = await look_up(call, [], deadline_s)
     if found.error_code:
         return api.refusal(found.error_code, found.error_text)
     body = build(call.mint_id(), found.end_offset)
@@ -92,7 +92,7 @@ async def change_once(call: Call, api: Api[Any, Any], build: Callable[[bytes, in
     return answer
 
 
-async def _look_up(call: Call, names: Sequence[str], deadline_s: float) -> TopicIdsResponse:
+async def look_up(call: Call, names: Sequence[str], deadline_s: float) -> TopicIdsResponse:
     """Ids BEFORE the change, so that each of its attempts means the same topics."""
     left_s = max(deadline_s - call.now_s, 0.0)
     found: TopicIdsResponse
@@ -102,7 +102,7 @@ async def _look_up(call: Call, names: Sequence[str], deadline_s: float) -> Topic
 
 def _results(names: Sequence[str], answer: TopicsResponse) -> list[TopicResult]:
     if answer.error_code == ErrorCode.INVALID_UPDATE_VERSION:
-        answer = TopicsResponse(ErrorCode.REQUEST_TIMED_OUT, _FORGOTTEN)
+        answer = TopicsResponse(ErrorCode.REQUEST_TIMED_OUT, FORGOTTEN)
     if answer.error_code:
         return [refusal(name, answer.error_code, answer.error_text) for name in names]
     return answer.results
