@@ -231,6 +231,7 @@ METADATA_SNAPSHOT_RECORDS = 2_000  # replayed in about 50 ms at a start; a snaps
 ADMIN_TIMEOUT_MS = 30_000  # longer than an election of the controller and a slow disk together
 NODES_MAX = 1_000  # what others say that they are is kept in memory; far above what one cluster has
 FIGURES_S = 1.0  # how often a working process tells its supervisor what it has counted
+REST_S = 5.0  # a worker that has worked and then not for this long gives freed memory back: 128 MB at the most
 CLIENT_NAMES_MAX = 50  # clients choose their names: of one process so many are told apart in the metrics
 STATUS_S = 0.5  # how often a working worker tells its figures; who leads is told at once
 WORKER_STOP_S = 5.0  # a clean stop syncs a few files; one that takes longer is ended by a signal

@@ -17,7 +17,7 @@ went away is gone.
 from raftlog.network.context import Context, SharedContext
 from raftlog.network.link import Link
 from raftlog.network.local import LocalServer, connect_local
-from raftlog.network.memory import keep_freed_memory
+from raftlog.network.memory import allow_merged_pages, give_freed_memory_back, keep_freed_memory
 from raftlog.network.message_stream import MessageStream
 from raftlog.network.poller import Poller
 from raftlog.network.secure_link import SecureLink
@@ -39,7 +39,9 @@ __all__ = [
     "StreamConnection",
     "StreamLink",
     "StreamServer",
+    "allow_merged_pages",
     "connect_local",
+    "give_freed_memory_back",
     "keep_freed_memory",
 ]
 

@@ -26,6 +26,8 @@ def url_host(host: str) -> str:
 def resolve(host: str) -> tuple[socket.AddressFamily, str]:
     """Family and address. May take seconds for a name. Raises ConfigError when the host has no address."""
     family = family_of(host)
+    if is_address(host):
+        return family, host
     try:
         return family, str(socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)[0][4][0])
     except (OSError, UnicodeError) as error:

@@ -20,7 +20,6 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from raftlog.clock import monotonic_s
 from raftlog.limits import (
@@ -52,6 +51,7 @@ _COUNTS_AT = 120
 _INFO_BYTES = _COUNTS_AT + _COUNTS.size
 _ESTABLISHED = 1
 _Place = tuple[str, int]
+_libc = ctypes.CDLL(None)
 
 
 class Client:
@@ -109,7 +109,6 @@ class Connections:
         self._dumb_since_s: dict[_Place, float] = {}  # connections without a message, while all have to log in
         self._strangers_due_s = 0.0
         self._unlooked: list[bytes] = []  # whether these are there still is asked next
-        self._libc = ctypes.CDLL(None)
         self._info = ctypes.create_string_buffer(_INFO_BYTES)
         self._info_bytes = ctypes.c_uint(_INFO_BYTES)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -322,7 +321,7 @@ class Connections:
     def _counts(self, descriptor: int) -> tuple[int, int] | None:
         """Bytes that the other end has acknowledged, and bytes that came. None: no connection."""
         self._info_bytes.value = _INFO_BYTES
-        failed = self._libc.getsockopt(
+        failed = _libc.getsockopt(
             descriptor, socket.IPPROTO_TCP, socket.TCP_INFO, self._info, ctypes.byref(self._info_bytes)
         )
         if failed or self._info_bytes.value < _INFO_BYTES or self._info.raw[0] != _ESTABLISHED:
@@ -349,7 +348,7 @@ class Connections:
 
     def _end(self, descriptor: int, place: _Place, reason: str, why: str) -> None:
         if self._place(descriptor) == place:
-            self._libc.shutdown(descriptor, socket.SHUT_RDWR)
+            _libc.shutdown(descriptor, socket.SHUT_RDWR)
             self.refusals.add(reason, place[0], why)
 
     def _descriptors(self) -> list[int]:
@@ -360,5 +359,9 @@ class Connections:
 
 def _resident_bytes() -> int:
     with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(descriptor, 256).split()[1]) * resource.getpagesize()
+        finally:
+            os.close(descriptor)
     return _SCAN_FROM_BYTES + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -199,6 +199,10 @@ encode_config = _encode
 decode_http_config = msgspec.msgpack.Decoder(HttpConfig).decode
 decode_door_config = msgspec.msgpack.Decoder(DoorConfig).decode
 decode_config = msgspec.msgpack.Decoder(WorkerConfig).decode
+# Made where they are imported: in a worker each would read the annotations of all messages anew.
+_decoders: dict[object, msgspec.msgpack.Decoder[Any]] = {
+    incoming: msgspec.msgpack.Decoder(incoming) for incoming in (ToWorker, ToDoor, ToSupervisor)
+}
 
 
 class Channel(Generic[_Incoming]):
@@ -208,7 +212,7 @@ class Channel(Generic[_Incoming]):
         """`incoming`: the type of what arrives, ToWorker or ToSupervisor."""
         end.setblocking(False)
         self._socket = end
-        self._decoder: msgspec.msgpack.Decoder[_Incoming] = msgspec.msgpack.Decoder(incoming)
+        self._decoder: msgspec.msgpack.Decoder[_Incoming] = _decoders[incoming]
         self._received = bytearray()
         self._to_send = bytearray()
         self.closed = False

@@ -10,6 +10,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from raftlog.kafka.calls import DoorSettings
+from raftlog.network import keep_freed_memory
 from raftlog.node import channel as ch
 from raftlog.node.kafka_door import KafkaDoor, Room
 from raftlog.node.log_lines import configure_log_lines, set_log_level
@@ -56,6 +57,7 @@ def run_door(config_bytes: bytes, end: socket.socket, listener: socket.socket) -
             door.stop()
 
     door.watch_news(channel.fileno(), hear)
+    keep_freed_memory()
     gc.collect()
     gc.freeze()  # what was imported stays
     log.info("started, process %d", os.getpid())

@@ -63,5 +63,7 @@ def configure_log_lines(name: str, style: LogStyle) -> None:
 
 
 def set_log_level(level: str) -> None:
-    """At run time."""
-    logging.getLogger().setLevel(level.upper())
+    """At run time. The level that it has already is left alone: to set one clears a cache of each logger there is."""
+    root = logging.getLogger()
+    if logging.getLevelName(root.level) != level.upper():
+        root.setLevel(level.upper())

@@ -7,13 +7,15 @@ and so copying, the pages of these objects.
 from __future__ import annotations
 
 import gc
+import multiprocessing.popen_forkserver  # noqa: F401
 import os
 import signal
 from functools import partial
 
 import raftlog.node.worker_process  # noqa: F401
-from raftlog.network import keep_freed_memory
+from raftlog.network import allow_merged_pages, give_freed_memory_back
 from raftlog.node.processes import SUPERVISOR_VARIABLE, die_with_parent
+from raftlog.node.rehearsal import rehearse
 
 if (_supervisor := os.environ.get(SUPERVISOR_VARIABLE)) == str(os.getppid()):
     die_with_parent(int(_supervisor))
@@ -21,6 +23,8 @@ if (_supervisor := os.environ.get(SUPERVISOR_VARIABLE)) == str(os.getppid()):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 # The first thing that a child does: what it imports later may take longer than its parent lives. They fork no further.
 os.register_at_fork(after_in_child=partial(die_with_parent, os.getpid()))
-keep_freed_memory()
+allow_merged_pages()
+rehearse()
 gc.collect()
+give_freed_memory_back()  # else each worker fills the gaps, and so copies what lies beside them
 gc.freeze()

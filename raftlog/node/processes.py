@@ -25,6 +25,7 @@ from raftlog.node.channel import Channel, DoorConfig, HttpConfig, ToSupervisor, 
 
 SUPERVISOR_VARIABLE = "RAFTLOG_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl  # looked up once: it makes a class
 
 
 class Child(Protocol):
@@ -46,7 +47,7 @@ class Child(Protocol):
 
 def die_with_parent(parent: int) -> None:
     """Linux: this process gets SIGKILL when its parent ends, and ends at once when that is gone already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 

@@ -17,13 +17,21 @@ from typing import Any, NamedTuple
 import msgspec
 
 from raftlog import limits
-from raftlog.clock import SystemClock, monotonic_s
+from raftlog.clock import NEVER_S, SystemClock, monotonic_s
 from raftlog.controller.decisions import Founder
 from raftlog.controller.image import Image, encode_image
 from raftlog.controller.security_changes import guard_of
 from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
-from raftlog.network import Context, LocalServer, MessageStream, Poller, SecureServer, Server
+from raftlog.network import (
+    Context,
+    LocalServer,
+    MessageStream,
+    Poller,
+    SecureServer,
+    Server,
+    give_freed_memory_back,
+)
 from raftlog.node import channel as ch
 from raftlog.node import figures
 from raftlog.node.dispatch import Dispatch, Handler
@@ -108,6 +116,7 @@ class Worker:
         self._report_due_s = 0.0
         self._served = False  # something was asked since the last figures
         self._figures_due_s = 0.0
+        self._rest_due_s = NEVER_S
 
     @property
     def _is_witness(self) -> bool:
@@ -204,6 +213,7 @@ class Worker:
             due_s = min(due_s, self._report_due_s)
         if self._served:
             due_s = min(due_s, self._figures_due_s)
+        due_s = min(due_s, self._rest_due_s)
         if self._server.due_s <= now_s:
             self._server.tick()
         due_s = min(due_s, self._peers.tick(now_s), self._server.due_s)
@@ -294,6 +304,9 @@ class Worker:
         self._peers.log_refused(now_s)
         if self._served and now_s >= self._figures_due_s:
             self._tell_figures(now_s)
+        if now_s >= self._rest_due_s:
+            self._rest_due_s = NEVER_S
+            give_freed_memory_back()
         if reported == self._reported and (now_s < self._report_due_s or not self._turned):
             return
         self._reported = reported
@@ -312,6 +325,7 @@ class Worker:
         """Those of an idle worker stay as they were, and cost nothing."""
         self._served = False
         self._figures_due_s = now_s + limits.FIGURES_S
+        self._rest_due_s = now_s + limits.REST_S
         told = figures.door_figures(figures.NATIVE, self._door, self._dispatch)
         figures.add_routes(told, figures.INNER, self._inner_dispatch.served())
         figures.add_errors(told, figures.WORKER, self._inner.errors)

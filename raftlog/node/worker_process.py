@@ -16,6 +16,7 @@ import time
 
 from raftlog.clock import monotonic_s
 from raftlog.errors import RaftlogError, StorageError
+from raftlog.network import keep_freed_memory
 from raftlog.node import channel as ch
 from raftlog.node.log_lines import configure_log_lines
 from raftlog.node.worker import Worker
@@ -38,6 +39,7 @@ def run_worker(config_bytes: bytes, end: socket.socket) -> None:
         disk.make_dir(config.directory)
         _lock_directory(config.directory)
         worker = Worker(config, channel, disk)
+        keep_freed_memory()
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         log.info("started, process %d", os.getpid())
         worker.run()

@@ -164,8 +164,11 @@ class OsDisk:
         self.syncs += 1
 
     def read_whole(self, path: str) -> bytes:
-        with _storage_errors("read", path):
-            return Path(path).read_bytes()
+        file = self.open(path, read_only=True)
+        try:
+            return file.read(0, file.size())
+        finally:
+            file.close()
 
     def free_bytes(self, path: str) -> int:
         with _storage_errors("look at", path):

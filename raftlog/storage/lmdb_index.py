@@ -25,7 +25,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +42,9 @@ _MARKER = "reading"
 _IDLE, _READING, _PROBING = b"0", b"1", b"2"
 
 _Answer = TypeVar("_Answer")
+
+with suppress(ImportError):  # the first `open` of a process imports it otherwise, in each worker from the disk
+    import lmdb._envid
 
 
 class LmdbIndex:
@@ -101,9 +104,13 @@ class LmdbIndex:
 
     def _marker_byte(self) -> bytes:
         try:
-            return Path(f"{self._directory}/{_MARKER}").read_bytes()
+            descriptor = os.open(f"{self._directory}/{_MARKER}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""
+        try:
+            return os.read(descriptor, 2)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _reading(self, marker: bytes = _READING) -> Iterator[None]:
@@ -189,7 +196,8 @@ class LmdbIndex:
     def clear(self) -> None:
         self._tail = IndexTail()
         with self._reading():
-            self._begin_anew()
+            if self._environment.stat()["entries"]:
+                self._begin_anew()
 
     def _cut(self, change: Callable[[lmdb.Transaction], None]) -> None:
         """A cut that has no room to be written down drops everything instead."""

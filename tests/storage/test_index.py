@@ -211,3 +211,18 @@ def test_an_index_says_how_much_of_its_map_is_used(tmp_path: Path) -> None:
     assert after.map_bytes >= (tmp_path / "index" / "data.mdb").stat().st_size >= after.used_bytes
     assert after.used_bytes > before.used_bytes + 2_000 * 60
     index.close()
+
+
+def test_an_index_that_is_empty_is_not_made_anew_to_be_cleared(tmp_path: Path) -> None:
+    """As at each start of a log without records."""
+    file = tmp_path / "data.mdb"
+    index = LmdbIndex(str(tmp_path))
+    made = file.stat().st_ino
+    index.clear()
+    assert file.stat().st_ino == made
+    index.add(_entry(0))
+    index.commit(10)
+    index.clear()
+    assert index.last_committed() is None
+    assert index.usage().used_bytes <= 2 * 4096
+    index.close()
