@@ -430,8 +430,9 @@ class World:
             machine.disk.capacity_bytes = None
             machine.disk_slowness = 1.0
             machine.armed_fail_point = ""
-            if machine.paused:
+            if machine.paused or machine.busy_until_s > self.events.now_s:
                 machine.paused = False
+                machine.busy_until_s = self.events.now_s  # what a slow disk still had to do is done
                 machine.turn_at_s = -1.0
                 self._schedule_turn(machine, self.events.now_s)
         for node_id in self.node_ids:

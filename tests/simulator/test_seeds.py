@@ -50,6 +50,7 @@ STORY_REGRESSIONS = {
         348,
     ): "a deposed leader said that a batch does not follow, which the next one had the predecessor of",
     ("hung-coordinator", 91): "a commit of a lost membership was sent again under the number of a later generation",
+    ("moves", 283): "a learner's disk was slow for another 35 s behind the healing (of the simulator)",
 }
 
 
