@@ -118,6 +118,11 @@ def node() -> None:
     "comes has to show a certificate of the cluster.",
 )
 @click.option(
+    "--permissive",
+    is_flag=True,
+    help="With --security: take who speaks no TLS as well, while a cluster goes from plain to secured, or back.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Listen on addresses that other machines reach without --security: whoever reaches them may do everything.",
@@ -145,6 +150,7 @@ def start(
     config: str | None,
     superuser: tuple[str, ...],
     oauth_audience: tuple[str, ...],
+    permissive: bool,
     insecure: bool,
     **flags: str | None,
 ) -> None:
@@ -168,7 +174,8 @@ def start(
     given["oauth-audience"] = ";".join(oauth_audience) or None
     try:
         file = read_settings_file(config) if config is not None else {}
-        settings = parse_settings({**given, "id": node_id, "insecure": "on" if insecure else None}, file)
+        switches = {name: "on" for name, is_set in (("permissive", permissive), ("insecure", insecure)) if is_set}
+        settings = parse_settings({**given, "id": node_id, **switches}, file)
     except ConfigError as error:
         raise UnusableError(str(error)) from None
     run_node(settings)

@@ -4,6 +4,8 @@
               bytes 4..8    payload length, uint32; 0: no payload
               bytes 8..     header, payload
 
+Where the other end speaks through ZeroMQ instead, a Zmtp has other bytes for the same messages.
+
 Messages are whole or not there. What is put into a stream leaves with the next `flush`, in one system call if it can.
 """
 
@@ -19,6 +21,7 @@ from collections.abc import Callable
 from raftlog.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, MESSAGES_WAITING_BYTES_MAX
 from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.network.secure import SecureSocket
+from raftlog.network.zmtp import Zmtp
 from raftlog.types import Buffer
 
 Message = tuple[bytes, Buffer | None]
@@ -33,9 +36,12 @@ _BUFFERS_PER_SEND = 512
 class MessageStream:
     """One end of a connection. `closed` once the other end is gone, or says what no message is."""
 
-    def __init__(self, connected: socket.socket | SecureSocket, watch: Callable[[int, int], None]) -> None:
-        """`watch(descriptor, events)` changes which of POLLIN and POLLOUT are waited for."""
+    def __init__(
+        self, connected: socket.socket | SecureSocket, watch: Callable[[int, int], None], zmtp: Zmtp | None = None
+    ) -> None:
+        """`watch(descriptor, events)` changes which of POLLIN and POLLOUT are waited for. `zmtp`: of its other end."""
         self._socket = connected
+        self._zmtp = zmtp
         self._watch = watch
         self._blocked = False
         self._out: deque[Buffer] = deque()
@@ -45,6 +51,13 @@ class MessageStream:
         self.rest_bytes = 0  # of a message that is not whole yet
         self._needed_bytes = 0  # the rest is no whole message before that many are there
         self.closed = False
+        if zmtp is not None:
+            self._reply(zmtp)
+
+    @property
+    def is_ready(self) -> bool:
+        """Messages may be put into it."""
+        return self._zmtp is None or self._zmtp.ready
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -55,7 +68,7 @@ class MessageStream:
         size = len(payload) if payload is not None else 0
         if self.closed or self.out_bytes + size > MESSAGES_WAITING_BYTES_MAX:
             return False
-        lead = _LENGTHS.pack(len(header), size) + header
+        lead = _LENGTHS.pack(len(header), size) + header if self._zmtp is None else self._zmtp.lead(header, size)
         self._out.append(lead)
         self.out_bytes += len(lead) + size
         if payload is not None and size:
@@ -107,7 +120,10 @@ class MessageStream:
                 self.closed = True
                 break
             taken += len(data)
-            self._take(data, found)
+            if self._zmtp is None:
+                self._take(data, found)
+            else:
+                self._take_frames(self._zmtp, data, found)
             if len(data) < _RECEIVE_BYTES:
                 break  # mostly that was all, and asking again would only say so
         return found
@@ -142,6 +158,22 @@ class MessageStream:
         if at < end:
             self._rest.append(data[at:] if at else data)
         self.rest_bytes = end - at
+
+    def _take_frames(self, zmtp: Zmtp, data: bytes, found: list[Message]) -> None:
+        try:
+            zmtp.take(data, found)
+        except ValueError:
+            self.closed = True
+            return
+        self.rest_bytes = zmtp.rest_bytes
+        self._reply(zmtp)
+
+    def _reply(self, zmtp: Zmtp) -> None:
+        if zmtp.replies:
+            self._out += zmtp.replies
+            self.out_bytes += sum(map(len, zmtp.replies))
+            zmtp.replies.clear()
+            self.flush()
 
     def close(self) -> None:
         """Nobody may wait for its descriptor any more."""

@@ -3,6 +3,8 @@
     recv, recv_into   BlockingIOError also while the handshake is not done
     sendmsg           what has left as bytes of TLS; after a BlockingIOError it is called with the same buffers again
 
+One that may be plain, too, is told by its first byte, and goes on as the socket that it is.
+
 Encryption goes through memory (SSLObject, two MemoryBIOs): one system call for many records, and any loop around it.
 """
 
@@ -22,6 +24,8 @@ _RECEIVE_BYTES = 256 * 1024
 _SEAL_BYTES = 256 * 1024  # encrypted at once; small messages are joined, since each record costs as much as 10 KB of it
 _RECORD_BYTES = 16 * 1024
 
+_TLS_HANDSHAKE = b"\x16"  # the first byte of a connection under TLS: neither ZeroMQ, nor Kafka, nor a stream begins so
+
 Check = Callable[[Certificate], str]
 """Why the other end is not who it has to be; "": it is."""
 
@@ -30,6 +34,8 @@ class SecureSocket:
     """A connected socket under TLS, both of whose ends show certificates.
 
     `established` once both ends know each other. `certificate` is what the other end has shown, {} if nothing.
+
+    `plain`: the other end speaks no TLS, and that may be: nobody is known, and nothing is encrypted.
 
     `holds`: something has come and was not taken, which no poll tells.
     """
@@ -42,7 +48,9 @@ class SecureSocket:
         *,
         server_side: bool = False,
         host: str | None = None,
+        plain_too: bool = False,
     ) -> None:
+        """`plain_too`: as a server it takes who speaks no TLS as well."""
         self._socket = connected
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
@@ -51,6 +59,8 @@ class SecureSocket:
         self._sealed = memoryview(b"")
         self._sealed_of = 0  # bytes that were encrypted into it
         self._begun = False
+        self._plain_too = plain_too
+        self.plain = False
         self.established = False
         self.certificate: Certificate = {}
         self.holds = False
@@ -60,8 +70,11 @@ class SecureSocket:
 
     # --- the handshake -----------------------------------------------------------------------------
     def shake(self) -> bool:
-        """Goes on with the handshake. Raises OSError, which says why, when it cannot succeed."""
+        """Goes on with the handshake. Raises OSError, which says why, when it cannot succeed; see speaks_no_tls."""
         if self.established:
+            return True
+        if self._plain_too and not self._begun and self._socket.recv(1, socket.MSG_PEEK) not in (b"", _TLS_HANDSHAKE):
+            self.plain = self.established = True
             return True
         if self._begun or self._tls.server_side:
             self._feed()
@@ -73,7 +86,7 @@ class SecureSocket:
             return False
         except ssl.SSLError as error:
             self._send_out()  # the alert: the other end may want to know
-            raise OSError(_why(error)) from None
+            raise (_NoTlsError if error.reason in _NO_TLS else OSError)(_why(error)) from None
         self._send_out()
         self.certificate = self._tls.getpeercert() or {}
         why = self._check(self.certificate)
@@ -101,6 +114,8 @@ class SecureSocket:
         """b"": the other end has closed. Otherwise all that has come."""
         if not self.shake():
             raise BlockingIOError
+        if self.plain:
+            return self._socket.recv(most)
         found: list[bytes] = []
         while not found:
             if not self.holds and not self._receive(most):
@@ -124,6 +139,8 @@ class SecureSocket:
         """0: the other end has closed. As much as there is, or as `into` takes."""
         if not self.shake():
             raise BlockingIOError
+        if self.plain:
+            return self._socket.recv_into(into)
         taken = 0
         try:
             while taken < len(into):
@@ -171,6 +188,8 @@ class SecureSocket:
     # --- out ---------------------------------------------------------------------------------------
     def sendmsg(self, buffers: Iterable[Buffer], ancillary: Iterable[object] = (), flags: int = 0) -> int:
         """As a socket's, with neither ancillary data nor flags: how many bytes of `buffers` have left."""
+        if self.plain:
+            return self._socket.sendmsg(buffers)
         if not self._sealed:
             self._sealed_of = self._seal(buffers)
         while self._sealed:
@@ -197,7 +216,7 @@ class SecureSocket:
     def close(self) -> None:
         """Says so to the other end, if that takes no waiting."""
         with contextlib.suppress(OSError):
-            if self.established and not self._sealed:
+            if self.established and not self.plain and not self._sealed:
                 with contextlib.suppress(ssl.SSLError):
                     self._tls.unwrap()
                 self._send_out()
@@ -206,7 +225,13 @@ class SecureSocket:
 
 def accept_node(connected: socket.socket, credentials: Credentials) -> SecureSocket:
     """Of another node that has connected."""
-    return SecureSocket(connected, credentials.for_peers(), credentials.why_no_node, server_side=True)
+    return SecureSocket(
+        connected,
+        credentials.for_peers(),
+        credentials.why_no_node,
+        server_side=True,
+        plain_too=credentials.permissive,
+    )
 
 
 def connect_node(connected: socket.socket, credentials: Credentials, node_id: int) -> SecureSocket:
@@ -214,12 +239,26 @@ def connect_node(connected: socket.socket, credentials: Credentials, node_id: in
     return SecureSocket(connected, credentials.connecting(), lambda shown: credentials.why_no_node(shown, node_id))
 
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+
+
+class _NoTlsError(OSError):
+    """What came is no TLS."""
+
+
+def speaks_no_tls(error: OSError) -> bool:
+    """Of a handshake that came to nothing: whether the other end may be one that knows nothing of TLS.
+
+    Who hears a greeting that he does not understand says something else, or ends the connection.
+    """
+    return isinstance(error, _NoTlsError | ConnectionError)
+
+
 def _why(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not good: {error.verify_message.rstrip('.')}"
     reasons = {
-        "WRONG_VERSION_NUMBER": "it does not speak TLS",
-        "HTTP_REQUEST": "it does not speak TLS",
+        **dict.fromkeys(_NO_TLS, "it does not speak TLS"),
         "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it has shown no certificate",
         "UNSUPPORTED_PROTOCOL": "it speaks an old version of TLS only",
     }

@@ -2,6 +2,9 @@
 
     name -> TCP -> TLS handshake -> whole messages
 
+With credentials that are permissive it asks for TLS first, each time; of an end that speaks none it becomes a plain
+link to it.
+
 `watch` goes on with whatever of it can go on; call it when `socket` is readable, and when `due_s` has come.
 """
 
@@ -18,8 +21,9 @@ from raftlog.network.addresses import Address, family_of
 from raftlog.network.context import Frames
 from raftlog.network.message_stream import MessageStream
 from raftlog.network.readiness import Readiness
-from raftlog.network.secure import SecureSocket
+from raftlog.network.secure import SecureSocket, speaks_no_tls
 from raftlog.network.tcp import notice_silence
+from raftlog.network.zmtp import DEALER, Zmtp
 from raftlog.security.credentials import Credentials
 from raftlog.security.identity import Certificate
 from raftlog.types import Buffer, Endpoint
@@ -56,6 +60,7 @@ class SecureLink:
         self._made: socket.socket | None = None
         self._secure: SecureSocket | None = None
         self._stream: MessageStream | None = None
+        self._plain = False  # the connection that is made now
         self._arrived: deque[Frames] = deque()
         self._backoff_s = RECONNECT_BACKOFF_MIN_S
         self._give_up_s = monotonic_s() + CONNECT_S
@@ -102,15 +107,15 @@ class SecureLink:
                 raise OSError(code, "no connection")
             if not _is_connected(made):
                 raise BlockingIOError
+            self._readiness.watch(made.fileno(), select.EPOLLIN)
+            self.due_s = monotonic_s() + HANDSHAKE_S
+            if self._plain:
+                self._stream = MessageStream(made, self._readiness.watch, Zmtp(DEALER))
+                return
             context = self._credentials.connecting()
             host = self.endpoint.host if context.check_hostname else None
             self._secure = SecureSocket(made, context, self._check, host=host)
-            self._readiness.watch(made.fileno(), select.EPOLLIN)
-            self.due_s = monotonic_s() + HANDSHAKE_S
         if self._secure.shake():
-            self.connected = True
-            self.due_s = NEVER_S
-            self._backoff_s = RECONNECT_BACKOFF_MIN_S
             self._stream = MessageStream(self._secure, self._readiness.watch)
 
     def watch(self) -> None:
@@ -125,12 +130,18 @@ class SecureLink:
             try:
                 self._go_on()
             except BlockingIOError:
-                if monotonic_s() >= self.due_s:
-                    self._break("it did not answer in time")
+                pass
             except OSError as error:
+                if self._credentials.permissive and self._secure is not None and speaks_no_tls(error):
+                    self._drop()
+                    self._plain = True
+                    self._connect()
+                    return
                 self._break(error.strerror or str(error))
         if self._stream is not None:
             self._exchange(self._stream)
+        if not self.connected and self._made is not None and monotonic_s() >= self.due_s:
+            self._break("it did not answer in time")
 
     def _exchange(self, stream: MessageStream) -> None:
         stream.flush()
@@ -139,10 +150,15 @@ class SecureLink:
         self._readiness.more(bool(self._arrived))
         if stream.closed:
             self._break("the connection broke")
+        elif not self.connected and stream.is_ready:
+            self.connected = True
+            self.due_s = NEVER_S
+            self._backoff_s = RECONNECT_BACKOFF_MIN_S
 
     def _break(self, why: str | None) -> None:
         self.why = why or "no connection"
         self.losses += self.connected
+        self._plain = False
         self._drop()
         if self._once:
             self.over = True
@@ -166,7 +182,7 @@ class SecureLink:
     def send(self, frames: Sequence[Buffer]) -> bool:
         """False: not connected or the queue is full; the frames are dropped."""
         stream = self._stream
-        if stream is None:
+        if stream is None or not self.connected:
             return False
         header, *payload = frames
         if not stream.put(bytes(header), payload[0] if payload else None):

@@ -3,7 +3,7 @@
     accept -> TLS handshake, HANDSHAKE_S at most -> whom the certificate names -> whole messages
 
 Nothing of a connection is parsed BEFORE its handshake is done. Those that are not done hold some kilobytes each, and
-make room only for each other.
+make room only for each other. Where plain connections are taken, too, nobody is known there: see Zmtp.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from raftlog.network.refusals import (
 )
 from raftlog.network.secure import SecureSocket
 from raftlog.network.tcp import listen, notice_silence
+from raftlog.network.zmtp import ROUTER, Zmtp
 from raftlog.security.credentials import Credentials
 from raftlog.security.identity import Certificate
 from raftlog.types import Buffer
@@ -156,7 +157,13 @@ class SecureServer:
                 continue
             connected.setblocking(False)
             notice_silence(connected)
-            secure = SecureSocket(connected, self._credentials.for_clients(), self._why_nobody, server_side=True)
+            secure = SecureSocket(
+                connected,
+                self._credentials.for_clients(),
+                self._why_nobody,
+                server_side=True,
+                plain_too=self._credentials.permissive,
+            )
             identity = next(self._numbers).to_bytes(8, "big")
             stream = MessageStream(secure, self._readiness.watch)
             client = SecureClient(identity, address[:2], secure, stream, monotonic_s())
@@ -181,6 +188,8 @@ class SecureServer:
         except OSError as error:
             self._refuse(client, IDENTITY, str(error))
             return False
+        if client.secure.plain:
+            client.stream = MessageStream(client.secure, self._readiness.watch, Zmtp(ROUTER))
         if client.secure.certificate:
             client.principal = self._credentials.principal_of(client.secure.certificate)
         descriptor = client.secure.fileno()

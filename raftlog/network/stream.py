@@ -17,7 +17,8 @@ STREAM_GREETING_S for that, and strangers make room only for each other. What pe
 bounded for all of them, the largest take memory as their bytes come, and one that does not go on ends its connection.
 
 With credentials both ends show a certificate, in TLS 1.3 below the greeting: a server takes nodes of its cluster, a
-link the node that it means only, BEFORE a byte of the other is read.
+link the node that it means only, BEFORE a byte of the other is read. Permissive ones take plain connections as well,
+and make one where the other end has ended a handshake: whoever reads greetings only does that.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from raftlog.limits import (
 from raftlog.network.addresses import Address, family_of
 from raftlog.network.context import KEPT_FROM_BYTES, POLLIN, POLLOUT
 from raftlog.network.poller import Poller
-from raftlog.network.secure import SecureSocket, accept_node, connect_node
+from raftlog.network.secure import SecureSocket, accept_node, connect_node, speaks_no_tls
 from raftlog.network.tcp import listen, notice_silence
 from raftlog.security.credentials import Credentials
 from raftlog.types import Buffer, Endpoint
@@ -351,6 +352,7 @@ class StreamLink:
         self._node_id = node_id
         self._credentials = credentials
         self._secure: SecureSocket | None = None
+        self._plain = False  # the next connection
         self.connected = False
         self.due_s = 0.0  # monotonic
         self._poller = poller
@@ -424,13 +426,16 @@ class StreamLink:
 
     def _is_made(self, made: socket.socket) -> bool:
         """There is a connection, and with credentials the other end is who it has to be."""
+        credentials = self._credentials
         if self._secure is None:
             if made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._break()
                 return False
-            if self._credentials is None:
+            if credentials is None or self._plain:
+                self._plain = False
+                self.why = ""
                 return True
-            self._secure = connect_node(made, self._credentials, self._node_id)
+            self._secure = connect_node(made, credentials, self._node_id)
             self.due_s = monotonic_s() + STREAM_GREETING_S
             self._poller.watch(made.fileno(), self, POLLIN)
         try:
@@ -439,6 +444,7 @@ class StreamLink:
             return False
         except OSError as error:
             self.why = str(error)
+            self._plain = credentials is not None and credentials.permissive and speaks_no_tls(error)
             self._break()
             return False
 

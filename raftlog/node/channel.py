@@ -36,17 +36,19 @@ class Secured(msgspec.Struct, frozen=True):
 
     directory: str
     cluster: str
+    permissive: bool
 
     def credentials(self, node_id: int) -> Credentials:
         """Raises ConfigError."""
-        return Credentials(self.directory, Identity(self.cluster, NODE, str(node_id)))
+        identity = Identity(self.cluster, NODE, str(node_id))
+        return Credentials(self.directory, identity, permissive=self.permissive)
 
 
 def secured_by(credentials: Credentials | None) -> Secured | None:
     if credentials is None:
         return None
     assert credentials.identity is not None, "of a node"
-    return Secured(credentials.directory, credentials.identity.cluster)
+    return Secured(credentials.directory, credentials.identity.cluster, credentials.permissive)
 
 
 # --- what a worker is started with -----------------------------------------------------------

@@ -49,7 +49,13 @@ class KafkaClient:
         self._credentials = credentials
         self._secure: SecureSocket | None = None
         if credentials is not None:
-            self._secure = SecureSocket(connected, credentials.for_logins(), self._why_nobody, server_side=True)
+            self._secure = SecureSocket(
+                connected,
+                credentials.for_logins(),
+                self._why_nobody,
+                server_side=True,
+                plain_too=credentials.permissive,
+            )
         self._socket: socket.socket | SecureSocket = self._secure or connected
         self._watch = watch
         self._events = select.EPOLLIN
@@ -93,6 +99,8 @@ class KafkaClient:
     def _shake(self, secure: SecureSocket) -> bool:
         if not secure.shake():
             return False
+        if secure.plain:
+            return True
         assert self._credentials is not None, "it is under TLS"
         shown = secure.certificate
         self.connection.session.secure(self._credentials.principal_of(shown) if shown else "")

@@ -61,6 +61,7 @@ class LocalCluster:
         endpoints: Mapping[int, Endpoint] | None = None,
         host: str = _HOST,
         prefix: Callable[[int], list[str]] = lambda node_id: [],
+        options: Callable[[int], list[str]] = lambda node_id: [],
         kafka: bool = False,
         http: bool = False,
         secure: bool = False,
@@ -69,9 +70,9 @@ class LocalCluster:
 
         `host`: the loopback address, of IPv4 or IPv6. `endpoints`: where the nodes listen, instead of free ports there.
         `prefix`: what is put before the command of a node, such as a program that enters a namespace and then becomes
-        the node. `kafka`: the nodes serve Kafka's clients too, at `kafka_endpoints`; `http`: and HTTP, at
-        `http_endpoints`. `secure`: with --security, and `security` is the directory of a client, who may do everything
-        once there are rules; otherwise it is "".
+        the node; `options`: what is put behind it, asked at each start. `kafka`: the nodes serve Kafka's clients too,
+        at `kafka_endpoints`; `http`: and HTTP, at `http_endpoints`. `secure`: with --security, and `security` is the
+        directory of a client, who may do everything once there are rules; otherwise it is "".
         """
         self.directory = Path(directory)
         self.flush = flush
@@ -79,6 +80,7 @@ class LocalCluster:
         free = free_endpoints(host, 3 * nodes)
         self.endpoints = dict(endpoints or zip(range(1, nodes + 1), free[:nodes], strict=True))
         self._prefix = prefix
+        self._options = options
         self.kafka_endpoints = {
             node_id: Endpoint(endpoint.host, door.port)
             for (node_id, endpoint), door in zip(self.endpoints.items(), free[nodes : 2 * nodes], strict=False)
@@ -249,6 +251,7 @@ class LocalCluster:
             command += ["--security", self.node_security(node_id), "--superuser", SUPERUSER]
         else:
             command += ["--insecure", "on"]
+        command += self._options(node_id)
         with open(self.directory / f"{node_id}.log", "ab") as log:
             self._processes[node_id] = subprocess.Popen(
                 command,

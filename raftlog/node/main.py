@@ -40,6 +40,8 @@ def run_node(settings: NodeSettings) -> None:
         for endpoint in {settings.listen, settings.kafka_listen, settings.http_listen}:
             if endpoint is not None and settings.insecure and not is_loopback(endpoint.host):
                 log.warning("%s can be reached by anybody: this node is --insecure", endpoint)
+        if settings.permissive:
+            log.warning("whoever reaches this node may speak as a node: it is --permissive")
         log.info("listening at %s, process %d", settings.listen, os.getpid())
         with _signals_to(supervisor) as wakeup:
             supervisor.run(wakeup, STDIN if os.environ.get(LEASH_VARIABLE) else None)

@@ -49,6 +49,7 @@ KEYS = (
     "audit-log",
     "worker-ports",
     "security",
+    "permissive",
     "insecure",
     "data",
     "flush",
@@ -74,7 +75,7 @@ class NodeSettings(NamedTuple):
     `kafka_listen` None: no door for Kafka's clients. `kafka_asked`: that address was asked for, and is no default.
     `http_listen`, `http_asked`: the same of the HTTP address.
     `security`: the directory with this node's key and certificate; "": nothing is encrypted and nobody has to prove
-    who he is.
+    who he is. `permissive`: who speaks no TLS is taken as well, as without it.
     """
 
     node_id: int
@@ -95,6 +96,7 @@ class NodeSettings(NamedTuple):
     access: Access
     worker_ports: range | None
     security: str
+    permissive: bool
     insecure: bool
     data: str
     flush: Flush
@@ -157,6 +159,9 @@ def parse_settings(flags: Mapping[str, str | None], file: Mapping[str, str] | No
     log_format = values.get("log-format", "text")
     if log_format not in LOG_FORMATS:
         raise ConfigError(f"--log-format is text or json, not {log_format!r}")
+    permissive = _switch(values, "permissive", "off")
+    if permissive and not values.get("security"):
+        raise ConfigError("--permissive needs --security DIR: without it a node takes plain connections only")
     data = values.get("data", f"./raftlog-data/{node_id}")
     if data.encode(errors="replace").decode() != data:  # the workers are told it as text
         raise ConfigError(f"--data takes a path in UTF-8, not {data!r}")
@@ -184,12 +189,13 @@ def parse_settings(flags: Mapping[str, str | None], file: Mapping[str, str] | No
         access=Access(
             superusers=_parse_superusers(values.get("superuser", "")),
             enforced=_switch(values, "authorization"),
-            certified=bool(values.get("security", "")),
+            certified=bool(values.get("security", "")) and not permissive,
             audit_log=values.get("audit-log", ""),
             tokens=_parse_tokens(values),
         ),
         worker_ports=_parse_ports(values["worker-ports"]) if "worker-ports" in values else None,
         security=values.get("security", ""),
+        permissive=permissive,
         insecure=_switch(values, "insecure", "off"),
         data=data,
         flush=Flush(flush),
@@ -241,8 +247,9 @@ def _parse_tokens(values: Mapping[str, str]) -> TokenRules | None:
 
 
 def _parse_read_only(values: Mapping[str, str], http_listen: Endpoint | None) -> bool:
-    """Without --security HTTP asks nobody who he is: elsewhere than on loopback nothing is changed unless told so."""
-    open_to_all = http_listen is not None and not is_loopback(http_listen.host) and not values.get("security")
+    """Where HTTP asks nobody who he is: elsewhere than on loopback nothing is changed unless told so."""
+    asks_nobody = not values.get("security") or _switch(values, "permissive", "off")
+    open_to_all = http_listen is not None and not is_loopback(http_listen.host) and asks_nobody
     return _switch(values, "http-read-only", "on" if open_to_all else "off")
 
 

@@ -72,7 +72,9 @@ class Supervisor:
         """`on_ready` is told, once, that the cluster knows this node: its id, where Kafka's door is, and HTTP."""
         self._settings = settings
         self._on_ready = on_ready
-        credentials = Credentials.of_node(settings.security, settings.node_id) if settings.security else None
+        credentials = None
+        if settings.security:
+            credentials = Credentials.of_node(settings.security, settings.node_id, permissive=settings.permissive)
         self._credentials = credentials
         self._context: Context | None = None
         self._server: Server | SecureServer

@@ -17,9 +17,12 @@ def weak_spots(
     http = settings.http_listen
     found = {
         Weakness.OPEN_PORT: credentials is None and reached,
-        Weakness.OPEN_HTTP: credentials is None and http is not None and not is_loopback(http.host),
+        Weakness.OPEN_HTTP: (credentials is None or credentials.permissive)
+        and http is not None
+        and not is_loopback(http.host),
         Weakness.READABLE_KEY: credentials is not None and not credentials.key_is_private,
         Weakness.RULES_OFF: not settings.access.enforced and not security.is_empty,
         Weakness.SUPERUSER_PLAIN: superusers_plain,
+        Weakness.PERMISSIVE: credentials is not None and credentials.permissive,
     }
     return [int(weakness) for weakness, there in found.items() if there]

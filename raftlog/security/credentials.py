@@ -40,11 +40,15 @@ class _Contexts(NamedTuple):
 
 
 class Credentials:
-    """Of one directory. `identity`: whom its certificate names; None: it has none, or one made elsewhere."""
+    """Of one directory. `identity`: whom its certificate names; None: it has none, or one made elsewhere.
 
-    def __init__(self, directory: str, identity: Identity | None) -> None:
+    `permissive`: who speaks no TLS is taken too, and spoken to, while a cluster goes from plain to secured.
+    """
+
+    def __init__(self, directory: str, identity: Identity | None, *, permissive: bool = False) -> None:
         """Raises ConfigError."""
         self.directory = directory
+        self.permissive = permissive
         self.identity = identity
         self._files = _files_of(Path(directory))
         self._looked_s = monotonic_s()
@@ -54,21 +58,22 @@ class Credentials:
         self._contexts = self._load_all()
 
     @classmethod
-    def read(cls, directory: str) -> Credentials:
+    def read(cls, directory: str, *, permissive: bool = False) -> Credentials:
         """Raises ConfigError."""
         from raftlog.security.certificates import read_facts  # some 12 MB, which workers do without
 
         files = _files_of(Path(directory))
-        return cls(directory, read_facts(Path(directory) / files.certificate).identity if files else None)
+        identity = read_facts(Path(directory) / files.certificate).identity if files else None
+        return cls(directory, identity, permissive=permissive)
 
     @classmethod
-    def of_node(cls, directory: str, node_id: int) -> Credentials:
+    def of_node(cls, directory: str, node_id: int, *, permissive: bool = False) -> Credentials:
         """Raises ConfigError where these are not the node's."""
         path = Path(directory)
         if not (path / NODE_FILES.certificate).exists():
             advice = f"`raftlog security node --id {node_id}` makes it"
             raise ConfigError(f"--security {directory} has no {NODE_FILES.certificate}: {advice}")
-        found = cls.read(directory)
+        found = cls.read(directory, permissive=permissive)
         if found.identity is None or (found.identity.role, found.identity.name) != (NODE, str(node_id)):
             raise ConfigError(
                 f"{path / NODE_FILES.certificate} is of {found.identity or 'nobody'}, not of node {node_id}"

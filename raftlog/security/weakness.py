@@ -13,3 +13,4 @@ class Weakness(enum.IntEnum):
     READABLE_KEY = 3  # by other users of the machine
     RULES_OFF = 4  # there are users or rules, and this node heeds none
     SUPERUSER_PLAIN = 5  # a superuser has logged in with PLAIN
+    PERMISSIVE = 6  # who speaks no TLS is taken, too

@@ -33,6 +33,11 @@ _WORDS = {
         "the password itself was sent: whoever ends that TLS, a proxy or a false node, can do everything",
         "let it log in with SCRAM-SHA-512, and give it another password: `raftlog user password`",
     ),
+    Weakness.PERMISSIVE: (
+        "it is --permissive: it takes plain connections beside those under TLS",
+        "whoever reaches it may speak as a node; who alters traffic can keep others from using TLS",
+        "once all nodes have --security and all clients use it, start it without --permissive",
+    ),
 }
 
 
