@@ -65,6 +65,7 @@ METRICS = (
         "messages that made no sense; of Kafka's door: connections that it had to end",
     ),
     Metric("connections", GAUGE, ("door",), "open connections of clients"),
+    Metric("plain_connections", GAUGE, ("door",), "those of them that are not encrypted"),
     Metric(
         "refused_connections",
         COUNTER,

@@ -37,7 +37,6 @@ def door_figures(name: str, door: NativeDoor, dispatch: Dispatch) -> Figures:
         figures.count(count, "refused_connections", name, reason)
     figures.count(door.failed_logins, "failed_logins", name)
     add_throttles(figures, name, door.throttles)
-    figures.levels["connections", name] = len(door.sessions)
     add_clients(figures, name, door.sessions.values())
     return figures
 
@@ -79,11 +78,15 @@ def add_errors(figures: Figures, door: str, counted: Mapping[int, int]) -> None:
 def add_clients(figures: Figures, door: str, sessions: Iterable[Session]) -> None:
     """By the name and the version of the client's software. Clients choose them, so the list is bounded."""
     found: dict[tuple[str, str], int] = {}
+    plain = 0
     for session in sessions:
+        plain += not session.encrypted
         name = session.software or session.client_id, session.software_version
         if name not in found and len(found) >= CLIENT_NAMES_MAX:
             name = OTHERS, ""
         found[name] = found.get(name, 0) + 1
+    figures.levels["connections", door] = sum(found.values())
+    figures.levels["plain_connections", door] = plain
     for (software, version), count in found.items():
         series = "sessions", door, software[:_NAME_LENGTH], version[:_NAME_LENGTH]
         figures.levels[series] = figures.levels.get(series, 0) + count

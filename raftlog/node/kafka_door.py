@@ -170,7 +170,6 @@ class KafkaDoor:
             figures.count(count, "refused_connections", KAFKA, reason)
         add_throttles(figures, KAFKA, broker.throttles)
         figures.count(broker.logins.superusers_plain, SUPERUSER_PLAIN_LOGINS)
-        figures.levels["connections", KAFKA] = len(self._clients)
         add_clients(figures, KAFKA, (connection.session for connection in self._clients))
         for name, seconds in broker.seconds.items():
             add_timing(figures, seconds, "kafka_request_seconds", name)
