@@ -15,7 +15,6 @@ from raftlog.security.credentials import Credentials
 from raftlog.types import TopicPartition
 
 SECURITY_VARIABLE = "RAFTLOG_SECURITY"
-PERMISSIVE_VARIABLE = "RAFTLOG_PERMISSIVE"  # set by a permissive node, for what its own processes ask others
 
 _S = TypeVar("_S")
 _P = ParamSpec("_P")
@@ -134,4 +133,4 @@ def record(key: object, value: object, headers: object, number: int | None) -> N
 def credentials(directory: str | None) -> Credentials | None:
     """Of a directory; None: what the environment says; None comes back: no security. Raises ConfigError, TypeError."""
     found = os.environ.get(SECURITY_VARIABLE, "") if directory is None else text(directory)
-    return Credentials.read(found, permissive=PERMISSIVE_VARIABLE in os.environ) if found else None
+    return Credentials.read(found) if found else None

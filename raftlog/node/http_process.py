@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 
-from raftlog.client.arguments import PERMISSIVE_VARIABLE, SECURITY_VARIABLE
+from raftlog.client.arguments import SECURITY_VARIABLE
 from raftlog.http.address import HttpAddress
 from raftlog.http.logins import HttpLogins
 from raftlog.node import channel as ch
@@ -26,8 +26,6 @@ def run_http(config_bytes: bytes, end: socket.socket, listener: socket.socket) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It asks as this node, by clients that look there.
     os.environ[SECURITY_VARIABLE] = config.secured.directory if config.secured else ""
-    if config.secured is not None and config.secured.permissive:
-        os.environ[PERMISSIVE_VARIABLE] = "1"
     asyncio.run(_serve(config, end, listener))
     log.info("stopped")
 
@@ -35,7 +33,7 @@ def run_http(config_bytes: bytes, end: socket.socket, listener: socket.socket) -
 async def _serve(config: ch.HttpConfig, end: socket.socket, listener: socket.socket) -> None:
     stopping = asyncio.Event()
     logins = None
-    if config.secured is not None and not config.secured.permissive:
+    if config.secured is not None:
         audit = AuditLog(config.access.audit_log, config.node_id, "http")
         logins = HttpLogins(config.access, config.secured.credentials(config.node_id), audit.write)
     supervisor = _Supervisor(end, stopping, logins)

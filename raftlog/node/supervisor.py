@@ -108,7 +108,8 @@ class Supervisor:
         self._host = ReplicaHost(settings, data, self._on_image, secured)
         self._workers = self._host.workers
         self._kafka = DoorHost(kafka_door(settings, secured), self._hear_kafka)
-        self._http = DoorHost(http_address(settings, secured), self._hear_http)
+        # It asks with the node's certificate for who has said who he is: not where plain HTTP asks nobody.
+        self._http = DoorHost(http_address(settings, None if settings.permissive else secured), self._hear_http)
         self._doors = (self._kafka, self._http)
         self._membership.kafka = self._kafka.endpoint
         self._kafka_knows: tuple[object, ...] = ()

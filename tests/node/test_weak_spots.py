@@ -49,6 +49,16 @@ def test_a_key_that_was_opened_while_it_is_in_use_is_weak_and_certificates_close
     assert weak_spots(settings, credentials, USERS, superusers_plain=False) == [Weakness.READABLE_KEY]
 
 
+def test_a_permissive_node_says_so_and_that_its_http_address_asks_nobody(tmp_path: Path) -> None:
+    directory = Made(tmp_path).node(1)
+    flags = {"id": "1", "http-listen": "10.0.0.7:8071", "security": directory, "permissive": "on"}
+    settings = parse_settings(flags)
+    assert settings.http_read_only
+    credentials = Credentials.of_node(directory, 1, permissive=True)
+    found = weak_spots(settings, credentials, Security(), superusers_plain=False)
+    assert found == [Weakness.OPEN_HTTP, Weakness.PERMISSIVE]
+
+
 def test_each_has_words_and_those_of_newer_nodes_are_passed_over() -> None:
     named = name_weak_spots({2: [Weakness.OPEN_HTTP], 1: [*Weakness, 99]})
     assert [each.place for each in named] == ["node 1"] * len(Weakness) + ["node 2"]
