@@ -32,6 +32,7 @@ from raftlog.node.audit import AuditLog
 from raftlog.node.controller_link import ControllerLink
 from raftlog.node.figures import KAFKA, SUPERUSER_PLAIN_LOGINS, add_clients, add_errors, add_throttles, add_timing
 from raftlog.node.kafka_clients import KafkaClient
+from raftlog.node.quota_memory import shared_throttles
 from raftlog.node.segment_files import FilePiece, SegmentFiles, Tally
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api
@@ -115,6 +116,7 @@ class KafkaDoor:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._broker = Broker(self, settings)
         self._broker.tokens = tokens
+        self._broker.throttles = shared_throttles()
         self._access = access
         audit = AuditLog(access.audit_log, settings.node_id, "kafka")
         self._broker.audit = audit.write if audit.is_on else None

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from raftlog.node.channel import Channel, DoorConfig, HttpConfig, ToSupervisor, WorkerConfig, encode_config
+from raftlog.node.quota_memory import make_quota_memory
 
 SUPERVISOR_VARIABLE = "RAFTLOG_SUPERVISOR_PID"
 _PR_SET_PDEATHSIG = 1
@@ -57,6 +58,7 @@ def prepare_fork_server() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())
+    make_quota_memory()
     os.environ["PYTHONSAFEPATH"] = "1"  # or workers would import what lies in the current directory
     multiprocessing.set_forkserver_preload(["raftlog.node.preload"])
     # It imports while the node still looks for the others.

@@ -10,8 +10,12 @@ long (KIP-13, KIP-219). So an owner gets its rate, and no request is refused.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+import functools
+import hashlib
+import mmap
+import struct
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 from raftlog.limits import CLIENT_NAMES_MAX, QUOTA_BUCKETS_MAX, QUOTA_BURST_S, THROTTLE_MAX_S
 from raftlog.protocol.session import Session
@@ -22,19 +26,46 @@ _USER = f"{USER_PREFIX}:"
 OTHERS = "others"
 
 
-class _Bucket:
-    __slots__ = ("filled_bytes", "seen_s")
+_BUCKET = struct.Struct("<Qdd")  # its owner, as a number; bytes in it, at this time (monotonic)
+_SET = struct.Struct("<" + 8 * "Qdd")  # an owner's bucket is one of eight
+BUCKETS_BYTES = QUOTA_BUCKETS_MAX * _BUCKET.size
 
-    def __init__(self, now_s: float) -> None:
-        self.filled_bytes = 0.0
-        self.seen_s = now_s
 
-    def fill(self, size_bytes: int, rate: float, now_s: float) -> float:
-        """How many seconds it takes until it is not above its brim."""
-        drained = max(0.0, now_s - self.seen_s) * rate
-        self.filled_bytes = max(0.0, self.filled_bytes - drained) + size_bytes
-        self.seen_s = now_s
-        return max(0.0, self.filled_bytes / rate - QUOTA_BURST_S)
+Locked = Callable[[int], AbstractContextManager[object]]
+"""locked(place): nobody else writes at this place of the memory meanwhile."""
+
+
+class _Buckets:
+    """Of the owners that were seen last: clients choose their names. Processes may share the memory."""
+
+    def __init__(self, memory: bytearray | mmap.mmap, locked: Locked) -> None:
+        self._memory = memory
+        self._locked = locked
+
+    def fill(self, owner: tuple[str, Entity], size_bytes: int, rate: float, now_s: float) -> float:
+        """How many seconds it takes until the owner's bucket is not above its brim."""
+        number = _number(owner)
+        first = number % (BUCKETS_BYTES // _SET.size) * _SET.size
+        with self._locked(first):
+            at, filled_bytes = self._find(number, first, rate, now_s)
+            _BUCKET.pack_into(self._memory, at, number, filled_bytes + size_bytes, now_s)
+        return max(0.0, (filled_bytes + size_bytes) / rate - QUOTA_BURST_S)
+
+    def _find(self, number: int, first: int, rate: float, now_s: float) -> tuple[int, float]:
+        """Where the owner's bucket is, and what is in it now; the one that was seen longest ago where it has none."""
+        found = _SET.unpack_from(self._memory, first)
+        owners, seen_s = found[0::3], found[2::3]
+        if number not in owners:
+            return first + seen_s.index(min(seen_s)) * _BUCKET.size, 0.0
+        place = owners.index(number)
+        filled_bytes: float = found[3 * place + 1] - max(0.0, now_s - seen_s[place]) * rate
+        return first + place * _BUCKET.size, max(0.0, filled_bytes)
+
+
+@functools.lru_cache(1_000)
+def _number(owner: tuple[str, Entity]) -> int:
+    """The same in each process."""
+    return int.from_bytes(hashlib.blake2b(repr(owner).encode(), digest_size=8).digest(), "little")
 
 
 class HeldBack:
@@ -53,10 +84,11 @@ class Throttles:
     `held_back`: by (user, client id); clients choose their names, so all beyond CLIENT_NAMES_MAX of them are OTHERS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: bytearray | mmap.mmap | None = None, locked: Locked = nullcontext) -> None:
+        """`memory`: BUCKETS_BYTES, which other doors may use as well; None: its own."""
         self._table: QuotaTable = NO_QUOTAS
         self._quotas: tuple[Quota, ...] = ()
-        self._buckets: OrderedDict[tuple[str, Entity], _Bucket] = OrderedDict()
+        self._buckets = _Buckets(bytearray(BUCKETS_BYTES) if memory is None else memory, locked)
         self.held_back: dict[tuple[str, str], HeldBack] = {}
 
     def __bool__(self) -> bool:
@@ -80,8 +112,7 @@ class Throttles:
         if found is None:
             return False
         rate, owner = found
-        bucket = self._bucket((key, owner), now_s)
-        seconds = min(bucket.fill(size_bytes, rate, now_s), THROTTLE_MAX_S)
+        seconds = min(self._buckets.fill((key, owner), size_bytes, rate, now_s), THROTTLE_MAX_S)
         if not seconds:
             return False
         if session.held_until_s <= now_s:
@@ -95,17 +126,6 @@ class Throttles:
         if not session.principal.startswith(_USER):
             return None  # a node
         return self._table.find(key, session.principal[len(_USER) :], session.client_id)
-
-    def _bucket(self, owner: tuple[str, Entity], now_s: float) -> _Bucket:
-        """Of the owners that were seen last: clients choose their names."""
-        bucket = self._buckets.get(owner)
-        if bucket is None:
-            bucket = self._buckets[owner] = _Bucket(now_s)
-            if len(self._buckets) > QUOTA_BUCKETS_MAX:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(owner)
-        return bucket
 
     def _count(self, session: Session, seconds: float) -> None:
         name = session.principal.removeprefix(_USER), session.client_id

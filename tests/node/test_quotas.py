@@ -23,6 +23,8 @@ from tests.patience import WAIT_S
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 RATE = 100_000
+PARTITIONS = 4  # each with a worker of its own: five records may be on their way to each
+SPREAD = 60  # so many over all of them: what fits at once would fit nearly twice into all the workers' own buckets
 RECORD = os.urandom(10_000)  # no codec makes it smaller
 LIMITED, FREE = "limited", "free"
 LEAST_S = 1.4  # of 30 records: ten fit at once, and the last five may be on their way
@@ -37,12 +39,12 @@ class Node(NamedTuple):
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     native, door = free_port(), free_port()
-    listen = ["--listen", f"127.0.0.1:{native}", "--kafka-listen", f"127.0.0.1:{door}", "--kafka-processes", "1"]
+    listen = ["--listen", f"127.0.0.1:{native}", "--kafka-listen", f"127.0.0.1:{door}", "--kafka-processes", "2"]
     with started(tmp_path_factory.mktemp("quotas"), "--id", "1", "--data", "data", *listen) as running:
         running.ready()
         found = Node(f"127.0.0.1:{native}", Endpoint("127.0.0.1", door))
         with Admin(found.native) as admin:
-            admin.create_topics([NewTopic(name="orders"), NewTopic(name="sales")])
+            admin.create_topics([NewTopic(name="orders"), NewTopic(name="sales", partitions=PARTITIONS)])
             rates = {PRODUCER_BYTE_RATE: RATE, CONSUMER_BYTE_RATE: RATE}
             admin.alter_quotas([(entity_of(client_id=LIMITED), rates), (entity_of(client_id=EAGER), rates)])
         yield found
@@ -91,13 +93,13 @@ def test_an_unchanged_consumer_of_kafkas_gets_its_rate(node: Node) -> None:
 def test_raftlogs_own_clients_get_their_rate(node: Node) -> None:
     with Producer(node.native, client_id=LIMITED, batch_bytes=1, linger_ms=0) as producer:
         began_s = time.monotonic()
-        for future in [producer.send("sales", RECORD) for _ in range(30)]:
+        for future in [producer.send("sales", RECORD) for _ in range(SPREAD)]:
             future.result(WAIT_S)
         assert time.monotonic() - began_s >= LEAST_S
     with Consumer(bootstrap_servers=node.native, client_id=LIMITED, auto_offset_reset="earliest") as consumer:
-        consumer.assign([TopicPartition("sales", 0)])
+        consumer.assign([TopicPartition("sales", partition) for partition in range(PARTITIONS)])
         began_s = time.monotonic()
-        for _, _record in zip(range(30), consumer, strict=False):
+        for _, _record in zip(range(SPREAD), consumer, strict=False):
             pass
         assert time.monotonic() - began_s >= LEAST_S
 

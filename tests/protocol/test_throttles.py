@@ -6,7 +6,7 @@ import pytest
 
 from raftlog.limits import CLIENT_NAMES_MAX, QUOTA_BUCKETS_MAX, QUOTA_BURST_S, THROTTLE_MAX_S
 from raftlog.protocol.session import Session
-from raftlog.protocol.throttles import OTHERS, Throttles, held_ms
+from raftlog.protocol.throttles import BUCKETS_BYTES, OTHERS, Throttles, held_ms
 from raftlog.security.quotas import CONSUMER_BYTE_RATE, PRODUCER_BYTE_RATE, Entity, Quota, entity_of
 
 RATE = 1000
@@ -14,8 +14,8 @@ START_S = 50.0
 ALICE = entity_of(user="alice")
 
 
-def throttles(entity: Entity = ALICE, rate: float = RATE) -> Throttles:
-    made = Throttles()
+def throttles(entity: Entity = ALICE, rate: float = RATE, memory: bytearray | None = None) -> Throttles:
+    made = Throttles(memory)
     made.learn([Quota(entity, PRODUCER_BYTE_RATE, rate)])
     return made
 
@@ -45,6 +45,27 @@ def test_all_clients_of_an_owner_together_get_its_rate(size_bytes: int, clients:
     total = sent(throttles(), [session(client_id=str(each)) for each in range(clients)], size_bytes, seconds)
     slack_bytes = RATE * QUOTA_BURST_S + clients * size_bytes
     assert RATE * seconds - slack_bytes <= total <= RATE * seconds + slack_bytes
+
+
+def test_doors_that_share_memory_count_together() -> None:
+    memory = bytearray(BUCKETS_BYTES)
+    one, two, alone = throttles(memory=memory), throttles(memory=memory), throttles()
+    assert not one.charge(session(), PRODUCER_BYTE_RATE, RATE, START_S)
+    assert two.charge(session(), PRODUCER_BYTE_RATE, RATE, START_S)
+    assert not alone.charge(session(), PRODUCER_BYTE_RATE, RATE, START_S)
+
+
+def test_owners_that_were_seen_last_are_remembered() -> None:
+    made, alice, bob = throttles(entity_of(client_id=None)), session(client_id="alice"), session(client_id="bob")
+    for each in (alice, bob):
+        assert made.charge(each, PRODUCER_BYTE_RATE, 10 * RATE, START_S)
+    for number in range(3 * QUOTA_BUCKETS_MAX):
+        now_s = START_S + number * 1e-5
+        made.charge(session(client_id=f"c{number}"), PRODUCER_BYTE_RATE, 1, now_s)
+        if not number % 100:
+            made.charge(bob, PRODUCER_BYTE_RATE, 1, now_s)
+    assert made.charge(bob, PRODUCER_BYTE_RATE, RATE, now_s)
+    assert not made.charge(alice, PRODUCER_BYTE_RATE, RATE, now_s)
 
 
 def test_each_user_has_the_default_for_itself() -> None:
@@ -104,6 +125,5 @@ def test_names_that_clients_choose_take_bounded_memory() -> None:
     made = throttles(entity_of(client_id=None))
     for number in range(QUOTA_BUCKETS_MAX + 10):
         made.charge(session(client_id=f"c{number}"), PRODUCER_BYTE_RATE, 5 * RATE, START_S)
-    assert len(made._buckets) == QUOTA_BUCKETS_MAX
     assert len(made.held_back) == CLIENT_NAMES_MAX + 1
     assert made.held_back[OTHERS, OTHERS].times == QUOTA_BUCKETS_MAX + 10 - CLIENT_NAMES_MAX

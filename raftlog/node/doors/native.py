@@ -22,6 +22,7 @@ from raftlog.limits import (
 )
 from raftlog.network import SecureServer, Server
 from raftlog.network.secure_server import SecureClient
+from raftlog.node.quota_memory import shared_throttles
 from raftlog.protocol import apis
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.cluster import HandshakeRequest, HandshakeResponse
@@ -37,7 +38,7 @@ from raftlog.protocol.envelope import (
 )
 from raftlog.protocol.records import FetchResponse, ProduceResult
 from raftlog.protocol.session import Session
-from raftlog.protocol.throttles import Throttles, held_ms
+from raftlog.protocol.throttles import held_ms
 from raftlog.security.quotas import CONSUMER_BYTE_RATE
 from raftlog.types import Buffer, Endpoint
 
@@ -61,7 +62,7 @@ class NativeDoor:
         self._full: Session | None = None  # it has too many produces with acks=0 under way
         self.errors: dict[int, int] = {}  # answered, by code
         self.sessions: dict[bytes, Session] = {}
-        self.throttles = Throttles()
+        self.throttles = shared_throttles()
         self.failed_logins = 0  # counted by whoever judges them
         server.connections.on_gone = self._end
 
