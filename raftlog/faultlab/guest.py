@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from typing import Any
 
 from raftlog.errors import RaftlogError
 from raftlog.faultlab import damage, guest_disk
-from raftlog.faultlab.guest_disk import DATA, run
+from raftlog.faultlab.guest_disk import DATA, OWNER, run
 from raftlog.faultlab.shape import Shape
 from raftlog.node.settings import NodeSettings, parse_settings, read_settings_file
 
@@ -33,6 +34,7 @@ _DRIFT = "raftlog-drift"
 _PROCESSES = Path("/sys/fs/cgroup/system.slice") / _SERVICE / "cgroup.procs"
 _SETTINGS = Path("/etc/raftlog/node.ini")
 _OPTIONS = Path("/etc/raftlog/lab.env")
+SECURITY = Path("/etc/raftlog/lab-security")
 _SHAPES = Path("/run/raftlog-network.json")  # what was asked for; gone with the VM's memory, as the shapes are
 _WORKERS_S = 30.0
 _STEP_S = 0.25  # of a clock that goes at another rate; each step wakes up whoever waits for a time of day
@@ -127,11 +129,15 @@ def _signal_worker(seed: int, number: int) -> str:
     raise RaftlogError("the node has no workers")
 
 
-def begin_anew(options: str) -> None:
-    """The node is stopped, its data directory empty, and its next start has these options, until `forget_options`."""
+def begin_anew(options: str, security: dict[str, str]) -> None:
+    """The node is stopped, its data directory empty, and its next start has these options, until `forget_options`.
+
+    `security`: the text of each file of its directory, which is SECURITY here.
+    """
     kill()
     guest_disk.repair()
     damage.wipe(DATA)
+    take_security(security)
     if options:
         _OPTIONS.write_text(f"RAFTLOG_OPTIONS={options}\n")
         os.sync()  # they hold after a power failure too
@@ -139,8 +145,22 @@ def begin_anew(options: str) -> None:
         _OPTIONS.unlink(missing_ok=True)
 
 
+def take_security(files: dict[str, str]) -> None:
+    """In place of what was there."""
+    shutil.rmtree(SECURITY, ignore_errors=True)
+    if not files:
+        return
+    SECURITY.mkdir(mode=0o700)
+    for name, text in files.items():
+        (SECURITY / name).touch(0o600)
+        (SECURITY / name).write_text(text)
+    for path in (SECURITY, *SECURITY.iterdir()):
+        shutil.chown(path, OWNER)
+
+
 def forget_options() -> bool:
     """Whether it had any."""
+    take_security({})
     had = _OPTIONS.exists()
     _OPTIONS.unlink(missing_ok=True)
     return had

@@ -126,6 +126,7 @@ class Machines:
             config.write_text(_vagrant(self.root, "ssh-config"))
         self.all = [Machine(path.parts[-3], path.parts[-2], path.read_text().strip(), config) for path in identities]
         self.endpoints: dict[int, str] = {}
+        self.security = ""  # the directory of a client
 
     def named(self, names: Collection[str]) -> list[Machine]:
         """None: all. Raises ConfigError for a name that no VM has."""
@@ -188,6 +189,7 @@ class Machines:
     def problems(self) -> str:
         """Of any node or replica, as `raftlog cluster status` tells; empty when there is none."""
         command = [sys.executable, "-P", "-m", "raftlog", "cluster", "status", "--json", "--bootstrap", self.bootstrap]
+        command += ["--security", self.security]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_STATUS_S)
             return "; ".join(map(str, json.loads(done.stdout)["problems"]))

@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 
 from raftlog.errors import ConfigError, RaftlogError
+from raftlog.faultlab.guest import SECURITY
 from raftlog.faultlab.hypervisor import OFF
 from raftlog.faultlab.machines import Machine, Machines, each
 from raftlog.faultlab.places import Pace, Place
 from raftlog.faultlab.shape import Shape
+from raftlog.node.local import SUPERUSER, Certificates
 from raftlog.types import Flush
 
 _SEED_BITS = 32
@@ -33,14 +35,13 @@ class VagrantPlace(Place):
     def __init__(self, directory: Path, nodes: int, flush: str, *, doors: bool = False, secure: bool = False) -> None:
         if doors:
             raise ConfigError(self.missing["door"])
-        if secure:
-            raise ConfigError("--secure is for nodes of this machine: --on local or netns")
         self.directory = directory
         self._machines = Machines()
         self._by_node = {machine.node_id: machine for machine in self._machines.all}
         if len(self._by_node) != nodes:
             raise ConfigError(f"there are {len(self._by_node)} VMs: --nodes {len(self._by_node)} goes with them")
         self.pace = _EMULATED if any(machine.is_emulated for machine in self._machines.all) else _BOOTING
+        self._secure = secure
         self._options = "" if flush == Flush.ALWAYS else f"--flush {flush}"
         self._shapes: dict[tuple[int, int], Shape] = {}
         self._clocks: dict[int, tuple[float, float]] = {}
@@ -70,12 +71,23 @@ class VagrantPlace(Place):
         try:
             self._machines.heal()
             self._machines.learn_endpoints()
-            each(self._machines.all, lambda machine: machine.ask("begin_anew", self._options))
+            certificates = Certificates(self.directory / "security") if self._secure else None
+            each(self._machines.all, lambda machine: self._begin_anew(machine, certificates))
             each(self._machines.all, lambda machine: machine.ask("start"))
         except RaftlogError as error:
             raise ConfigError(str(error)) from None
         if problems := self._machines.await_whole():
             raise ConfigError(f"the nodes of the VMs are not whole: {problems}")
+
+    def _begin_anew(self, machine: Machine, certificates: Certificates | None) -> None:
+        options, files = self._options, {}
+        if certificates is not None:
+            self.security = self._machines.security = certificates.client
+            host = self._machines.endpoints[machine.node_id].rpartition(":")[0]
+            directory = Path(certificates.node(machine.node_id, host))
+            files = {path.name: path.read_text() for path in directory.iterdir()}
+            options = f"{options} --security {SECURITY} --superuser {SUPERUSER}".strip()
+        machine.ask("begin_anew", options, files)
 
     def close(self) -> None:
         self._machines.close()

@@ -46,6 +46,27 @@ SUPERUSER = "local"
 """Whom the certificate of a secured cluster's client names."""
 
 
+class Certificates:
+    """An authority and the `client` that it has made, a directory, in `folder`; nodes follow."""
+
+    def __init__(self, folder: Path) -> None:
+        from raftlog.security.certificates import make_authority, make_client
+
+        self._folder = folder
+        self.client = str(folder / "client")
+        make_authority(str(folder / "ca"), "local")
+        make_client(str(folder / "ca"), SUPERUSER, self.client)
+
+    def node(self, node_id: int, host: str) -> str:
+        """The directory of the node, which is made when it is asked for first."""
+        from raftlog.security.certificates import make_node
+
+        directory = self._folder / f"node-{node_id}"
+        if not directory.exists():
+            make_node(str(self._folder / "ca"), node_id, [host], str(directory))
+        return str(directory)
+
+
 class LocalCluster:
     """Starts its nodes on entering the context, all at once. Ids run from 1."""
 
@@ -92,26 +113,13 @@ class LocalCluster:
         self._log_level = log_level
         self._environment = {**os.environ, **(environment or {})}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self.security = self._make_security() if secure else ""
-
-    def _make_security(self) -> str:
-        """An authority and a client, in the cluster's directory; a node follows when it is started first."""
-        from raftlog.security.certificates import make_authority, make_client
-
-        folder = self.directory / "security"
-        make_authority(str(folder / "ca"), "local")
-        make_client(str(folder / "ca"), SUPERUSER, str(folder / "client"))
-        return str(folder / "client")
+        self._certificates = Certificates(self.directory / "security") if secure else None
+        self.security = self._certificates.client if self._certificates else ""
 
     def node_security(self, node_id: int) -> str:
-        """The directory of the node, which is made when it is asked for first."""
-        from raftlog.security.certificates import make_node
-
-        folder = self.directory / "security"
-        directory = folder / f"node-{node_id}"
-        if not directory.exists():
-            make_node(str(folder / "ca"), node_id, [self.endpoints[node_id].host], str(directory))
-        return str(directory)
+        """The directory of the node."""
+        assert self._certificates is not None, "not secure"
+        return self._certificates.node(node_id, self.endpoints[node_id].host)
 
     @property
     def bootstrap(self) -> str:

@@ -12,20 +12,25 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from raftlog import Admin
 from raftlog.errors import RaftlogError
-from raftlog.faultlab import damage
+from raftlog.faultlab import damage, guest
 from raftlog.faultlab.channel import Channel
 from raftlog.faultlab.guest import VERBS, tc_lines
 from raftlog.faultlab.places import HostPlace
 from raftlog.faultlab.shape import Shape
 from raftlog.faultlab.vagrant import VagrantPlace
 from raftlog.faultlab.wheels import gather
+from raftlog.node.local import SUPERUSER, LocalCluster, free_endpoints
 from tests.conftest import ClusterFactory
 from tests.faultlab.stand_ins import StandIns
+from tests.node import asking
 from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 
@@ -285,7 +290,7 @@ def test_a_run_on_vms_does_the_faults_there_and_heals_them_all(vms: StandIns, fr
     found = json.loads(done.stdout)
     assert set(found["faults_applied"]) == {*faults.partition("=")[2].split(",")}, done.stderr
     said = vms.said()
-    assert sorted(line[0] for line in said if line[1:] == ["begin_anew", ""]) == ["n1", "n2", "n3"]
+    assert sorted(line[0] for line in said if line[1:] == ["begin_anew", "", {}]) == ["n1", "n2", "n3"]
     for verb in ("kill", "flip", "network", "clock", "disk_full", "destroy", "suspend"):
         assert [line for line in said if verb in line], verb
     # At the end each VM runs, with a whole network, the true time, room on its disk, and its node started.
@@ -294,6 +299,42 @@ def test_a_run_on_vms_does_the_faults_there_and_heals_them_all(vms: StandIns, fr
         last = {str(line[1]): line[2:] for line in said if line[0] == name}
         assert last["network"] == [{}] and last["disk_full"] == [False] and last["clock"][1] == 1.0
         assert [line for line in said if line[0] == name][-1][1] == "start"
+
+
+def test_a_secured_run_gives_each_vm_the_files_of_its_node_and_asks_with_those_of_a_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes of this machine that run with what the VMs were given are a whole cluster, which a client may ask."""
+    (tmp_path / "vms").mkdir()
+    (tmp_path / "lab").mkdir()
+    vms = StandIns(tmp_path / "vms")
+    endpoints = dict(enumerate(free_endpoints("127.0.0.1", 3), 1))
+    vms.set_endpoints(endpoints)
+    monkeypatch.setenv("PATH", vms.environment["PATH"])
+    monkeypatch.setenv("VAGRANT_CWD", str(vms.folder))
+    monkeypatch.setattr(guest, "OWNER", os.geteuid())
+    place = VagrantPlace(tmp_path / "lab", 3, "os", secure=True)
+
+    def begun() -> list[list[Any]]:
+        found: list[list[Any]] = [line for line in vms.said() if line[1] == "begin_anew"]
+        return found if len(found) == 3 else []
+
+    with ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(place.open)
+        asked_for = f"--flush os --security {guest.SECURITY} --superuser local"
+        for name, _, options, files in asking.until(begun):
+            assert options == asked_for
+            monkeypatch.setattr(guest, "SECURITY", tmp_path / name)
+            guest.take_security(files)
+
+        def given(node_id: int) -> list[str]:
+            return ["--security", str(tmp_path / f"n{node_id}"), "--superuser", SUPERUSER]
+
+        with LocalCluster(3, directory=tmp_path / "nodes", endpoints=endpoints, options=given):
+            opening.result(WAIT_S)
+            with Admin(place.bootstrap, security=place.security) as admin:
+                assert len(admin.describe_cluster().nodes) == 3
+            place.close()
 
 
 def test_vms_are_healed_when_the_lab_is_killed(vms: StandIns, fresh_cluster: ClusterFactory) -> None:
