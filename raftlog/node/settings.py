@@ -159,9 +159,6 @@ def parse_settings(flags: Mapping[str, str | None], file: Mapping[str, str] | No
     log_format = values.get("log-format", "text")
     if log_format not in LOG_FORMATS:
         raise ConfigError(f"--log-format is text or json, not {log_format!r}")
-    permissive = _switch(values, "permissive", "off")
-    if permissive and not values.get("security"):
-        raise ConfigError("--permissive needs --security DIR: without it a node takes plain connections only")
     data = values.get("data", f"./raftlog-data/{node_id}")
     if data.encode(errors="replace").decode() != data:  # the workers are told it as text
         raise ConfigError(f"--data takes a path in UTF-8, not {data!r}")
@@ -186,16 +183,10 @@ def parse_settings(flags: Mapping[str, str | None], file: Mapping[str, str] | No
         http_asked="http-listen" in values,
         http_read_only=_parse_read_only(values, http_listen),
         max_reauth_ms=_number(values.get("max-reauth-ms", "0"), "--max-reauth-ms", 0, _REAUTH_MAX_MS),
-        access=Access(
-            superusers=_parse_superusers(values.get("superuser", "")),
-            enforced=_switch(values, "authorization"),
-            certified=bool(values.get("security", "")) and not permissive,
-            audit_log=values.get("audit-log", ""),
-            tokens=_parse_tokens(values),
-        ),
+        access=_parse_access(values),
         worker_ports=_parse_ports(values["worker-ports"]) if "worker-ports" in values else None,
         security=values.get("security", ""),
-        permissive=permissive,
+        permissive=_parse_permissive(values),
         insecure=_switch(values, "insecure", "off"),
         data=data,
         flush=Flush(flush),
@@ -208,6 +199,23 @@ def _switch(values: Mapping[str, str], key: str, default: str = "on") -> bool:
     if value not in ("on", "off"):
         raise ConfigError(f"--{key} is on or off, not {value!r}")
     return value == "on"
+
+
+def _parse_permissive(values: Mapping[str, str]) -> bool:
+    permissive = _switch(values, "permissive", "off")
+    if permissive and not values.get("security"):
+        raise ConfigError("--permissive needs --security DIR: without it a node takes plain connections only")
+    return permissive
+
+
+def _parse_access(values: Mapping[str, str]) -> Access:
+    return Access(
+        superusers=_parse_superusers(values.get("superuser", "")),
+        enforced=_switch(values, "authorization"),
+        certified=bool(values.get("security")) and not _parse_permissive(values),
+        audit_log=values.get("audit-log", ""),
+        tokens=_parse_tokens(values),
+    )
 
 
 def _parse_superusers(text: str) -> tuple[str, ...]:
@@ -248,7 +256,7 @@ def _parse_tokens(values: Mapping[str, str]) -> TokenRules | None:
 
 def _parse_read_only(values: Mapping[str, str], http_listen: Endpoint | None) -> bool:
     """Where HTTP asks nobody who he is: elsewhere than on loopback nothing is changed unless told so."""
-    asks_nobody = not values.get("security") or _switch(values, "permissive", "off")
+    asks_nobody = not values.get("security") or _parse_permissive(values)
     open_to_all = http_listen is not None and not is_loopback(http_listen.host) and asks_nobody
     return _switch(values, "http-read-only", "on" if open_to_all else "off")
 

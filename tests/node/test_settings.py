@@ -102,6 +102,7 @@ OAUTH = {"security": "d", "oauth-issuer": "i", "oauth-audience": "a;b"}
         ({"id": "1", "log-level": "loud"}, "--log-level"),
         ({"id": "1", "oauth-jwks": "f"}, "--oauth-issuer is missing"),
         ({"id": "1", "oauth-principal-claim": "azp"}, "--oauth-jwks is missing"),
+        ({"id": "1", "permissive": "on"}, "--permissive needs --security DIR"),
         ({"id": "1", "oauth-jwks": "f", "oauth-issuer": "i", "oauth-audience": "a"}, "needs --security"),
         ({"id": "1", **OAUTH, "oauth-jwks": "http://keys.example.org/"}, "takes a file or https"),
         ({"id": "1", **OAUTH, "oauth-jwks": "ftp://keys.example.org/"}, "takes a file or https"),
