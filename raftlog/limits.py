@@ -90,6 +90,7 @@ IN_SYNC_LAG_S = 10.0  # a follower that is behind for this long leaves the ISR (
 IN_SYNC_JOIN_S = 0.5  # a follower that held all of the log this recently is waited for, to enter the ISR again
 LEARNER_BYTES_PER_S = 50_000_000  # all learners of one leader together: producers keep most of the disk and the links
 REASSIGNMENTS_PER_REQUEST_MAX = 1000  # partitions of one request to move replicas: its plans are one batch
+PLAN_AGAIN_S = 0.2  # how often a leader tries to begin what is planned for its partition
 LEARNER_STALLED_S = 60.0  # a learner that does not come on for this long is given up: nothing is kept for it
 JOINT_S = 60.0  # new replicas that are not in sync by then are given up, and the old voters go on
 LEAVING_S = 10.0  # how long a leader tries to tell a voter that is out: it hears it from others as well

@@ -186,13 +186,28 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     def voters(self) -> tuple[int, ...]:
         return self.half.ids
 
-    def role_at_rest(self, node_id: int) -> Role:
-        """What a voter is while nobody knows better."""
-        return Role.WITNESS if node_id in self.witnesses else Role.FOLLOWER
-
     @property
     def name(self) -> str:
         return f"{self.topic}-{self.partition}"
+
+
+class GroupStatus(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """What one member knows of its group's voters, once they have changed or are to change.
+
+    `term`, `index`: of the configuration `halves`, the newest one that is known here to be committed; 0, 0 and no
+    halves: the group is as it was founded. `newest`: (term, index) of the newest one of its log, committed or not, and
+    `names`: that one names this member. Of a leader that was told of a plan: its number, why it has not begun with it,
+    and up to which Raft index each learner holds the log.
+    """
+
+    term: int
+    index: int
+    halves: tuple[Half, ...]
+    newest: tuple[int, int]
+    names: bool
+    plan: int = -1
+    why_not: str = ""
+    learners: tuple[tuple[int, int], ...] = ()
 
 
 class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
@@ -222,3 +237,4 @@ class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
     corruptions: int = 0  # how often damage was found since this directory was made
     commit_bound: int = 0  # Raft index up to which it has known entries to be committed and held them
     cuts: int = 0  # damaged tails that a start cut since this directory was made
+    group: GroupStatus | None = None  # None: as it was founded, and nothing else is wanted

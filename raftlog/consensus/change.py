@@ -1,7 +1,8 @@
 """A change of the voters, as one leadership carries it out: whom it feeds besides the voters, and when it goes on.
 
     C ── asked for ──► J (old half, new half) ──► C (new half)
-                              └─────────────────► C (old half): called off, or the new replicas do not keep up
+    │                         └─────────────────► C (old half): called off, or the new replicas do not keep up
+    └── called off before that ─────────────────► C (the same half): who asks for J still expects another one
 
 J and C are entries of the log. A member counts by the newest one that its log has, committed or not, so all that is
 decided here is when a leader may append one. Whoever leads once J is committed goes on from it, without being asked.
@@ -81,6 +82,7 @@ class Change:
         self._moved: dict[int, tuple[int, float]] = {}  # by learner: how far it has come, and when
         self._called_off = False
         self._committed_s = NEVER_S  # when the newest configuration was first seen to be committed
+        self._bytes_per_s = limits.LEARNER_BYTES_PER_S
         self._fed_until_s = 0.0  # what learners were sent takes until then at the rate that they may have
         self._held_back = False
 
@@ -108,8 +110,10 @@ class Change:
         return node_id not in self.leaving or self.is_committed
 
     # --- learners --------------------------------------------------------------------------
-    def learn(self, learners: Half, now_s: float) -> None:
+    def learn(self, learners: Half, now_s: float, bytes_per_s: int = 0) -> None:
         """The learners of the plan, instead of those before. Voters are none, nor who leaves and may not know it."""
+        before, self._bytes_per_s = self._bytes_per_s, bytes_per_s or limits.LEARNER_BYTES_PER_S
+        self._fed_until_s = now_s + max(0.0, self._fed_until_s - now_s) * before / self._bytes_per_s
         voters = self._seat.voters.ids
         fed = [
             tuple(node_id for node_id in ids if node_id not in voters and self.is_told_of(node_id))
@@ -142,7 +146,7 @@ class Change:
 
     def note_fed(self, node_id: int, size_bytes: int, now_s: float) -> None:
         if node_id in self._moved:
-            self._fed_until_s = max(self._fed_until_s, now_s) + size_bytes / limits.LEARNER_BYTES_PER_S
+            self._fed_until_s = max(self._fed_until_s, now_s) + size_bytes / self._bytes_per_s
 
     def due_s(self) -> float:
         """When a learner that was held back may be sent more."""
@@ -164,19 +168,9 @@ class Change:
         `expected`: (term, index) of the configuration that the asker has seen, (0, 0): as the group was founded.
         Who holds the log up to `told_index` is a member of the ISR at once; `in_sync_min` of the new half have to be.
         """
-        newest = self.newest
-        if self._seat.commit_index < self._epoch_index:
-            return WhyNot.NOT_READY
-        if expected != (0, 0) if newest is None else (newest.term, newest.index) != expected:
-            return WhyNot.OTHER
-        if len(self._halves) == 2:
-            return WhyNot.JOINT
-        if not self.is_committed:
-            return WhyNot.UNCOMMITTED
-        if handing_over:
-            return WhyNot.HANDING_OVER
-        if self._log.state.doubt is not Doubt.NONE:
-            return WhyNot.DOUBTFUL
+        why = self._why_not_now(expected, handing_over=handing_over)
+        if why is not None:
+            return why
         [present] = self._seat.voters.halves
         if half == present:
             return WhyNot.SAME
@@ -189,6 +183,21 @@ class Change:
         holders = [n for n in self.learners.replicas if self._progress[n].match_index >= told_index]
         why = self._why_not_new(half, present, now_s) or self._why_too_few(halves, holders, now_s, in_sync_min)
         return why or self._append(halves, now_s, holders)
+
+    def _why_not_now(self, expected: tuple[int, int], *, handing_over: bool) -> WhyNot | None:
+        """Whether this leader may append a configuration that nothing has asked of it so far."""
+        newest = self.newest
+        if self._seat.commit_index < self._epoch_index:
+            return WhyNot.NOT_READY
+        if expected != (0, 0) if newest is None else (newest.term, newest.index) != expected:
+            return WhyNot.OTHER
+        if len(self._halves) == 2:
+            return WhyNot.JOINT
+        if not self.is_committed:
+            return WhyNot.UNCOMMITTED
+        if handing_over:
+            return WhyNot.HANDING_OVER
+        return WhyNot.DOUBTFUL if self._log.state.doubt is not Doubt.NONE else None
 
     def _why_not_new(self, half: Half, present: Half, now_s: float) -> WhyNot | None:
         """Whether those who come are ready for it."""
@@ -222,9 +231,20 @@ class Change:
         heard = p.was_heard and now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S
         return heard and p.doubt is Doubt.NONE and self._seat.links.boots[node_id] != 0
 
-    def call_off(self) -> None:
-        """Go back to the old half. Nothing to do once C is appended; the next leader has to be told again."""
-        self._called_off = len(self._halves) == 2
+    def call_off(self, expected: tuple[int, int], now_s: float, *, handing_over: bool) -> WhyNot | None:
+        """Go back to the old half. Nothing to do once C is appended; the next leader has to be told again.
+
+        Before J: C with the half that there is, in place of the one that is `expected`. Whoever heard of the plan and
+        not yet of its end asks for J with what it expects, and is refused by every leader from then on.
+        """
+        if len(self._halves) == 2:
+            self._called_off = True
+            return None
+        why = self._why_not_now(expected, handing_over=handing_over)
+        if why is not None:
+            return why
+        self.learn(NO_VOTERS, now_s)
+        return self._append(self._seat.voters.halves, now_s)
 
     def advance(self, now_s: float, *, handing_over: bool) -> None:
         """Each turn, BEFORE entries leave: learners that do not come on go, who was told leaves, J is followed by C."""

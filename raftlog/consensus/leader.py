@@ -170,9 +170,19 @@ class Leader:
             return len(self.in_sync)
         return sum(node_id in halves[1].replicas for node_id in self.in_sync)
 
-    def learn(self, learners: Half, now_s: float) -> None:
-        """Feed those who are to be members, instead of the learners before."""
-        self._change.learn(learners, now_s)
+    @property
+    def learning(self) -> dict[int, int]:
+        """By learner: the Raft index up to which it holds the log."""
+        return {node_id: self._progress[node_id].match_index for node_id in self._change.learners.ids}
+
+    @property
+    def given_up(self) -> dict[int, str]:
+        """Learners that are fed no more, and why."""
+        return self._change.given_up
+
+    def learn(self, learners: Half, now_s: float, bytes_per_s: int = 0) -> None:
+        """Feed those who are to be members, instead of the learners before; `bytes_per_s` 0: LEARNER_BYTES_PER_S."""
+        self._change.learn(learners, now_s, bytes_per_s)
 
     def change_to(
         self, half: Half, expected: tuple[int, int], now_s: float, *, handing_over: bool, in_sync_min: int
@@ -187,9 +197,9 @@ class Leader:
             in_sync_min=in_sync_min,
         )
 
-    def call_off(self) -> None:
-        """Go back to the old voters, if the new ones do not stand alone yet."""
-        self._change.call_off()
+    def call_off(self, expected: tuple[int, int], now_s: float, *, handing_over: bool) -> WhyNot | None:
+        """Go back to the old voters, if the new ones do not stand alone yet: see Change.call_off."""
+        return self._change.call_off(expected, now_s, handing_over=handing_over)
 
     def advance_change(self, now_s: float, *, handing_over: bool) -> None:
         """What a change of the voters needs in this turn."""

@@ -186,9 +186,19 @@ class RaftMember:
         """As leader: ask a follower that holds the whole log to stand at once. The caller has paused appends."""
         return isinstance(self.role, Leader) and self.role.transfer_to(node_id)
 
-    def learn(self, learners: Half, now_s: float) -> None:
+    @property
+    def learning(self) -> dict[int, int]:
+        """As leader, by learner: the Raft index up to which it holds the log; empty elsewhere."""
+        return self.role.learning if isinstance(self.role, Leader) else {}
+
+    @property
+    def given_up(self) -> dict[int, str]:
+        """As leader: learners that are fed no more, and why."""
+        return self._leading().given_up
+
+    def learn(self, learners: Half, now_s: float, bytes_per_s: int = 0) -> None:
         """As leader: feed those who are to be members, instead of the learners before."""
-        self._leading().learn(learners, now_s)
+        self._leading().learn(learners, now_s, bytes_per_s)
 
     def change_to(
         self, half: Half, expected: tuple[int, int], now_s: float, *, handing_over: bool, in_sync_min: int
@@ -196,9 +206,9 @@ class RaftMember:
         """As leader: begin to change the voters, see Change.begin. It is done once a C is committed, by any leader."""
         return self._leading().change_to(half, expected, now_s, handing_over=handing_over, in_sync_min=in_sync_min)
 
-    def call_off(self) -> None:
-        """As leader: go back to the old voters, if the new ones do not stand alone yet."""
-        self._leading().call_off()
+    def call_off(self, expected: tuple[int, int], now_s: float, *, handing_over: bool) -> WhyNot | None:
+        """As leader: go back to the old voters, if the new ones do not stand alone yet, see Change.call_off."""
+        return self._leading().call_off(expected, now_s, handing_over=handing_over)
 
     def advance_change(self, now_s: float, *, handing_over: bool) -> None:
         """Step 3 of a turn: what a change of the voters needs."""

@@ -209,8 +209,8 @@ def _wish(image: Image, topic: TopicInfo, change: Reassignment, live: Collection
     unknown = [node_id for node_id in wish.ids if node_id not in image.nodes]
     if unknown:
         raise InvalidReplicaAssignmentError(f"{place} names node {unknown[0]}, which the cluster does not have")
-    present = topic.half_of(change.partition)
-    dead = [node_id for node_id in wish.ids if node_id not in present.ids and node_id not in live]
+    named = topic.named_of(change.partition)
+    dead = [node_id for node_id in wish.ids if node_id not in named.ids and node_id not in live]
     if dead:
         raise InvalidReplicaAssignmentError(f"{place} shall move to node {dead[0]}, which is not alive: start it first")
     alive = sum(node_id in live for node_id in wish.ids)

@@ -20,7 +20,7 @@ from raftlog.protocol.report import Figures, NodeReport
 from raftlog.security.credentials import Credentials
 from raftlog.security.identity import NODE, Identity
 from raftlog.security.policy import Access, Security
-from raftlog.types import Doubt, Endpoint, Flush, ReplicaSpec, ReplicaStatus, TopicConfig
+from raftlog.types import Doubt, Endpoint, Flush, Half, Plan, ReplicaSpec, ReplicaStatus, TopicConfig
 
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 * 1024
@@ -53,7 +53,10 @@ def secured_by(credentials: Credentials | None) -> Secured | None:
 
 # --- what a worker is started with -----------------------------------------------------------
 class WorkerConfig(msgspec.Struct, kw_only=True):
-    """What a worker is started with. `founders` and the cluster's name matter to the metadata's worker only."""
+    """What a worker is started with. `founders` and the cluster's name matter to the metadata's worker only.
+
+    `remembered`: with whom a replica that has lost all it had may have acknowledged; nobody: with the voters of `spec`.
+    """
 
     node_id: int
     cluster_id: str
@@ -67,6 +70,8 @@ class WorkerConfig(msgspec.Struct, kw_only=True):
     log_style: LogStyle
     access: Access
     security: Security
+    is_witness: bool
+    remembered: Half
     secured: Secured | None = None
 
 
@@ -114,9 +119,25 @@ class Told(_Local, tag="Told"):
 
 # --- supervisor to worker ----------------------------------------------------------------------
 class Reachable(_Local, tag="Reachable"):
-    """Where the workers of the partition's other replicas take Raft's messages; boot id 0 and None: not running."""
+    """Where the workers of the partition's other replicas take Raft's messages; boot id 0 and None: not running.
+
+    Voters, whoever the metadata names, and whoever says that it hosts the partition: a replica that was away does not
+    know who has come meanwhile, and has to hear it. A node that is not listed any more runs none.
+    """
 
     replicas: list[tuple[int, Endpoint | None, int]]
+
+
+class Wish(_Local, tag="Wish"):
+    """What the metadata wants of the partition's voters; whoever leads carries it out.
+
+    `expected`: (term, index) of the configuration that the assignment is from. `named`: everyone whom the metadata
+    names, once that is known to be newer than what this node may have lost; else nobody.
+    """
+
+    plan: Plan | None
+    expected: tuple[int, int]
+    named: tuple[int, ...]
 
 
 class Live(_Local, tag="Live"):
@@ -190,7 +211,7 @@ class Asked(_Local, tag="Asked"):
     number: int
 
 
-ToWorker = Reachable | Live | ClusterNamed | AcceptLoss | SetConfig | SecurityNews | SetLogLevel | Stop
+ToWorker = Reachable | Wish | Live | ClusterNamed | AcceptLoss | SetConfig | SecurityNews | SetLogLevel | Stop
 ToDoor = ClusterNews | SecurityNews | Told | SetLogLevel | Stop
 ToSupervisor = Opened | Report | ImageReport | Failed | Counted | Asked
 

@@ -103,6 +103,24 @@ class Gossip:
         """The nodes that have said that their version reads all of FEATURES, living or not."""
         return {node_id for node_id, heard in self._heard.items() if heard.state.features >= FEATURES}
 
+    def hosts_of(self, key: ReplicaKey) -> list[int]:
+        """The nodes that have said that they host the partition."""
+        return [node_id for node_id, heard in self._heard.items() if key in heard.workers]
+
+    def has_all(self, end_offset: int, key: ReplicaKey, voters: tuple[int, ...], now_s: float) -> bool:
+        """Whether an image that ends there holds all that the metadata had committed when its leader said its last.
+
+        `key`, `voters`: of the metadata. The leader holds all that is committed, if no voter of a majority that was
+        heard is in a later term.
+        """
+        leader = self.leader_of(key, voters, now_s)
+        workers = [self.worker_of(node_id, key) for node_id in voters if self.is_live(node_id, now_s)]
+        terms = [worker.status.leader_epoch for worker in workers if worker is not None and worker.endpoint is not None]
+        if leader is None or 2 * len(terms) <= len(voters):
+            return False
+        status = leader.worker.status
+        return max(terms) <= status.leader_epoch and end_offset >= status.log_end_offset
+
     def confirms(self, image_offset: int, voters: tuple[int, ...], now_s: float) -> bool:
         """Whether a majority of the voters was heard from lately, and no node heard then has a newer image.
 

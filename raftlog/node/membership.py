@@ -30,11 +30,13 @@ from raftlog.node.hosting_plan import METADATA_KEY, metadata_replica
 from raftlog.node.identity import Identity, is_superseded, newest
 from raftlog.node.links import NodeLinks
 from raftlog.node.meta import DataDirectory
+from raftlog.node.reports import reports_for
 from raftlog.node.settings import NodeSettings
 from raftlog.protocol import apis
 from raftlog.protocol import nodes as n
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.nodes import WorkerState
+from raftlog.protocol.reassignments import ReportConfigurationsRequest
 from raftlog.types import Endpoint
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ _ASK_AGAIN_S = 0.3  # for an image, or to be registered
 class Membership:
     """What a node knows of its cluster, and keeps in meta.json.
 
-    `image` is the newest one seen. `changed` says that `image` or meta.json is not what it was.
+    `image` is the newest one seen. `changed` says that `image` or meta.json is not what it was. `is_current`: it holds
+    all that the metadata had committed when this process began.
     """
 
     def __init__(self, settings: NodeSettings, data: DataDirectory, links: NodeLinks, now_s: float) -> None:
@@ -68,11 +71,12 @@ class Membership:
                 raise  # without it old news may count for a moment; that is no reason not to start
         self._strangers: dict[int, str] = {}
         self._started_s = now_s
-        self._ask_due_s = 0.0
+        self._ask_due_s = self._report_due_s = 0.0
         self._known = dict(data.meta.known_runs)
         self.identity = Identity(self._own_run(), self._boot_id, now_s, asks=bool(meta.cluster_id or meta.replicas))
         self.gossip = Gossip(self._node_id)
         self.image = data.cached_image()
+        self.is_current = False
         self.waiting_for = ""
         self.changed = True
         self._note_registered()
@@ -253,6 +257,9 @@ class Membership:
     def advance(self, now_s: float, *, ready: bool) -> None:
         """Whatever follows from what was heard. Raises ConfigError when this node cannot take part."""
         self.identity.check()
+        if not self.is_current and self.image.cluster_id:
+            image = self.image
+            self.is_current = self.gossip.has_all(image.end_offset, METADATA_KEY, image.voters, now_s)
         if self._data.meta.directory_id in self.image.removed:
             raise ConfigError(
                 f"node {self._node_id} was removed from the cluster: this data directory is of no use any more; "
@@ -374,11 +381,25 @@ class Membership:
                 request = n.ImageRequest(cluster_id=self.cluster_id, image_offset=self.image.end_offset)
                 if self._links.send(node_id, apis.IMAGE, request):
                     return
-        if self.image.cluster_id and not self.is_registered:
+        if not self.image.cluster_id:
+            return
+        if not self.is_registered:
             self._ask_due_s = now_s + _ASK_AGAIN_S
             self._register(now_s)
-        else:
+        elif now_s >= self._report_due_s:
+            self._report_due_s = now_s + _ASK_AGAIN_S
+            self._report(now_s)
+
+    def _report(self, now_s: float) -> None:
+        """What leaders of this node know to be committed, and the image does not say yet."""
+        reports = reports_for(self.image, self.gossip.state_of(self._node_id))[: limits.REASSIGNMENTS_PER_REQUEST_MAX]
+        if not reports:
             self._links.leave_controller()
+            return
+        leader = self.gossip.leader_of(METADATA_KEY, self.image.voters, now_s)
+        if leader is not None and leader.worker.endpoint is not None:
+            request = ReportConfigurationsRequest(cluster_id=self.cluster_id, reports=reports)
+            self._links.ask_controller(leader.node_id, leader.worker.endpoint, apis.REPORT_CONFIGURATIONS, request)
 
     def _register(self, now_s: float) -> None:
         leader = self.gossip.leader_of(METADATA_KEY, self.image.voters, now_s)

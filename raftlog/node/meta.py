@@ -35,12 +35,13 @@ DELETED_SUFFIX = ".deleted"
 
 
 class HostedReplica(msgspec.Struct, frozen=True, kw_only=True):
-    """A replica that the node hosts, as meta.json lists it.
+    """A replica that the node hosts, as meta.json lists it. `spec` has the voters of when it was listed first.
 
-    `created_offset`: where the metadata log creates the topic, -1 for the metadata itself.
+    `created_offset`: where the metadata log creates the topic, or names this node for it last; -1 for the metadata.
 
     `doubt` is what was known when it was assigned; it counts until the worker has it in its `state`.
-    `config_offset`: where the metadata log sets the topic's settings as `spec` has them.
+    `config_offset`: where the metadata log sets the topic's settings as `spec` has them. `witness`: it came to be one
+    by a plan; where the partition was made with it, `spec` says so.
     """
 
     spec: ReplicaSpec
@@ -48,6 +49,10 @@ class HostedReplica(msgspec.Struct, frozen=True, kw_only=True):
     created: bool = False
     doubt: Doubt = Doubt.NONE
     config_offset: int = -1
+    witness: bool = False
+
+    def is_witness(self, node_id: int) -> bool:
+        return self.witness or node_id in self.spec.witnesses
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +62,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
 
     `boots`: how often the node was started with this directory. `run`: the newest process that took part with it.
     `registered_offset`: where the metadata log lists this directory. `known_runs`: the newest run of each other node.
+    `followed_offset`: the end of the newest image by which replicas were listed or unlisted; none older is followed.
     """
 
     format_version: int
@@ -71,6 +77,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     run: Run = Run()
     registered_offset: int = UNREGISTERED
     known_runs: dict[int, KnownRun] = {}
+    followed_offset: int = 0
 
 
 _ADVICE = "put a copy of it back, or start with an empty data directory, as after a lost disk"
@@ -152,6 +159,10 @@ class DataDirectory:
         # Only a directory without `state` asks for it. Whether the directory is there says nothing: a start
         # that failed for want of room may have made it anew.
         return Doubt.LOST_DISK if hosted.created else hosted.doubt
+
+    def has_lost(self, hosted: HostedReplica) -> bool:
+        """Whether a replica that was there has nothing left of what it must never forget."""
+        return hosted.created and not self._is_replica(hosted.spec.name)
 
     def set_aside(self, spec: ReplicaSpec) -> None:
         """Rename a replica's directory, so that its name is free at once. `remove_leftovers` ends it."""

@@ -22,7 +22,7 @@ from raftlog.protocol.cluster import (
     PartitionMetadata,
     TopicMetadata,
 )
-from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, Plan, ReplicaSpec, ReplicaStatus
+from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, Plan, ReplicaSpec, ReplicaStatus, Role
 
 
 def metadata_response(
@@ -68,7 +68,7 @@ def _topic(name: str, topic: TopicInfo | None, gossip: Gossip, now_s: float) -> 
         )
     partitions = []
     for partition, replicas in enumerate(topic.replicas):
-        leader = gossip.leader_of((topic.topic_id, partition), replicas, now_s)
+        leader = gossip.leader_of((topic.topic_id, partition), topic.named_of(partition).ids, now_s)
         partitions.append(
             PartitionMetadata(
                 partition=partition,
@@ -98,16 +98,19 @@ def _adding(plan: Plan | None, replicas: Sequence[int]) -> list[int]:
 def describe_replicas_response(
     request: DescribeReplicasRequest, *, node_id: int, image: Image, gossip: Gossip, now_s: float
 ) -> DescribeReplicasResponse:
-    """One status per assigned replica or witness; where there is no fresh one, `error` says why."""
+    """One status per replica or witness that is assigned or planned; where there is no fresh one, `error` says why."""
     names = None if request.topics is None else frozenset(request.topics)
-    wanted = [ReplicaSpec(topic=METADATA_TOPIC, topic_id=METADATA_TOPIC_ID, partition=0, replicas=image.voters)] + [
-        topic.spec(partition) for _, topic in sorted(image.topics.items()) for partition in range(len(topic.replicas))
+    metadata = ReplicaSpec(topic=METADATA_TOPIC, topic_id=METADATA_TOPIC_ID, partition=0, replicas=image.voters)
+    wanted = [(metadata, metadata.half)] + [
+        (topic.spec(partition), topic.named_of(partition))
+        for _, topic in sorted(image.topics.items())
+        for partition in range(len(topic.replicas))
     ]
     statuses = [
-        _status(spec, voter, gossip, now_s)
-        for spec in wanted
+        _status(spec, node_id, Role.WITNESS if node_id in named.witnesses else Role.FOLLOWER, gossip, now_s)
+        for spec, named in wanted
         if names is None or spec.topic in names
-        for voter in spec.voters
+        for node_id in named.ids
     ]
     return DescribeReplicasResponse(
         replicas=statuses,
@@ -124,9 +127,9 @@ def _weak_spots(gossip: Gossip, now_s: float) -> dict[int, list[int]]:
     return {state.node_id: state.weak_spots for state in states if state is not None and state.weak_spots}
 
 
-def _status(spec: ReplicaSpec, node_id: int, gossip: Gossip, now_s: float) -> ReplicaStatus:
+def _status(spec: ReplicaSpec, node_id: int, role: Role, gossip: Gossip, now_s: float) -> ReplicaStatus:
+    """`role`: while nobody knows better."""
     worker = gossip.worker_of(node_id, (spec.topic_id, spec.partition))
-    role = spec.role_at_rest(node_id)
     if gossip.is_live(node_id, now_s):
         if worker is not None:
             return worker.status

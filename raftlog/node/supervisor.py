@@ -50,7 +50,7 @@ from raftlog.protocol.nodes import ImageRequest, ImageResponse, NodeState, NodeS
 from raftlog.protocol.report import Figures, NodeReport
 from raftlog.security.credentials import Credentials
 from raftlog.security.policy import Security
-from raftlog.types import Endpoint
+from raftlog.types import Endpoint, ReplicaStatus
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Supervisor:
         self._links = links
         self._membership = Membership(settings, data, links, monotonic_s())
         secured = ch.secured_by(credentials)
-        self._host = ReplicaHost(settings, data, self._on_image, secured)
+        self._host = ReplicaHost(settings, data, self._on_image, lambda: self._membership.is_current, secured)
         self._workers = self._host.workers
         self._kafka = DoorHost(kafka_door(settings, secured), self._hear_kafka)
         # It asks with the node's certificate for who has said who he is: not where plain HTTP asks nobody.
@@ -317,14 +317,13 @@ class Supervisor:
         if self._stopping:
             obstacles.append("it is being stopped")
         membership, now_s = self._membership, monotonic_s()
-        specs = self._workers.specs
         replicas = [worker.status for worker in self._workers.states()]
         return NodeReport(
             node_id=self._settings.node_id,
             cluster_id=self._membership.cluster_id,
             obstacles=obstacles,
             replicas=replicas,
-            sizes=[len(specs[status.topic_id, status.partition].replicas) for status in replicas],
+            sizes=[self._size_of(status) for status in replicas],
             lags=[membership.gossip.lag_of(status) for status in replicas],
             nodes_alive=len(membership.gossip.live(now_s) & membership.image.nodes.keys()),
             nodes_known=len(membership.image.nodes),
@@ -336,6 +335,13 @@ class Supervisor:
             },
             figures=self._figures(),
         )
+
+    def _size_of(self, status: ReplicaStatus) -> int:
+        """How many replicas its partition has."""
+        topic = self._membership.image.topics.get(status.topic)
+        if topic is not None and topic.topic_id == status.topic_id and status.partition < len(topic.replicas):
+            return len(topic.replicas[status.partition])
+        return len(self._workers.specs[status.topic_id, status.partition].replicas)
 
     def _figures(self) -> Figures:
         """Of all processes of this node."""

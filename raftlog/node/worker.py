@@ -97,6 +97,7 @@ class Worker:
         self._outbox = Output(self._peers.send, answer, answer_produces)
         self._hosted = MACHINES.get(config.spec.topic)
         self._machine: Host | None = None
+        self._told: set[int] = set()  # whose places are known
         self._live: frozenset[int] = frozenset()
         self._able: frozenset[int] = frozenset()
         self._replica = self._open_witness(disk) if self._is_witness else self._open_replica(disk)
@@ -120,12 +121,16 @@ class Worker:
 
     @property
     def _is_witness(self) -> bool:
-        return self._config.node_id in self._config.spec.witnesses
+        return self._config.is_witness
 
     def _open_witness(self, disk: OsDisk) -> Replica | Witness:
         config = self._config
         log = WitnessLog.open(
-            disk=disk, directory=config.directory, topic_id=config.spec.topic_id, existed=config.doubt
+            disk=disk,
+            directory=config.directory,
+            topic_id=config.spec.topic_id,
+            existed=config.doubt,
+            remembered=config.remembered,
         )
         return Witness(
             node_id=config.node_id,
@@ -152,6 +157,7 @@ class Worker:
                 clock=self._clock,
                 index=LmdbIndex,
                 existed=config.doubt,
+                remembered=config.remembered,
             ),
             clock=self._clock,
             rng=random.Random(self._boot_id),
@@ -262,8 +268,13 @@ class Worker:
         for message in self._channel.receive():
             match message:
                 case ch.Reachable():
+                    for node_id in self._told - {each[0] for each in message.replicas}:
+                        self._set_peer(node_id, None, 0)
+                    self._told = {each[0] for each in message.replicas}
                     for node_id, endpoint, boot_id in message.replicas:
                         self._set_peer(node_id, endpoint, boot_id)
+                case ch.Wish():
+                    self._heed(message)
                 case ch.Live():
                     self._live, self._able = frozenset(message.nodes), frozenset(message.able)
                 case ch.ClusterNamed():
@@ -290,6 +301,12 @@ class Worker:
         self._config.spec = spec
         if isinstance(self._replica, Replica):  # a witness keeps no records: nothing of it is for a witness
             self._replica.set_config(spec)
+
+    def _heed(self, wish: ch.Wish) -> None:
+        if wish.named:
+            self._replica.member.narrow(wish.named, self._clock.monotonic_s())
+        if isinstance(self._replica, Replica):
+            self._replica.heed(wish.plan, wish.expected)
 
     def _set_peer(self, node_id: int, endpoint: Endpoint | None, boot_id: int) -> None:
         self._peers.set(node_id, endpoint, boot_id)
@@ -335,7 +352,7 @@ class Worker:
 
     def _hand_over(self) -> None:
         """A leader lets another lead first, and says so to its clients, so that they see hardly a gap."""
-        if len(self._config.spec.replicas) == 1 or not self._replica.is_leader:
+        if len(self._replica.member.voters.replicas) == 1 or not self._replica.is_leader:
             return
         deadline_s = monotonic_s() + _HANDOVER_S
         while monotonic_s() < deadline_s and not self._channel.closed:

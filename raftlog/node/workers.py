@@ -19,10 +19,11 @@ from raftlog.limits import WORKER_BACKOFF_MAX_S, WORKER_BACKOFF_MIN_S, WORKER_ST
 from raftlog.node import channel as ch
 from raftlog.node.figure_book import FigureBook
 from raftlog.node.gossip import ReplicaKey
+from raftlog.node.hosting_plan import NO_CONFIGURATION, Word
 from raftlog.node.meta import HostedReplica
 from raftlog.node.processes import Child
 from raftlog.protocol.nodes import WorkerState
-from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus
+from raftlog.types import Endpoint, GroupStatus, ReplicaSpec, ReplicaStatus, Role
 
 _STARTS_PER_TICK = 4  # each takes some milliseconds, in which the node hears nothing
 Peers = list[tuple[int, Endpoint | None, int]]
@@ -69,7 +70,9 @@ class _Worker:
     last_words: str = ""
     opened: ch.Opened | None = None
     announced: bool = False  # meta.json knows that its directory exists
+    reported: bool = False  # `status` is what this process has said
     peers: Peers = field(default_factory=list)
+    wish: ch.Wish | None = None
     kill_due_s: float = NEVER_S
     stopping: bool = False
     deleted: bool = True  # matters when stopping
@@ -100,7 +103,7 @@ class Workers:
             topic_id=spec.topic_id,
             partition=spec.partition,
             node_id=self._node_id,
-            role=spec.role_at_rest(self._node_id),
+            role=Role.WITNESS if hosted.is_witness(self._node_id) else Role.FOLLOWER,
             error="starting",
         )
         worker = _Worker(spec=spec, status=status, announced=hosted.created)
@@ -145,6 +148,13 @@ class Workers:
             if worker.opened is not None and worker.child is not None:
                 worker.child.channel.send(ch.Reachable(replicas=peers))
 
+    def tell_wish(self, key: ReplicaKey, wish: ch.Wish) -> None:
+        worker = self._workers[key]
+        if wish != worker.wish:
+            worker.wish = wish
+            if worker.opened is not None and worker.child is not None:
+                worker.child.channel.send(wish)
+
     def set_log_level(self, level: str) -> None:
         self._log_level = level
         for key in self._workers:
@@ -162,6 +172,15 @@ class Workers:
     @property
     def specs(self) -> Mapping[ReplicaKey, ReplicaSpec]:
         return {key: worker.spec for key, worker in self._workers.items()}
+
+    def words(self) -> dict[ReplicaKey, Word]:
+        """What those that run have said of the newest configuration of their logs."""
+        told = {}
+        for key, worker in self._workers.items():
+            if worker.reported and worker.child is not None:
+                group = worker.status.group
+                told[key] = Word(group.newest, group.names) if group is not None else NO_CONFIGURATION
+        return told
 
     def is_stopping(self, key: ReplicaKey) -> bool:
         return key in self._workers and self._workers[key].stopping
@@ -250,6 +269,8 @@ class Workers:
                     worker.opened = message
                     worker.status = msgspec.structs.replace(worker.status, error="", worker_pid=child.pid)
                     child.channel.send(ch.Reachable(replicas=worker.peers))
+                    if worker.wish is not None:
+                        child.channel.send(worker.wish)
                     self.changed = True
                     events.append(OpenedReplica(key))
                 case ch.Report():
@@ -277,7 +298,9 @@ class Workers:
             status.error,
         ):
             self.changed = True
-        worker.status = status
+        if _configurations(old.group) != _configurations(status.group):
+            self.changed = True
+        worker.status, worker.reported = status, True
 
     def _reap(self, worker: _Worker, exit_code: int, events: list[Event], now_s: float) -> None:
         assert worker.child is not None
@@ -287,16 +310,21 @@ class Workers:
             worker.failures = 0
         delay_s = min(WORKER_BACKOFF_MIN_S * 2**worker.failures, WORKER_BACKOFF_MAX_S)
         worker.child = worker.opened = None
+        worker.reported = False
         self.processes_changed = True
         worker.last_words = ""
         worker.failures = min(worker.failures + 1, 16)
         worker.start_due_s = now_s + delay_s
         worker.kill_due_s = NEVER_S
-        role = worker.spec.role_at_rest(self._node_id)
+        role = Role.WITNESS if worker.status.role is Role.WITNESS else Role.FOLLOWER
         worker.status = msgspec.structs.replace(worker.status, role=role, in_sync=(), error=text, worker_pid=0)
         self.changed = True
         if not worker.stopping:
             events.append(Failure(worker.spec.name, text, delay_s))
+
+
+def _configurations(group: GroupStatus | None) -> tuple[object, ...]:
+    return () if group is None else (group.term, group.index, group.newest)
 
 
 def _describe_exit(exit_code: int) -> str:

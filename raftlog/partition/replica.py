@@ -27,7 +27,6 @@ from msgspec.structs import replace
 
 from raftlog import limits
 from raftlog.clock import Clock
-from raftlog.consensus.change import WhyNot
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
 from raftlog.histogram import Histogram
@@ -39,6 +38,7 @@ from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.leadership_transfer import LeadershipTransfer
 from raftlog.partition.outbox import Outbox
 from raftlog.partition.pending_produces import TIME_OUT_CHECK_S, Answers, Done, Produce
+from raftlog.partition.plan_keeper import PlanKeeper
 from raftlog.partition.reads import Reads
 from raftlog.partition.stages import Stages
 from raftlog.partition.status import status_of
@@ -51,7 +51,7 @@ from raftlog.record.batch import COMPRESSION_MASK, PRODUCER_ID, BatchHeader, che
 from raftlog.storage.index import IndexUsage
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import judge
-from raftlog.types import Buffer, CleanupPolicy, Half, ReplicaSpec, ReplicaStatus, TimestampType
+from raftlog.types import Buffer, CleanupPolicy, Plan, ReplicaSpec, ReplicaStatus, TimestampType
 
 _STEPS = ("received", "ticked", "appended", "replicated", "persisted", "committed", "answered", "served")
 FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
@@ -104,6 +104,7 @@ class Replica:
         self._watermark_index = self.member.commit_index
         self._take_config(spec)
         self._moving = LeadershipTransfer(self.member)
+        self._plan = PlanKeeper(self.member)
         self._handlers: dict[Api[Any, Any], Callable[[Request[Any], ErrorCode], None]] = {
             apis.PRODUCE: self._on_produce,
             apis.FETCH: self._reads.on_fetch,
@@ -207,22 +208,18 @@ class Replica:
         if self.is_leader and not self._moving.under_way:
             self._moving.begin(self._clock.monotonic_s())
 
-    def learn(self, learners: Half) -> None:
-        """As leader: feed those who are to be members of the group, instead of the learners before."""
-        self.member.learn(learners, self._clock.monotonic_s())
+    def heed(self, plan: Plan | None, expected: tuple[int, int]) -> None:
+        """What the metadata wants of the partition's voters; as leader, carry it out from now on.
 
-    def change_to(self, half: Half, expected: tuple[int, int]) -> WhyNot | None:
-        """As leader: begin to change the voters to `half`, or say why not.
-
-        `expected`: (term, index) of the newest configuration as the asker knows it, (0, 0): none since the founding.
+        `expected`: (term, index) of the configuration that its assignment is from, (0, 0): none since the founding. It
+        has to be the newest one here, or nothing is begun.
         """
-        return self.member.change_to(
-            half,
-            expected,
-            self._clock.monotonic_s(),
-            handing_over=self._moving.under_way,
-            in_sync_min=self._in_sync_min,
-        )
+        self._plan.tell(plan, expected)
+
+    @property
+    def why_not(self) -> str:
+        """As leader: why it has not begun with what is planned."""
+        return self._plan.why_not
 
     def accept_loss(self) -> None:
         self.member.accept_loss(self._clock.monotonic_s())
@@ -237,6 +234,8 @@ class Replica:
         now_s = self._clock.monotonic_s()
         client_s = min(self._reads.next_deadline_s, self._deleting.next_deadline_s)
         due_s = min(self.member.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.due_s)
+        if self.leader_ready:
+            due_s = min(due_s, self._plan.due_s)
         if self._inspecting.count or (self._to_append and not self._moving.under_way) or self._bounds.has_unserved:
             return now_s
         if self._waiting.count:
@@ -255,10 +254,21 @@ class Replica:
             self._refusal,
             log.damage,
             self.member.in_sync,
+            self._plan.number,
+            self._plan.why_not,
+            self._plan.number >= 0 and tuple(self.member.learning.items()),
         )
 
     def status(self) -> ReplicaStatus:
-        return status_of(self.spec, self.member, self._log, self._reads.high_watermark, self._refusal)
+        return status_of(
+            self.spec,
+            self.member,
+            self._log,
+            self._reads.high_watermark,
+            self._refusal,
+            self._plan.number,
+            self.why_not,
+        )
 
     # --- 1 receive -----------------------------------------------------------------------------
     def on_raft(self, message: RaftMessage, payload: Buffer | None) -> None:
@@ -408,6 +418,8 @@ class Replica:
             self._moving.look(now_s)
         if self._moving.under_way:
             self._moving.step(now_s)
+        if self.leader_ready:
+            self._plan.step(now_s, handing_over=self._moving.under_way, in_sync_min=self._in_sync_min)
         self.member.advance_change(now_s, handing_over=self._moving.under_way)
         if self._to_append and not self._moving.under_way:
             self._append()
@@ -456,6 +468,7 @@ class Replica:
             and self.member.is_settled(now_s)
             and not self._answers.by_session
             and not self._moving.under_way
+            and (now_s < self._plan.due_s or not self.leader_ready)
             and not self._deleting.has_waiting
             and self._watermark_index == self.member.commit_index
             and now_s < self._reads.next_deadline_s
@@ -477,6 +490,7 @@ class Replica:
             for produce in self._inspecting.end_all():
                 self._refuse(produce, ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._moving.end()
+            self._plan.end()
             self._reads.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._bounds.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
             self._deleting.refuse_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from raftlog.consensus.member import RaftMember
 from raftlog.storage.log import PartitionLog
-from raftlog.types import ReplicaSpec, ReplicaStatus
+from raftlog.types import GroupStatus, ReplicaSpec, ReplicaStatus
 
 
 def status_of(
-    spec: ReplicaSpec, member: RaftMember, log: PartitionLog, high_watermark: int, refusal: str
+    spec: ReplicaSpec,
+    member: RaftMember,
+    log: PartitionLog,
+    high_watermark: int,
+    refusal: str,
+    plan: int = -1,
+    why_not: str = "",
 ) -> ReplicaStatus:
-    """`refusal`: why the disk takes no writes; empty when it does."""
+    """`refusal`: why the disk takes no writes; empty when it does. `plan`, `why_not`: see GroupStatus."""
     return ReplicaStatus(
         topic=spec.topic,
         topic_id=spec.topic_id,
@@ -35,4 +41,23 @@ def status_of(
         corruptions=log.state.corruptions,
         cuts=log.state.cuts,
         commit_bound=log.state.commit_bound,
+        group=group_of(member, plan, why_not),
+    )
+
+
+def group_of(member: RaftMember, plan: int = -1, why_not: str = "") -> GroupStatus | None:
+    """Of the voters; None: they are as they were founded, and nothing is planned."""
+    newest = member.log.configuration_at(member.log.last_index)
+    if newest is None and plan < 0:
+        return None
+    known = member.log.configuration_at(member.commit_index)
+    return GroupStatus(
+        term=known.term if known is not None else 0,
+        index=known.index if known is not None else 0,
+        halves=known.halves if known is not None else (),
+        newest=(newest.term, newest.index) if newest is not None else (0, 0),
+        names=member.node_id in member.voters.ids,
+        plan=plan if member.is_leader else -1,
+        why_not=why_not,
+        learners=tuple(sorted(member.learning.items())),
     )

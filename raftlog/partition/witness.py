@@ -20,6 +20,7 @@ from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode
 from raftlog.partition.housekeeping import REST_S
 from raftlog.partition.outbox import Outbox
+from raftlog.partition.status import group_of
 from raftlog.protocol import apis
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
@@ -119,6 +120,7 @@ class Witness:
             last_index=log.last_index,
             last_term=log.last_term,
             commit_bound=log.state.commit_bound,
+            group=group_of(self.member),
         )
 
     # --- input -----------------------------------------------------------------------------------

@@ -258,10 +258,9 @@ class Machine:
                 if isinstance(self.log, PartitionLog) and replica.is_leader:
                     with suppress(DiskFullError):  # a leader without room appends none
                         self.log.append_configuration(*arguments)
-            elif kind == "move":
-                (ask,) = arguments
-                if isinstance(replica, Replica) and replica.leader_ready:
-                    ask(replica)
+            elif kind == "heed":
+                if isinstance(replica, Replica):
+                    replica.heed(*arguments)
             elif kind == "named":
                 (named,) = arguments
                 replica.member.narrow(named, self.clock.monotonic_s())

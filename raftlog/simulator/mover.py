@@ -10,18 +10,17 @@ Here the metadata is always at hand, and new: a machine that starts asks it whom
 from __future__ import annotations
 
 import random
-from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING
 
 from raftlog.partition.replica import Replica
-from raftlog.types import NO_VOTERS, Half
+from raftlog.types import NO_VOTERS, Half, Plan
 
 if TYPE_CHECKING:
     from raftlog.simulator.world import World
 
 _STEP_S = (0.05, 0.3)
 _WISH_S = 2.0  # until the next plan, about
+_UNTOLD = 0.3  # of those who might lead: they go on with what they were told before
 _CANCEL = 0.02  # of the steps of a plan
 
 
@@ -35,10 +34,10 @@ class Mover:
         self.reported = (0, 0)  # (term, index) of the newest configuration that a leader has reported as committed
         self.expected = (0, 0)  # the same of the one that the assignment is from
         self.plan: Half | None = None
+        self._number = 0
         self.halves = [self.assignment]
         """The assignment and each plan since: they may count somewhere."""
         self.done = 0  # plans that were carried out
-        self.refused: Counter[str] = Counter()
         self._kinds = {node_id: node_id in self.assignment.witnesses for node_id in self.assignment.ids}
         self.begins = True  # leaders are asked for more than to feed learners
         self.keeps_directories = False  # those of machines that are out
@@ -67,6 +66,7 @@ class Mover:
         world = self._world
         world.note(f"plan {half}")
         self.plan, self._calls_off = half, False
+        self._number += 1
         self.halves.append(half)
         for node_id in half.ids:
             machine = world.machines[node_id]
@@ -104,27 +104,14 @@ class Mover:
                 self.move_to(wish)
         if self._wanders and self.plan is not None and self._rng.random() < _CANCEL:
             self.call_off()
+        plan = None
         if self.plan is not None:
-            for machine in self._world.machines.values():
-                if machine.running:
-                    machine.hand_in("move", partial(self._ask, self.plan, self.expected, self._calls_off))
+            plan = Plan(number=self._number, target=self.plan, called_off=self._calls_off)
+        expected = self.expected if self.begins else (-1, -1)
+        for machine in self._world.machines.values():
+            if machine.running and not (self._wanders and self._rng.random() < _UNTOLD):
+                machine.hand_in("heed", plan, expected)
         self._world.events.after(self._rng.uniform(*_STEP_S), self._step)
-
-    def _ask(self, plan: Half, expected: tuple[int, int], calls_off: bool, replica: Replica) -> None:
-        """One leader, or who takes itself for one, is asked; with what was known when the request left."""
-        voters = replica.member.voters
-        if calls_off and len(voters.halves) == 2:
-            replica.member.call_off()
-        elif calls_off:
-            replica.learn(NO_VOTERS)
-            if self.plan == plan:
-                self.plan = None  # who was named by it stays so until the next C
-        elif len(voters.halves) == 1 and voters.halves[0] != plan:
-            new = [tuple(n for n in ids if n not in voters.ids) for ids in (plan.replicas, plan.witnesses)]
-            replica.learn(Half(*new))
-            if self.begins:
-                why = replica.change_to(plan, expected)
-                self.refused[why.name if why is not None else "begun"] += 1
 
     def _hear_reports(self) -> None:
         """From any that takes itself for a leader: an older one reports older configurations."""

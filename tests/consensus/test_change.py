@@ -26,13 +26,30 @@ def grown(*, voters: int = 3, learners: tuple[int, ...] = (4,), **config: int) -
     appended(cluster, leader, b"a", b"b")
     for node_id in learners:
         cluster.join(node_id)
-    leader.replica.learn(Half(learners))
+    learn(leader, Half(learners))
     cluster.settle(3.0)
     return cluster, leader
 
 
 def change(leader: Node, *replicas: int, witnesses: tuple[int, ...] = (), expected: Any = (0, 0)) -> WhyNot | None:
-    why: WhyNot | None = leader.replica.change_to(Half(replicas, witnesses), expected)
+    replica = leader.replica
+    why: WhyNot | None = replica.member.change_to(
+        Half(replicas, witnesses),
+        expected,
+        replica._clock.monotonic_s(),
+        handing_over=replica._moving.under_way,
+        in_sync_min=replica._in_sync_min,
+    )
+    return why
+
+
+def learn(leader: Node, learners: Half) -> None:
+    leader.replica.member.learn(learners, leader.replica._clock.monotonic_s())
+
+
+def call_off(leader: Node, expected: Any = (0, 0)) -> WhyNot | None:
+    now_s = leader.replica._clock.monotonic_s()
+    why: WhyNot | None = leader.replica.member.call_off(expected, now_s, handing_over=False)
     return why
 
 
@@ -111,7 +128,7 @@ def test_a_witness_comes_and_another_goes() -> None:
     leader = cluster.leader()
     appended(cluster, leader, b"a")
     cluster.join(4, is_witness=True)
-    leader.replica.learn(Half((), (4,)))
+    learn(leader, Half((), (4,)))
     cluster.settle(3.0)
     assert change(leader, 1, 2, witnesses=(4,)) is None
     cluster.settle(2.0)
@@ -128,7 +145,7 @@ def test_what_is_called_off_goes_back_to_the_old_voters() -> None:
     away(cluster, 4)
     cluster.settle(5.0)
     assert halves(leader) == [(1, 2, 3), (1, 2, 3, 4)]
-    leader.replica.member.call_off()
+    assert call_off(leader) is None
     cluster.settle(1.0)
     assert halves(leader) == [(1, 2, 3)]
     assert committed(leader) == leader.log.last_index
@@ -259,7 +276,7 @@ def test_a_new_witness_has_to_be_fed_first() -> None:
     cluster = Cluster(3, witnesses=1)
     leader = cluster.leader()
     cluster.join(4, is_witness=True)
-    leader.replica.learn(Half((), (4,)))
+    learn(leader, Half((), (4,)))
     cluster.settle(3.0)
     leader.replica.member.role._progress[4].match_index = 1
     assert change(leader, 1, 2, witnesses=(4,)) is WhyNot.WITNESS_UNFED
@@ -342,7 +359,7 @@ def a_new_replica_out_of_sync_does_not_replace_one() -> None:
     appended(cluster, leader, b"a")
     other = next(node_id for node_id in (1, 2) if node_id != leader.node_id)
     cluster.join(4)
-    leader.replica.learn(Half((4,)))
+    learn(leader, Half((4,)))
     cluster.settle(3.0)
     assert change(leader, leader.node_id, 4, witnesses=(3,)) is None
     away(cluster, 4)
@@ -399,7 +416,7 @@ def a_leader_leaves_a_joint_configuration_only_with_an_entry_of_its_own_term() -
     role = leader.replica.member.role
     role._seat.commit_index = newest.index
     role._change._epoch_index = newest.index + 1
-    role._change.call_off()
+    assert role._change.call_off((0, 0), cluster.clock.monotonic_s(), handing_over=False) is None
     leader.replica.member.advance_change(cluster.clock.monotonic_s(), handing_over=False)
     assert halves(leader) == [(1, 2, 3), (1, 2, 3, 4)]
 
@@ -409,7 +426,7 @@ def only_a_leader_that_leads_still_says_who_is_a_learner() -> None:
     newcomer = cluster.join(4)
     others = [node_id for node_id in (1, 2, 3) if node_id != leader.node_id]
     away(cluster, *others)
-    leader.replica.learn(Half((4,)))
+    learn(leader, Half((4,)))
     cluster.settle(1.0)
     assert leader.replica.is_leader
     assert newcomer.replica.member._seat.rejoin.mute

@@ -197,6 +197,8 @@ def test_nodes_that_cannot_be_had_are_refused(log: Log, replicas: tuple[int, ...
 def test_a_dead_replica_may_be_replaced_and_stay_and_no_majority_may_be_dead(log: Log) -> None:
     log.live = {1, 2, 4, 5}
     assert move(log, (1, 2, 3, 4)).error_code == 0
+    log.live = {1, 2, 3}
+    assert answer(log, change(log, (1, 2, 3, 4), witnesses=()), bytes_per_s=9).results[0].error_code == 0, "as planned"
     log.live = {1, 4, 5}
     assert "no majority is alive" in move(log, (2, 3, 4)).error_text
 

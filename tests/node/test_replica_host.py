@@ -11,9 +11,11 @@ import pytest
 
 from raftlog.controller.image import Image, apply
 from raftlog.controller.records import (
+    AssignmentRecord,
     ClusterRecord,
     MetadataRecord,
     NodeRecord,
+    PlanRecord,
     TopicConfigRecord,
     TopicDeletedRecord,
     TopicRecord,
@@ -21,10 +23,11 @@ from raftlog.controller.records import (
 from raftlog.errors import DiskFullError
 from raftlog.node import channel as ch
 from raftlog.node import replica_host
+from raftlog.node.gossip import Gossip
 from raftlog.node.meta import DataDirectory, Meta
 from raftlog.node.replica_host import ReplicaHost
 from raftlog.node.settings import parse_settings
-from raftlog.types import Doubt, Endpoint, TopicConfig
+from raftlog.types import Doubt, Endpoint, GroupStatus, Half, ReplicaStatus, TopicConfig
 from tests.node.test_workers import TwinChild
 
 
@@ -35,10 +38,15 @@ class Running:
         self.children: dict[str, TwinChild] = {}
         self.configs: list[ch.WorkerConfig] = []
         self.data = DataDirectory(str(path), 1)
+        self.current = True
         monkeypatch.setattr(replica_host, "start_worker", self._start)
-        self.host = ReplicaHost(parse_settings({"id": "1"}), self.data, lambda image: None)
         self.image = Image()
         self.now_s = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Another process of the node, with the same directory."""
+        self.host = ReplicaHost(parse_settings({"id": "1"}), self.data, lambda image: None, lambda: self.current)
 
     def _start(self, config: ch.WorkerConfig) -> TwinChild:
         self.configs.append(config)
@@ -170,3 +178,111 @@ def test_new_settings_reach_a_running_worker_and_one_that_starts_later(running: 
     running.tick()
     assert len(running.configs) == 2
     assert running.configs[-1].spec.config == config
+
+
+# --- replicas that move ------------------------------------------------------------------------------
+PLAN = PlanRecord(name="t", topic_id=b"a" * 16, partition=0, replicas=(2,))
+MOVED = AssignmentRecord(name="t", topic_id=b"a" * 16, partition=0, replicas=(2,), witnesses=(), term=1, index=4)
+
+
+def say(running: Running, *, newest: tuple[int, int], names: bool) -> None:
+    group = GroupStatus(term=1, index=4, halves=(Half((2,)),), newest=newest, names=names)
+    status = ReplicaStatus(topic="t", topic_id=b"a" * 16, partition=0, node_id=1, group=group)
+    running.children["t-0"].end.send(ch.Report(status=status))
+    running.tick()
+
+
+def stopped(running: Running) -> bool:
+    return any(isinstance(message, ch.Stop) for message in running.children["t-0"].end.receive())
+
+
+def aside(running: Running) -> bool:
+    return not (Path(running.data.path) / "t-0").exists()
+
+
+def test_a_replica_that_has_moved_away_goes_once_its_own_log_says_no_otherwise(running: Running) -> None:
+    running.log(topic("t"))
+    running.open("t-0")
+    running.log(PLAN, MOVED)
+    assert not stopped(running), "it has said nothing yet"
+    say(running, newest=(1, 5), names=True)
+    assert not stopped(running), "a leader goes by a plan that this image does not have"
+    say(running, newest=(1, 4), names=False)
+    assert stopped(running)
+    running.children["t-0"].exit(0)
+    running.tick()
+    assert (running.data.meta.replicas, aside(running)) == ((), True)
+    assert running.data.meta.followed_offset == running.image.end_offset
+
+
+def test_after_a_crash_while_it_goes_it_goes_all_the_same_and_founds_nothing(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory is aside and meta.json lists it still: it comes as one that has lost all, and goes again."""
+    running.log(topic("t"))
+    created = running.image
+    running.open("t-0")
+    running.log(PLAN, MOVED)
+    say(running, newest=(1, 4), names=False)
+    save = running.data.save
+
+    def crash(meta: Meta) -> None:
+        raise InterruptedError("power")
+
+    monkeypatch.setattr(running.data, "save", crash)
+    running.children["t-0"].exit(0)
+    with pytest.raises(InterruptedError):
+        running.tick()
+    assert aside(running)
+    monkeypatch.setattr(running.data, "save", save)
+
+    running.current = False
+    running.restart()
+    running.host.follow(created)  # the cached image: it is not synced, and says that the replica founds its group
+    running.tick()
+    assert len(running.configs) == 1, "nobody knows yet with whom it may have acknowledged"
+    running.current = True
+    running.host.follow(running.image)
+    running.tick()
+    assert (running.configs[-1].doubt, running.configs[-1].remembered) == (Doubt.LOST_DISK, Half((2,)))
+    running.open("t-0")
+    say(running, newest=(0, 0), names=False)
+    running.children["t-0"].exit(0)
+    running.tick()
+    assert (running.data.meta.replicas, aside(running)) == ((), True)
+    running.current = False
+    running.restart()
+    running.host.follow(created)
+    running.tick()
+    assert not running.host.workers.specs, "an image of before makes it no founder"
+
+
+def test_a_learner_is_listed_before_it_starts_and_remembers_all_whom_the_metadata_names(running: Running) -> None:
+    directory_id = "of another"
+    elsewhere = msgspec.structs.replace(topic("t"), replicas=((2, 3),))
+    running.log(NodeRecord(node_id=2, directory_id=directory_id, endpoint=Endpoint("127.0.0.1", 7072)), elsewhere)
+    save, listed = running.data.save, []
+
+    def note(meta: Meta) -> None:
+        listed.append((len(meta.replicas), len(running.configs)))
+        save(meta)
+
+    running.data.save = note  # type: ignore[method-assign]
+    running.log(msgspec.structs.replace(PLAN, replicas=(1, 2)))
+    assert listed[0] == (1, 0)
+    assert (running.configs[-1].doubt, running.configs[-1].remembered) == (Doubt.LOST_DISK, Half((2, 3, 1)))
+    assert not running.configs[-1].is_witness
+
+
+def test_a_worker_is_told_of_the_plan_whenever_it_opens(running: Running) -> None:
+    running.log(topic("t"))
+    running.open("t-0")
+    running.log(PLAN)
+    running.host.tell(Gossip(1), running.now_s, "c")
+    (wish,) = [message for message in running.children["t-0"].end.receive() if isinstance(message, ch.Wish)]
+    assert wish.plan is not None
+    assert (wish.plan.target, wish.expected, wish.named) == (Half((2,)), (0, 0), (1, 2))
+    running.children["t-0"].exit(1)
+    running.tick()
+    running.open("t-0")
+    assert wish in running.children["t-0"].end.receive()
