@@ -91,7 +91,8 @@ class Disk(Protocol):
 
 
 @contextmanager
-def _storage_errors(what: str, path: str) -> Iterator[None]:
+def storage_errors(what: str, path: str) -> Iterator[None]:
+    """An OSError becomes a StorageError that says what could not be done; DiskFullError where it is a lack of room."""
     try:
         yield
     except OSError as error:
@@ -116,7 +117,7 @@ class OsDisk:
 
     def open(self, path: str, create: bool = False, *, read_only: bool = False) -> OsFile:
         flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        with _storage_errors("open", path):
+        with storage_errors("open", path):
             return OsFile(self, path, os.open(path, flags, 0o644))
 
     def exists(self, path: str) -> bool:
@@ -126,7 +127,7 @@ class OsDisk:
         return os.path.isdir(path)
 
     def list(self, path: str) -> list[str]:
-        with _storage_errors("list", path):
+        with storage_errors("list", path):
             return sorted(os.listdir(path))
 
     def make_dir(self, path: str) -> None:
@@ -135,25 +136,25 @@ class OsDisk:
         while level and not os.path.isdir(level):
             missing.append(level)
             level = os.path.dirname(level)
-        with _storage_errors("make", path):
+        with storage_errors("make", path):
             for directory in reversed(missing):
                 Path(directory).mkdir(exist_ok=True)
                 self.sync_dir(os.path.dirname(directory) or ".")
 
     def rename(self, source: str, target: str) -> None:
-        with _storage_errors("rename", source):
+        with storage_errors("rename", source):
             os.rename(source, target)
 
     def remove(self, path: str) -> None:
-        with _storage_errors("remove", path):
+        with storage_errors("remove", path):
             os.remove(path)
 
     def remove_tree(self, path: str) -> None:
-        with _storage_errors("remove", path):
+        with storage_errors("remove", path):
             shutil.rmtree(path)
 
     def sync_dir(self, path: str) -> None:
-        with _storage_errors("open", path):
+        with storage_errors("open", path):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -171,12 +172,12 @@ class OsDisk:
             file.close()
 
     def free_bytes(self, path: str) -> int:
-        with _storage_errors("look at", path):
+        with storage_errors("look at", path):
             figures = os.statvfs(path)
             return figures.f_bavail * figures.f_frsize
 
     def modified_ms(self, path: str) -> int:
-        with _storage_errors("look at", path):
+        with storage_errors("look at", path):
             return os.stat(path).st_mtime_ns // 1_000_000
 
 
@@ -221,11 +222,11 @@ class OsFile:
 
     def _put_back(self, size: int) -> None:
         self._size = size
-        with _storage_errors("truncate", self._path):
+        with storage_errors("truncate", self._path):
             os.ftruncate(self._descriptor, size)
 
     def read(self, position: int, size: int) -> bytes:
-        with _storage_errors("read", self._path):
+        with storage_errors("read", self._path):
             data = os.pread(self._descriptor, size, position)
             if len(data) == size or position + len(data) >= self._size:
                 return data
@@ -238,7 +239,7 @@ class OsFile:
             return b"".join(parts)
 
     def truncate(self, size: int) -> None:
-        with _storage_errors("truncate", self._path):
+        with storage_errors("truncate", self._path):
             os.ftruncate(self._descriptor, size)
         self._size = size
 
@@ -256,7 +257,7 @@ class OsFile:
         return self._size
 
     def inode(self) -> int:
-        with _storage_errors("look at", self._path):
+        with storage_errors("look at", self._path):
             return os.fstat(self._descriptor).st_ino
 
     def close(self) -> None:

@@ -31,8 +31,9 @@ from typing import TypeVar
 
 import lmdb
 
-from raftlog.errors import DiskFullError, StorageError
+from raftlog.errors import DiskFullError
 from raftlog.limits import INDEX_MAP_BYTES_MAX, INDEX_MAP_START_BYTES, INDEX_MAP_STEP_BYTES
+from raftlog.storage.disk import storage_errors
 from raftlog.storage.index import IndexEntry, IndexTail, IndexUsage
 
 _KEY = struct.Struct(">cq")
@@ -54,15 +55,13 @@ class LmdbIndex:
         self._directory = directory
         self._map_bytes_max = map_bytes_max
         self._tail = IndexTail()
-        try:
+        with storage_errors("open the index", directory):
             found = self._marker_byte()
             if found == _PROBING:
                 shutil.rmtree(directory, ignore_errors=True)
             Path(directory).mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._marker = os.open(f"{directory}/{_MARKER}", flags, 0o644)
-        except OSError as error:
-            raise StorageError(f"cannot open the index {directory}: {error.strerror}") from error
         with self._reading(_PROBING if found == _READING else _READING):
             self._environment = self._open_or_begin_anew(probing=found == _READING)
 
@@ -115,16 +114,23 @@ class LmdbIndex:
     @contextmanager
     def _reading(self, marker: bytes = _READING) -> Iterator[None]:
         # The marker BEFORE the map is touched: a signal leaves no other trace.
-        os.pwrite(self._marker, marker, 0)
+        self._mark(marker)
         yield
-        os.pwrite(self._marker, _IDLE, 0)
+        self._mark(_IDLE)
+
+    def _mark(self, marker: bytes) -> None:
+        with storage_errors("write", f"{self._directory}/{_MARKER}"):
+            os.pwrite(self._marker, marker, 0)
 
     def _delete_files(self) -> None:
         for name in ("data.mdb", "lock.mdb"):
             Path(f"{self._directory}/{name}").unlink(missing_ok=True)
 
     def _begin_anew(self) -> None:
-        """What cannot be read or written is dropped: the log finds its way without."""
+        """What cannot be read or written is dropped: the log finds its way without.
+
+        Raises DiskFullError; the environment is closed then, and begun anew with the next commit.
+        """
         self._environment.close()
         self._delete_files()
         self._environment = self._open_environment()
@@ -141,13 +147,14 @@ class LmdbIndex:
         return self._read(lambda cursor: _floor_offset(cursor, 2**63 - 1))
 
     def _read(self, question: Callable[[lmdb.Cursor], _Answer | None]) -> _Answer | None:
-        with self._reading():
+        """Without room there is no answer: the marker cannot be written, or nothing begun anew."""
+        with suppress(DiskFullError), self._reading():
             try:
                 with self._environment.begin() as transaction, transaction.cursor() as cursor:
                     return question(cursor)
             except (lmdb.Error, struct.error):
                 self._begin_anew()
-                return None
+        return None
 
     # --- change ----------------------------------------------------------------------------
 
@@ -158,9 +165,10 @@ class LmdbIndex:
         return len(self._tail.entries)
 
     def usage(self) -> IndexUsage:
-        with self._reading():
+        with suppress(DiskFullError, lmdb.Error), self._reading():
             info, page_bytes = self._environment.info(), self._environment.stat()["psize"]
-        return IndexUsage(info["map_size"], (info["last_pgno"] + 1) * page_bytes)
+            return IndexUsage(info["map_size"], (info["last_pgno"] + 1) * page_bytes)
+        return IndexUsage(0, 0)  # there is no room to begin it anew
 
     def commit(self, end_offset: int) -> None:
         entries = self._tail.below(end_offset)
@@ -196,8 +204,15 @@ class LmdbIndex:
     def clear(self) -> None:
         self._tail = IndexTail()
         with self._reading():
-            if self._environment.stat()["entries"]:
-                self._begin_anew()
+            if self._is_empty():
+                return
+            self._begin_anew()
+
+    def _is_empty(self) -> bool:
+        try:
+            return not self._environment.stat()["entries"]
+        except lmdb.Error:
+            return False  # it is closed
 
     def _cut(self, change: Callable[[lmdb.Transaction], None]) -> None:
         """A cut that has no room to be written down drops everything instead."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftlog.errors import DiskFullError
-from raftlog.storage.index import IndexEntry, MemoryIndexStore
+from raftlog.storage.index import IndexEntry, IndexUsage, MemoryIndexStore
 from raftlog.storage.lmdb_index import LmdbIndex
 from tests.patience import WAIT_S
 
@@ -191,6 +192,32 @@ def test_no_room_for_the_index_is_said_and_keeps_the_entries(tmp_path: Path, mon
     assert index.pending() == 1
     index.commit(2**62)
     assert index.last_committed() == _entry(1)
+    index.close()
+
+
+@pytest.mark.parametrize("room_bytes", [0, 2], ids=["none", "for the marker only"])
+def test_an_index_that_has_no_room_to_be_begun_anew_is_without_entries_until_there_is(
+    tmp_path: Path, room_bytes: int
+) -> None:
+    """A limit on the size of files, as of `prlimit --fsize`, stands for a full disk: both refuse a write."""
+    index = LmdbIndex(str(tmp_path / "index"))
+    index.add(_entry(1))
+    index.commit(100)
+    index._environment.close()  # what cannot be read, whatever the reason
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, before[1]))
+    try:
+        assert index.floor_offset(50) is None
+        assert index.usage() == IndexUsage(0, 0)
+        index.add(_entry(2))
+        for refused in (lambda: index.commit(100), index.clear):
+            with pytest.raises(DiskFullError, match=rf"{tmp_path}/index\S*: .*(File too large|No space)"):
+                refused()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    index.add(_entry(2))
+    index.commit(100)
+    assert index.floor_offset(50) == _entry(2) and index.usage().map_bytes
     index.close()
 
 
