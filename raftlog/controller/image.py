@@ -345,7 +345,7 @@ def _moved(topic: TopicInfo, record: PlanRecord | PlanCalledOffRecord | Assignme
 
 def _next_step(plan: Plan, half: Half, offset: int) -> Plan | None:
     """`half` has the partition. What goes back to the witnesses of before holds for the replicas of before only."""
-    if not plan.then or (plan.called_off and plan.then[0].replicas != half.replicas):
+    if not plan.then or plan.then == (half,) or (plan.called_off and plan.then[0].replicas != half.replicas):
         return None
     return msgspec.structs.replace(plan, number=offset, target=plan.then[0], then=plan.then[1:], called_off=False)
 

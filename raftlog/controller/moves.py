@@ -138,10 +138,12 @@ def _change(
     if wish.replicas == present.replicas and (plan is not None or wish == present):
         if plan is None or plan.called_off:
             return None
-        back: tuple[Half, ...] = ()
-        if len(present.witnesses) < plan.witnesses_before:  # a step has taken some away
-            witnesses = choose_witnesses(image, topic, partition, present.replicas, live)
-            back = (Half(present.replicas, witnesses[: plan.witnesses_before]),)
+        witnesses = present.witnesses
+        if len(witnesses) < plan.witnesses_before:  # a step has taken some away
+            chosen = choose_witnesses(image, topic, partition, present.replicas, live)
+            witnesses = chosen[: plan.witnesses_before]
+        # Also where none is away yet: the step that takes it away may be committed already.
+        back = (Half(present.replicas, witnesses),) if plan.witnesses_before else ()
         return PlanCalledOffRecord(
             name=topic.name, topic_id=topic.topic_id, partition=partition, number=plan.number, then=back
         )

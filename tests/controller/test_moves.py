@@ -285,6 +285,26 @@ def test_called_off_between_steps_it_gets_its_witness_back(log: Log) -> None:
     assert ongoing(log) == []
 
 
+def test_called_off_while_its_first_step_ends_it_gets_its_witness_back_too(log: Log) -> None:
+    log.live = {1, 2, 3}
+    move(log, (1, 3), "w")
+    assert move(log, None, "w").error_code == 0
+    report(log, Half((1, 2)), 2, 9, "w")
+    plan = topic(log, "w").plan_of(0)
+    assert plan is not None and plan.target == Half((1, 2), (3,))
+    assert not plan.called_off
+    report(log, Half((1, 2), (3,)), 2, 12, "w")
+    assert ongoing(log) == []
+
+
+def test_called_off_before_its_first_step_begins_nothing_is_left_to_do(log: Log) -> None:
+    log.live = {1, 2, 3}
+    move(log, (1, 3), "w")
+    move(log, None, "w")
+    report(log, Half((1, 2), (3,)), 2, 9, "w")
+    assert ongoing(log) == []
+
+
 def test_a_step_that_ended_before_it_was_called_off_has_no_witness_to_give_back(log: Log) -> None:
     log.live = {1, 2, 3}
     move(log, (1, 3), "w")
