@@ -72,6 +72,7 @@ class RaftMember:
         self._heard_leader_s = LONG_AGO_S
         self._asked_terms_s = LONG_AGO_S
         self._loss_accepted_until_s = 0.0
+        self._renews = False
         self._is_alone_at_start = not self._seat.others  # nobody to wait for: the first tick may stand
 
     # --- what others ask -------------------------------------------------------------------
@@ -219,12 +220,16 @@ class RaftMember:
         """A newer image of the metadata names these: one that lost its disk need not hear others."""
         self._end_muteness(self._seat.rejoin.narrow(named), now_s)
 
-    def accept_loss(self, now_s: float) -> None:
+    def accept_loss(self, now_s: float, *, renews: bool = False) -> None:
         """For RECOVERY_S an election by all votes is open for this replica, whatever is known to be lost.
 
         All others have to vote, with empty disks or not, so that none is left that holds more. Kept in memory: a
         permission that outlived its moment could undo in a year what was acknowledged since.
+
+        `renews`: its voters, of a group that has changed them, become a configuration of its own term. One that the
+        metadata has heard of may be lost, and would be newer there than any that is left.
         """
+        self._renews = renews
         if isinstance(self.role, Leader):
             if self.role.is_ready:
                 return
@@ -413,10 +418,13 @@ class RaftMember:
         if by_all and doubt is not Doubt.NONE:
             log.state.set_doubt(Doubt.NONE, "")
             log.state.lower_commit_bound(log.last_index)  # matters when a loss was accepted
+        renews, self._renews = self._renews and self._loss_accepted_until_s > now_s, False
         self._loss_accepted_until_s = 0.0
         try:
             # Syncs the batches before it, THEN `state` with term, vote and this epoch start. BEFORE any batch of it.
             epoch_index = log.append_epoch_start(self.term)
+            if renews:
+                log.append_configuration(self.voters.halves)
         except DiskFullError:
             log.state.set_doubt(doubt, reason)
             self._become(self._new_follower(), now_s)  # the vote stands; one with room may win the next term

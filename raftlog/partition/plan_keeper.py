@@ -22,6 +22,7 @@ class PlanKeeper:
     def __init__(self, member: RaftMember) -> None:
         self._member = member
         self.plan: Plan | None = None
+        self.is_told = False  # the metadata has had another wish for the partition than its creation, once at least
         self._expected = (0, 0)
         self._due_s = NEVER_S
         self._feeds = False  # this leadership was told of learners
@@ -37,7 +38,7 @@ class PlanKeeper:
         """`expected`: (term, index) of the configuration that the metadata's assignment is from."""
         if plan is None or self.plan is None or plan.number != self.plan.number:
             self.why_not, self._patient_until_s = "", 0.0
-        self.plan, self._expected = plan, expected
+        self.plan, self._expected, self.is_told = plan, expected, True
         self._due_s = 0.0
 
     @property

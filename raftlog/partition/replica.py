@@ -222,7 +222,7 @@ class Replica:
         return self._plan.why_not
 
     def accept_loss(self) -> None:
-        self.member.accept_loss(self._clock.monotonic_s())
+        self.member.accept_loss(self._clock.monotonic_s(), renews=self._plan.is_told)
 
     def stop(self) -> None:
         """A clean end: what is appended becomes durable and the commit bound is written."""

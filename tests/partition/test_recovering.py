@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raftlog.errors import ErrorCode
-from raftlog.types import Doubt
+from raftlog.types import Doubt, Half, Plan
 from tests.partition.harness import Cluster, Node, batch, produce
 
 _RECORDS = 40
@@ -122,3 +122,43 @@ def test_a_healthy_leader_is_not_disturbed() -> None:
     cluster.settle(5.0)
     assert leader.replica.leader_ready
     assert leader.log.state.term == term
+
+
+def _moved() -> tuple[Cluster, tuple[int, int]]:
+    """A group that has moved from 1, 2, 3 to 1, 2, 4, and (term, index) of its configuration."""
+    cluster = _filled()
+    leader = cluster.leader()
+    cluster.join(4)
+    for node in cluster.nodes.values():
+        node.replica.heed(Plan(number=7, target=Half((1, 2, 4))), (0, 0))
+    cluster.settle(5.0)
+    group = leader.replica.status().group
+    assert group.halves == (Half((1, 2, 4)),)
+    return cluster, (group.term, group.index)
+
+
+def test_the_voters_of_a_group_that_moved_become_a_configuration_of_the_new_term() -> None:
+    """Or the metadata would take the lost one for the newest."""
+    cluster, before = _moved()
+    _restart(cluster, 2, 4)
+    for node in cluster.nodes.values():
+        node.replica.heed(None, before)
+    cluster.settle(10.0)
+    assert _leaders(cluster) == []
+    cluster.nodes[1].replica.accept_loss()
+    leader = cluster.leader()
+    cluster.settle(3.0)
+    group = leader.replica.status().group
+    assert group.halves == (Half((1, 2, 4)),)
+    assert (group.term, group.index) > before and group.term == leader.log.state.term
+    assert len(leader.log.configurations_in(1, leader.log.last_index + 1)) == 3
+    assert _write(cluster, leader) == _RECORDS
+
+
+def test_a_group_that_never_moved_gets_no_configuration() -> None:
+    """It stays in the format that a version reads which knows of none."""
+    cluster = _filled()
+    _restart(cluster, 2, 3)
+    cluster.settle(5.0)
+    cluster.nodes[1].replica.accept_loss()
+    assert cluster.leader().log.halves == ()
