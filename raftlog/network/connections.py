@@ -32,7 +32,7 @@ from raftlog.limits import (
     LOGIN_S,
     UNFINISHED_BYTES_MAX,
 )
-from raftlog.network.refusals import ADDRESS, ANSWERS, CONNECTIONS, LOGIN, UNFINISHED, Refusals
+from raftlog.network.refusals import ADDRESS, ANSWERS, CONNECTIONS, LOGIN, NO_LOGIN, UNFINISHED, Refusals
 
 TICK_S = 1.0
 _HURRY_S = 0.1  # while the process grows: a stranger may be sending a message without an end
@@ -45,7 +45,6 @@ _IDLE_LOOKS = 200  # system calls of some microseconds each, in each tick
 _SPARE_DESCRIPTORS = 512  # of the process's limit: segments, peers, the index
 _STRANGERS_S = 5.0  # how often those are looked for that say nothing: two system calls for each descriptor
 _NOT_TAKEN = "it does not take its answers"
-_NO_LOGIN = f"it has not logged in for {LOGIN_S:.0f} s"
 _COUNTS = struct.Struct("QQ")  # of Linux' struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received
 _COUNTS_AT = 120
 _INFO_BYTES = _COUNTS_AT + _COUNTS.size
@@ -302,7 +301,7 @@ class Connections:
         for identity, client in list(self.clients.items()):
             client.begun_s += late_s
             if now_s - client.begun_s > LOGIN_S and not is_known(identity):
-                self._end_client(identity, client, LOGIN, _NO_LOGIN)
+                self._end_client(identity, client, LOGIN, NO_LOGIN)
         self._strangers_due_s += late_s
         if now_s < self._strangers_due_s:
             return
@@ -315,7 +314,7 @@ class Connections:
                 continue
             since_s = self._dumb_since_s[place] = before.get(place, now_s) + late_s
             if now_s - since_s > LOGIN_S:
-                self._end(descriptor, place, LOGIN, _NO_LOGIN)
+                self._end(descriptor, place, LOGIN, NO_LOGIN)
 
     # --- descriptors of ZeroMQ -------------------------------------------------------------------
     def _counts(self, descriptor: int) -> tuple[int, int] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from raftlog.limits import LOGIN_S
+
 # What the metrics page names them.
 ADDRESS = "address"  # of this one there are enough
 ANSWERS = "answers"  # it does not take them
@@ -12,6 +14,7 @@ DESCRIPTORS = "descriptors"  # none is left
 HANDSHAKES = "handshakes"  # too many are under way, or this one takes too long
 IDENTITY = "identity"  # it does not speak TLS, or shows no certificate that is good here
 LOGIN = "login"  # it has not logged in in time
+NO_LOGIN = f"it has not logged in for {LOGIN_S:.0f} s"
 UNFINISHED = "unfinished"  # messages of which only a half has come
 
 

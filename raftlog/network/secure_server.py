@@ -22,6 +22,7 @@ from raftlog.limits import (
     CONNECTIONS_MAX,
     CONNECTIONS_PER_ADDRESS_MAX,
     HANDSHAKE_S,
+    LOGIN_S,
     STRANGERS_MAX,
     UNFINISHED_BYTES_MAX,
 )
@@ -35,6 +36,8 @@ from raftlog.network.refusals import (
     DESCRIPTORS,
     HANDSHAKES,
     IDENTITY,
+    LOGIN,
+    NO_LOGIN,
     UNFINISHED,
     Refusals,
 )
@@ -76,6 +79,20 @@ class SecureConnections:
         self.clients: dict[bytes, SecureClient] = {}
         self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
         self.refusals = Refusals()
+        self.is_known: Callable[[bytes], bool] | None = None
+
+    def demand_login(self, is_known: Callable[[bytes], bool] | None) -> None:
+        """From now on each plain connection has LOGIN_S until `is_known` of it; None: nobody has to log in."""
+        if (is_known is None) != (self.is_known is None):
+            now_s = monotonic_s()
+            for client in self.clients.values():
+                client.begun_s = now_s
+        self.is_known = is_known
+
+    def is_stranger(self, client: SecureClient, now_s: float) -> bool:
+        """It has had time to log in, and has not."""
+        is_late = client.secure.plain and now_s - client.begun_s > LOGIN_S
+        return is_late and self.is_known is not None and not self.is_known(client.identity)
 
 
 class SecureServer:
@@ -250,7 +267,11 @@ class SecureServer:
         unfinished = []
         for client in list(self._known.values()):
             stream = client.stream
+            client.begun_s += late_s
             client.taken_s += late_s
+            if self.connections.is_stranger(client, now_s):
+                self._refuse(client, LOGIN, NO_LOGIN)
+                continue
             if stream.sent_bytes != client.seen_bytes or not stream.out_bytes:
                 client.seen_bytes, client.taken_s = stream.sent_bytes, now_s
             elif now_s - client.taken_s > CLIENT_SILENT_S:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import raftlog.network.context as context_options
+import raftlog.network.secure_server as secure_server
 from raftlog.network import Context, Link, Poller, SecureLink, SecureServer, Server, StreamLink, StreamServer
 from raftlog.network.zmtp import DEALER, GREETING, ROUTER, Zmtp
 from raftlog.security.credentials import Credentials
@@ -170,6 +171,26 @@ def test_a_plain_client_that_says_nothing_stays_connected(ends: Ends, monkeypatc
     end_s = time.monotonic() + 5 * silence_ms / 1000
     ends.until(lambda: time.monotonic() > end_s)
     assert link.connected and link.losses == 0
+
+
+def test_a_plain_client_that_does_not_log_in_is_ended_where_all_have_to(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.serve(PERMISSIVE)
+    ends.connect(PLAIN)
+    link, server = ends.link, ends.server
+    assert link is not None and isinstance(server, SecureServer)
+    ends.until(lambda: ends.met == [""])
+    monkeypatch.setattr(secure_server, "LOGIN_S", 0.0)
+    known = set(server.connections.clients)
+    server.connections.demand_login(lambda identity: identity in known)
+    server.due_s = time.monotonic()
+    ends.exchange(random.Random(1), 3)
+    assert link.losses == 0
+    known.clear()
+    server.due_s = time.monotonic()
+    ends.until(lambda: link.losses)
+    assert server.connections.refusals.by_reason == {"login": 1}
 
 
 def test_who_speaks_neither_is_ended(ends: Ends) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import re
 import threading
@@ -148,6 +149,27 @@ def test_plain_nodes_become_secured_ones_and_plain_again_under_load(
     found = read_all(cluster)
     assert len(found) == len(set(found))
     assert set(acknowledged) <= set(found)
+
+
+def test_http_gives_nobody_the_rights_of_a_permissive_node(fresh_cluster: ClusterFactory, tmp_path: Path) -> None:
+    """It asks nobody who he is: where there are users it tells no more than that of a plain node."""
+    options = ["--security", Made(tmp_path).node(1), "--permissive", "on", "--superuser", "root"]
+    cluster = fresh_cluster(nodes=1, http=True, options=lambda node_id: options)
+    with Admin(cluster.bootstrap, security="") as admin:
+        admin.create_topics([NewTopic(name="secrets")])
+        assert b"secrets" in http_answer(cluster, "/api/topics")
+        admin.create_user("root", "0123456789abcdef")
+    asking.until(lambda: b"log in first" in http_answer(cluster, "/api/topics"))
+    assert b"secrets" not in http_answer(cluster, "/api/topics")
+
+
+def http_answer(cluster: LocalCluster, path: str) -> bytes:
+    connection = http.client.HTTPConnection(*cluster.http_endpoints[1], timeout=WAIT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def both_kinds_meet_at_kafkas_door(cluster: LocalCluster, alice: str) -> None:

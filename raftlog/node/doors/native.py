@@ -73,8 +73,7 @@ class NativeDoor:
 
     def demand_login(self, *, demanded: bool) -> None:
         self._stranger_bytes_max = LOGIN_BYTES_MAX if demanded else HEADER_BYTES_MAX
-        if isinstance(self._server, Server):  # under TLS nobody gets here without a certificate
-            self._server.connections.demand_login(self._is_known if demanded else None)
+        self._server.connections.demand_login(self._is_known if demanded else None)
 
     def _is_known(self, identity: bytes) -> bool:
         session = self.sessions.get(identity)
