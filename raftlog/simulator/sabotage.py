@@ -20,7 +20,6 @@ from raftlog.consensus.candidate import Ballot
 from raftlog.consensus.change import Change
 from raftlog.consensus.doubt import Rejoin
 from raftlog.consensus.follower import Follower
-from raftlog.consensus.in_sync import InSync
 from raftlog.consensus.leader import Leader
 from raftlog.consensus.member import RaftMember
 from raftlog.consensus.progress import Mode, Progress
@@ -253,10 +252,12 @@ def _learner_without_doubt() -> list[Patch]:
     return [(Rejoin, "hear_learner", told), (Rejoin, "is_over", is_over)]
 
 
-def _in_sync_later() -> list[Patch]:
-    """V5: a new replica that holds all that was acknowledged is not in sync at once."""
-    follow = InSync.follow
-    return [(InSync, "follow", lambda self, followers, holders=(): follow(self, followers))]
+def _begun_at_once() -> list[Patch]:
+    """V5: a change begins whether the new replicas hold what was acknowledged or not."""
+    return [
+        (Change, "_why_not_new", lambda self, half, present, now_s: None),
+        (Change, "_why_too_few", lambda self, halves, holders, now_s, in_sync_min: None),
+    ]
 
 
 def _founders_stand() -> list[Patch]:
@@ -288,7 +289,7 @@ GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "V2": _only_voters_vote,
     "V3": _ended_at_once,
     "V4": _learner_without_doubt,
-    "V5": _in_sync_later,
+    "V5": _begun_at_once,
     "V6": _founders_stand,
     "K1": _acknowledged_by_the_leader_alone,
     "K2": _answers_as_they_come,
