@@ -14,7 +14,7 @@ from raftlog.types import METADATA_TOPIC, Doubt
 from tests.cli.command import COMMAND, run
 from tests.conftest import ClusterFactory
 from tests.node import asking, damage
-from tests.node.test_healing import REPLICA, Story
+from tests.node.story import REPLICA, Story
 from tests.patience import WAIT_S
 
 METADATA = f"{METADATA_TOPIC}-0"

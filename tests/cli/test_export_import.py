@@ -16,7 +16,7 @@ from raftlog.types import LATEST_TIMESTAMP
 from raftlog_cli.log_copy import batches
 from tests.cli.command import TIMEOUT_S, run, start, unique
 from tests.node.asking import until
-from tests.record.test_copies import batch_of, control_of
+from tests.record.log_batches import batch_of, control_of
 
 Seen = list[tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]]
 

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,32 +23,13 @@ from raftlog.errors import (
     UnknownTopicOrPartitionError,
 )
 from raftlog.network.context import KEPT_FROM_BYTES
+from tests.client.led_topic import PARTITIONS, leader_of, new_topic
 from tests.patience import WAIT_S
 
 if TYPE_CHECKING:
     from raftlog.node.local import LocalCluster
 
-PARTITIONS = 3
 FAILOVER_MAX_S = 6.0  # 2.5 s on a machine of its own; tests share theirs
-
-
-def new_topic(admin: Admin, partitions: int = PARTITIONS) -> str:
-    name = f"client-{uuid.uuid4().hex[:8]}"
-    admin.create_topics([NewTopic(name=name, partitions=partitions, replication_factor=3)])
-    return name
-
-
-def leader_of(admin: Admin, topic: str, partition: int = 0) -> tuple[int, int]:
-    """(node id, process of the worker), waited for."""
-    deadline_s = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline_s:
-        (found,) = admin.describe_topics([topic])
-        leader = found.partitions[partition].leader_id
-        for replica in admin.describe_replicas([topic]):
-            if (replica.partition, replica.node_id) == (partition, leader) and replica.worker_pid:
-                return leader, replica.worker_pid
-        time.sleep(0.05)
-    raise AssertionError(f"{topic}-{partition} has no leader")
 
 
 class Load:

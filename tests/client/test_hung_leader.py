@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from raftlog import Admin, Consumer, Producer, TopicPartition
 from raftlog.types import ReplicaStatus, Role
-from tests.client.test_cluster import leader_of, new_topic
+from tests.client.led_topic import leader_of, new_topic
 from tests.patience import WAIT_S
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from raftlog.record.batch import BatchBuilder, check_batch, decode
 from raftlog.storage.producers import KnownBatch, Producers, judge
 from raftlog.types import Endpoint
 from tests.client.fake_wire import WORKER_A, WORKER_B, Sent
-from tests.client.test_sender import Producing, values_of
+from tests.client.producing import Producing, values_of
 
 GAP = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 THROTTLED = ErrorCode.THROTTLING_QUOTA_EXCEEDED

@@ -15,7 +15,7 @@ from raftlog.client.producer.batch import RecordFuture
 from raftlog.errors import ErrorCode
 from raftlog.types import Endpoint
 from tests.client.fake_wire import Sent
-from tests.client.test_sender import Producing, values_of
+from tests.client.producing import Producing, values_of
 
 WORKERS = [Endpoint("worker", port) for port in (11, 12, 13)]
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from raftlog.http.catalog import HISTOGRAM, METRICS
-from tests.http.test_metrics import SCRAPE, render
+from raftlog.http.metrics import render
+from tests.http.scrape import SCRAPE
 from tests.patience import WAIT_S
 from tests.source_tree import ROOT
 

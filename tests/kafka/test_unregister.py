@@ -6,7 +6,7 @@ from raftlog.errors import ErrorCode
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import RemoveNodeResponse
 from raftlog.protocol.topics import TopicIdsResponse
-from tests.kafka.test_quotas import Door, cluster
+from tests.kafka.door import Door, cluster
 
 
 def test_a_broker_is_removed_or_the_reason_is_told() -> None:

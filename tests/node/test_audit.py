@@ -17,9 +17,9 @@ from raftlog.protocol.audit import event_of
 from raftlog.security.acls import Operation, ResourceType
 from raftlog.security.audit import ASKED, DENIED, NO_RULE
 from raftlog.security.policy import Access, Policy, Security
-from tests.kafka.test_guards import JUDGED as KAFKAS
-from tests.kafka.test_guards import Secured, ask
-from tests.node.test_gate import USERS, request_of, session_of
+from tests.kafka.guarded import JUDGED as KAFKAS
+from tests.kafka.guarded import Secured, ask
+from tests.node.gate_requests import USERS, request_of, session_of
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

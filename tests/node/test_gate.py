@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from typing import Any
 
 import msgspec
@@ -13,21 +12,15 @@ from raftlog.node.gate import BEFORE_LOGIN, RULES, Gate
 from raftlog.protocol import apis
 from raftlog.protocol.apis import Api, Served
 from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
-from raftlog.protocol.envelope import NO_TOPIC, Request
-from raftlog.protocol.groups import CommittedOffset, ListedGroup, ListGroupsResponse, OffsetFetchResponse
+from raftlog.protocol.envelope import NO_TOPIC
+from raftlog.protocol.groups import ListedGroup, ListGroupsResponse, OffsetFetchResponse
 from raftlog.protocol.session import Session
-from raftlog.protocol.topics import NewTopic, TopicIdsResponse
-from raftlog.security.acls import CLUSTER_NAME, Acl, AclFilter, Operation, ResourceType
-from raftlog.security.passwords import make_credential
-from raftlog.security.policy import Access, Policy, Security, User
-from raftlog.security.quotas import EntityFilter
-from raftlog.security.scram import Mechanism
+from raftlog.protocol.topics import TopicIdsResponse
+from raftlog.security.acls import CLUSTER_NAME, Acl, Operation, ResourceType
+from raftlog.security.policy import Access, Policy, Security
 from raftlog.types import METADATA_TOPIC
+from tests.node.gate_requests import COMMITTED, USERS, Heard, request_of, session_of
 
-USERS = {
-    name: User(credentials=(make_credential(Mechanism.SCRAM_SHA_256, "x", 4096),), epoch=5)
-    for name in ("alice", "root")
-}
 OF_NODES = (apis.NODE_STATE, apis.IMAGE, apis.REGISTER_NODE, apis.REPORT_CONFIGURATIONS)
 # What is answered less to who may see less, and refused to nobody who has logged in.
 SCREENED = (apis.METADATA, apis.TOPIC_IDS, apis.DESCRIBE_REPLICAS, apis.LIST_GROUPS)
@@ -35,30 +28,6 @@ JUDGED = [api for api in apis.APIS if api not in BEFORE_LOGIN]
 EACH = pytest.mark.parametrize("api", JUDGED, ids=lambda api: api.name)
 DENIED = {ErrorCode.TOPIC_AUTHORIZATION_FAILED, ErrorCode.GROUP_AUTHORIZATION_FAILED}
 DENIED |= {ErrorCode.CLUSTER_AUTHORIZATION_FAILED}
-COMMITTED = CommittedOffset(topic="orders", topic_id=NO_TOPIC, partition=0, offset=1, leader_epoch=1, metadata="")
-GIVEN: dict[Api[Any, Any], dict[str, Any]] = {
-    apis.CREATE_TOPICS: {"topics": [NewTopic(name="orders")]},
-    apis.DELETE_TOPICS: {"topics": [("orders", NO_TOPIC)]},
-    apis.OFFSET_COMMIT: {"offsets": [COMMITTED]},
-    apis.OFFSET_DELETE: {"partitions": [("orders", 0)]},
-    apis.TOPIC_IDS: {"names": ["orders", "hidden"]},
-    apis.DESCRIBE_ACLS: {"filter": AclFilter()},
-    apis.DESCRIBE_QUOTAS: {"filter": EntityFilter()},
-}
-SAMPLES: dict[Any, Any] = {str: "orders", int: 0, bytes: NO_TOPIC, bool: False}
-
-
-class Heard:
-    """A door that keeps the answers."""
-
-    def __init__(self) -> None:
-        self.answers: list[Any] = []
-
-    def answer(self, request: Any, response: Any, payload: Any = None) -> None:
-        self.answers.append(response)
-
-    def answer_produces(self, session: Session, results: Any) -> None:
-        self.answers += results
 
 
 def allow(operation: Operation, kind: ResourceType = ResourceType.TOPIC, name: str = "orders") -> Acl:
@@ -68,25 +37,6 @@ def allow(operation: Operation, kind: ResourceType = ResourceType.TOPIC, name: s
 def gate(*acls: Acl, topic: str = "orders", certified: bool = True) -> Gate:
     access = Access(superusers=("User:root",), certified=certified)
     return Gate(Policy(Security(offset=9, users=USERS, acls=acls), access), topic)
-
-
-def session_of(user: str, epoch: int = 5) -> Session:
-    session = Session("connection", "10.0.0.7:50000", Heard())
-    if user:
-        session.principal, session.mechanism, session.epoch = f"User:{user}", "SCRAM-SHA-256", epoch
-    return session
-
-
-def request_of(api: Api[Any, Any], session: Session, **given: Any) -> Request[Any]:
-    hints = typing.get_type_hints(api.request)
-    fields = {
-        field.name: SAMPLES.get(hints[field.name], [])
-        for field in msgspec.structs.fields(api.request)
-        if field.required
-    }
-    if "group_id" in hints:
-        fields["group_id"] = "readers"
-    return Request(session, api, 1, NO_TOPIC, -1, api.request(**{**fields, **GIVEN.get(api, {}), **given}))
 
 
 def refusals(session: Session) -> list[ErrorCode]:

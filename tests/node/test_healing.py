@@ -8,103 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from raftlog.client import Admin, Consumer, Producer
-from raftlog.node.local import LocalCluster
+from raftlog.client import Admin
 from raftlog.protocol.topics import NewTopic
-from raftlog.types import METADATA_TOPIC, Doubt, ReplicaStatus, TopicPartition
+from raftlog.types import METADATA_TOPIC, Doubt
 from tests.conftest import ClusterFactory
 from tests.node import asking, damage
-from tests.patience import WAIT_S
-
-TOPIC, REPLICA = "orders", "orders-0"
-_HEAL_S = 30.0  # a few passes of the scrub over a small log, and a busy machine
-
-
-def _values(start: int, end: int) -> list[bytes]:
-    return [b"%06d" % number + bytes(300) for number in range(start, end)]
-
-
-class Story:
-    """A topic of one partition on all nodes, and all that was acknowledged."""
-
-    def __init__(self, cluster: LocalCluster, factor: int = 3) -> None:
-        self.cluster = cluster
-        self.count = 0
-        self.nodes = list(cluster.endpoints)
-        with Admin(cluster.bootstrap) as admin:
-            new = NewTopic(name=TOPIC, replication_factor=factor, config={"segment_bytes": "32768"})
-            admin.create_topics([new])
-
-    def write(self, count: int) -> None:
-        """In batches of a few records, all acknowledged."""
-        with Producer(self.cluster.bootstrap, linger_ms=0) as producer:
-            values = _values(self.count, self.count + count)
-            for first in range(0, count, 10):
-                futures = [producer.send(TOPIC, value, partition=0) for value in values[first : first + 10]]
-                for future in futures:
-                    future.result(WAIT_S)
-        self.count += count
-
-    def statuses(self) -> dict[int, ReplicaStatus]:
-        endpoint = self.cluster.endpoints[min(self.cluster.pids)]
-        return {status.node_id: status for status in asking.statuses(endpoint, TOPIC)}
-
-    def leader(self) -> int:
-        def find() -> int:
-            return next((node for node, status in self.statuses().items() if status.role == 2 and status.in_sync), 0)
-
-        return asking.until(find)
-
-    def wait_whole(self) -> dict[int, ReplicaStatus]:
-        """Every replica runs, without doubt, and holds all that was acknowledged, committed."""
-
-        def whole() -> dict[int, ReplicaStatus]:
-            found = self.statuses()
-            good = [
-                status
-                for status in found.values()
-                if status.worker_pid and not status.doubt and not status.error and status.high_watermark == self.count
-            ]
-            return found if len(good) == len(self.nodes) else {}
-
-        return asking.until(whole, _HEAL_S)
-
-    def wait_bounds(self) -> None:
-        """What is on the running nodes' disks is also what their `state` knows to be committed."""
-
-        def written() -> bool:
-            return all(
-                damage.state(self.cluster, node, REPLICA).commit_bound == damage.last_index(self.cluster, node, REPLICA)
-                for node in self.cluster.pids
-            )
-
-        asking.until(written)
-
-    def read(self) -> None:
-        """A consumer from the beginning gets everything, once, in order."""
-        with Consumer(bootstrap_servers=self.cluster.bootstrap) as consumer:
-            consumer.assign([TopicPartition(TOPIC, 0)])
-            consumer.seek(TopicPartition(TOPIC, 0), 0)
-            found: list[bytes | None] = []
-
-            def all_read() -> bool:
-                for records in consumer.poll(500).values():
-                    found.extend(record.value for record in records)
-                return len(found) >= self.count
-
-            asking.until(all_read, _HEAL_S)
-        assert found == _values(0, self.count)
-
-    def require_equal_disks(self) -> None:
-        """Stops everything: the logs are the same, byte by byte."""
-        for node in list(self.cluster.pids):
-            assert self.cluster.stop(node) == 0
-        logs = {damage.records_bytes(self.cluster, node, REPLICA) for node in self.nodes}
-        assert len(logs) == 1
-
-    def kill_all(self) -> None:
-        for node in list(self.cluster.pids):
-            self.cluster.kill(node)
+from tests.node.story import HEAL_S, REPLICA, TOPIC, Story
 
 
 @pytest.fixture
@@ -118,7 +27,7 @@ def test_a_flipped_bit_under_a_running_follower_is_found_by_its_scrub(story: Sto
     victim = next(node for node in story.nodes if node != story.leader())
     closed, active = damage.segments(story.cluster, victim, REPLICA)[1], 500
     damage.flip(closed, active)
-    asking.until(lambda: story.statuses()[victim].corruptions == 1, _HEAL_S)
+    asking.until(lambda: story.statuses()[victim].corruptions == 1, HEAL_S)
     story.wait_whole()
     assert "damaged from offset" in story.cluster.log_text(victim)
     story.read()
@@ -132,7 +41,7 @@ def test_a_consumer_that_meets_a_flipped_bit_gets_the_record_from_another_replic
     leader = story.leader()
     damage.flip(damage.segments(story.cluster, leader, REPLICA)[segment], 700)
     story.read()
-    asking.until(lambda: story.statuses()[leader].corruptions == 1, _HEAL_S)
+    asking.until(lambda: story.statuses()[leader].corruptions == 1, HEAL_S)
     story.write(50)
     story.wait_whole()
     story.require_equal_disks()
@@ -171,7 +80,7 @@ def test_a_node_that_comes_back_damaged_heals_by_itself(story: Story, kind: str)
         status = story.statuses()[victim]
         return status.corruptions + status.truncations > 0
 
-    asking.until(counted, _HEAL_S)
+    asking.until(counted, HEAL_S)
     story.wait_whole()
     story.read()
     story.require_equal_disks()
@@ -235,7 +144,7 @@ def test_the_only_replica_of_a_record_never_cuts_it_and_says_what_is_damaged(fre
     story.write(400)
     before = damage.records_bytes(story.cluster, 1, REPLICA)
     damage.flip(damage.segments(story.cluster, 1, REPLICA)[1], 500)
-    asking.until(lambda: "no other replica has it" in story.statuses()[1].error, _HEAL_S)
+    asking.until(lambda: "no other replica has it" in story.statuses()[1].error, HEAL_S)
     story.write(10)
     assert len(damage.records_bytes(story.cluster, 1, REPLICA)) > len(before)
 

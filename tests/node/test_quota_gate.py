@@ -16,7 +16,7 @@ from raftlog.protocol.records import FetchRequest, ProduceRequest
 from raftlog.protocol.session import Session
 from raftlog.protocol.throttles import Throttles
 from raftlog.security.quotas import KEYS, Quota, entity_of
-from tests.node.test_gate import Heard
+from tests.node.gate_requests import Heard
 
 RATE = 1000
 

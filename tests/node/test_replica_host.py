@@ -28,7 +28,7 @@ from raftlog.node.meta import DataDirectory, Meta
 from raftlog.node.replica_host import ReplicaHost
 from raftlog.node.settings import parse_settings
 from raftlog.types import Doubt, Endpoint, GroupStatus, Half, ReplicaStatus, TopicConfig
-from tests.node.test_workers import TwinChild
+from tests.node.twin import TwinChild
 
 
 class Running:

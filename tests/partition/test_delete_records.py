@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from raftlog.errors import ErrorCode
-from raftlog.protocol.records import HIGH_WATERMARK, DeleteRecordsRequest, DeleteRecordsResponse
+from raftlog.protocol.records import HIGH_WATERMARK
 from raftlog.record.batch import decode
 from raftlog.types import METADATA_TOPIC, OFFSETS_TOPIC, CleanupPolicy, ReplicaSpec, TopicConfig
-from tests.partition.harness import PLACE, TOPIC_ID, Cluster, Node, batch, fetch, produce
-from tests.requests import request_of
+from tests.partition.harness import TOPIC_ID, Cluster, Node, batch, fetch, produce
+from tests.partition.head_deletion import answers, ask
 
 
 def filled(cluster: Cluster, batches: int = 5, records: int = 4) -> Node:
@@ -22,20 +20,6 @@ def filled(cluster: Cluster, batches: int = 5, records: int = 4) -> Node:
     cluster.settle(0.5)
     assert leader.replica.high_watermark == batches * records
     return leader
-
-
-def ask(node: Node, offset: int, **changes: Any) -> None:
-    place = {**PLACE, **{name: changes.pop(name) for name in tuple(changes) if name in PLACE}}
-    body = DeleteRecordsRequest(**{"offset": offset, "timeout_ms": 3000, **changes})
-    node.request("admin", request_of(body, 5, **place), [])
-
-
-def answers(node: Node) -> list[tuple[int, int]]:
-    return [
-        (response.error_code, response.log_start_offset)
-        for _, response, _ in node.answers
-        if isinstance(response, DeleteRecordsResponse)
-    ]
 
 
 def starts(cluster: Cluster) -> list[int]:

@@ -7,7 +7,7 @@ import msgspec
 from raftlog.errors import ErrorCode
 from raftlog.protocol.records import FetchResponse
 from tests.partition.harness import Cluster, Node, batch, fetch, produce
-from tests.partition.test_delete_records import answers, ask
+from tests.partition.head_deletion import answers, ask
 
 
 def _filled() -> tuple[Cluster, Node]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 from raftlog.errors import CorruptMessageError
 from raftlog.record.batch import (
-    BatchBuilder,
     check_batch,
     decode,
     encode,
@@ -18,29 +15,7 @@ from raftlog.record.batch import (
     with_append_time,
 )
 from raftlog.record.copies import Transactions, as_produced
-
-_CRC_START, _ATTRIBUTES = 21, struct.Struct(">h")
-
-
-def _with_attributes(batch: bytes, more: int) -> bytes:
-    changed = batch[:_CRC_START] + _ATTRIBUTES.pack(read_header(batch).attributes | more) + batch[_CRC_START + 2 :]
-    header = read_header(changed)
-    return numbered(changed, header.producer_id, header.producer_epoch, header.base_sequence)  # the checksum anew
-
-
-def batch_of(
-    base_offset: int, *values: bytes, compression: str = "none", producer_id: int = -1, more: int = 0
-) -> bytes:
-    builder = BatchBuilder(compression)
-    for number, value in enumerate(values):
-        builder.append(1_000 + number, b"k", value, [("h", b"x")])
-    built = numbered(builder.build(), producer_id, 0, 0)
-    return stamp(_with_attributes(built, more), base_offset, 3)
-
-
-def control_of(base_offset: int, producer_id: int, kind: int) -> bytes:
-    marker = encode([(5, struct.pack(">hh", 0, kind), b"\0" * 6)])
-    return stamp(_with_attributes(numbered(marker, producer_id, 0, -1), 0x30), base_offset, 3)
+from tests.record.log_batches import batch_of, control_of, with_attributes
 
 
 def _produced(batch: bytes, first_offset: int = 0) -> bytes | None:
@@ -106,6 +81,6 @@ def test_what_was_committed_counts_and_what_was_aborted_or_never_ended_does_not(
 
 
 def test_a_control_batch_that_says_nothing_is_damage() -> None:
-    batch = stamp(_with_attributes(numbered(encode([(5, b"x", b"")]), 1, 0, -1), 0x30), 0, 3)
+    batch = stamp(with_attributes(numbered(encode([(5, b"x", b"")]), 1, 0, -1), 0x30), 0, 3)
     with pytest.raises(CorruptMessageError, match="offset 0 does not say what it controls"):
         Transactions().feed(batch, 0, read_header(batch))
