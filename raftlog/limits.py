@@ -59,6 +59,8 @@ ELECTION_TIMEOUT_MIN_S = 1.25  # three lost heartbeats
 ELECTION_TIMEOUT_MAX_S = 1.8  # failover from a leader that hangs stays under 2.5 s
 LEADER_GONE_S = 0.15  # when the leader is known to be gone, candidates still spread over this
 LEADER_FALLBACK_S = 1.5  # a leader without a majority steps down; consensus.md asks for about 2
+SLEEP_AFTER_S = 5.0  # a group in which nothing happened for this long goes to sleep; more than two election time-outs
+AWAKE_S = 2 * ELECTION_TIMEOUT_MAX_S  # who was woken does not agree to sleep for this long: time for an election
 PREFERRED_LEADER_S = 5.0  # a preferred replica that was in sync for this long leads again; a node that flaps does not
 PREFERRED_LEADER_AGAIN_S = 2.0  # how long a move that failed is not tried again
 PREFERRED_LEADER_AGAIN_MAX_S = 30.0  # up to this: a move that cannot work pauses appends for 0.3 % of the time
@@ -226,6 +228,9 @@ OFFSETS_SCAN_S = 600.0  # how often such groups are looked for
 GOSSIP_S = 0.5  # how often supervisors speak; also at once when something changed
 NODE_SILENT_S = 3.0  # six lost gossips: the node counts as not alive
 VOTERS_HEARD_S = 1.5  # three lost gossips of a majority of voters: what this node knows may be old, and it says so
+SLEEPER_WORD_S = 10.0  # how often a sleeping worker is asked for a word: who hangs is found, and its log looked after
+SLEEPER_HANGS_S = 2.0  # a sleeping worker that owes its word for this long is told to the others as gone
+WAKE_UPS_PER_S = 50  # sleeping workers of a node that news of another node wakes: each elects, or sends a heartbeat
 WORKER_BACKOFF_MIN_S = 0.1  # a worker that crashes once costs no more than an election
 WORKER_BACKOFF_MAX_S = 10.0  # a worker that cannot start must not eat a core, and must be tried again
 METADATA_SNAPSHOT_RECORDS = 2_000  # replayed in about 50 ms at a start; a snapshot has about 100 bytes a partition
@@ -264,6 +269,9 @@ IMAGE_MEMORY_S = 10.0  # how long an older metadata image counts as old, while c
 UNCONFIRMED_S = 2.0  # how long a node is looked for that hears a majority of the voters; then what any node says counts
 FOREIGN_CLUSTER_S = 3.0  # how long nodes of the own cluster are looked for while only another cluster's answer
 LEADER_SILENT_S = 1.0  # a leader that answers nothing for this long may be gone: ask who leads
+SILENT_LEADERS_MAX = (
+    50  # named in one question for metadata: their groups are woken, and each wake-up costs an election
+)
 LEADER_MOVED_S = 0.3  # how long the last answers of a leader are waited for when another one is known
 UNACKNOWLEDGED_METADATA_S = 2.0  # how often a client asks with acks=0: nobody tells it that the leader moved
 TOPIC_UNKNOWN_S = 3.0  # a topic that nobody knows for this long does not exist; gossip is faster

@@ -238,3 +238,4 @@ class ReplicaStatus(msgspec.Struct, kw_only=True, array_like=True):
     commit_bound: int = 0  # Raft index up to which it has known entries to be committed and held them
     cuts: int = 0  # damaged tails that a start cut since this directory was made
     group: GroupStatus | None = None  # None: as it was founded, and nothing else is wanted
+    asleep: bool = False  # nothing happens in its group, which has agreed to be silent until something does

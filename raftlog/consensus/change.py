@@ -102,6 +102,11 @@ class Change:
     def under_way(self) -> bool:
         return len(self._halves) == 2 or bool(self.leaving)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Nobody comes, nobody goes, and the newest configuration is committed."""
+        return not self.under_way and not self.learners.ids and self.is_committed
+
     def is_told_of(self, node_id: int) -> bool:
         """Whether a member may be sent entries. One that leaves: only what ends with a committed C.
 

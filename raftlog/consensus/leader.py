@@ -46,6 +46,7 @@ class Leader:
         self._heartbeat_s = now_s  # when the followers are owed a sign of life
         self._blocked_since_s = now_s
         self._blocked_match = 0
+        self._waking = 0  # since this leader woke: what has to be answered before it leads again; 0: nothing
         self._verified_s = LONG_AGO_S  # when this leader last read again what a follower could not read
         for other in seat.others:
             if not self._links.boots[other]:
@@ -58,12 +59,53 @@ class Leader:
         return self._seat.commit_index >= self.epoch_index
 
     @property
+    def is_waking(self) -> bool:
+        """It slept, and no majority has answered since: others may have elected another leader meanwhile."""
+        return self._waking > 0
+
+    @property
     def is_settled(self) -> bool:
         """Every follower holds the whole log, and no voters change."""
         last_index = self._log.last_index
-        return not self._change.under_way and all(
-            progress.match_index == last_index for progress in self._progress.values()
+        return (
+            not self._change.under_way
+            and not self._waking
+            and all(progress.match_index == last_index for progress in self._progress.values())
         )
+
+    def may_sleep(self, now_s: float) -> bool:
+        """Every member is there, answers, and holds all that there is; nothing is under way."""
+        last_index, log_start_offset = self._log.last_index, self._log.state.log_start_offset
+        return (
+            self.is_ready
+            and self.is_settled
+            and self._change.is_at_rest
+            and self.acked_index == last_index
+            and len(self.in_sync) == len(self._seat.voters.replicas)
+            and self.hears_all(now_s)
+            and all(
+                p.doubt is Doubt.NONE and p.was_heard and p.log_start_offset == log_start_offset
+                for p in self._progress.values()
+            )
+            and now_s <= self.next_due_s()
+        )
+
+    def hears_all(self, now_s: float) -> bool:
+        """Every member is there, and has answered lately."""
+        boots = self._links.boots
+        return all(
+            boots[node_id] != 0 and now_s - p.replied_s < limits.ELECTION_TIMEOUT_MIN_S
+            for node_id, p in self._progress.items()
+        )
+
+    def wake(self) -> None:
+        """It slept: a heartbeat leaves with the next `replicate`, and it leads nothing BEFORE a majority answered."""
+        self._waking = self.ask_confirmation()
+        self._end_waking()
+
+    def _end_waking(self) -> None:
+        if self._waking and self.confirmed(self._waking):
+            self._waking = 0
 
     @property
     def in_sync(self) -> tuple[int, ...]:
@@ -169,6 +211,10 @@ class Leader:
         if len(halves) == 1:
             return len(self.in_sync)
         return sum(node_id in halves[1].replicas for node_id in self.in_sync)
+
+    @property
+    def learners(self) -> Half:
+        return self._change.learners
 
     @property
     def learning(self) -> dict[int, int]:
@@ -360,6 +406,7 @@ class Leader:
             self._verify_own_copy(m.hint_index, m.match_index, now_s)
         else:
             progress.on_refusal(m.sequence, m.hint_index, last_index, now_s, next_sequence)
+        self._end_waking()
 
     def _learn_log_start(self, offset: int) -> None:
         """An earlier leader may have moved it further than this one had heard: what it let go does not come back."""

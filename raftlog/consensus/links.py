@@ -36,6 +36,10 @@ class Links:
         boot_id = m.sender_boot_id
         return m.addressee_boot_id == self._boot_id and boot_id != 0 and self.boots.get(m.sender_id) == boot_id
 
+    def boot_of(self, node_id: int) -> int:
+        """Of a member's process, this one among them."""
+        return self._boot_id if node_id == self._node_id else self.boots[node_id]
+
     def next_sequence(self) -> int:
         self.sequence += 1
         return self.sequence

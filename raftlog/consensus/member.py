@@ -14,6 +14,7 @@ back and leaves from `after_persist` only (G5). No clock, socket or file is reac
     candidate.py    Candidate
     leader.py       Leader, with the progress of each follower, the in-sync replicas and the witnesses' feed
     change.py       Change: whom a leader feeds besides the voters, and when it may change them
+    hibernation.py  Hibernation: whether the group sleeps, and the time that it measures by
 
 Guards G1 to G11 are named where they stand; docs/consensus.md says what each one prevents.
 """
@@ -24,11 +25,12 @@ import random
 from collections.abc import Iterable
 
 from raftlog import limits
-from raftlog.clock import LONG_AGO_S
+from raftlog.clock import LONG_AGO_S, NEVER_S
 from raftlog.consensus.candidate import Ballot, Candidate
 from raftlog.consensus.change import WhyNot
 from raftlog.consensus.elections import Elections
 from raftlog.consensus.follower import Follower
+from raftlog.consensus.hibernation import Hibernation
 from raftlog.consensus.leader import Leader
 from raftlog.consensus.links import Links, Send
 from raftlog.consensus.record_copy import RecordCopy
@@ -66,6 +68,7 @@ class RaftMember:
         self._links = Links(node_id, boot_id, spec, log.state, send)
         self._seat = Seat(node_id, VoterSet(spec.half), log, self._links)
         self._elections = Elections(node_id, log, rng, now_s)
+        self._hibernation = Hibernation(now_s)
         self.role: Follower | Candidate | Leader = self._new_follower()
         self._prevote: Ballot | None = None  # G11: asked for since the last change of role, and not given up
         self._transferred = False  # the leader has asked this replica to stand
@@ -87,9 +90,26 @@ class RaftMember:
 
     @property
     def leader_ready(self) -> bool:
-        """Leads, and its commit index is not older than that of any leader before it."""
+        """Leads, and its commit index is not older than that of any leader before it.
+
+        Not when it slept, and a majority has not said since that it leads still.
+        """
         role = self.role
-        return isinstance(role, Leader) and role.is_ready
+        return isinstance(role, Leader) and role.is_ready and not role.is_waking
+
+    @property
+    def is_waking(self) -> bool:
+        """As leader: it slept, and does not know yet whether it leads still."""
+        return isinstance(self.role, Leader) and self.role.is_waking
+
+    @property
+    def is_asleep(self) -> bool:
+        return self._hibernation.is_asleep
+
+    @property
+    def is_drowsy(self) -> bool:
+        """Asleep, or about to be: whatever happens has to be told (`stir`) at once."""
+        return self._hibernation.is_drowsy
 
     @property
     def leader_id(self) -> int:
@@ -150,18 +170,91 @@ class RaftMember:
         )
 
     def next_wakeup_s(self) -> float:
-        """When `tick` is due even if nothing arrives."""
+        """When `tick` is due even if nothing arrives. Never, while the group sleeps."""
+        if self.is_asleep:
+            return NEVER_S
         if isinstance(self.role, Leader):
-            return self.role.next_due_s()
-        return self._elections.deadline_s
+            return self._hibernation.clock_s(self.role.next_due_s())
+        return self._hibernation.clock_s(self._elections.deadline_s)
 
     # --- what a caller tells it ------------------------------------------------------------
+    # Each takes the time of its caller's clock, and goes on with that of the group (hibernation.py).
+    def stir(self, now_s: float) -> None:
+        """Something happens that concerns the group: who sleeps wakes, and nobody goes to sleep for a while."""
+        if self._hibernation.stir(now_s):
+            self._wake(self._hibernation.group_s(now_s), tells=True)
+
+    def _wake(self, now_s: float, *, tells: bool) -> None:
+        """A follower begins a whole time-out: it is not its leader that was silent. It `tells` all others that it woke.
+
+        The leader answers with a round of heartbeats, which ends that time-out. The others begin theirs at the same
+        time: when no leader is left, who stands first is not refused by one that has just been woken by the question.
+        """
+        role = self.role
+        if isinstance(role, Leader):
+            role.wake()
+            return
+        self._elections.postpone(now_s)
+        if tells:
+            self._ask_prevotes(self._seat.others, 0)
+
+    def set_silent(self, nodes: Iterable[int], now_s: float) -> None:
+        """Nodes that the supervisor does not hear. Their processes may be well, and are not taken for gone."""
+        if not self._hibernation.set_silent(nodes).isdisjoint(self._seat.others):
+            self.stir(now_s)
+
+    def rest(self, now_s: float) -> None:
+        """As leader, at the end of a turn, and nobody wants anything: ask all to sleep once that was so for a while."""
+        role, sleep, links = self.role, self._hibernation, self._links
+        if sleep.round and links.sequence != sleep.round:
+            sleep.stir(now_s)  # a heartbeat had to leave BEFORE all had agreed, and wakes those who have
+        if (
+            not isinstance(role, Leader)
+            or not sleep.may_ask(now_s, self._seat.others)
+            or not self._may_sleep(sleep.group_s(now_s))
+        ):
+            return
+        sleep.ask(links.next_sequence(), self._seat.others)
+        boots = self._boots()
+        for node_id in self._seat.others:
+            links.send(
+                node_id,
+                None,
+                r.SleepRequest,
+                sleep.round,
+                self.log.last_index,
+                self.log.last_term,
+                self._configuration_index,
+                boots,
+            )
+        self._sleep_if_agreed(now_s)
+
+    def _may_sleep(self, now_s: float) -> bool:
+        """Everything here is durable, committed and noted as such, and no timer is due."""
+        role, seat = self.role, self._seat
+        if not seat.is_at_rest or self.log.state.is_bound_due or seat.rejoin.mute:
+            return False
+        if isinstance(role, Leader):
+            return role.may_sleep(now_s)
+        return isinstance(role, Follower) and self._prevote is None and now_s < self._elections.deadline_s
+
+    def _boots(self) -> list[tuple[int, int]]:
+        """The process of each voter, as this member knows it."""
+        return [(node_id, self._links.boot_of(node_id)) for node_id in self.voters.ids]
+
+    @property
+    def _configuration_index(self) -> int:
+        newest = self.log.configuration_at(self.log.last_index)
+        return 0 if newest is None else newest.index
+
     def set_peer(self, node_id: int, boot_id: int, now_s: float) -> None:
         """The boot id of another member's process; 0: it is gone."""
         boots = self._links.boots
         if node_id == self.node_id or boots.get(node_id, 0) == boot_id:
             return
         boots[node_id] = boot_id
+        self.stir(now_s)
+        now_s = self._hibernation.group_s(now_s)
         if self._is_founder:
             self._elections.hasten(now_s)
         if boot_id == 0 and node_id == self.leader_id:
@@ -199,26 +292,33 @@ class RaftMember:
 
     def learn(self, learners: Half, now_s: float, bytes_per_s: int = 0) -> None:
         """As leader: feed those who are to be members, instead of the learners before."""
-        self._leading().learn(learners, now_s, bytes_per_s)
+        role = self._leading()
+        if learners != role.learners:
+            self.stir(now_s)
+        role.learn(learners, self._hibernation.group_s(now_s), bytes_per_s)
 
     def change_to(
         self, half: Half, expected: tuple[int, int], now_s: float, *, handing_over: bool, in_sync_min: int
     ) -> WhyNot | None:
         """As leader: begin to change the voters, see Change.begin. It is done once a C is committed, by any leader."""
+        self.stir(now_s)
+        now_s = self._hibernation.group_s(now_s)
         return self._leading().change_to(half, expected, now_s, handing_over=handing_over, in_sync_min=in_sync_min)
 
     def call_off(self, expected: tuple[int, int], now_s: float, *, handing_over: bool) -> WhyNot | None:
         """As leader: go back to the old voters, if the new ones do not stand alone yet, see Change.call_off."""
+        self.stir(now_s)
+        now_s = self._hibernation.group_s(now_s)
         return self._leading().call_off(expected, now_s, handing_over=handing_over)
 
     def advance_change(self, now_s: float, *, handing_over: bool) -> None:
         """Step 3 of a turn: what a change of the voters needs."""
         if isinstance(self.role, Leader):
-            self.role.advance_change(now_s, handing_over=handing_over)
+            self.role.advance_change(self._hibernation.group_s(now_s), handing_over=handing_over)
 
     def narrow(self, named: Iterable[int], now_s: float) -> None:
         """A newer image of the metadata names these: one that lost its disk need not hear others."""
-        self._end_muteness(self._seat.rejoin.narrow(named), now_s)
+        self._end_muteness(self._seat.rejoin.narrow(named), self._hibernation.group_s(now_s))
 
     def accept_loss(self, now_s: float, *, renews: bool = False) -> None:
         """For RECOVERY_S an election by all votes is open for this replica, whatever is known to be lost.
@@ -230,6 +330,8 @@ class RaftMember:
         metadata has heard of may be lost, and would be newer there than any that is left.
         """
         self._renews = renews
+        self.stir(now_s)
+        now_s = self._hibernation.group_s(now_s)
         if isinstance(self.role, Leader):
             if self.role.is_ready:
                 return
@@ -242,6 +344,14 @@ class RaftMember:
         """Take one message of another member. Anything not from its current boot to ours is dropped."""
         if not self._links.accepts(message):
             return
+        if isinstance(message, r.SleepResponse):
+            self._on_sleep_response(message, now_s)
+            return
+        self._stir_for(message, now_s)
+        if isinstance(message, r.SleepRequest):
+            self._on_sleep_request(message, now_s)
+            return
+        now_s = self._hibernation.group_s(now_s)
         self._end_muteness(self._seat.rejoin.hear(message.sender_id, message.term), now_s)
         match message:
             case r.AppendEntries():
@@ -267,6 +377,54 @@ class RaftMember:
             case r.TimeoutNow():
                 self._on_timeout_now(message)
 
+    def _stir_for(self, m: r.RaftMessage, now_s: float) -> None:
+        """Any message wakes a sleeper, for good, whatever it answers.
+
+        Else one that alone is cut off from the leader would be refused forever by one that sleeps on.
+        """
+        hibernation = self._hibernation
+        if hibernation.is_asleep:
+            hibernation.stir(now_s)
+            woken_by_leader = isinstance(m, r.AppendEntries) and m.sender_id == self.leader_id
+            self._wake(hibernation.group_s(now_s), tells=not woken_by_leader)
+        elif isinstance(m, r.PreVoteRequest | r.VoteRequest | r.TimeoutNow | r.ResetRequest):
+            hibernation.stir(now_s)
+
+    def _on_sleep_request(self, m: r.SleepRequest, now_s: float) -> None:
+        """Agreed to with everything that the leader holds, and with what it knows of the members."""
+        log, hibernation = self.log, self._hibernation
+        agreed = (
+            m.term == self.term
+            and m.sender_id == self.leader_id
+            and (m.last_index, m.last_term) == (log.last_index, log.last_term)
+            and m.last_index == self.role.match_index
+            and m.configuration_index == self._configuration_index
+            and m.boots == self._boots()
+            and hibernation.may_agree(now_s, self._seat.others)
+            and self._may_sleep(hibernation.group_s(now_s))
+        )
+        if agreed:
+            hibernation.fall_asleep(now_s)
+        self._links.hold(m.sender_id, r.SleepResponse, m.sequence, agreed)
+
+    def _on_sleep_response(self, m: r.SleepResponse, now_s: float) -> None:
+        sleep = self._hibernation
+        if m.term > self.term:
+            self.stir(now_s)
+            self._adopt_term(m.term, NOBODY, sleep.group_s(now_s))
+        elif m.sequence == sleep.round:
+            if m.agreed:
+                sleep.agreed(m.sender_id, m.sequence)
+                self._sleep_if_agreed(now_s)
+            else:
+                sleep.stir(now_s)
+
+    def _sleep_if_agreed(self, now_s: float) -> None:
+        """As leader. What it sent since it asked has woken those who had agreed."""
+        sleep = self._hibernation
+        if sleep.is_agreed and self._links.sequence == sleep.round and self._may_sleep(sleep.group_s(now_s)):
+            sleep.fall_asleep(now_s)
+
     def _end_muteness(self, adopted: int | None, now_s: float) -> None:
         if adopted is not None and adopted >= self.term:
             # The vote of that term may have been given before the disk was lost: it counts as spent.
@@ -274,6 +432,7 @@ class RaftMember:
 
     def tick(self, now_s: float) -> None:
         """Timers: ask for prevotes, stand for election, step down without a majority."""
+        now_s = self._hibernation.group_s(now_s)
         if self._seat.rejoin.mute and now_s - self._asked_terms_s >= limits.HEARTBEAT_S:
             self._asked_terms_s = now_s
             self._ask_prevotes(dict.fromkeys((*self._seat.others, *sorted(self._seat.rejoin.unheard))), 0)
@@ -291,13 +450,13 @@ class RaftMember:
     def replicate(self, now_s: float) -> None:
         """As leader: send what each follower's window allows, and heartbeats when due."""
         if isinstance(self.role, Leader):
-            self.role.replicate(now_s)
+            self.role.replicate(self._hibernation.group_s(now_s))
 
     def after_persist(self, now_s: float) -> None:
         """All that was appended, and term and vote, are durable: count, commit, and let go what was held."""
         role, seat = self.role, self._seat
         if isinstance(role, Leader):
-            role.after_persist(now_s)
+            role.after_persist(self._hibernation.group_s(now_s))
         self.log.state.note_commit(seat.commit_index)
         seat.end_doubt(role.match_index)
         self._links.release()
@@ -316,6 +475,7 @@ class RaftMember:
         """
         was, self.role = self.role, role
         self._prevote = None
+        self._hibernation.call_off()
         if isinstance(was, Leader):
             self._elections.postpone(now_s)
 

@@ -123,9 +123,12 @@ class Reachable(_Local, tag="Reachable"):
 
     Voters, whoever the metadata names, and whoever says that it hosts the partition: a replica that was away does not
     know who has come meanwhile, and has to hear it. A node that is not listed any more runs none.
+
+    `silent`: nodes of it that the supervisor does not hear, though no connection broke.
     """
 
     replicas: list[tuple[int, Endpoint | None, int]]
+    silent: list[int] = []
 
 
 class Wish(_Local, tag="Wish"):
@@ -153,6 +156,14 @@ class ClusterNamed(_Local, tag="ClusterNamed"):
 
 class AcceptLoss(_Local, tag="AcceptLoss"):
     """The operator has decided that this replica is the truth."""
+
+
+class Ping(_Local, tag="Ping"):
+    """To one that sleeps: say that you work, and look after your log."""
+
+
+class Stir(_Local, tag="Stir"):
+    """A client gets no answer from the partition's leader: if the group sleeps, it wakes."""
 
 
 class SetConfig(_Local, tag="SetConfig"):
@@ -188,6 +199,10 @@ class Report(_Local, tag="Report"):
     status: ReplicaStatus
 
 
+class Pong(_Local, tag="Pong"):
+    """The worker works."""
+
+
 class Counted(_Local, tag="Counted"):
     """What the process has counted since it began."""
 
@@ -211,9 +226,11 @@ class Asked(_Local, tag="Asked"):
     number: int
 
 
-ToWorker = Reachable | Wish | Live | ClusterNamed | AcceptLoss | SetConfig | SecurityNews | SetLogLevel | Stop
+ToWorker = (
+    Reachable | Wish | Live | ClusterNamed | AcceptLoss | Ping | Stir | SetConfig | SecurityNews | SetLogLevel | Stop
+)
 ToDoor = ClusterNews | SecurityNews | Told | SetLogLevel | Stop
-ToSupervisor = Opened | Report | ImageReport | Failed | Counted | Asked
+ToSupervisor = Opened | Report | Pong | ImageReport | Failed | Counted | Asked
 
 _Incoming = TypeVar("_Incoming")
 _encode = msgspec.msgpack.Encoder().encode

@@ -18,7 +18,7 @@ from raftlog.node.hosting_plan import METADATA_KEY, key_of, plan_hosting, with_n
 from raftlog.node.meta import DataDirectory, HostedReplica
 from raftlog.node.processes import Child, start_worker
 from raftlog.node.settings import NodeSettings
-from raftlog.node.workers import Ended, Failure, OpenedReplica, Peers, Published, Workers
+from raftlog.node.workers import Ended, Failure, Hangs, OpenedReplica, Peers, Published, Workers
 from raftlog.security.policy import Security
 from raftlog.types import NO_VOTERS, Half, ReplicaSpec
 
@@ -51,7 +51,7 @@ class ReplicaHost:
         self._live: list[int] = []
         self._able: list[int] = []
         self._cluster_id = ""
-        self._news_told: tuple[int, int] | None = None
+        self._news_told: tuple[int, int, list[int]] | None = None
         self._image = Image()
         self._followed = self._stopping = False
         self._follow_due_s = NEVER_S  # nothing is started before `follow`
@@ -85,6 +85,8 @@ class ReplicaHost:
                     self._opened.add(event.key)
                 case Published():
                     self._on_image(event.image)
+                case Hangs():
+                    log.error("%s: its worker hangs; the other replicas are told that it is gone", event.name)
                 case Failure():
                     log.error("%s: %s; starting again in %.1f s", event.name, event.text, event.again_in_s)
                 case Ended(key, deleted=True):
@@ -179,10 +181,12 @@ class ReplicaHost:
 
     def tell(self, gossip: Gossip, now_s: float, cluster_id: str) -> None:
         """Where the other replicas are, to the workers that do not know yet."""
-        if (gossip.news, self._image.end_offset) != self._news_told:
-            self._news_told = gossip.news, self._image.end_offset
+        live, able = sorted(gossip.live(now_s)), sorted(gossip.able())
+        if (gossip.news, self._image.end_offset, live) != self._news_told:
+            self._news_told = gossip.news, self._image.end_offset, live
             for key, spec in self.workers.specs.items():
-                self.workers.tell_peers(key, self._peers_of(key, spec, gossip))
+                peers = self._peers_of(key, spec, gossip)
+                self.workers.tell_peers(key, peers, [node_id for node_id, *_ in peers if node_id not in live])
         current = self._is_current()
         if (self._image.end_offset, current) != self._wishes_told:
             self._wishes_told = self._image.end_offset, current
@@ -191,7 +195,6 @@ class ReplicaHost:
             self._cluster_id = cluster_id
             for key in self.workers.specs:
                 self.workers.tell(key, ch.ClusterNamed(cluster_id=cluster_id))
-        live, able = sorted(gossip.live(now_s)), sorted(gossip.able())
         if (live, able) != (self._live, self._able):
             for node_id in set(live) - set(self._live):
                 log.info("node %d is there", node_id)

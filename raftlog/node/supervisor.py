@@ -394,6 +394,8 @@ class Supervisor:
             text = membership.waiting_for or "the cluster is being formed"
             self._dispatch.refuse(request, ErrorCode.LEADER_NOT_AVAILABLE, text)
             return
+        for key in request.body.silent[: limits.SILENT_LEADERS_MAX]:
+            self._workers.tell(key, ch.Stir())
         answer(request, self._metadata_of(request.body, monotonic_s()))
 
     def _metadata_of(self, request: MetadataRequest, now_s: float) -> MetadataResponse:

@@ -59,7 +59,8 @@ from raftlog.types import Buffer, Endpoint, ReplicaStatus, Role, TopicConfig
 
 log = logging.getLogger(__name__)
 
-_IDLE_MAX_S = 5.0  # a sleep that is always finite survives a mistake in a deadline
+_IDLE_MAX_S = 5.0  # a wait that is always finite survives a mistake in a deadline
+_ASLEEP_MAX_S = 60.0  # likewise while the group sleeps: its supervisor asks for a word before that
 _HANDOVER_S = 0.5  # how long a clean stop waits for another leader
 _HINTS_S = 0.1  # and how long it tells its clients who that is
 
@@ -223,7 +224,11 @@ class Worker:
         if self._server.due_s <= now_s:
             self._server.tick()
         due_s = min(due_s, self._peers.tick(now_s), self._server.due_s)
-        timeout_s = 0.0 if self._inner.has_arrived else min(due_s - now_s, _IDLE_MAX_S)
+        timeout_s = (
+            0.0
+            if self._inner.has_arrived
+            else min(due_s - now_s, _ASLEEP_MAX_S if self._replica.is_asleep else _IDLE_MAX_S)
+        )
         if self._channel.pending:
             timeout_s = min(timeout_s, ch.UNSENT_RETRY_S)
         self._heed_door()
@@ -273,8 +278,13 @@ class Worker:
                     self._told = {each[0] for each in message.replicas}
                     for node_id, endpoint, boot_id in message.replicas:
                         self._set_peer(node_id, endpoint, boot_id)
+                    self._replica.set_silent(message.silent)
                 case ch.Wish():
                     self._heed(message)
+                case ch.Ping():
+                    self._channel.send(ch.Pong())
+                case ch.Stir():
+                    self._replica.stir()
                 case ch.Live():
                     self._live, self._able = frozenset(message.nodes), frozenset(message.able)
                 case ch.ClusterNamed():
@@ -315,7 +325,7 @@ class Worker:
     def _report(self) -> None:
         """Who leads is told at once, figures every STATUS_S while something goes on."""
         replica = self._replica
-        reported = (replica.is_leader, replica.leader_id, replica.leader_epoch)
+        reported = (replica.is_leader, replica.leader_id, replica.leader_epoch, replica.is_asleep)
         now_s = monotonic_s()
         self._door.log_refused(now_s)
         self._peers.log_refused(now_s)

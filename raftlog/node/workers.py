@@ -6,22 +6,31 @@ worker and a deadline. Time and processes are passed in.
 
 from __future__ import annotations
 
+import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
 from raftlog.clock import NEVER_S
-from raftlog.limits import WORKER_BACKOFF_MAX_S, WORKER_BACKOFF_MIN_S, WORKER_STABLE_S, WORKER_STOP_S
+from raftlog.limits import (
+    SLEEPER_HANGS_S,
+    SLEEPER_WORD_S,
+    WORKER_BACKOFF_MAX_S,
+    WORKER_BACKOFF_MIN_S,
+    WORKER_STABLE_S,
+    WORKER_STOP_S,
+)
 from raftlog.node import channel as ch
 from raftlog.node.figure_book import FigureBook
 from raftlog.node.gossip import ReplicaKey
 from raftlog.node.hosting_plan import NO_CONFIGURATION, Word
 from raftlog.node.meta import HostedReplica
 from raftlog.node.processes import Child
+from raftlog.node.wake_ups import WakeUps
 from raftlog.protocol.nodes import WorkerState
 from raftlog.types import Endpoint, GroupStatus, ReplicaSpec, ReplicaStatus, Role
 
@@ -48,6 +57,12 @@ class Ended(NamedTuple):
     deleted: bool
 
 
+class Hangs(NamedTuple):
+    """A worker that sleeps owes its word: the others are told that it is gone, until it says one."""
+
+    name: str
+
+
 class Failure(NamedTuple):
     """A worker ended by itself, or could not start."""
 
@@ -56,7 +71,7 @@ class Failure(NamedTuple):
     again_in_s: float
 
 
-Event = OpenedReplica | Published | Ended | Failure
+Event = OpenedReplica | Published | Ended | Hangs | Failure
 
 
 @dataclass
@@ -73,6 +88,11 @@ class _Worker:
     reported: bool = False  # `status` is what this process has said
     peers: Peers = field(default_factory=list)
     wish: ch.Wish | None = None
+    silent: list[int] = field(default_factory=list)
+    told: ch.Reachable | None = None  # last, to the present process
+    word_due_s: float = NEVER_S  # when it is asked for a word; only while it sleeps
+    hangs_s: float = NEVER_S  # when it will have owed one for too long
+    hangs: bool = False
     kill_due_s: float = NEVER_S
     stopping: bool = False
     deleted: bool = True  # matters when stopping
@@ -89,6 +109,7 @@ class Workers:
         self._host = host
         self._start = start
         self._workers: dict[ReplicaKey, _Worker] = {}
+        self._wake_ups = WakeUps()
         self.figures = FigureBook(time.time)
         self._log_level = ""  # told at run time, also to those that start later
         self.changed = True  # something that others should hear of at once
@@ -141,12 +162,24 @@ class Workers:
         self._workers[key].spec = spec
         self.tell(key, ch.SetConfig(config=spec.config))
 
-    def tell_peers(self, key: ReplicaKey, peers: Peers) -> None:
-        worker = self._workers[key]
-        if peers != worker.peers:
-            worker.peers = peers
-            if worker.opened is not None and worker.child is not None:
-                worker.child.channel.send(ch.Reachable(replicas=peers))
+    def tell_peers(self, key: ReplicaKey, peers: Peers, silent: Sequence[int] = ()) -> None:
+        """One that sleeps is told in its turn, since that wakes it."""
+        worker, silent = self._workers[key], list(silent)
+        if (peers, silent) == (worker.peers, worker.silent):
+            return
+        worker.peers, worker.silent = peers, silent
+        if worker.status.asleep and not worker.hangs:
+            leader_id = worker.status.leader_id
+            gone = leader_id in silent or any(node_id == leader_id and not boot_id for node_id, _, boot_id in peers)
+            self._wake_ups.add(key, urgent=gone)
+        elif worker.opened is not None:
+            self._tell_of_peers(worker)
+
+    def _tell_of_peers(self, worker: _Worker) -> None:
+        told = ch.Reachable(replicas=worker.peers, silent=worker.silent)
+        if worker.child is not None and told != worker.told:
+            worker.told = told
+            worker.child.channel.send(told)
 
     def tell_wish(self, key: ReplicaKey, wish: ch.Wish) -> None:
         worker = self._workers[key]
@@ -189,7 +222,8 @@ class Workers:
         """For the gossip. A worker that is not announced has no address yet."""
         states = []
         for worker in self._workers.values():
-            opened = worker.opened if worker.announced and not worker.stopping else None
+            there = worker.announced and not worker.stopping and not worker.hangs
+            opened = worker.opened if there else None
             states.append(
                 WorkerState(
                     endpoint=Endpoint(self._host, opened.port) if opened else None,
@@ -224,10 +258,13 @@ class Workers:
         return all(worker.opened or worker.failures for worker in self._workers.values())
 
     def next_due_s(self) -> float:
-        return min(
-            (worker.start_due_s if worker.child is None else worker.kill_due_s for worker in self._workers.values()),
-            default=NEVER_S,
-        )
+        due_s = self._wake_ups.next_due_s
+        for worker in self._workers.values():
+            if worker.child is None:
+                due_s = min(due_s, worker.start_due_s)
+            else:
+                due_s = min(due_s, worker.kill_due_s, worker.word_due_s, worker.hangs_s)
+        return due_s
 
     # --- the loop ----------------------------------------------------------------------------------
     def tick(self, ready: Iterable[ReplicaKey], now_s: float) -> list[Event]:
@@ -242,6 +279,7 @@ class Workers:
                 if worker.stopping:
                     del self._workers[key]
                     self.figures.forget(key)
+                    self._wake_ups.forget(key)
                     events.append(Ended(key, worker.deleted))
                 elif now_s >= worker.start_due_s and starts < _STARTS_PER_TICK:
                     starts += 1
@@ -256,7 +294,29 @@ class Workers:
             if now_s >= worker.kill_due_s:
                 worker.child.kill()
                 worker.kill_due_s = NEVER_S
+            self._look_after(worker, worker.child, events, now_s)
+        while (woken := self._wake_ups.take(now_s)) is not None:
+            self._tell_of_peers(self._workers[woken])
         return events
+
+    def _look_after(self, worker: _Worker, child: Child, events: list[Event], now_s: float) -> None:
+        """While it sleeps nobody else would notice that it hangs. The turn that it takes also looks after its log."""
+        if now_s >= worker.word_due_s:
+            worker.word_due_s = now_s + SLEEPER_WORD_S
+            worker.hangs_s = min(worker.hangs_s, now_s + SLEEPER_HANGS_S)
+            if not worker.hangs:
+                child.channel.send(ch.Ping())
+        if now_s >= worker.hangs_s and not worker.hangs:
+            worker.hangs_s = NEVER_S
+            worker.hangs = self.changed = True
+            worker.status = msgspec.structs.replace(worker.status, error="its worker hangs: it gives no sign of life")
+            events.append(Hangs(worker.spec.name))
+
+    def _hear_from(self, worker: _Worker) -> None:
+        worker.hangs_s = NEVER_S
+        if worker.hangs:
+            worker.hangs, self.changed = False, True
+            worker.status = msgspec.structs.replace(worker.status, error="")
 
     def _read(self, key: ReplicaKey, events: list[Event], now_s: float) -> None:
         worker = self._workers[key]
@@ -268,13 +328,16 @@ class Workers:
                 case ch.Opened():
                     worker.opened = message
                     worker.status = msgspec.structs.replace(worker.status, error="", worker_pid=child.pid)
-                    child.channel.send(ch.Reachable(replicas=worker.peers))
+                    self._tell_of_peers(worker)
                     if worker.wish is not None:
                         child.channel.send(worker.wish)
                     self.changed = True
                     events.append(OpenedReplica(key))
                 case ch.Report():
-                    self._take_status(worker, message.status)
+                    self._hear_from(worker)
+                    self._take_status(key, message.status, now_s)
+                case ch.Pong():
+                    self._hear_from(worker)
                 case ch.Counted():
                     self.figures.take(key, message.figures)
                 case ch.ImageReport():
@@ -288,8 +351,12 @@ class Workers:
         elif child.channel.closed:
             child.kill()
 
-    def _take_status(self, worker: _Worker, status: ReplicaStatus) -> None:
+    def _take_status(self, key: ReplicaKey, status: ReplicaStatus, now_s: float) -> None:
+        worker = self._workers[key]
         old = worker.status
+        if status.asleep != old.asleep:
+            # Spread out, or all that fall asleep together would be asked together.
+            worker.word_due_s = now_s + random.random() * SLEEPER_WORD_S if status.asleep else NEVER_S
         if (old.role, old.leader_epoch, old.in_sync, old.doubt, old.error) != (
             status.role,
             status.leader_epoch,
@@ -301,6 +368,9 @@ class Workers:
         if _configurations(old.group) != _configurations(status.group):
             self.changed = True
         worker.status, worker.reported = status, True
+        if not status.asleep:
+            self._wake_ups.forget(key)
+            self._tell_of_peers(worker)
 
     def _reap(self, worker: _Worker, exit_code: int, events: list[Event], now_s: float) -> None:
         assert worker.child is not None
@@ -309,7 +379,8 @@ class Workers:
         if now_s - worker.started_s >= WORKER_STABLE_S:
             worker.failures = 0
         delay_s = min(WORKER_BACKOFF_MIN_S * 2**worker.failures, WORKER_BACKOFF_MAX_S)
-        worker.child = worker.opened = None
+        worker.child = worker.opened = worker.told = None
+        worker.hangs, worker.hangs_s, worker.word_due_s = False, NEVER_S, NEVER_S
         worker.reported = False
         self.processes_changed = True
         worker.last_words = ""
@@ -317,7 +388,9 @@ class Workers:
         worker.start_due_s = now_s + delay_s
         worker.kill_due_s = NEVER_S
         role = Role.WITNESS if worker.status.role is Role.WITNESS else Role.FOLLOWER
-        worker.status = msgspec.structs.replace(worker.status, role=role, in_sync=(), error=text, worker_pid=0)
+        worker.status = msgspec.structs.replace(
+            worker.status, role=role, in_sync=(), error=text, worker_pid=0, asleep=False
+        )
         self.changed = True
         if not worker.stopping:
             events.append(Failure(worker.spec.name, text, delay_s))

@@ -52,6 +52,7 @@ class Housekeeping:
         if leading:
             start = self._log.retention_start(now_ms)
             if start > self._log.state.log_start_offset:
+                self._member.stir(now_s)  # a sleeping group wakes, and all hear of it
                 self._member.delete_head(start)
         self._member.delete_head(self._log.state.log_start_offset)  # what DeleteRecords left, once it is closed
         if now_s >= self._scrub_due_s:

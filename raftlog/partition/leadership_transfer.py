@@ -35,6 +35,11 @@ class LeadershipTransfer:
         return bool(self._wanted)
 
     @property
+    def is_content(self) -> bool:
+        """The preferred replica leads, and nothing is to move."""
+        return not self._wanted and not self._member.successors and self._preferred == self._member.node_id
+
+    @property
     def due_s(self) -> float:
         """When `step` is due even without input: at once, and when appends go on, whatever came of the move."""
         return self._due_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from raftlog.errors import ErrorCode
+from raftlog.protocol import apis
 from raftlog.protocol.body import ResponseBody
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
@@ -22,3 +24,13 @@ class Outbox(Protocol):
     def answer_produces(self, session: Session, results: list[ProduceResult], /) -> None:
         """All answers of one turn to one client."""
         ...
+
+
+def refuse(outbox: Outbox, request: Request[Any], code: ErrorCode, *, leader_id: int, leader_epoch: int) -> None:
+    """Answer any request of a client with an error, which names the leader. With acks=0 nobody waits for one."""
+    response = request.api.refusal(code, leader_id=leader_id, leader_epoch=leader_epoch)
+    if request.api is not apis.PRODUCE:
+        outbox.answer(request, response, None)
+    elif request.body.acks:
+        response.correlation_id = request.correlation_id
+        outbox.answer_produces(request.session, [response])

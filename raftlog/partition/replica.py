@@ -19,14 +19,14 @@ other StorageError leaves `turn` and must end the worker, since a failed fsync c
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
 from raftlog import limits
-from raftlog.clock import Clock
+from raftlog.clock import NEVER_S, Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode, InvalidTimestampError, RaftlogError
 from raftlog.histogram import Histogram
@@ -34,9 +34,10 @@ from raftlog.partition.batch_inspection import BatchInspection
 from raftlog.partition.bounds import Bounds
 from raftlog.partition.delete_records import RecordDeletion
 from raftlog.partition.duplicates import Taken, WaitingForAcks, admit
+from raftlog.partition.held_requests import HeldRequests
 from raftlog.partition.housekeeping import Housekeeping
 from raftlog.partition.leadership_transfer import LeadershipTransfer
-from raftlog.partition.outbox import Outbox
+from raftlog.partition.outbox import Outbox, refuse
 from raftlog.partition.pending_produces import TIME_OUT_CHECK_S, Answers, Done, Produce
 from raftlog.partition.plan_keeper import PlanKeeper
 from raftlog.partition.reads import Reads
@@ -51,7 +52,15 @@ from raftlog.record.batch import COMPRESSION_MASK, PRODUCER_ID, BatchHeader, che
 from raftlog.storage.index import IndexUsage
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.producers import judge
-from raftlog.types import Buffer, CleanupPolicy, Plan, ReplicaSpec, ReplicaStatus, TimestampType
+from raftlog.types import (
+    INTERNAL_TOPICS,
+    Buffer,
+    CleanupPolicy,
+    Plan,
+    ReplicaSpec,
+    ReplicaStatus,
+    TimestampType,
+)
 
 _STEPS = ("received", "ticked", "appended", "replicated", "persisted", "committed", "answered", "served")
 FAIL_POINTS = tuple(f"turn: {step}" for step in _STEPS)
@@ -123,6 +132,8 @@ class Replica:
         self._refusal = ""  # why the disk takes nothing
         self._retry_disk_s = 0.0
         self._appended = False  # in this turn, as leader
+        self._asked = False  # a client wanted something since the last turn that may have slept on it
+        self._held = HeldRequests()
 
     @property
     def errors(self) -> dict[int, int]:
@@ -166,6 +177,10 @@ class Replica:
         return self.member.term
 
     @property
+    def is_asleep(self) -> bool:
+        return self.member.is_asleep
+
+    @property
     def high_watermark(self) -> int:
         """First offset that is not known to be committed here; never goes back."""
         return self._reads.high_watermark
@@ -189,6 +204,14 @@ class Replica:
         """The current boot id of another replica's worker; 0 when it is gone."""
         self.member.set_peer(node_id, boot_id, self._clock.monotonic_s())
 
+    def set_silent(self, nodes: Iterable[int]) -> None:
+        """Nodes that the supervisor does not hear."""
+        self.member.set_silent(nodes, self._clock.monotonic_s())
+
+    def stir(self) -> None:
+        """Somebody wants something of the group: if it sleeps, it wakes."""
+        self.member.stir(self._clock.monotonic_s())
+
     def set_config(self, spec: ReplicaSpec) -> None:
         """Settings of the topic that changed at run time."""
         self.spec = spec
@@ -206,6 +229,7 @@ class Replica:
     def hand_over(self) -> None:
         """Pause appends and ask an in-sync follower to lead. Call before a clean stop, again when it did not work."""
         if self.is_leader and not self._moving.under_way:
+            self.stir()
             self._moving.begin(self._clock.monotonic_s())
 
     def heed(self, plan: Plan | None, expected: tuple[int, int]) -> None:
@@ -214,6 +238,8 @@ class Replica:
         `expected`: (term, index) of the configuration that its assignment is from, (0, 0): none since the founding. It
         has to be the newest one here, or nothing is begun.
         """
+        if plan is not None:
+            self.stir()
         self._plan.tell(plan, expected)
 
     @property
@@ -236,7 +262,12 @@ class Replica:
         due_s = min(self.member.next_wakeup_s(), client_s, self._house.next_due_s(now_s), self._moving.due_s)
         if self.leader_ready:
             due_s = min(due_s, self._plan.due_s)
-        if self._inspecting.count or (self._to_append and not self._moving.under_way) or self._bounds.has_unserved:
+        if (
+            self._inspecting.count
+            or self._may_release
+            or (self._to_append and not self._moving.under_way)
+            or self._bounds.has_unserved
+        ):
             return now_s
         if self._waiting.count:
             due_s = min(due_s, now_s + TIME_OUT_CHECK_S)
@@ -257,6 +288,7 @@ class Replica:
             self._plan.number,
             self._plan.why_not,
             self._plan.number >= 0 and tuple(self.member.learning.items()),
+            self.member.is_asleep,
         )
 
     def status(self) -> ReplicaStatus:
@@ -279,6 +311,24 @@ class Replica:
 
     def on_request(self, request: Request[Any]) -> None:
         """Take a client's request; its answer leaves through the outbox, in this turn or a later one."""
+        self._asked = True
+        if self.member.is_drowsy:
+            self.stir()
+        if self.member.is_waking:
+            self._hold(request)
+        else:
+            self._take(request)
+
+    def _hold(self, request: Request[Any]) -> None:
+        if not self._held.add(request):
+            code = ErrorCode.THROTTLING_QUOTA_EXCEEDED
+            refuse(self._outbox, request, code, leader_id=self.leader_id, leader_epoch=self.leader_epoch)
+
+    @property
+    def _may_release(self) -> bool:
+        return len(self._held) > 0 and not self.member.is_waking
+
+    def _take(self, request: Request[Any]) -> None:
         code = ErrorCode.NONE
         if request.topic_id != self._topic_id:
             code = ErrorCode.INCONSISTENT_TOPIC_ID
@@ -407,6 +457,9 @@ class Replica:
     def turn(self) -> None:
         """Steps 2 to 9 for everything that was received. Raises StorageError when this worker must end."""
         now_s = self._clock.monotonic_s()
+        if self._may_release:
+            for request in self._held.take():
+                self._take(request)
         self._inspecting.step()
         if self._nothing_to_do(now_s):
             return
@@ -449,6 +502,32 @@ class Replica:
             self._refuse_writes(error)
         if now_s >= self._retry_disk_s:
             self._refusal = ""  # nothing was refused since; a follower has no append that would tell
+        if self.is_leader:
+            self._rest(now_s)
+
+    def _rest(self, now_s: float) -> None:
+        """Nobody waits for anything, or is about to: the group may sleep, once that was so for a while.
+
+        Not what belongs to raftlog itself: a few partitions, with state machines and timers of their own.
+        """
+        asked, self._asked = self._asked, False
+        if asked or not self._is_idle(now_s):
+            self.member.stir(now_s)
+        else:
+            self.member.rest(now_s)
+
+    def _is_idle(self, now_s: float) -> bool:
+        return (
+            self.spec.topic not in INTERNAL_TOPICS
+            and not self._refusal
+            and not self._log.damage
+            and self._moving.is_content
+            and self._plan.plan is None
+            and self._reads.next_deadline_s == NEVER_S
+            and self._deleting.next_deadline_s == NEVER_S
+            and not len(self._held)
+            and self._nothing_to_do(now_s)
+        )
 
     def _persist(self) -> None:
         """Step 5."""

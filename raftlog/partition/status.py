@@ -42,6 +42,7 @@ def status_of(
         cuts=log.state.cuts,
         commit_bound=log.state.commit_bound,
         group=group_of(member, plan, why_not),
+        asleep=member.is_asleep,
     )
 
 

@@ -11,7 +11,7 @@ Nothing that claims durability leaves BEFORE step 3 is over. A client that asks 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from raftlog import limits
@@ -19,9 +19,8 @@ from raftlog.clock import Clock
 from raftlog.consensus.member import RaftMember
 from raftlog.errors import DiskFullError, ErrorCode
 from raftlog.partition.housekeeping import REST_S
-from raftlog.partition.outbox import Outbox
+from raftlog.partition.outbox import Outbox, refuse
 from raftlog.partition.status import group_of
-from raftlog.protocol import apis
 from raftlog.protocol.envelope import Request
 from raftlog.protocol.raft import RaftMessage
 from raftlog.storage.witness_log import WitnessLog
@@ -73,9 +72,21 @@ class Witness:
     def leader_epoch(self) -> int:
         return self.member.term
 
+    @property
+    def is_asleep(self) -> bool:
+        return self.member.is_asleep
+
     def set_peer(self, node_id: int, boot_id: int) -> None:
         """The current boot id of another replica's worker; 0 when it is gone."""
         self.member.set_peer(node_id, boot_id, self._clock.monotonic_s())
+
+    def set_silent(self, nodes: Iterable[int]) -> None:
+        """Nodes that the supervisor does not hear."""
+        self.member.set_silent(nodes, self._clock.monotonic_s())
+
+    def stir(self) -> None:
+        """Somebody wants something of the group: if it sleeps, it wakes."""
+        self.member.stir(self._clock.monotonic_s())
 
     def hand_over(self) -> None:
         """There is nothing to hand over."""
@@ -98,7 +109,7 @@ class Witness:
     def mark(self) -> tuple[object, ...]:
         """Equal as long as `status` would say the same."""
         log = self._log
-        return (log.last_index, log.last_term, log.state.doubt, log.syncs, self._refusal)
+        return (log.last_index, log.last_term, log.state.doubt, log.syncs, self._refusal, self.member.is_asleep)
 
     def status(self) -> ReplicaStatus:
         log, spec = self._log, self.spec
@@ -121,6 +132,7 @@ class Witness:
             last_term=log.last_term,
             commit_bound=log.state.commit_bound,
             group=group_of(self.member),
+            asleep=self.member.is_asleep,
         )
 
     # --- input -----------------------------------------------------------------------------------
@@ -136,12 +148,8 @@ class Witness:
             code = ErrorCode.INCONSISTENT_TOPIC_ID
         elif request.partition != self.spec.partition:
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        response = request.api.refusal(code, leader_id=self.leader_id, leader_epoch=self.leader_epoch)
-        if request.api is not apis.PRODUCE:
-            self._outbox.answer(request, response, None)
-        elif request.body.acks:
-            response.correlation_id = request.correlation_id
-            self._outbox.answer_produces(request.session, [response])
+        self.stir()
+        refuse(self._outbox, request, code, leader_id=self.leader_id, leader_epoch=self.leader_epoch)
 
     # --- the turn ----------------------------------------------------------------------------------
     def turn(self) -> None:

@@ -26,9 +26,14 @@ class HandshakeResponse(ResponseBody):
 
 
 class MetadataRequest(Body):
-    """Nodes, topics, and who leads each partition at which address; `topics` None asks for all."""
+    """Nodes, topics, and who leads each partition at which address; `topics` None asks for all.
+
+    `silent`: (topic id, partition) of those whose leader does not answer. If such a group sleeps, the node that is
+    asked wakes its replica: nobody but the client would know that the leader hangs.
+    """
 
     topics: list[str] | None = None
+    silent: list[tuple[bytes, int]] = []
 
 
 class PartitionMetadata(msgspec.Struct, array_like=True, kw_only=True):

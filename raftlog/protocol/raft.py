@@ -27,7 +27,7 @@ class _RaftMessage(msgspec.Struct, array_like=True, tag=True, gc=False):
 
 
 class PreVoteRequest(_RaftMessage, tag="rPV"):
-    """G11. `asked_term` is the term that the sender would stand in; 0 only asks for the other's term."""
+    """G11. `asked_term` is the term that the sender would stand in; 0 only asks for the other's term, and wakes it."""
 
     asked_term: int
     last_index: int
@@ -120,6 +120,28 @@ class TimeoutNow(_RaftMessage, tag="rT"):
     """Leadership transfer: stand for election at once."""
 
 
+class SleepRequest(_RaftMessage, tag="rS"):
+    """Nothing happens in the group: may its leader stop its heartbeats (consensus/hibernation.py)?
+
+    Whoever agrees holds the log up to its last entry, knows the same newest configuration (0: none since the founding)
+    and the same processes, (node id, boot id) of each voter. A node of a release that does not know this message drops
+    it, as it drops all that makes no sense to it: its groups stay awake.
+    """
+
+    sequence: int
+    last_index: int
+    last_term: int
+    configuration_index: int
+    boots: list[tuple[int, int]]
+
+
+class SleepResponse(_RaftMessage, tag="rSR"):
+    """The answer. With `agreed` the sender has stopped its election timer."""
+
+    sequence: int
+    agreed: bool
+
+
 RaftMessage = (
     PreVoteRequest
     | PreVoteResponse
@@ -129,4 +151,6 @@ RaftMessage = (
     | AppendResponse
     | ResetRequest
     | TimeoutNow
+    | SleepRequest
+    | SleepResponse
 )

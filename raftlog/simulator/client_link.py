@@ -82,8 +82,8 @@ class LinkedClient:
             return
         self._due_s = NEVER_S
         now_s = self._events.now_s
-        if self._exchange.expire(now_s):
-            self._refresher.want()
+        if silent := self._exchange.expire(now_s):
+            self._refresher.want(silent)
         next_s = min([part.step(now_s) for part in self._parts] + [self._exchange.next_wakeup_s()])
         self._stepped()
         self._wake(min(max(next_s - now_s, 0.001), 1.0))

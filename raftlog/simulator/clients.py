@@ -64,8 +64,17 @@ class Client:
         self._next_id = 0
         self._once: set[int] = set()  # of a burst: no append follows these
         self._in_flight: dict[int, tuple[int, bytes, int]] = {}  # correlation id -> (acks, value, records)
-        for _ in range(depth):
-            events.after(rng.random() * think_s, self._next)
+        self._depth = depth
+        self.go_on()
+
+    def pause(self) -> None:
+        """Ask nothing more until `go_on`."""
+        self.stopped = True
+
+    def go_on(self) -> None:
+        self.stopped = False
+        for _ in range(self._depth):
+            self._events.after(self._rng.random() * self._think_s, self._next)
 
     def _next(self) -> None:
         if self.stopped:

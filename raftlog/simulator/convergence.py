@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftlog import limits
+from raftlog.simulator.clients import Client
 from raftlog.simulator.consumer import ConsumingClient
 from raftlog.simulator.group_ledger import GroupLedger
 from raftlog.simulator.invariants import Broken
@@ -19,6 +20,9 @@ _HEAL_S = 30.0  # virtual seconds within which a healed cluster must have a lead
 def require_convergence(world: World) -> None:
     """A leader within bounded virtual time, new writes accepted, all replicas equal, everything acknowledged."""
     deadline_s = world.events.now_s + _HEAL_S
+    for client in world.clients.values():
+        if isinstance(client, Client) and client.stopped:
+            client.go_on()
     before = {name: client.acked_count for name, client in world.clients.items()}
     while not all(client.acked_count > before[name] for name, client in world.clients.items()):
         _step_before(world, deadline_s, "no new write was acknowledged by every client")
@@ -68,7 +72,9 @@ def _scrub_s(world: World) -> float:
     """Until a scrub that has just begun has been through the longest log, and once more."""
     logs = [machine.log for machine in world.machines.values() if machine.running and not machine.is_witness]
     steps = [log.segment_count + log.size_bytes // limits.SCRUB_BYTES for log in logs if isinstance(log, PartitionLog)]
-    return 2 * limits.SCRUB_S * (1 + max(steps, default=0))  # a step ends where a segment does
+    return (
+        2 * max(limits.SCRUB_S, limits.SLEEPER_WORD_S) * (1 + max(steps, default=0))
+    )  # a step ends where a segment does
 
 
 def _step_before(world: World, deadline_s: float, complaint: str) -> None:
@@ -85,8 +91,9 @@ def _describe(machine: Machine) -> str:
     if machine.replica is None:
         return f"n{machine.node_id} down ({machine.stopped_because})"
     member, log = machine.replica.member, machine.log
+    state = f"{member.role.kind.name}{' asleep' if member.is_asleep else ''}"
     return (
-        f"n{machine.node_id} {member.role.kind.name} term {member.term} commit {member.commit_index} "
+        f"n{machine.node_id} {state} term {member.term} commit {member.commit_index} "
         f"last {log.last_index} doubt {log.state.doubt.name}"
     )
 

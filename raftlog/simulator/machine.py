@@ -254,8 +254,13 @@ class Machine:
                 replica.on_raft(*arguments)
             elif kind == "peer":
                 replica.set_peer(*arguments)
+            elif kind == "silent":
+                replica.set_silent(*arguments)
+            elif kind == "word":
+                pass  # the turn that follows is what it is for
             elif kind == "configure":
                 if isinstance(self.log, PartitionLog) and replica.is_leader:
+                    replica.stir()
                     with suppress(DiskFullError):  # a leader without room appends none
                         self.log.append_configuration(*arguments)
             elif kind == "heed":

@@ -45,12 +45,15 @@ class Network:
         self.loss = 0.0
         self.garbled = 0.0  # the part of all batches under way that change a bit
         self.bytes_per_s = 200e6
+        self.swallows: Callable[[int, RaftMessage], bool] | None = None  # a message to a node, of a story's choice
         self.sent = 0
 
     def send(self, source: int, target: int, message: RaftMessage, payload: bytes | None) -> None:
         link = self._links[source, target]
         self.sent += 1
         if link.cut or (self.loss and self._rng.random() < self.loss):
+            return
+        if self.swallows is not None and self.swallows(target, message):
             return
         if payload and self.garbled and self._rng.random() < self.garbled:
             payload = self._garble(message, payload)

@@ -25,11 +25,13 @@ from raftlog.simulator.scenarios import (
     COORDINATED,
     NODES,
     SCENARIOS,
+    SLEEPY,
     SPARES,
     WITH_WITNESSES,
     WITHOUT_WITNESSES,
 )
-from raftlog.simulator.tight_bounds import tight_bounds
+from raftlog.simulator.sleep_scenarios import come_and_go
+from raftlog.simulator.tight_bounds import SLEEP_BOUNDS, tight_bounds
 from raftlog.simulator.world import World
 
 _STEPS = 2500
@@ -53,7 +55,8 @@ def run_seed(
     seed: int, *, nodes: int = 0, steps: int = _STEPS, scenario: str = "", guard_off: str = "", trace: bool = False
 ) -> Verdict:
     """One run, entirely fixed by its arguments. `nodes` 0: as many as the story needs."""
-    with without(guard_off), tight_bounds(not scenario and seed % 3 == 1):
+    sleepy = scenario in SLEEPY or (not scenario and seed % 3 == 1)
+    with without(guard_off), tight_bounds(not scenario and seed % 3 == 1), tight_bounds(sleepy, SLEEP_BOUNDS):
         return _run_seed(seed, nodes, steps, scenario, trace)
 
 
@@ -87,6 +90,8 @@ def _run_seed(seed: int, nodes: int, steps: int, scenario: str, trace: bool) -> 
 def _mixed(world: World, steps: int) -> None:
     world.add_clients(world.rng.choice((1, 2, 3)))
     world.add_readers(world.rng.choice((0, 0, 1, 2)))
+    if world.seed % 3 == 1:
+        come_and_go(world)
     for node_id in world.node_ids:
         world.start(node_id)
     faults = Faults(world)

@@ -1,7 +1,7 @@
 """A simulator that can fail: each guard of the consensus taken out, one at a time, to see a seed break.
 
 H1 and H2 are orders of the host of state machines (machine/host.py), K1 to K3 are what Kafka's door has to keep to, V1
-to V6 are rules of voters that change.
+to V6 are rules of voters that change, S1 to S7 of groups that sleep (consensus/hibernation.py).
 For tests and `scripts/simulate --without GUARD` only; nothing outside the simulator imports this. Two guards have
 no switch, because what they guard against is no code of ours that could be switched on again:
 
@@ -16,10 +16,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+from raftlog import limits
 from raftlog.consensus.candidate import Ballot
 from raftlog.consensus.change import Change
 from raftlog.consensus.doubt import Rejoin
 from raftlog.consensus.follower import Follower
+from raftlog.consensus.hibernation import Hibernation
 from raftlog.consensus.leader import Leader
 from raftlog.consensus.member import RaftMember
 from raftlog.consensus.progress import Mode, Progress
@@ -32,6 +34,7 @@ from raftlog.machine.host import Host
 from raftlog.machine.result import Result
 from raftlog.protocol import raft as r
 from raftlog.protocol.records import ProduceRequest
+from raftlog.simulator.supervisors import Supervisors
 from raftlog.storage.log import PartitionLog
 from raftlog.storage.replica_state import ReplicaState
 from raftlog.storage.witness_log import WitnessLog
@@ -273,6 +276,67 @@ def _founders_stand() -> list[Patch]:
     ]
 
 
+def _asleep_by_majority() -> list[Patch]:
+    """S1: a leader sleeps though one member has not agreed."""
+    agreed = property(lambda self: bool(self.round) and len(self._unanswered) <= 1)
+    return [(Hibernation, "is_agreed", agreed)]
+
+
+def _silence_wakes_nobody() -> list[Patch]:
+    """S2: news of nodes and processes leave sleepers asleep."""
+
+    def set_peer(self: RaftMember, node_id: int, boot_id: int, now_s: float) -> None:
+        if self.is_asleep:
+            self._links.boots[node_id] = boot_id
+        else:
+            take(self, node_id, boot_id, now_s)
+
+    take = RaftMember.set_peer
+    return [(Hibernation, "set_silent", lambda self, nodes: frozenset()), (RaftMember, "set_peer", set_peer)]
+
+
+def _sleeps_on_when_asked() -> list[Patch]:
+    """S3: a sleeper that is asked for its vote answers, and sleeps on."""
+    stir_for = RaftMember._stir_for
+
+    def stir(self: RaftMember, m: r.RaftMessage, now_s: float) -> None:
+        if not (self.is_asleep and isinstance(m, r.PreVoteRequest | r.VoteRequest)):
+            stir_for(self, m, now_s)
+
+    return [(RaftMember, "_stir_for", stir)]
+
+
+def _stands_when_woken() -> list[Patch]:
+    """S4: whoever wakes takes its leader, which it has not heard for long, for gone."""
+    wake = RaftMember._wake
+
+    def wake_and_stand(self: RaftMember, now_s: float, *, tells: bool) -> None:
+        wake(self, now_s, tells=tells)
+        if not self.is_leader:
+            self._heard_leader_s = float("-inf")
+            self._elections.hasten(now_s - limits.LEADER_GONE_S)
+
+    return [(RaftMember, "_wake", wake_and_stand)]
+
+
+def _leads_when_woken() -> list[Patch]:
+    """S5: a leader that slept leads on, without a word of anybody."""
+    return [(Leader, "is_waking", property(lambda self: False))]
+
+
+def _time_goes_on() -> list[Patch]:
+    """S6: the time that a group slept counts."""
+    return [
+        (Hibernation, "group_s", lambda self, now_s: now_s),
+        (Hibernation, "clock_s", lambda self, group_s: group_s),
+    ]
+
+
+def _no_word_asked() -> list[Patch]:
+    """S7: no supervisor looks after its sleeping workers."""
+    return [(Supervisors, "_look_after", lambda self, machine: None)]
+
+
 GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "G1": _truncate_without_comparing,
     "G2": _commit_uncapped,
@@ -291,6 +355,13 @@ GUARDS: dict[str, Callable[[], list[Patch]]] = {
     "V4": _learner_without_doubt,
     "V5": _begun_at_once,
     "V6": _founders_stand,
+    "S1": _asleep_by_majority,
+    "S2": _silence_wakes_nobody,
+    "S3": _sleeps_on_when_asked,
+    "S4": _stands_when_woken,
+    "S5": _leads_when_woken,
+    "S6": _time_goes_on,
+    "S7": _no_word_asked,
     "K1": _acknowledged_by_the_leader_alone,
     "K2": _answers_as_they_come,
     "K3": _another_high_watermark,

@@ -23,6 +23,7 @@ from raftlog.simulator.move_scenarios import (
     untold_voter,
 )
 from raftlog.simulator.producer import add_producers
+from raftlog.simulator.sleep_scenarios import SLEEP_SCENARIOS
 from raftlog.simulator.stories import begin, cut_off, leader_of, leads, under, wait_for_writes
 from raftlog.simulator.witness_scenarios import alone_in_sync, any_minority
 from raftlog.simulator.world import MAX_RECORD_BYTES, World
@@ -337,6 +338,7 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "groups": groups,
     "hung-coordinator": hung_coordinator,
     "kafka-door": kafka_door,
+    **SLEEP_SCENARIOS,
 }
 # Stories about a compacted topic.
 COMPACTED = ("compaction", "lost-tombstones")
@@ -352,7 +354,11 @@ WITHOUT_WITNESSES = (
     "gone-while-all-moved",
     "steady-swap",
     "hasty-removal",
+    "refused-forever",
+    "asleep-without-one",
 )
+# Stories in which a group sleeps soon.
+SLEEPY = ("sleepers",)
 # Machines beyond those that found the group, for its replicas to move to.
 SPARES = {
     "moves": 3,

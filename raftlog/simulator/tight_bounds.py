@@ -13,7 +13,7 @@ from unittest import mock
 from raftlog import limits
 from raftlog.storage import appender, compaction, lookup, recovery
 
-BOUNDS: list[tuple[ModuleType, str, int]] = [
+BOUNDS: list[tuple[ModuleType, str, float]] = [
     (limits, "TAIL_CACHE_BYTES", 20_000),
     (limits, "FOLLOWER_TAIL_BYTES", 5_000),
     (limits, "APPEND_WINDOW_BYTES", 30_000),
@@ -34,11 +34,18 @@ BOUNDS: list[tuple[ModuleType, str, int]] = [
     (lookup, "READER_PLACES_MAX", 1),
     (lookup, "OPEN_SEGMENTS_MAX", 1),
 ]
+# A group sleeps soon: whenever its clients think.
+SLEEP_BOUNDS: list[tuple[ModuleType, str, float]] = [
+    (limits, "SLEEP_AFTER_S", 0.05),
+    (limits, "AWAKE_S", 0.03),
+    (limits, "PREFERRED_LEADER_S", 0.1),
+    (limits, "PREFERRED_LEADER_AGAIN_S", 0.3),
+]
 
 
 @contextmanager
-def tight_bounds(wanted: bool) -> Iterator[None]:
+def tight_bounds(wanted: bool, bounds: list[tuple[ModuleType, str, float]] = BOUNDS) -> Iterator[None]:
     with ExitStack() as stack:
-        for module, name, value in BOUNDS if wanted else ():
+        for module, name, value in bounds if wanted else ():
             stack.enter_context(mock.patch.object(module, name, value))
         yield

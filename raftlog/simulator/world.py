@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raftlog.clock import NEVER_S
 from raftlog.errors import DiskFullError, ErrorCode, StorageError
 from raftlog.partition.replica import Replica
 from raftlog.protocol.body import ResponseBody
@@ -30,6 +31,7 @@ from raftlog.simulator.mover import Mover
 from raftlog.simulator.network import Network
 from raftlog.simulator.prober import Prober
 from raftlog.simulator.producer import ProducingClient
+from raftlog.simulator.supervisors import Supervisors
 from raftlog.simulator.trimmer import Trimmer
 from raftlog.types import OFFSETS_TOPIC, Flush, Half, ReplicaSpec, TopicConfig
 
@@ -91,6 +93,7 @@ class World:
         self.invariants.compacted = compacted
         self.network = Network(self.events, random.Random(seed ^ 0x5EED), self.node_ids, self._deliver)
         self.machines = {node_id: self._machine(node_id) for node_id in self.node_ids}
+        self.supervisors = Supervisors(self)
         self.mover = Mover(self) if spares else None
         self.acked: dict[int, tuple[bytes, int]] = {}
         self.clients: dict[str, Client | KafkaProducer | ProducingClient] = {}
@@ -181,13 +184,14 @@ class World:
 
         self.events.after(self.rng.uniform(*_DISCOVERY_S), learn)
 
-    def crash(self, node_id: int, *, power: bool, why: str) -> None:
-        """The process dies. With `power` everything unsynced is kept, lost or torn."""
+    def crash(self, node_id: int, *, power: bool, why: str, quietly: bool = False) -> None:
+        """The process dies. With `power` everything unsynced is kept, lost or torn. `quietly`: no connection breaks."""
         machine = self.machines[node_id]
         self.note(f"n{node_id} dies ({why}{', power' if power else ''})")
         if machine.running:
             machine.die(why)
-            self._tell_of_death(machine)
+            if not quietly:
+                self._tell_of_death(machine)
         if power:
             machine.lose_power(self.rng)
         else:
@@ -234,6 +238,10 @@ class World:
         boot_id = machine.boot_id
         self.events.at(time_s, lambda: self._turn(machine, boot_id, time_s))
 
+    def schedule_turn(self, machine: Machine) -> None:
+        """Something was handed in."""
+        self._schedule_turn(machine, self.events.now_s)
+
     def _turn(self, machine: Machine, boot_id: int, time_s: float) -> None:
         if machine.boot_id != boot_id or machine.turn_at_s != time_s or machine.paused:
             return
@@ -260,7 +268,7 @@ class World:
         replica = machine.replica
         assert replica is not None
         member, last_index = replica.member, machine.log.last_index
-        role = member.role.kind.name
+        role = "ASLEEP" if member.is_asleep else member.role.kind.name
         self.note(f"n{machine.node_id} {role} t{member.term} c{member.commit_index} l{last_index}")
         self.invariants.after_turn(machine)
         if not machine.is_witness:
@@ -268,7 +276,8 @@ class World:
         synced = machine.disk.syncs - syncs
         machine.busy_until_s = self.events.now_s + _TURN_S + taken * _INPUT_S + synced * _SYNC_S * machine.disk_slowness
         due_s = machine.clock.virtual_s(machine.next_wakeup_s())
-        self._schedule_turn(machine, self.events.now_s if machine.backlog else due_s + 1e-6)
+        if machine.backlog or due_s < NEVER_S:
+            self._schedule_turn(machine, self.events.now_s if machine.backlog else due_s + 1e-6)
 
     def restart_later(self, node_id: int) -> None:
         self.events.after(self.rng.uniform(0.05, 2.0), lambda: self.start(node_id))

@@ -9,11 +9,19 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from raftlog.limits import WORKER_BACKOFF_MAX_S, WORKER_BACKOFF_MIN_S, WORKER_STABLE_S, WORKER_STOP_S
+from raftlog.clock import NEVER_S
+from raftlog.limits import (
+    SLEEPER_HANGS_S,
+    SLEEPER_WORD_S,
+    WORKER_BACKOFF_MAX_S,
+    WORKER_BACKOFF_MIN_S,
+    WORKER_STABLE_S,
+    WORKER_STOP_S,
+)
 from raftlog.node import channel as ch
 from raftlog.node.gossip import ReplicaKey
 from raftlog.node.meta import HostedReplica
-from raftlog.node.workers import Ended, Failure, OpenedReplica, Workers
+from raftlog.node.workers import Ended, Failure, Hangs, OpenedReplica, Workers
 from raftlog.types import Endpoint, ReplicaSpec, ReplicaStatus, Role
 from tests.node.twin import TwinChild
 
@@ -178,6 +186,61 @@ def test_a_restarted_worker_is_told_where_the_others_are(host: Host) -> None:
     host.tick(1.0)
     host.open(1.1)
     assert [m.replicas for m in host.child.end.receive() if isinstance(m, ch.Reachable)] == [peers]
+
+
+def _asleep(host: Host, now_s: float, peers: list[tuple[int, Endpoint | None, int]]) -> None:
+    """Its worker reports that the group sleeps, and has read all that it was told."""
+    host.workers.tell_peers(KEY, peers)
+    host.open(now_s)
+    status = msgspec.structs.replace(_status(), role=Role.FOLLOWER, leader_id=2, asleep=True)
+    host.child.end.send(ch.Report(status=status))
+    host.tick(now_s)
+    host.child.end.receive()
+
+
+def _status() -> ReplicaStatus:
+    return ReplicaStatus(topic=SPEC.topic, topic_id=SPEC.topic_id, partition=0, node_id=1)
+
+
+def test_a_sleeper_is_asked_for_a_word_and_one_that_owes_it_is_told_to_be_gone_until_it_says_one(host: Host) -> None:
+    _asleep(host, 1.0, [])
+    host.tick(1.0 + SLEEPER_WORD_S)
+    assert host.child.end.receive() == [ch.Ping()]
+    host.tick(1.0 + SLEEPER_WORD_S + SLEEPER_HANGS_S - 0.1)
+    assert host.state() == (Endpoint("127.0.0.1", 5000), 77, "")
+    assert host.tick(1.1 + SLEEPER_WORD_S + SLEEPER_HANGS_S) == [Hangs("orders-0")]
+    assert host.state() == (None, 0, "its worker hangs: it gives no sign of life")
+    host.child.end.send(ch.Pong())
+    host.tick(20.0)
+    assert host.state() == (Endpoint("127.0.0.1", 5000), 77, "")
+
+
+def test_a_sleeper_that_says_its_word_is_asked_again_after_a_while_and_no_one_that_is_awake(host: Host) -> None:
+    _asleep(host, 1.0, [])
+    for number in range(1, 4):
+        host.tick(1.0 + number * SLEEPER_WORD_S)
+        assert host.child.end.receive() == [ch.Ping()]
+        host.child.end.send(ch.Pong())
+        assert host.tick(1.5 + number * SLEEPER_WORD_S) == []
+        assert host.child.end.receive() == []
+    host.child.end.send(ch.Report(status=_status()))
+    host.tick(45.0)
+    host.tick(45.0 + 2 * SLEEPER_WORD_S)
+    assert host.child.end.receive() == []
+    assert host.workers.next_due_s() == NEVER_S
+
+
+def test_a_node_that_blinks_wakes_no_sleeper_whose_turn_had_not_come(host: Host) -> None:
+    there, gone = [(2, Endpoint("127.0.0.1", 6000), 5)], [(2, None, 0)]
+    _asleep(host, 1.0, list(there))
+    host.workers.tell_peers(KEY, list(gone))
+    assert host.child.end.receive() == []
+    host.workers.tell_peers(KEY, list(there))
+    host.tick(1.0)
+    assert host.child.end.receive() == []
+    host.workers.tell_peers(KEY, list(gone), [2])
+    host.tick(1.5)
+    assert host.child.end.receive() == [ch.Reachable(replicas=gone, silent=[2])]
 
 
 def test_messages_larger_than_a_socket_s_buffer_arrive_whole() -> None:

@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from raftlog import limits
-from raftlog.simulator.tight_bounds import BOUNDS
+from raftlog.simulator.tight_bounds import BOUNDS, SLEEP_BOUNDS
 from tests.source_tree import Module, modules
 
 
@@ -20,9 +20,9 @@ def _takes(module: Module, name: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", sorted({name for _, name, _ in BOUNDS}))
+@pytest.mark.parametrize("name", sorted({name for _, name, _ in BOUNDS + SLEEP_BOUNDS}))
 def test_a_bound_is_made_small_in_every_place_that_reads_it(name: str) -> None:
-    small = [(patched, value) for patched, each, value in BOUNDS if each == name]
+    small = [(patched, value) for patched, each, value in BOUNDS + SLEEP_BOUNDS if each == name]
     assert all(value < getattr(limits, name) for _, value in small)
     takers = {module.name for module in modules("raftlog") if _takes(module, name)}
     assert takers == {patched.__name__ for patched, _ in small if patched is not limits}

@@ -127,8 +127,8 @@ class Engine:
         try:
             now_s = monotonic_s()
             self._links.sweep(now_s, self.exchange.is_asked, self.exchange.lost)
-            if self.exchange.expire(now_s):
-                self.refresher.want()
+            if silent := self.exchange.expire(now_s):
+                self.refresher.want(silent)
             # The parts first: what they want of the metadata is asked for in the same round.
             next_s = min(part.step(now_s) for part in reversed(self._parts))
             next_s = min(next_s, self.exchange.next_wakeup_s(), self._links.next_wakeup_s(), now_s + _IDLE_S, until_s)

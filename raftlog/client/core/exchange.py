@@ -46,10 +46,13 @@ class Wire(Protocol):
 
 
 class _Asked:
-    __slots__ = ("api", "deadline_s", "done", "overdue_s")
+    __slots__ = ("api", "deadline_s", "done", "overdue_s", "place")
 
-    def __init__(self, api: Api[Any, Any], done: Done[Any], deadline_s: float, overdue_s: float) -> None:
+    def __init__(
+        self, api: Api[Any, Any], done: Done[Any], deadline_s: float, overdue_s: float, place: tuple[bytes, int]
+    ) -> None:
         self.api = api
+        self.place = place
         self.done = done
         self.deadline_s = deadline_s
         self.overdue_s = overdue_s
@@ -145,7 +148,7 @@ class Exchange:
     ) -> int:
         """The correlation id; 0, and `done` is never called, when it cannot be sent now.
 
-        `done` None: no answer is expected. After `overdue_s` `expire` says that someone is silent. Raises
+        `done` None: no answer is expected. After `overdue_s` `expire` says who is silent. Raises
         InvalidRequestError for what no bytes say: a number too large for any field, half a surrogate pair.
         """
         if not self._may_ask(endpoint):
@@ -173,7 +176,7 @@ class Exchange:
             asked = self._asked.get(endpoint)
             if asked is None:
                 asked = self._asked[endpoint] = {}
-            asked[number] = _Asked(api, done, deadline_s, overdue_s)
+            asked[number] = _Asked(api, done, deadline_s, overdue_s, (topic_id, partition))
             self._scan_s = min(self._scan_s, deadline_s, overdue_s)
         return number
 
@@ -287,22 +290,26 @@ class Exchange:
         if waiting is not None:
             waiting.done(None, b"")
 
-    def expire(self, now_s: float) -> bool:
-        """Ends what has run out of time. True when something is overdue: its leader may be gone."""
+    def expire(self, now_s: float) -> set[tuple[bytes, int]]:
+        """Ends what has run out of time. Returns whose answers are overdue, (topic id, partition).
+
+        Their leaders may be gone.
+        """
         self._now_s = now_s
         while self._throttled_ms:
             endpoint, throttle_ms = self._throttled_ms.popitem()
             self.held_until_s[endpoint] = now_s + throttle_ms / 1000
         if now_s < self._scan_s:
-            return False
-        overdue = False
+            return set()
+        overdue = set[tuple[bytes, int]]()
         next_s = NEVER_S
         for endpoint, asked in list(self._asked.items()):
             expired = [number for number, waiting in asked.items() if waiting.deadline_s <= now_s]
             for number in expired:
                 self.abandon(endpoint, number)
             for waiting in asked.values():
-                overdue = overdue or waiting.overdue_s <= now_s
+                if waiting.overdue_s <= now_s:
+                    overdue.add(waiting.place)
                 next_s = min(next_s, waiting.deadline_s, max(waiting.overdue_s, now_s))
             if not asked:
                 self._asked.pop(endpoint, None)

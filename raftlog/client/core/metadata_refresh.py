@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from raftlog.client import arguments
 from raftlog.client.core.exchange import Exchange
@@ -28,6 +28,7 @@ from raftlog.limits import (
     METADATA_MAX_AGE_S,
     METADATA_NODES_TRIED,
     METADATA_STREAK_ENDS_S,
+    SILENT_LEADERS_MAX,
 )
 from raftlog.protocol import apis
 from raftlog.protocol.cluster import MetadataRequest, MetadataResponse
@@ -61,6 +62,7 @@ class Refresher:
         self._wanted = True
         self._urgent = True
         self._asking = False
+        self._silent = set[tuple[bytes, int]]()
         self._asked_s = LONG_AGO_S
         self._streak_s = LONG_AGO_S  # since when it has been wanted again and again
         self._backoff_s = METADATA_BACKOFF_MIN_S
@@ -73,8 +75,10 @@ class Refresher:
         self._all = topics is None
         self._asked_all = False
 
-    def want(self) -> None:
+    def want(self, silent: Iterable[tuple[bytes, int]] = ()) -> None:
+        """`silent`: (topic id, partition) of leaders that do not answer; whoever is asked next is told so."""
         self._wanted = True
+        self._silent.update(silent)
 
     def want_all(self) -> None:
         """From now on every topic there is, at once for the first time. From any thread; wake the client AFTER it."""
@@ -122,10 +126,10 @@ class Refresher:
             return now_s + CONNECT_PATIENCE_S
         topics = None if self._all or self._topics is None else sorted(self._topics)
         deadline_s = now_s + METADATA_ANSWER_S
-        if not self._exchange.ask(
-            endpoint, apis.METADATA, MetadataRequest(topics), self._answered, deadline_s=deadline_s
-        ):
+        question = MetadataRequest(topics, sorted(self._silent)[:SILENT_LEADERS_MAX])
+        if not self._exchange.ask(endpoint, apis.METADATA, question, self._answered, deadline_s=deadline_s):
             return now_s + METADATA_BACKOFF_MIN_S
+        self._silent.clear()
         self._asking = True
         self._node, self._stays = endpoint, False
         self._asked_all = topics is None

@@ -242,7 +242,7 @@ class Fetcher:
             if state.connecting_s is None:
                 state.connecting_s = now_s
             elif now_s - state.connecting_s >= CONNECT_PATIENCE_S:
-                self._refresher.want()
+                self._refresher.want([(leader.topic_id, partition)])
             return now_s + CONNECT_PATIENCE_S
         state.connecting_s = None
         held_s = self._exchange.held_until_s.get(leader.endpoint, 0.0)

@@ -202,7 +202,7 @@ class Sender:
                 flow.proven = self._acks == 0
                 flow.moved_s = flow.connecting_s = None
             if not self._exchange.connect(leader.endpoint):
-                return self._not_connected(flow, now_s)
+                return self._not_connected(flow, (leader.topic_id, lane.partition), now_s)
             flow.connecting_s = None
             held_s = self._exchange.held_until_s.get(leader.endpoint, 0.0)
             if held_s > now_s:
@@ -237,11 +237,11 @@ class Sender:
             numbering.begin(producer_id)
         return True
 
-    def _not_connected(self, flow: Flow, now_s: float) -> float:
+    def _not_connected(self, flow: Flow, place: tuple[bytes, int], now_s: float) -> float:
         if flow.connecting_s is None:
             flow.connecting_s = now_s
         elif now_s - flow.connecting_s >= CONNECT_PATIENCE_S:
-            self._refresher.want()
+            self._refresher.want([place])
         return now_s + CONNECT_PATIENCE_S
 
     def _send(self, lane: Lane, flow: Flow, leader: Leader, batch: PendingBatch, now_s: float) -> bool:
