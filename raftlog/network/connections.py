@@ -216,6 +216,11 @@ class Connections:
         self.forget(identity)
         self._end(client.descriptor, client.place, reason, why)
 
+    @property
+    def is_any(self) -> bool:
+        """Somebody is connected, though he may have said nothing yet."""
+        return bool(self.clients) or any(self._place(each) is not None for each in self._descriptors())
+
     # --- once in a while -------------------------------------------------------------------------
     def tick(self, late_s: float) -> None:
         """`late_s` is how long this process did not look: nobody's fault."""

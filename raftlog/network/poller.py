@@ -28,7 +28,7 @@ class Poller:
     def _sockets(pollable: Pollable) -> list[zmq.Socket[bytes] | int]:
         if isinstance(pollable, int):
             return [pollable]
-        if isinstance(pollable, Link) and pollable.monitor is not None:
+        if isinstance(pollable, Link | Server) and pollable.monitor is not None:
             return [pollable.socket, pollable.monitor]
         return [pollable.socket]
 

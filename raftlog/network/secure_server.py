@@ -14,7 +14,7 @@ import select
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.limits import (
     CLIENT_SILENT_S,
     CLIENT_WAITING_BYTES_MAX,
@@ -117,7 +117,7 @@ class SecureServer:
         self._behind: dict[SecureClient, None] = {}  # those for which something waits
         self._arrived: deque[Frames] = deque()
         self._numbers = itertools.count(1)
-        self.due_s = monotonic_s() + TICK_S
+        self.due_s = NEVER_S  # as long as there is no connection
 
     # --- in ----------------------------------------------------------------------------------------
     def receive(self) -> Frames | None:
@@ -185,6 +185,7 @@ class SecureServer:
             stream = MessageStream(secure, self._readiness.watch)
             client = SecureClient(identity, address[:2], secure, stream, monotonic_s())
             self._strangers[secure.fileno()] = client
+            self.due_s = min(self.due_s, monotonic_s() + TICK_S)
             self._by_host[host] += 1
             self._readiness.add(secure.fileno())
 
@@ -259,7 +260,7 @@ class SecureServer:
         if now_s < self.due_s:
             return
         late_s = now_s - self.due_s  # this process did not run: nobody's fault
-        self.due_s = now_s + TICK_S
+        self.due_s = now_s + TICK_S if self._strangers or self._known else NEVER_S
         for client in list(self._strangers.values()):
             client.begun_s += late_s
             if now_s - client.begun_s > HANDSHAKE_S:

@@ -8,7 +8,7 @@ from socket import AF_INET6
 
 import zmq
 
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.errors import ConfigError
 from raftlog.limits import FRAME_BYTES_MAX, FRAMES_PER_MESSAGE_MAX
 from raftlog.network.addresses import resolve, url_host
@@ -62,7 +62,9 @@ class Server:
             raise
         self.connections = Connections(self.port)
         self._clients = self.connections.clients
-        self.due_s = monotonic_s() + self.connections.tick_s
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED)
+        """Readable when somebody has connected, which `receive` heeds."""
+        self.due_s = NEVER_S  # as long as there is no connection
 
     def tick(self) -> None:
         """Ends connections that hold too much memory, or have held it for too long."""
@@ -71,7 +73,13 @@ class Server:
             if not int(self.socket.get(zmq.EVENTS)) & POLLIN:
                 self.connections.drained = True
             self.connections.tick(now_s - self.due_s)
-            self.due_s = now_s + self.connections.tick_s
+            self.due_s = now_s + self.connections.tick_s if self.connections.is_any else NEVER_S
+
+    def _heed_monitor(self) -> None:
+        """Whoever connects, and may never say anything whole, is looked at from now on."""
+        while int(self.monitor.get(zmq.EVENTS)) & POLLIN:
+            self.monitor.recv_multipart(NOBLOCK)
+            self.due_s = min(self.due_s, monotonic_s() + self.connections.tick_s)
 
     def _bind(self, ports: range | int | None) -> int:
         if ports is None:
@@ -107,6 +115,7 @@ class Server:
                 frames: Frames = [raw_recv(socket, NOBLOCK)]
             except zmq.Again:
                 self.connections.drained = True
+                self._heed_monitor()
                 return None
             taken, more = 0, True
             while more:
@@ -149,4 +158,6 @@ class Server:
 
     def close(self) -> None:
         """Unregister it from its poller BEFORE. What was not sent yet is dropped."""
+        self.socket.disable_monitor()
+        self.monitor.close(linger=0)
         self.socket.close(linger=0)

@@ -12,7 +12,7 @@ import pytest
 
 import raftlog.network.connections as connections
 import raftlog.network.context as context
-from raftlog.clock import monotonic_s
+from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.network import Context, Server
 from raftlog.types import Endpoint
 from tests.fuzz.talker import READY, greet
@@ -221,6 +221,8 @@ def test_a_process_that_grows_looks_again_soon(end: End, monkeypatch: pytest.Mon
     resident_bytes = 100_000_000
     monkeypatch.setattr(connections, "_resident_bytes", lambda: resident_bytes)
 
+    end.met()
+
     def due_in_s() -> float:
         end.tick()
         return round(end.server.due_s - monotonic_s(), 1)
@@ -232,6 +234,24 @@ def test_a_process_that_grows_looks_again_soon(end: End, monkeypatch: pytest.Mon
         assert due_in_s() == 0.1
     resident_bytes += 1_000_000
     assert due_in_s() == 1.0
+
+
+def test_a_server_looks_at_nothing_until_somebody_connects_and_again_once_all_are_gone(end: End) -> None:
+    assert end.server.due_s == NEVER_S
+    stranger = socket.create_connection(("127.0.0.1", end.server.port))  # who never says a word
+    end.raws.append(stranger)
+    end.until(lambda: end.server.due_s < NEVER_S)
+    end.tick()
+    assert end.server.due_s < NEVER_S
+    stranger.close()
+
+    def rests() -> bool:
+        end.tick()
+        return end.server.due_s == NEVER_S
+
+    end.until(rests)
+    end.met()
+    assert end.server.due_s < NEVER_S
 
 
 def test_unfinished_messages_of_many_connections_are_bounded(end: End, monkeypatch: pytest.MonkeyPatch) -> None:

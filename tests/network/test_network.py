@@ -219,6 +219,8 @@ def test_poll_returns_each_ready_object_once_and_waits_as_long_as_told(context: 
     poller = Poller()
     poller.register(server)
     poller.register(reading)
+    until(lambda: poller.poll(0.1) == [server])  # somebody has connected
+    assert server.receive() is None
     started = time.monotonic()
     assert poller.poll(0.05) == []
     assert time.monotonic() - started >= 0.049
