@@ -357,6 +357,9 @@ def _print_description(view: TopicView) -> None:
             for found in view.partitions
         ],
     )
+    asleep = sum(found.asleep for found in view.partitions)
+    if asleep:
+        click.echo(f"asleep, since nothing happens there: {asleep} of {len(view.partitions)} partitions")
     for found in view.partitions:
         for problem in found.problems:
             click.echo(f"partition {found.partition}: {problem}")

@@ -107,6 +107,7 @@ METRICS = (
     # Partitions
     Metric("partition_leader", GAUGE, PLACE, "1 where the replica here leads"),
     Metric("partition_leader_epoch", GAUGE, PLACE, "the newest epoch that is known here: it rises with each election"),
+    Metric("partition_asleep", GAUGE, PLACE, "1 where the replica here sleeps, since nothing happens in the partition"),
     Metric("partition_elections", COUNTER, PLACE, "elections that the replica here has won"),
     Metric("partition_elected_timestamp_seconds", GAUGE, PLACE, "when the replica here was elected last"),
     Metric("partition_replicas", GAUGE, PLACE, "of a leader: replicas that keep the records"),

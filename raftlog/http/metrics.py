@@ -66,7 +66,7 @@ def _add_figures(page: Exposition, figures: Figures) -> None:
 
 
 class _Places(dict[tuple[str, int], str]):
-    """The labels of a partition, for its twelve lines and more, made when they are looked up first."""
+    """The labels of a partition, for its thirteen lines and more, made when they are looked up first."""
 
     def __missing__(self, place: tuple[str, int]) -> str:
         text = self[place] = labelled(PLACE, (place[0], str(place[1])))
@@ -79,6 +79,7 @@ def _add_replicas(page: Exposition, report: NodeReport, places: _Places) -> None
     rows = list(zip(replicas, report.sizes, report.lags, strict=True))
     page.add_each("partition_leader", [(text, int(each.role == Role.LEADER)) for text, each in replicas])
     page.add_each("partition_leader_epoch", [(text, each.leader_epoch) for text, each in replicas])
+    page.add_each("partition_asleep", [(text, int(each.asleep)) for text, each in replicas])
     led = [(text, each, size) for (text, each), size, _ in rows if each.role == Role.LEADER]
     page.add_each("partition_replicas", [(text, size) for text, _, size in led])
     page.add_each("partition_in_sync_replicas", [(text, len(each.in_sync)) for text, each, _ in led])

@@ -25,7 +25,8 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     `leader` None: there is none. `survives_failures` None: the partition does not work now.
 
     Offsets and size are the leader's, or the furthest that any replica last reported. `cuts` counts
-    the damaged tails that replicas cut when they started, `corruptions` how often they found damage.
+    the damaged tails that replicas cut when they started, `corruptions` how often they found damage. `asleep`: nothing
+    happens there, and its replicas are silent until something does.
     """
 
     partition: int
@@ -41,6 +42,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     cuts: int
     corruptions: int
     problems: list[str]
+    asleep: bool = False
 
 
 class TopicView(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,7 @@ def _view(found: PartitionMetadata, statuses: Sequence[ReplicaStatus], fresh: tu
         cuts=sum(status.cuts for status in statuses),
         corruptions=sum(status.corruptions for status in statuses),
         problems=_problems(found, statuses) + [none_text] * bool(none_text),
+        asleep=any(status.asleep for status in leading),
     )
 
 

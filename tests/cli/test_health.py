@@ -54,6 +54,11 @@ def test_a_replica_that_does_not_run_is_no_copy_although_its_leader_waits_for_it
     assert _view(1, [1, 2, 3], [stopped]).survives_failures == 0
 
 
+def test_a_partition_sleeps_when_its_leader_says_so() -> None:
+    assert _view(2, [1, 2, 3], [_status(2, role=Role.LEADER, asleep=True), _status(1)]).asleep
+    assert not _view(2, [1, 2, 3], [_status(2, role=Role.LEADER), _status(1, asleep=True)]).asleep
+
+
 def test_a_healthy_partition_survives_a_minority_and_has_no_problems() -> None:
     view = _view(2, [1, 2, 3], [_status(2, role=Role.LEADER, high_watermark=10, size_bytes=500), _status(1)])
     assert (view.leader, view.leader_epoch, view.isr, view.survives_failures) == (2, 7, [1, 2, 3], 1)
