@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from raftlog import Consumer, Producer, TopicPartition
+from raftlog import Admin, Consumer, Producer, TopicPartition
 from raftlog.errors import ErrorCode
 from raftlog.node.checkup import Checkup
 from raftlog.node.local import LocalCluster
@@ -119,3 +119,19 @@ def test_it_is_written_on_and_read_by_the_group_after_another_start(old: LocalCl
             for place, records in consumer.poll(timeout_ms=500).items():
                 found[place] = records[-1]
     assert found[TopicPartition(PLAIN, 1)].value == b"of today"
+
+
+def test_its_replicas_move_now_that_every_node_can(old: LocalCluster, expected: dict[str, Any]) -> None:
+    """Nothing in its metadata says that: each node has to have said so."""
+    with Admin(old.bootstrap) as admin:
+        (topic,) = admin.describe_topics([PLAIN])
+        replicas = topic.partitions[0].replicas
+        wanted = [*replicas[1:], replicas[0]]
+        admin.alter_partition_reassignments({TopicPartition(PLAIN, 0): wanted})
+
+        def moved() -> bool:
+            (found,) = admin.describe_topics([PLAIN])
+            return found.partitions[0].replicas == wanted and not admin.list_partition_reassignments()
+
+        until(moved)
+    assert set(map(tuple, expected["records"][PLAIN])) <= set(map(tuple, read(old.bootstrap, PLAIN)))
