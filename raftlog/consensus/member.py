@@ -359,6 +359,7 @@ class RaftMember:
                 if follower is not None:
                     if message.learner:
                         self._seat.rejoin.hear_learner()
+                        self.log.state.note_new()
                     follower.on_append(message, payload or b"")
             case r.AppendResponse():
                 self._on_append_response(message, now_s)

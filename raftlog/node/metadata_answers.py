@@ -22,7 +22,7 @@ from raftlog.protocol.cluster import (
     PartitionMetadata,
     TopicMetadata,
 )
-from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, Plan, ReplicaSpec, ReplicaStatus, Role
+from raftlog.types import METADATA_TOPIC, METADATA_TOPIC_ID, Doubt, Plan, ReplicaSpec, ReplicaStatus, Role
 
 
 def metadata_response(
@@ -107,7 +107,9 @@ def describe_replicas_response(
         for partition in range(len(topic.replicas))
     ]
     statuses = [
-        _status(spec, node_id, Role.WITNESS if node_id in named.witnesses else Role.FOLLOWER, gossip, now_s)
+        as_member(
+            _status(spec, node_id, Role.WITNESS if node_id in named.witnesses else Role.FOLLOWER, gossip, now_s), image
+        )
         for spec, named in wanted
         if names is None or spec.topic in names
         for node_id in named.ids
@@ -125,6 +127,16 @@ def describe_replicas_response(
 def _weak_spots(gossip: Gossip, now_s: float) -> dict[int, list[int]]:
     states = (gossip.state_of(node_id) for node_id in gossip.live(now_s))
     return {state.node_id: state.weak_spots for state in states if state is not None and state.weak_spots}
+
+
+def as_member(status: ReplicaStatus, image: Image) -> ReplicaStatus:
+    """What a replica says of itself; one that is still to come began with nothing, and nothing is wrong with that."""
+    topic = image.topics.get(status.topic)
+    if status.doubt != Doubt.LOST_DISK or topic is None or topic.topic_id != status.topic_id:
+        return status
+    if status.node_id in topic.voters_of(status.partition):
+        return status
+    return msgspec.structs.replace(status, doubt=Doubt.NONE, doubt_reason="")
 
 
 def _status(spec: ReplicaSpec, node_id: int, role: Role, gossip: Gossip, now_s: float) -> ReplicaStatus:

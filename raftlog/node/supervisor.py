@@ -28,7 +28,7 @@ from raftlog.node.links import NodeLinks
 from raftlog.node.log_lines import LOG_LEVELS, set_log_level
 from raftlog.node.membership import Membership
 from raftlog.node.meta import DataDirectory
-from raftlog.node.metadata_answers import describe_replicas_response, metadata_response
+from raftlog.node.metadata_answers import as_member, describe_replicas_response, metadata_response
 from raftlog.node.native_logins import NativeLogins
 from raftlog.node.processes import Child
 from raftlog.node.replica_host import ReplicaHost
@@ -317,7 +317,7 @@ class Supervisor:
         if self._stopping:
             obstacles.append("it is being stopped")
         membership, now_s = self._membership, monotonic_s()
-        replicas = [worker.status for worker in self._workers.states()]
+        replicas = [as_member(worker.status, membership.image) for worker in self._workers.states()]
         return NodeReport(
             node_id=self._settings.node_id,
             cluster_id=self._membership.cluster_id,

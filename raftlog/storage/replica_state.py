@@ -118,6 +118,14 @@ class ReplicaState:
         values.doubt = int(doubt)
         self.is_dirty = True
 
+    def note_new(self) -> None:
+        """The directory was empty because nothing was here before, as a leader says: that was no damage."""
+        values = self.values
+        if values.doubt == Doubt.LOST_DISK and values.corruptions == 1:  # as it began, and told so for the first time
+            values.corruptions = 0
+            values.doubt_reason = "it is new, and copies the log"
+            self.is_dirty = True
+
     def note_damage(self, index: int, reason: str) -> None:
         """Doubt, reason and the first damaged Raft index, durably: BEFORE anything is cut or refetched.
 
