@@ -75,6 +75,7 @@ def _checks() -> Iterator[Check]:
         shell_checks.console_group,
         shell_checks.producer_performance,
         shell_checks.consumer_performance,
+        shell_checks.move_partitions,
         shell_checks.dump_log,
     ):
         yield Check(check.__name__.replace("_", "-"), check)

@@ -5,11 +5,13 @@ kafka_tools.py FOLDER_OF_JARS
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +172,8 @@ class KafkaTools:
 
     def delete_records(self, topic: str, before: dict[str, int]) -> dict[str, Any]:
         wanted = [{"topic": topic, "partition": int(p), "offset": offset} for p, offset in before.items()]
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump({"partitions": wanted, "version": 1}, file)
-            file.flush()
-            said = self._run(f"{_TOOLS}.DeleteRecordsCommand", "--offset-json-file", file.name).decode()
+        with _file({"partitions": wanted, "version": 1}) as name:
+            said = self._run(f"{_TOOLS}.DeleteRecordsCommand", "--offset-json-file", name).decode()
         return {"low": {p: int(low) for p, low in re.findall(r"-(\d+)\s+low_watermark: (\d+)", said)}}
 
     def list_offsets(self, topic: str, partitions: list[int], at: str | int) -> dict[str, Any]:
@@ -244,6 +244,31 @@ class KafkaTools:
         if "uccessfully" not in said and "Valid replica already elected" not in said:
             raise RuntimeError(said)
 
+    def propose_moves(self, topic: str, brokers: list[int]) -> dict[str, Any]:
+        with _file({"topics": [{"topic": topic}], "version": 1}) as name:
+            asked = ["--topics-to-move-json-file", name, "--broker-list", ",".join(map(str, brokers)), "--generate"]
+            said = self._run(f"{_TOOLS}.reassign.ReassignPartitionsCommand", *asked).decode()
+        proposed = json.loads(said.partition("Proposed partition reassignment configuration")[2])
+        return {"replicas": {str(each["partition"]): each["replicas"] for each in proposed["partitions"]}}
+
+    def begin_moves(self, topic: str, replicas: dict[str, list[int]]) -> None:
+        said = self._reassign(topic, replicas, "--execute")
+        if "Successfully started" not in said:
+            raise RuntimeError(said)
+
+    def verify_moves(self, topic: str, replicas: dict[str, list[int]]) -> dict[str, Any]:
+        said = self._reassign(topic, replicas, "--verify")
+        return {"done": said.count("is completed") == len(replicas), "said": said}
+
+    def cancel_moves(self, topic: str, replicas: dict[str, list[int]]) -> dict[str, Any]:
+        return {"said": self._reassign(topic, replicas, "--cancel")}
+
+    def _reassign(self, topic: str, replicas: dict[str, list[int]], what: str) -> str:
+        wanted = [{"topic": topic, "partition": int(p), "replicas": nodes} for p, nodes in replicas.items()]
+        with _file({"version": 1, "partitions": wanted}) as name:
+            tool = f"{_TOOLS}.reassign.ReassignPartitionsCommand"
+            return self._run(tool, "--reassignment-json-file", name, what).decode()
+
     # --- calls ---------------------------------------------------------------------------------
     def _topics(self, *arguments: str) -> str:
         return self._run(f"{_TOOLS}.TopicCommand", *arguments).decode()
@@ -267,6 +292,15 @@ class KafkaTools:
             said = (done.stdout[-400:] + done.stderr[-600:]).decode(errors="replace")
             raise RuntimeError(f"{tool.rpartition('.')[2]}: {said}")
         return done.stdout
+
+
+@contextlib.contextmanager
+def _file(content: Any) -> Iterator[str]:
+    """Its name."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(content, file)
+        file.flush()
+        yield file.name
 
 
 def _text(data: bytes | None) -> bytes:
