@@ -30,7 +30,7 @@ NOUNS = {
     "produce": "Write records to a topic, one per line of a file or of stdin.",
     "consume": "Read the records of topics.",
     "group": "Look at consumer groups, delete them, move their offsets.",
-    "cluster": "Look at the cluster as a whole, and take nodes out of it.",
+    "cluster": "Look at the cluster as a whole, move replicas between its nodes, and take nodes out of it.",
     "top": "Show what goes on: nodes, partitions with their rates, groups with their lag, clients above a quota.",
     "export": "Copy a topic's records into a directory or a file, as they are.",
     "import": "Write the records of an export, or of Apache Kafka's files, to a topic.",

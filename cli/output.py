@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,11 @@ def repeated(interval_s: float = 1.0) -> Iterator[None]:
         yield
         sys.stdout.flush()
         time.sleep(max(0.0, interval_s - (time.monotonic() - began_s)))
+
+
+def ending(watch: bool) -> contextlib.AbstractContextManager[None]:
+    """Ctrl-C is how one stops watching."""
+    return contextlib.suppress(KeyboardInterrupt) if watch else contextlib.nullcontext()
 
 
 def clear_screen() -> None:

@@ -17,16 +17,32 @@ class Stages:
     `say` may be called from any thread; the rest is for the one that began.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, estimates: bool = False) -> None:
+        """`estimates`: the bar says how long it will take, instead of how long it has."""
+        self._estimates = estimates
         self._bars: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            times = TimeRemainingColumn(elapsed_when_finished=True) if self._estimates else TimeElapsedColumn()
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}"),
+                times,
+            )
             self._bars = Progress(*columns, console=Console(stderr=True))
             self._bars.start()
         return self
@@ -41,13 +57,13 @@ class Stages:
         else:
             note(text)
 
-    def begin(self, text: str, total: int) -> None:
+    def begin(self, text: str, total: int, unit: str = "records") -> None:
         """A stage of `total` steps; the one before it is done."""
         if self._bars is None:
-            note(f"{text} {total:,} records")
+            note(f"{text} {total:,} {unit}")
             return
         self.finish()
-        self._task = self._bars.add_task(text, total=total)
+        self._task = self._bars.add_task(text, total=total, unit=unit)
 
     def advance(self, completed: int) -> None:
         if self._bars is not None and self._task is not None:

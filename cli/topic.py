@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,12 @@ from raftlog.types import TopicPartition
 
 from .connect import describe_topics, open_admin
 from .explain import unknown_partition
+from .moves import Wish, carry_out, look, show, tell, throttle_option, warn_of_less
 from .options import COUNT, OFFSET_MAX, PARTITION, bootstrap_option, json_option, parse_pairs
-from .output import clear_screen, ids_text, note, print_json, print_table, repeated, size_text, warn
+from .output import clear_screen, ending, ids_text, note, print_json, print_table, repeated, size_text, warn
 
 if TYPE_CHECKING:
+    from raftlog import Admin
     from raftlog.view.partitions import TopicView
 
 _PATIENCE_S = 3.0  # a leader that does not answer must not keep the others from being shown
@@ -184,7 +185,7 @@ def describe(names: tuple[str, ...], watch: bool, bootstrap: str, as_json: bool)
     from raftlog.view.answers import described_topics
     from raftlog.view.partitions import cut_off
 
-    with _ending(watch), open_admin(bootstrap) as admin, open_admin(bootstrap, _PATIENCE_S) as hasty:
+    with ending(watch), open_admin(bootstrap) as admin, open_admin(bootstrap, _PATIENCE_S) as hasty:
         for _ in repeated() if watch else (None,):
             cluster = admin.describe_cluster()
             topics = describe_topics(admin, names) if names else admin.describe_topics()
@@ -211,6 +212,13 @@ def describe(names: tuple[str, ...], watch: bool, bootstrap: str, as_json: bool)
     metavar="N",
     help="How many it shall have in all: more than now. Keys go to other partitions from then on; records stay.",
 )
+@click.option(
+    "--replication-factor",
+    type=COUNT,
+    metavar="N",
+    help="On how many nodes each partition shall be kept: more, or fewer than now. Returns when it is so.",
+)
+@throttle_option
 @click.option("--config", "configs", multiple=True, metavar="NAME=VALUE", help="Set this; may be repeated.")
 @click.option("--reset", multiple=True, metavar="NAME", help="Put this back to its default; may be repeated.")
 @bootstrap_option
@@ -218,25 +226,28 @@ def describe(names: tuple[str, ...], watch: bool, bootstrap: str, as_json: bool)
 def alter(
     name: str,
     partitions: int | None,
+    replication_factor: int | None,
+    throttle: int | None,
     configs: tuple[str, ...],
     reset: tuple[str, ...],
     bootstrap: str,
     as_json: bool,
 ) -> None:
-    """Change a topic's settings or add partitions.
+    """Change a topic: settings, partitions, replicas.
 
-    It holds at once, also for what is in the log already: a shorter retention deletes records
-    within seconds. Settings are those of `raftlog topic create`.
+    Settings hold at once, also for what is in the log already: a shorter retention deletes records
+    within seconds. They are those of `raftlog topic create`. Replicas are copied while clients go on.
 
     \b
     Examples:
         raftlog topic alter orders --partitions 6
+        raftlog topic alter orders --replication-factor 3
         raftlog topic alter orders --config retention.ms=3600000 --reset retention.bytes
     """
 
     settings = _settings(configs, reset)
-    if not settings and not reset and partitions is None:
-        raise click.UsageError("nothing to change: name --partitions, --config or --reset")
+    if not settings and not reset and partitions is None and replication_factor is None:
+        raise click.UsageError("nothing to change: name --partitions, --replication-factor, --config or --reset")
     with open_admin(bootstrap) as admin:
         if settings or reset:
             admin.alter_topic(name, settings, reset=reset)
@@ -244,12 +255,65 @@ def alter(
             made = admin.create_partitions(name, partitions)
             if made.warning:
                 warn(made.warning)
+        if replication_factor is not None:
+            _change_factor(admin, name, replication_factor, Wish(yes=True, throttle=throttle, as_json=as_json))
         (altered,) = admin.describe_topics([name])
     config = config_for_people(altered.config)
     if as_json:
-        print_json({"topic": name, "partitions": partitions or len(altered.partitions), "config": config})
+        factor = max(len(each.replicas) for each in altered.partitions)
+        counts = {"partitions": partitions or len(altered.partitions), "replication_factor": factor}
+        print_json({"topic": name, **counts, "config": config})
     else:
         click.echo(f"altered topic {name}")
+
+
+def _change_factor(admin: Admin, name: str, factor: int, wish: Wish) -> None:
+    import msgspec
+
+    from raftlog.types import TopicConfig
+    from raftlog.view.moves import change_factor
+
+    (found,) = describe_topics(admin, [name])
+    planned = change_factor(look(admin), name, factor, msgspec.convert(found.config, TopicConfig))
+    if planned:
+        show(planned, wish)
+        carry_out(admin, planned, wish)
+
+
+@topic.command()
+@click.argument("name")
+@click.option("--partition", type=PARTITION, required=True, metavar="P", help="The partition.")
+@click.option(
+    "--to", "nodes", required=True, metavar="NODE,…", help="The nodes that shall have it, the preferred leader first."
+)
+@throttle_option
+@bootstrap_option
+@json_option
+def move(name: str, partition: int, nodes: str, throttle: int | None, bootstrap: str, as_json: bool) -> None:
+    """Move one partition to other nodes.
+
+    Name all that shall have it, as many as now. It is copied while clients go on, and the command returns when it is
+    done; Ctrl-C ends the command, not the move. To move all that a node holds, see `raftlog cluster drain`.
+
+    \b
+    Example:
+        raftlog topic move orders --partition 3 --to 1,2,4
+    """
+    from raftlog.view.moves import move as moved
+
+    if not all(part.strip().isdecimal() for part in nodes.split(",")):
+        raise click.BadParameter(f"{nodes!r} is no list of nodes, such as 1,2,4", param_hint="--to")
+    wanted = [int(part) for part in nodes.split(",")]
+    place, wish = TopicPartition(name, partition), Wish(yes=True, throttle=throttle, as_json=as_json)
+    with open_admin(bootstrap) as admin:
+        (found,) = describe_topics(admin, [name])
+        if partition >= len(found.partitions):
+            raise unknown_partition(name, partition, len(found.partitions))
+        planned = moved(look(admin), place, wanted)
+        if planned:
+            warn_of_less(planned)
+            carry_out(admin, planned, wish)
+    tell(planned, wish, f"{place} is on nodes {ids_text(wanted)}", topic=name, partition=partition)
 
 
 @topic.command()
@@ -313,11 +377,6 @@ def delete_records(name: str, partition: int, before: str, bootstrap: str, as_js
         print_json({"topic": name, "partition": partition, "log_start_offset": start})
     else:
         click.echo(f"{place} starts at offset {start}")
-
-
-def _ending(watch: bool) -> contextlib.AbstractContextManager[None]:
-    """Ctrl-C is how one stops watching."""
-    return contextlib.suppress(KeyboardInterrupt) if watch else contextlib.nullcontext()
 
 
 def _witnesses_text(count: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from raftlog.errors import RaftlogError, UnknownTopicOrPartitionError
-from raftlog.protocol.cluster import MetadataResponse, TopicMetadata
+from raftlog.protocol.cluster import MetadataResponse, PartitionMetadata, TopicMetadata
 from raftlog.types import (
     EARLIEST_TIMESTAMP,
     LATEST_TIMESTAMP,
@@ -153,10 +153,15 @@ def partition_states(admin: Admin, cluster: MetadataResponse) -> list[PartitionS
                     partition=each.partition,
                     leader_id=each.leader_id,
                     in_sync=list(each.in_sync),
-                    statuses=by_partition[topic.topic_id, each.partition],
+                    statuses=_of_members(each, by_partition[topic.topic_id, each.partition]),
                 )
             )
     return states
+
+
+def _of_members(partition: PartitionMetadata, statuses: Sequence[ReplicaStatus]) -> list[ReplicaStatus]:
+    """Whoever is still to come copies, and nothing is wrong with it."""
+    return [each for each in statuses if each.node_id in partition.replicas + partition.witnesses]
 
 
 def examine(admin: Admin, cluster: MetadataResponse) -> Examination:
