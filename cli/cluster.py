@@ -14,7 +14,7 @@ from .moves import (
     MB,
     NODE,
     Wish,
-    carry_out,
+    accomplish,
     change_ongoing,
     check_dead,
     chosen,
@@ -160,19 +160,23 @@ def balance(dry_run: bool, yes: bool, throttle: int | None, bootstrap: str, as_j
     """
     from raftlog.view.balance import balance as balanced
 
-    wish = Wish(yes, throttle, as_json)
+    wish, even = Wish(yes, throttle, as_json), "the nodes hold as much as each other"
     with open_admin(bootstrap) as admin:
-        planned = balanced(look(admin))
-        if dry_run and planned:
-            show(planned, wish)
-        elif planned and not dry_run:
-            propose(planned, wish, "Move them?")
-            carry_out(admin, planned, wish)
-    even = "the nodes hold as much as each other"
-    if dry_run:
-        tell(planned, wish, "nothing was moved" if planned else even, dry_run=True)
-    else:
-        tell(planned, wish, even)
+        if dry_run:
+            planned = balanced(look(admin))
+            if planned:
+                show(planned, wish)
+            tell(planned, wish, "nothing was moved" if planned else even, dry_run=True)
+            return
+        asked: list[Move] = []
+
+        def ask(moves: list[Move]) -> None:
+            propose(moves, wish, "Move them?")
+            asked.extend(moves)
+
+        # Once it is asked for: what grows meanwhile is for the next time.
+        done = accomplish(admin, wish, lambda layout: [] if asked else balanced(layout), ask, lambda _: True)
+    tell(done, wish, even)
 
 
 @cluster.command("moves")
@@ -247,14 +251,15 @@ def remove(node: int, dead: bool, yes: bool, bootstrap: str, as_json: bool) -> N
 
 
 def _emptied(admin: Admin, node: int, wish: Wish, plan: Callable[[Layout], list[Move]]) -> list[Move]:
-    """What was moved. New topics may come while others go, so it is looked at again until nothing is left."""
-    done: list[Move] = []
-    while planned := plan(look(admin, without=[node])):
-        if not done:
-            propose(planned, wish, f"Move them away from node {node}?")
-        carry_out(admin, planned, wish)
-        done += planned
-    return done
+    """What was moved."""
+    return accomplish(
+        admin,
+        wish,
+        plan,
+        begin=lambda moves: propose(moves, wish, f"Move them away from node {node}?"),
+        concerns=lambda move: node in move.old_replicas + move.old_witnesses,
+        without=[node],
+    )
 
 
 def _print_nodes(nodes: list[NodeView]) -> None:

@@ -134,11 +134,44 @@ def propose(moves: Sequence[Move], wish: Wish, question: str) -> None:
 
 
 # --- carrying out --------------------------------------------------------------------------------
+def accomplish(
+    admin: Admin,
+    wish: Wish,
+    plan: Callable[[Layout], list[Move]],
+    begin: Callable[[list[Move]], None],
+    concerns: Callable[[Move], bool],
+    without: Collection[int] = (),
+) -> list[Move]:
+    """Returns what was moved, once there is nothing to plan, and nothing is under way that the command `concerns`.
+
+    `begin(moves)`: before anything is done. What an earlier command has begun is waited for, and not begun again. New
+    topics may come while others go, so it is planned anew until nothing is left.
+    """
+    done: list[Move] = []
+    while True:
+        layout = look(admin, without)
+        moves = plan(layout)
+        if not moves:
+            moves = [each for each in layout.under_way() if concerns(each)]
+            if not moves:
+                return done
+            _conclude(moves, {}, _watch(admin, moves))
+            continue
+        if not done:
+            begin(moves)
+        carry_out(admin, moves, wish)
+        done += moves
+
+
 def carry_out(admin: Admin, moves: Sequence[Move], wish: Wish) -> None:
     """Makes plans of them, and returns when all are done. Raises OneLineError for those that are not."""
     refused = _begin(admin, moves, wish)
     begun = [each for each in moves if each.place not in refused]
-    failed = _watch(admin, begun) if begun else {}
+    _conclude(moves, refused, _watch(admin, begun) if begun else {})
+
+
+def _conclude(moves: Sequence[Move], refused: dict[TopicPartition, str], failed: dict[TopicPartition, str]) -> None:
+    """Raises OneLineError where not all has moved."""
     for place, text in {**refused, **failed}.items():
         note(f"{place}: {text}")
     if refused or failed:

@@ -13,7 +13,7 @@ from raftlog.types import TopicPartition
 
 from .connect import describe_topics, open_admin
 from .explain import unknown_partition
-from .moves import Wish, carry_out, look, show, tell, throttle_option, warn_of_less
+from .moves import Wish, accomplish, show, tell, throttle_option, warn_of_less
 from .options import COUNT, OFFSET_MAX, PARTITION, bootstrap_option, json_option, parse_pairs
 from .output import clear_screen, ending, ids_text, note, print_json, print_table, repeated, size_text, warn
 
@@ -274,10 +274,14 @@ def _change_factor(admin: Admin, name: str, factor: int, wish: Wish) -> None:
     from raftlog.view.moves import change_factor
 
     (found,) = describe_topics(admin, [name])
-    planned = change_factor(look(admin), name, factor, msgspec.convert(found.config, TopicConfig))
-    if planned:
-        show(planned, wish)
-        carry_out(admin, planned, wish)
+    config = msgspec.convert(found.config, TopicConfig)
+    accomplish(
+        admin,
+        wish,
+        plan=lambda layout: change_factor(layout, name, factor, config),
+        begin=lambda moves: show(moves, wish),
+        concerns=lambda move: move.topic == name,
+    )
 
 
 @topic.command()
@@ -309,11 +313,14 @@ def move(name: str, partition: int, nodes: str, throttle: int | None, bootstrap:
         (found,) = describe_topics(admin, [name])
         if partition >= len(found.partitions):
             raise unknown_partition(name, partition, len(found.partitions))
-        planned = moved(look(admin), place, wanted)
-        if planned:
-            warn_of_less(planned)
-            carry_out(admin, planned, wish)
-    tell(planned, wish, f"{place} is on nodes {ids_text(wanted)}", topic=name, partition=partition)
+        done = accomplish(
+            admin,
+            wish,
+            plan=lambda layout: moved(layout, place, wanted),
+            begin=warn_of_less,
+            concerns=lambda move: move.place == place,
+        )
+    tell(done, wish, f"{place} is on nodes {ids_text(wanted)}", topic=name, partition=partition)
 
 
 @topic.command()

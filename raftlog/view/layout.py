@@ -115,7 +115,12 @@ class Layout:
 
     def moves(self) -> list[Move]:
         """In the order of topics and partitions."""
-        return [self._move(place) for place in sorted(self.halves) if self.halves[place] != self.planned(place)]
+        changed = [place for place in sorted(self.halves) if self.halves[place] != self.planned(place)]
+        return [self._move(place, self.halves[place]) for place in changed]
+
+    def under_way(self) -> list[Move]:
+        """What plans do already."""
+        return [self._move(place, self.planned(place)) for place in sorted(self.plans) if place in self.held]
 
     def lacks_witnesses(self, place: TopicPartition) -> bool:
         """More nodes could vote for it: they came after it was made."""
@@ -148,8 +153,8 @@ class Layout:
         other_kind = not self.stays_its_kind(place, node_id, replica=False)
         return other_kind, self.witnesses[node_id], self.replicas[node_id], node_id
 
-    def _move(self, place: TopicPartition) -> Move:
-        old, new = self.held[place].half, self.halves[place]
+    def _move(self, place: TopicPartition, new: Half) -> Move:
+        old = self.held[place].half
         return Move(
             topic=place.topic,
             partition=place.partition,

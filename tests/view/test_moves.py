@@ -13,7 +13,7 @@ from raftlog.errors import (
     InvalidReplicationFactorError,
     UnknownTopicOrPartitionError,
 )
-from raftlog.types import TopicConfig, TopicPartition
+from raftlog.types import Half, TopicConfig, TopicPartition
 from raftlog.view.layout import Move
 from raftlog.view.moves import change_factor, drain, move, replace
 from tests.view.layouts import Told, nodes, partition, told, topic_of
@@ -174,6 +174,16 @@ def test_a_successor_that_is_not_there_or_not_alive_is_refused() -> None:
 def test_a_successor_votes_where_the_other_did() -> None:
     (moved,) = replace(three([1, 2], [3], count=5).layout(without=[3]), 3, 5)
     assert (moved.replicas, moved.witnesses) == ([1, 2], [5])
+
+
+def test_what_is_on_its_way_is_not_moved_again_and_is_told_apart() -> None:
+    plans = {TopicPartition("t", 0): Half((3, 4), (1,))}
+    layout = three([1, 2], [3], count=5).layout(without=[2], plans=plans)
+    assert drain(layout, 2) == []
+    (going,) = layout.under_way()
+    assert (going.old_replicas, going.replicas, going.witnesses) == ([1, 2], [3, 4], [1])
+    (other,) = drain(three([1, 2], [3], count=5).layout(without=[4], plans=plans), 4)
+    assert (other.old_replicas, other.replicas) == ([1, 2], [3, 2])
 
 
 def test_one_partition_moves_to_the_nodes_that_are_named() -> None:
