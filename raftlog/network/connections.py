@@ -42,7 +42,7 @@ _LOOK_AT_ALL_S = 0.05  # above the bound, all are asked no more often than this
 _UNFINISHED_ONE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # a message is a header, a payload, and what the kernel holds
 _SCAN_FROM_BYTES = 256 * 1024 * 1024  # a process below it holds nothing for strangers that would matter
 _IDLE_LOOKS = 200  # system calls of some microseconds each, in each tick
-_SPARE_DESCRIPTORS = 512  # of the process's limit: segments, peers, the index
+SPARE_DESCRIPTORS = 512  # of the process's limit: segments, peers, the index
 _STRANGERS_S = 5.0  # how often those are looked for that say nothing: two system calls for each descriptor
 _NOT_TAKEN = "it does not take its answers"
 _COUNTS = struct.Struct("QQ")  # of Linux' struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received
@@ -111,7 +111,7 @@ class Connections:
         self._info = ctypes.create_string_buffer(_INFO_BYTES)
         self._info_bytes = ctypes.c_uint(_INFO_BYTES)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._connections_max = max(1, min(CONNECTIONS_MAX, limit - _SPARE_DESCRIPTORS))
+        self._connections_max = max(1, min(CONNECTIONS_MAX, limit - SPARE_DESCRIPTORS))
 
     def demand_login(self, is_known: Callable[[bytes], bool] | None) -> None:
         """From now on each connection has LOGIN_S until `is_known` of it; None: nobody has to log in."""

@@ -21,7 +21,6 @@ Frames = list[Any]  # bytes, or a memoryview of a large one
 NOBLOCK = int(zmq.DONTWAIT)
 NOBLOCK_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
 POLLIN = int(zmq.POLLIN)
-POLLOUT = int(zmq.POLLOUT)
 
 raw_send = zmq.backend.Socket.send
 raw_recv = zmq.backend.Socket.recv

@@ -1,16 +1,19 @@
-"""What a Server is, under TLS: many clients and nodes, each known by an identity, and by its certificate.
+"""What a Server is, over sockets of its own: many clients and nodes, each known by an identity.
 
-    accept -> TLS handshake, HANDSHAKE_S at most -> whom the certificate names -> whole messages
+    accept -> under TLS a handshake, and whom the certificate names; else the greeting of ZMTP -> whole messages
 
-Nothing of a connection is parsed BEFORE its handshake is done. Those that are not done hold some kilobytes each, and
-make room only for each other. Where plain connections are taken, too, nobody is known there: see Zmtp.
+Without credentials all connections are plain: links of ZeroMQ, which notice no difference. It wakes no other thread, so
+workers have it; with them it is under TLS, or takes both. Nothing of a connection counts BEFORE its handshake is done,
+in HANDSHAKE_S at most. Those that are not done hold some kilobytes each, and make room only for each other.
 """
 
 from __future__ import annotations
 
 import errno
 import itertools
+import resource
 import select
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -21,11 +24,13 @@ from raftlog.limits import (
     CLIENTS_WAITING_BYTES_MAX,
     CONNECTIONS_MAX,
     CONNECTIONS_PER_ADDRESS_MAX,
+    FRAME_BYTES_MAX,
     HANDSHAKE_S,
     LOGIN_S,
     STRANGERS_MAX,
     UNFINISHED_BYTES_MAX,
 )
+from raftlog.network.connections import SPARE_DESCRIPTORS
 from raftlog.network.context import Frames
 from raftlog.network.message_stream import MessageStream
 from raftlog.network.readiness import Readiness
@@ -51,16 +56,17 @@ from raftlog.types import Buffer
 TICK_S = 1.0
 _ACCEPTED_PER_TURN = 64
 _LARGE_BYTES = 1024 * 1024  # an answer that is refused rather than kept when too much waits
+_UNFINISHED_ONE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # a message is a header and a payload
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class SecureClient:
-    """One connection. `principal`: whom its certificate names; "": it has shown none."""
+    """One connection. `principal`: whom its certificate names; "": it has shown none. `secure`: its TLS, if any."""
 
     __slots__ = ("begun_s", "identity", "place", "principal", "secure", "seen_bytes", "stream", "taken_s")
 
     def __init__(
-        self, identity: bytes, place: tuple[str, int], secure: SecureSocket, stream: MessageStream, now_s: float
+        self, identity: bytes, place: tuple[str, int], secure: SecureSocket | None, stream: MessageStream, now_s: float
     ) -> None:
         self.identity = identity
         self.place = place
@@ -70,6 +76,10 @@ class SecureClient:
         self.begun_s = now_s
         self.seen_bytes = 0  # sent, at the last tick
         self.taken_s = now_s  # when its other end last took something, or nothing waited
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.secure is not None and not self.secure.plain
 
 
 class SecureConnections:
@@ -91,7 +101,7 @@ class SecureConnections:
 
     def is_stranger(self, client: SecureClient, now_s: float) -> bool:
         """It has had time to log in, and has not."""
-        is_late = client.secure.plain and now_s - client.begun_s > LOGIN_S
+        is_late = not client.is_encrypted and now_s - client.begun_s > LOGIN_S
         return is_late and self.is_known is not None and not self.is_known(client.identity)
 
 
@@ -101,7 +111,7 @@ class SecureServer:
     `socket` is the descriptor that becomes readable when something has come. Call `tick` when `due_s` has come.
     """
 
-    def __init__(self, host: str, ports: range | int | None, credentials: Credentials) -> None:
+    def __init__(self, host: str, ports: range | int | None, credentials: Credentials | None = None) -> None:
         self.host = host
         self.dropped = 0
         self.connections = SecureConnections()
@@ -114,6 +124,8 @@ class SecureServer:
         self._strangers: dict[int, SecureClient] = {}  # by descriptor, in the order in which they came
         self._known: dict[int, SecureClient] = {}
         self._by_host: Counter[str] = Counter()  # how many of both
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._connections_max = max(1, min(CONNECTIONS_MAX, limit - SPARE_DESCRIPTORS))
         self._behind: dict[SecureClient, None] = {}  # those for which something waits
         self._arrived: deque[Frames] = deque()
         self._numbers = itertools.count(1)
@@ -139,17 +151,22 @@ class SecureServer:
             client = self._known.get(descriptor) or self._strangers.get(descriptor)
             if client is None:
                 continue
-            if client.secure.established or self._shake(client):
+            if client.secure is None or client.secure.established or self._shake(client, client.secure):
                 self._read(client, events)
 
     def _read(self, client: SecureClient, events: int) -> None:
         stream, identity = client.stream, client.identity
         if events & select.EPOLLOUT:
             self._flush(client)
-        for header, payload in stream.receive():
+        messages = stream.receive()
+        if client.secure is None and identity not in self.connections.clients and stream.is_ready:
+            self._admit(client)
+        for header, payload in messages:
             self._arrived.append([identity, header] if payload is None else [identity, header, payload])
         if stream.closed:
             self._end(client)
+        elif stream.rest_bytes > _UNFINISHED_ONE_BYTES_MAX:
+            self._refuse(client, UNFINISHED, "too many bytes of messages that are half there")
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTED_PER_TURN):
@@ -168,35 +185,38 @@ class SecureServer:
                 continue
             if len(self._strangers) >= STRANGERS_MAX:
                 self._refuse(next(iter(self._strangers.values())), HANDSHAKES, "too many handshakes are under way")
-            if len(self._known) >= CONNECTIONS_MAX:
+            if len(self._known) >= self._connections_max:
                 connected.close()
-                self._count(CONNECTIONS, host, f"there are {CONNECTIONS_MAX} connections")
+                self._count(CONNECTIONS, host, f"there are {self._connections_max} connections")
                 continue
             connected.setblocking(False)
             notice_silence(connected)
-            secure = SecureSocket(
-                connected,
-                self._credentials.for_clients(),
-                self._why_nobody,
-                server_side=True,
-                plain_too=self._credentials.permissive,
-            )
+            self._readiness.add(connected.fileno())
             identity = next(self._numbers).to_bytes(8, "big")
-            stream = MessageStream(secure, self._readiness.watch)
-            client = SecureClient(identity, address[:2], secure, stream, monotonic_s())
-            self._strangers[secure.fileno()] = client
+            secure, stream = self._stages(connected)
+            self._strangers[connected.fileno()] = SecureClient(identity, address[:2], secure, stream, monotonic_s())
             self.due_s = min(self.due_s, monotonic_s() + TICK_S)
             self._by_host[host] += 1
-            self._readiness.add(secure.fileno())
 
-    def _why_nobody(self, certificate: Certificate) -> str:
-        if not certificate or self._credentials.principal_of(certificate):
-            return ""
-        return "its certificate names nobody who is known here"
+    def _stages(self, connected: socket.socket) -> tuple[SecureSocket | None, MessageStream]:
+        """Of a connection: its TLS, if any, and what makes messages of bytes."""
+        credentials = self._credentials
+        if credentials is None:
+            return None, MessageStream(connected, self._readiness.watch, Zmtp(ROUTER))
 
-    def _shake(self, client: SecureClient) -> bool:
+        def why_nobody(certificate: Certificate) -> str:
+            if not certificate or credentials.principal_of(certificate):
+                return ""
+            return "its certificate names nobody who is known here"
+
+        secure = SecureSocket(
+            connected, credentials.for_clients(), why_nobody, server_side=True, plain_too=credentials.permissive
+        )
+        return secure, MessageStream(secure, self._readiness.watch)
+
+    def _shake(self, client: SecureClient, secure: SecureSocket) -> bool:
         try:
-            if not client.secure.shake():
+            if not secure.shake():
                 return False
         except BlockingIOError:
             return False
@@ -206,15 +226,18 @@ class SecureServer:
         except OSError as error:
             self._refuse(client, IDENTITY, str(error))
             return False
-        if client.secure.plain:
-            client.stream = MessageStream(client.secure, self._readiness.watch, Zmtp(ROUTER))
-        if client.secure.certificate:
-            client.principal = self._credentials.principal_of(client.secure.certificate)
-        descriptor = client.secure.fileno()
+        if secure.plain:
+            client.stream = MessageStream(secure, self._readiness.watch, Zmtp(ROUTER))
+        if secure.certificate and self._credentials is not None:
+            client.principal = self._credentials.principal_of(secure.certificate)
+        self._admit(client)
+        return True
+
+    def _admit(self, client: SecureClient) -> None:
+        descriptor = client.stream.fileno()
         del self._strangers[descriptor]
         self._known[descriptor] = client
         self.connections.clients[client.identity] = client
-        return True
 
     # --- out ---------------------------------------------------------------------------------------
     def send(self, identity: bytes, frames: Sequence[Buffer]) -> bool:
@@ -296,7 +319,7 @@ class SecureServer:
         self.connections.refusals.add(reason, host, why)
 
     def _end(self, client: SecureClient) -> None:
-        descriptor = client.secure.fileno()
+        descriptor = client.stream.fileno()
         if descriptor < 0:
             return
         self._readiness.drop(descriptor)

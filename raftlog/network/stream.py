@@ -30,6 +30,7 @@ import random
 import socket
 import struct
 from collections import deque
+from select import POLLIN, POLLOUT
 
 from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.limits import (
@@ -46,7 +47,7 @@ from raftlog.limits import (
     STREAM_UNFINISHED_BYTES_MAX,
 )
 from raftlog.network.addresses import Address, family_of
-from raftlog.network.context import KEPT_FROM_BYTES, POLLIN, POLLOUT
+from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.network.poller import Poller
 from raftlog.network.secure import SecureSocket, accept_node, connect_node, speaks_no_tls
 from raftlog.network.tcp import listen, notice_silence

@@ -10,7 +10,7 @@ listens on a port alone, and takes no connection that somebody else has accepted
 
 from __future__ import annotations
 
-from raftlog.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX
+from raftlog.limits import FRAME_BYTES_MAX
 from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.types import Buffer
 
@@ -18,6 +18,8 @@ DEALER, ROUTER = b"DEALER", b"ROUTER"
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _PING_TTL_BYTES = 2
+_VERSION_AT = 10
+_COMMAND_BYTES_MAX = 512  # of what comes before there are messages
 
 
 class Zmtp:
@@ -29,7 +31,8 @@ class Zmtp:
         self.replies = [GREETING + _command(b"READY", b"\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind)]
         self._greeted = False
         self._rest = bytearray()
-        self._needed_bytes = len(GREETING)  # the rest is nothing whole before that many are there
+        self._needed_bytes = 0  # the rest is nothing whole before that many are there
+        self._surplus = False  # what comes belongs to a message of which enough has come
         self._header: bytes | None = None  # of a message whose payload has not come yet
 
     @property
@@ -50,30 +53,57 @@ class Zmtp:
                 return
             data = bytes(self._rest)
             self._rest.clear()
-        at, end = 0, len(data)
-        while end - at >= self._needed_bytes:
-            if not self._greeted:
-                self._greet(data)
-                at = len(GREETING)
-                continue
+        at = 0
+        if not self._greeted:
+            if data[0] != GREETING[0] or (len(data) > _VERSION_AT and data[_VERSION_AT] < GREETING[_VERSION_AT]):
+                raise ValueError("it does not speak ZMTP 3")
+            if len(data) < len(GREETING):
+                self._rest += data
+                return
+            self._greet(data)
+            at = len(GREETING)
+        self._rest += data[self._split(data, at, found) :]
+
+    def _split(self, data: bytes, at: int, found: list[tuple[bytes, Buffer | None]]) -> int:
+        """Takes the whole frames from `at` on; where the first one begins that is not whole."""
+        end = len(data)
+        header = self._header
+        self._needed_bytes = 2
+        while end - at >= 2:
             flags = data[at]
-            body = at + (9 if flags & _LONG else 2)
-            if end < body:
-                self._needed_bytes = body - at
-                break
-            following = body + int.from_bytes(data[at + 1 : body], "big")
-            if following - body > FRAME_BYTES_MAX:
+            if flags & _LONG:
+                body = at + 9
+                if body > end:
+                    self._needed_bytes = 9
+                    break
+                size = int.from_bytes(data[at + 1 : body], "big")
+            else:
+                body = at + 2
+                size = data[at + 1]
+            if size > FRAME_BYTES_MAX or (size > _COMMAND_BYTES_MAX and not self.ready):
                 raise ValueError("a frame is too long")
-            if end < following:
+            following = body + size
+            if following > end:
                 self._needed_bytes = following - at
                 break
+            at = following
             if flags & _COMMAND:
                 self._heed(data[body:following])
+            elif not self.ready:
+                raise ValueError("a message before the other end has said what it is")
+            elif self._surplus:
+                self._surplus = bool(flags & _MORE)
+            elif header is not None:
+                self._surplus = bool(flags & _MORE)  # of more than two frames: it is answered like one without payload
+                payload = data[body:following] if size < KEPT_FROM_BYTES else _own(memoryview(data)[body:following])
+                found.append((header, None if self._surplus else payload))
+                header = None
+            elif flags & _MORE:
+                header = data[body:following]
             else:
-                self._take_frame(data, body, following, found, more=bool(flags & _MORE))
-            at = following
-            self._needed_bytes = 2
-        self._rest += data[at:]
+                found.append((data[body:following], None))
+        self._header = header
+        return at
 
     def _greet(self, data: bytes) -> None:
         if data[0] != GREETING[0] or data[10] < GREETING[10] or data[12:32] != GREETING[12:32]:
@@ -90,22 +120,10 @@ class Zmtp:
         elif name == b"ERROR":
             raise ValueError("the other end has given up")
 
-    def _take_frame(
-        self, data: bytes, start: int, end: int, found: list[tuple[bytes, Buffer | None]], *, more: bool
-    ) -> None:
-        header = self._header
-        if not self.ready or (header is not None and more):
-            raise ValueError("a frame that belongs to no message of ours")
-        if header is not None:
-            payload = memoryview(data)[start:end] if end - start >= KEPT_FROM_BYTES else data[start:end]
-            found.append((header, payload or None))
-            self._header = None
-        elif end - start > HEADER_BYTES_MAX:
-            raise ValueError("a header is too long")
-        elif more:
-            self._header = data[start:end]
-        else:
-            found.append((data[start:end], None))
+
+def _own(view: memoryview) -> memoryview:
+    """Writable: a leader stamps a large batch where it stands."""
+    return memoryview(bytearray(view))
 
 
 def _frame(flags: int, size: int) -> bytes:

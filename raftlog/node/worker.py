@@ -24,12 +24,10 @@ from raftlog.controller.security_changes import guard_of
 from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
 from raftlog.network import (
-    Context,
     LocalServer,
     MessageStream,
     Poller,
     SecureServer,
-    Server,
     give_freed_memory_back,
 )
 from raftlog.node import channel as ch
@@ -83,15 +81,9 @@ class Worker:
         self._clock = SystemClock()
         self._boot_id = random.SystemRandom().getrandbits(62) + 1
         credentials = config.secured.credentials(config.node_id) if config.secured else None
-        self._context: Context | None = None
-        self._server: Server | SecureServer
         self._poller = Poller()
         ports, host = range(*config.ports) if config.ports else None, config.host
-        if credentials is None:
-            self._context = Context()
-            self._server = Server(self._context, host, ports)
-        else:
-            self._server = SecureServer(host, ports, credentials)
+        self._server = SecureServer(host, ports, credentials)
         self._peers = Peers(self._poller, host, self._boot_id, ports, credentials)
         self._door = NativeDoor(self._server, config.node_id, lambda: config.cluster_id)
         self._inner = InnerDoor(self._boot_id, self._poller)
@@ -208,8 +200,6 @@ class Worker:
         self._hand_over()
         self._tell_figures(monotonic_s())
         self._replica.stop()
-        if self._context is not None:
-            self._context.close()
 
     def _step(self) -> None:
         now_s = monotonic_s()

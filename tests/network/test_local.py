@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from raftlog.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX
-from raftlog.network import LocalServer, MessageStream, connect_local, local, message_stream
+from raftlog.network import Context, Link, LocalServer, MessageStream, Poller, connect_local, local, message_stream
 from raftlog.network.context import KEPT_FROM_BYTES
+from raftlog.types import Endpoint
 from tests.patience import WAIT_S
 
 LENGTHS = struct.Struct(">II")
@@ -225,3 +226,31 @@ def test_another_user_is_not_served(ends: Ends) -> None:
     until(lambda: bool(select.select([ends.server], [], [], 0)[0]))
     assert ends.server.accept() is None
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("beside_zeromq", [False, True])
+def test_a_poller_tells_when_there_is_room_again(beside_zeromq: bool) -> None:
+    """As it is asked by a stream whose other end was slow, in a worker and in a supervisor."""
+    poller = Poller()
+    context = Context()
+    link = Link(context, Endpoint("127.0.0.1", 1))
+    if beside_zeromq:
+        poller.register(link)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        stream = MessageStream(ours, lambda descriptor, events: poller.watch(descriptor, stream, events))
+        poller.watch(ours.fileno(), stream, select.POLLIN)
+        stream.put(b"header", bytes(1_000_000))
+        stream.flush()
+        assert stream.out_bytes
+        assert poller.poll(0) == []
+        taken = 0
+        while taken < 1_000_000:
+            taken += len(theirs.recv(1_000_000))
+            if stream.out_bytes:
+                assert poller.poll(5) == [stream]
+                stream.flush()
+        assert not stream.out_bytes
+    link.close()
+    context.close()

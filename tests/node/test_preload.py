@@ -17,14 +17,14 @@ from raftlog.node.log_lines import LogStyle, configure_log_lines
 from raftlog.node.worker import Worker
 from raftlog.security.policy import Access, Security
 from raftlog.storage.disk import OsDisk
-from raftlog.types import Doubt, Flush, ReplicaSpec, TopicConfig
+from raftlog.types import NO_VOTERS, Doubt, Flush, ReplicaSpec, TopicConfig
 
 before = set(sys.modules)
 directory = sys.argv[1] + "/orders-0"
 config = ch.decode_config(ch.encode_config(ch.WorkerConfig(
     node_id=1, cluster_id="c", directory=directory, doubt=Doubt.NONE, flush=Flush.ALWAYS, host="127.0.0.1", ports=None,
     spec=ReplicaSpec(topic="orders", topic_id=bytes(16), partition=0, replicas=(1,), config=TopicConfig()),
-    founders=[], log_style=LogStyle(), access=Access(), security=Security(),
+    founders=[], log_style=LogStyle(), access=Access(), security=Security(), is_witness=False, remembered=NO_VOTERS,
 )))
 configure_log_lines("worker", config.log_style)
 ours, theirs = socket.socketpair()

@@ -85,7 +85,7 @@ class NativeDoor:
         if connection is None:
             return Session(identity, door=self)  # gone already: nobody would end it
         session = self.sessions[identity] = Session(identity, str(Endpoint(*connection.place)), self)
-        if isinstance(connection, SecureClient) and not connection.secure.plain:
+        if isinstance(connection, SecureClient) and connection.is_encrypted:
             session.secure(connection.principal)
         return session
 
