@@ -76,6 +76,7 @@ def _removable(image: Image, node_id: int) -> NodeInfo:
     if held:
         names = ", ".join(held[:_NAMED_MAX]) + (", ..." if len(held) > _NAMED_MAX else "")
         raise InvalidRequestError(
-            f"node {node_id} holds {len(held)} replica{'s' * (len(held) > 1)} ({names}): only an empty one can go"
+            f"node {node_id} holds {len(held)} replica{'s' * (len(held) > 1)} ({names}): only an empty one can go; "
+            f"`raftlog cluster drain {node_id}` moves them to others"
         )
     return node
