@@ -169,11 +169,13 @@ class MessageStream:
         self._reply(zmtp)
 
     def _reply(self, zmtp: Zmtp) -> None:
-        if zmtp.replies:
-            self._out += zmtp.replies
-            self.out_bytes += sum(map(len, zmtp.replies))
-            zmtp.replies.clear()
+        """Not to who takes nothing: what waits for it says enough, and it may ask as often as it likes."""
+        if zmtp.replies and not self._blocked:
+            replies = b"".join(zmtp.replies)
+            self._out.append(replies)
+            self.out_bytes += len(replies)
             self.flush()
+        zmtp.replies.clear()
 
     def close(self) -> None:
         """Nobody may wait for its descriptor any more."""

@@ -19,7 +19,7 @@ GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _PING_TTL_BYTES = 2
 _VERSION_AT = 10
-_COMMAND_BYTES_MAX = 512  # of what comes before there are messages
+_COMMAND_BYTES_MAX = 512  # and of what comes before there are messages; a ping has 23 at most, and is given back
 
 
 class Zmtp:
@@ -80,7 +80,7 @@ class Zmtp:
             else:
                 body = at + 2
                 size = data[at + 1]
-            if size > FRAME_BYTES_MAX or (size > _COMMAND_BYTES_MAX and not self.ready):
+            if size > FRAME_BYTES_MAX or (size > _COMMAND_BYTES_MAX and (flags & _COMMAND or not self.ready)):
                 raise ValueError("a frame is too long")
             following = body + size
             if following > end:

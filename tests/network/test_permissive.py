@@ -196,13 +196,34 @@ def test_a_plain_client_that_does_not_log_in_is_ended_where_all_have_to(
 def test_who_speaks_neither_is_ended(ends: Ends) -> None:
     ends.serve(PERMISSIVE)
     assert ends.server is not None
-    longest = struct.pack(">BQ", 2, 2**40)
-    junk = (b"GET / HTTP/1.1\r\n\r\n" * 5, GREETING + b"\0\5hello", GREETING + longest, b"\x16\x03\x01\0\5hello")
+    longest, command = struct.pack(">BQ", 2, 2**40), struct.pack(">BQ", 6, 2000)
+    junk = (b"GET / HTTP/1.1\r\n\r\n" * 5, b"\x16\x03\x01\0\5hello")
+    junk += tuple(GREETING + each for each in (b"\0\5hello", longest, command, b"\4\6\5ERROR"))
     for sent in junk:
         with socket.create_connection((HOST, ends.server.port)) as raw:
             raw.sendall(sent)
             raw.setblocking(False)
             ends.until(lambda raw=raw: _is_over(raw))  # type: ignore[misc]
+
+
+def test_who_asks_without_end_and_takes_no_answer_holds_no_memory(ends: Ends) -> None:
+    ends.serve(PERMISSIVE)
+    server = ends.server
+    assert isinstance(server, SecureServer)
+    pings = b"\x04\x0b\x04PING\0\x0aback" * 10_000
+    with socket.create_connection((HOST, server.port)) as raw:
+        raw.setblocking(False)
+        raw.sendall(b"".join(Zmtp(DEALER).replies))
+        ends.until(lambda: ends.met == [""])
+        (client,) = server.connections.clients.values()
+        sent = held_bytes = 0
+        while sent < 50_000_000 and not client.stream.closed:  # by the kernel, or as one that takes no answers
+            try:
+                sent += raw.send(memoryview(pings)[sent % len(pings) :])
+            except (BlockingIOError, ConnectionError):
+                ends.turn()
+            held_bytes = max(held_bytes, client.stream.out_bytes)
+        assert held_bytes < 3_000_000
 
 
 def _is_over(raw: socket.socket) -> bool:
