@@ -6,7 +6,8 @@
     StreamServer, StreamLink   plain TCP, one way, from the worker of one replica to that of another
     MessageStream   messages over a connection, both ways
     LocalServer, connect_local   between processes of one node
-    SecureServer, SecureLink   what Server and Link are, under TLS and without ZeroMQ
+    MessageServer   what a Server is, over sockets of its own: of ZeroMQ's links, under TLS, or both
+    SecureLink      what a Link is, under TLS
     Poller    waits for servers, links and file descriptors
 
 Nothing here knows what a frame means, and nothing here blocks but `Poller.poll`. Loss is possible by
@@ -18,10 +19,10 @@ from raftlog.network.context import Context, SharedContext
 from raftlog.network.link import Link
 from raftlog.network.local import LocalServer, connect_local
 from raftlog.network.memory import allow_merged_pages, give_freed_memory_back, keep_freed_memory
+from raftlog.network.message_server import MessageServer
 from raftlog.network.message_stream import MessageStream
 from raftlog.network.poller import Poller
 from raftlog.network.secure_link import SecureLink
-from raftlog.network.secure_server import SecureServer
 from raftlog.network.server import Server
 from raftlog.network.stream import StreamConnection, StreamLink, StreamServer
 
@@ -30,10 +31,10 @@ __all__ = [
     "Context",
     "Link",
     "LocalServer",
+    "MessageServer",
     "MessageStream",
     "Poller",
     "SecureLink",
-    "SecureServer",
     "Server",
     "SharedContext",
     "StreamConnection",

@@ -9,11 +9,11 @@ from typing import Any
 import zmq
 
 from raftlog.network.link import Link
+from raftlog.network.message_server import MessageServer
 from raftlog.network.secure_link import SecureLink
-from raftlog.network.secure_server import SecureServer
 from raftlog.network.server import Server
 
-Pollable = Server | SecureServer | Link | SecureLink | int
+Pollable = Server | MessageServer | Link | SecureLink | int
 
 # The numbers of select.poll, which ZeroMQ does not share.
 _ZMQ_EVENTS = {

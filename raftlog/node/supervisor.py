@@ -16,7 +16,7 @@ from raftlog import limits
 from raftlog.clock import NEVER_S, monotonic_s
 from raftlog.controller.image import decode_image, encode_image
 from raftlog.errors import ErrorCode
-from raftlog.network import Context, Poller, SecureServer, Server
+from raftlog.network import Context, MessageServer, Poller, Server
 from raftlog.node import channel as ch
 from raftlog.node.dispatch import Dispatch
 from raftlog.node.door_host import DoorHost, http_address, kafka_door
@@ -77,12 +77,12 @@ class Supervisor:
             credentials = Credentials.of_node(settings.security, settings.node_id, permissive=settings.permissive)
         self._credentials = credentials
         self._context: Context | None = None
-        self._server: Server | SecureServer
+        self._server: Server | MessageServer
         if credentials is None:
             self._context = Context()
             self._server = Server(self._context, *settings.listen, limits.NODE_FRAME_BYTES_MAX)
         else:
-            self._server = SecureServer(*settings.listen, credentials)
+            self._server = MessageServer(*settings.listen, credentials)
         self._door = NativeDoor(self._server, settings.node_id, lambda: self._membership.cluster_id)
         self._logins = NativeLogins(settings.access, settings.node_id, self._door)
         self._dispatch = Dispatch(

@@ -25,9 +25,9 @@ from raftlog.errors import ErrorCode
 from raftlog.machine.host import Host
 from raftlog.network import (
     LocalServer,
+    MessageServer,
     MessageStream,
     Poller,
-    SecureServer,
     give_freed_memory_back,
 )
 from raftlog.node import channel as ch
@@ -83,7 +83,7 @@ class Worker:
         credentials = config.secured.credentials(config.node_id) if config.secured else None
         self._poller = Poller()
         ports, host = range(*config.ports) if config.ports else None, config.host
-        self._server = SecureServer(host, ports, credentials)
+        self._server = MessageServer(host, ports, credentials)
         self._peers = Peers(self._poller, host, self._boot_id, ports, credentials)
         self._door = NativeDoor(self._server, config.node_id, lambda: config.cluster_id)
         self._inner = InnerDoor(self._boot_id, self._poller)

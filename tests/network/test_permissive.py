@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 import raftlog.network.context as context_options
-import raftlog.network.secure_server as secure_server
-from raftlog.network import Context, Link, Poller, SecureLink, SecureServer, Server, StreamLink, StreamServer
+import raftlog.network.message_server as message_server
+from raftlog.network import Context, Link, MessageServer, Poller, SecureLink, Server, StreamLink, StreamServer
 from raftlog.network.zmtp import DEALER, GREETING, ROUTER, Zmtp
 from raftlog.security.credentials import Credentials
 from raftlog.types import Endpoint
@@ -39,13 +39,13 @@ class Ends(Turning):
         self._made = made
         self._context = Context()
         self.poller = Poller()
-        self.server: Server | SecureServer | None = None
+        self.server: Server | MessageServer | None = None
         self.link: Link | SecureLink | None = None
         self.answers: list[list[bytes]] = []
 
     def serve(self, mode: str, port: int | None = None) -> None:
         own = credentials(self._made, 1, mode)
-        self.server = Server(self._context, HOST, port) if own is None else SecureServer(HOST, port, own)
+        self.server = Server(self._context, HOST, port) if own is None else MessageServer(HOST, port, own)
         self.poller.register(self.server)
 
     def connect(self, mode: str, *, once: bool = False) -> None:
@@ -60,7 +60,7 @@ class Ends(Turning):
     @property
     def met(self) -> list[str]:
         """Whom the server knows; "" of a plain one."""
-        assert isinstance(self.server, SecureServer)
+        assert isinstance(self.server, MessageServer)
         return [client.principal for client in self.server.connections.clients.values()]
 
     def turn(self) -> None:
@@ -136,7 +136,7 @@ def test_a_plain_end_gets_nothing_from_one_that_demands_tls(ends: Ends) -> None:
     ends.serve(REQUIRED)
     ends.connect(PLAIN)
     server = ends.server
-    assert isinstance(server, SecureServer)
+    assert isinstance(server, MessageServer)
     ends.until(lambda: server.connections.refusals.ended)
     assert ends.met == [] and server.connections.refusals.last.endswith("it does not speak TLS")
 
@@ -179,9 +179,9 @@ def test_a_plain_client_that_does_not_log_in_is_ended_where_all_have_to(
     ends.serve(PERMISSIVE)
     ends.connect(PLAIN)
     link, server = ends.link, ends.server
-    assert link is not None and isinstance(server, SecureServer)
+    assert link is not None and isinstance(server, MessageServer)
     ends.until(lambda: ends.met == [""])
-    monkeypatch.setattr(secure_server, "LOGIN_S", 0.0)
+    monkeypatch.setattr(message_server, "LOGIN_S", 0.0)
     known = set(server.connections.clients)
     server.connections.demand_login(lambda identity: identity in known)
     server.due_s = time.monotonic()
@@ -209,7 +209,7 @@ def test_who_speaks_neither_is_ended(ends: Ends) -> None:
 def test_who_asks_without_end_and_takes_no_answer_holds_no_memory(ends: Ends) -> None:
     ends.serve(PERMISSIVE)
     server = ends.server
-    assert isinstance(server, SecureServer)
+    assert isinstance(server, MessageServer)
     pings = b"\x04\x0b\x04PING\0\x0aback" * 10_000
     with socket.create_connection((HOST, server.port)) as raw:
         raw.setblocking(False)

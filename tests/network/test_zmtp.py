@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import raftlog.network.context as context_module
 from raftlog.clock import monotonic_s
 from raftlog.limits import FRAME_BYTES_MAX, HANDSHAKE_S, LOGIN_S
-from raftlog.network import Context, Link, MessageStream, SecureServer
+from raftlog.network import Context, Link, MessageServer, MessageStream
 from raftlog.network.context import KEPT_FROM_BYTES
 from raftlog.network.refusals import HANDSHAKES, LOGIN, UNFINISHED
 from raftlog.network.zmtp import ROUTER, Zmtp
@@ -32,7 +32,7 @@ class End(Turning):
 
     def __init__(self) -> None:
         self.context = Context()
-        self.server = SecureServer("127.0.0.1", None)
+        self.server = MessageServer("127.0.0.1", None)
         self.raws: list[socket.socket] = []
         self.received: list[list[Any]] = []
 
@@ -186,7 +186,7 @@ def test_who_has_to_log_in_and_does_not_is_ended(end: End) -> None:
 
 
 def test_a_message_whose_end_does_not_come_is_bounded(end: End, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raftlog.network.secure_server._UNFINISHED_ONE_BYTES_MAX", 2_000_000)
+    monkeypatch.setattr("raftlog.network.message_server._UNFINISHED_ONE_BYTES_MAX", 2_000_000)
     raw = end.raw(GREETING + READY + b"\1\6header" + struct.pack(">BQ", 2, 9_000_000) + bytes(1_900_000))
     end.until(lambda: any(client.stream.rest_bytes > 1_800_000 for client in end.server._known.values()))
     raw.sendall(bytes(200_000))

@@ -20,8 +20,8 @@ from raftlog.limits import (
     REQUESTS_IN_FLIGHT_MAX,
     UNACKNOWLEDGED_BYTES_MAX,
 )
-from raftlog.network import SecureServer, Server
-from raftlog.network.secure_server import SecureClient
+from raftlog.network import MessageServer, Server
+from raftlog.network.message_server import MessageClient
 from raftlog.node.quota_memory import shared_throttles
 from raftlog.protocol import apis
 from raftlog.protocol.body import ResponseBody
@@ -50,7 +50,7 @@ _LOG_S = 10.0
 class NativeDoor:
     """The door of one ROUTER. `refused` counts what was answered with an error or dropped because it made no sense."""
 
-    def __init__(self, server: Server | SecureServer, node_id: int, cluster_id: Callable[[], str]) -> None:
+    def __init__(self, server: Server | MessageServer, node_id: int, cluster_id: Callable[[], str]) -> None:
         """`cluster_id` says which cluster this is; "" before it is formed."""
         self._server = server
         self._node_id = node_id
@@ -85,7 +85,7 @@ class NativeDoor:
         if connection is None:
             return Session(identity, door=self)  # gone already: nobody would end it
         session = self.sessions[identity] = Session(identity, str(Endpoint(*connection.place)), self)
-        if isinstance(connection, SecureClient) and connection.is_encrypted:
+        if isinstance(connection, MessageClient) and connection.is_encrypted:
             session.secure(connection.principal)
         return session
 

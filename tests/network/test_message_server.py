@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import raftlog.network.secure_server as secure_server
+import raftlog.network.message_server as message_server
 from raftlog.errors import ConfigError
-from raftlog.network import Poller, SecureLink, SecureServer
+from raftlog.network import MessageServer, Poller, SecureLink
 from raftlog.security.credentials import Credentials
 from raftlog.types import Endpoint
 from tests.network.turning import WAIT_S, Turning
@@ -32,7 +32,7 @@ class Ends(Turning):
 
     def __init__(self, credentials: Credentials, host: str = HOST) -> None:
         self.poller = Poller()
-        self.server = SecureServer(host, None, credentials)
+        self.server = MessageServer(host, None, credentials)
         self.poller.register(self.server)
         self.links: list[SecureLink] = []
         self.answers: list[list[bytes]] = []
@@ -182,7 +182,7 @@ def test_one_without_a_certificate_is_told_so(ends: Ends, made: Made) -> None:
 def test_handshakes_that_do_not_end_make_room_for_each_other_only(
     ends: Ends, alice: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secure_server, "STRANGERS_MAX", 8)
+    monkeypatch.setattr(message_server, "STRANGERS_MAX", 8)
     link = ends.link(alice)
     ends.until(lambda: link.connected)
     opened = [socket.create_connection(ends.endpoint) for _ in range(50)]
@@ -192,7 +192,7 @@ def test_handshakes_that_do_not_end_make_room_for_each_other_only(
     assert len(ends.server._strangers) == 8
     assert link.send([b"still here"])
     ends.until(lambda: ends.answers == [[b"still here"]])
-    monkeypatch.setattr(secure_server, "HANDSHAKE_S", 0.05)
+    monkeypatch.setattr(message_server, "HANDSHAKE_S", 0.05)
     ends.until(lambda: not ends.server._strangers)
     assert ends.principals == ["User:alice"]
     for each in opened:
@@ -200,7 +200,7 @@ def test_handshakes_that_do_not_end_make_room_for_each_other_only(
 
 
 def test_a_host_has_a_share_of_the_connections(ends: Ends, alice: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secure_server, "CONNECTIONS_PER_ADDRESS_MAX", 3)
+    monkeypatch.setattr(message_server, "CONNECTIONS_PER_ADDRESS_MAX", 3)
     link = ends.link(alice)
     ends.until(lambda: ends.principals)
     strangers = [socket.create_connection(ends.endpoint) for _ in range(3)]
@@ -217,7 +217,7 @@ def test_a_host_has_a_share_of_the_connections(ends: Ends, alice: Credentials, m
 def test_one_that_takes_none_of_its_answers_ends(
     ends: Ends, alice: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secure_server, "CLIENT_SILENT_S", 0.2)
+    monkeypatch.setattr(message_server, "CLIENT_SILENT_S", 0.2)
     link = ends.link(alice)
     ends.until(lambda: ends.principals)
     (identity,) = ends.server.connections.clients
@@ -257,4 +257,4 @@ def test_a_link_for_once_is_over(ends: Ends, alice: Credentials) -> None:
 
 def test_a_taken_port_is_an_error(ends: Ends, one: Credentials) -> None:
     with pytest.raises(ConfigError, match=f"port {ends.server.port} on 127.0.0.1 is in use"):
-        SecureServer(HOST, ends.server.port, one)
+        MessageServer(HOST, ends.server.port, one)

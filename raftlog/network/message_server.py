@@ -60,7 +60,7 @@ _UNFINISHED_ONE_BYTES_MAX = 2 * FRAME_BYTES_MAX  # a message is a header and a p
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class SecureClient:
+class MessageClient:
     """One connection. `principal`: whom its certificate names; "": it has shown none. `secure`: its TLS, if any."""
 
     __slots__ = ("begun_s", "identity", "place", "principal", "secure", "seen_bytes", "stream", "taken_s")
@@ -82,11 +82,11 @@ class SecureClient:
         return self.secure is not None and not self.secure.plain
 
 
-class SecureConnections:
+class MessageConnections:
     """Of one server. `refusals`: those that held too much, or were nobody."""
 
     def __init__(self) -> None:
-        self.clients: dict[bytes, SecureClient] = {}
+        self.clients: dict[bytes, MessageClient] = {}
         self.on_gone: Callable[[bytes], None] = lambda identity: None  # told of each that ended
         self.refusals = Refusals()
         self.is_known: Callable[[bytes], bool] | None = None
@@ -99,13 +99,13 @@ class SecureConnections:
                 client.begun_s = now_s
         self.is_known = is_known
 
-    def is_stranger(self, client: SecureClient, now_s: float) -> bool:
+    def is_stranger(self, client: MessageClient, now_s: float) -> bool:
         """It has had time to log in, and has not."""
         is_late = not client.is_encrypted and now_s - client.begun_s > LOGIN_S
         return is_late and self.is_known is not None and not self.is_known(client.identity)
 
 
-class SecureServer:
+class MessageServer:
     """Bound to `host` and the first free one of `ports` (None: any free port). Raises ConfigError as Server does.
 
     `socket` is the descriptor that becomes readable when something has come. Call `tick` when `due_s` has come.
@@ -114,19 +114,19 @@ class SecureServer:
     def __init__(self, host: str, ports: range | int | None, credentials: Credentials | None = None) -> None:
         self.host = host
         self.dropped = 0
-        self.connections = SecureConnections()
+        self.connections = MessageConnections()
         self._credentials = credentials
         self._listener = listen(host, range(ports, ports + 1) if isinstance(ports, int) else ports)
         self.port: int = self._listener.getsockname()[1]
         self._readiness = Readiness()
         self._readiness.add(self._listener.fileno())
         self.socket = self._readiness.fileno()
-        self._strangers: dict[int, SecureClient] = {}  # by descriptor, in the order in which they came
-        self._known: dict[int, SecureClient] = {}
+        self._strangers: dict[int, MessageClient] = {}  # by descriptor, in the order in which they came
+        self._known: dict[int, MessageClient] = {}
         self._by_host: Counter[str] = Counter()  # how many of both
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._connections_max = max(1, min(CONNECTIONS_MAX, limit - SPARE_DESCRIPTORS))
-        self._behind: dict[SecureClient, None] = {}  # those for which something waits
+        self._behind: dict[MessageClient, None] = {}  # those for which something waits
         self._arrived: deque[Frames] = deque()
         self._numbers = itertools.count(1)
         self.due_s = NEVER_S  # as long as there is no connection
@@ -154,7 +154,7 @@ class SecureServer:
             if client.secure is None or client.secure.established or self._shake(client, client.secure):
                 self._read(client, events)
 
-    def _read(self, client: SecureClient, events: int) -> None:
+    def _read(self, client: MessageClient, events: int) -> None:
         stream, identity = client.stream, client.identity
         if events & select.EPOLLOUT:
             self._flush(client)
@@ -194,7 +194,7 @@ class SecureServer:
             self._readiness.add(connected.fileno())
             identity = next(self._numbers).to_bytes(8, "big")
             secure, stream = self._stages(connected)
-            self._strangers[connected.fileno()] = SecureClient(identity, address[:2], secure, stream, monotonic_s())
+            self._strangers[connected.fileno()] = MessageClient(identity, address[:2], secure, stream, monotonic_s())
             self.due_s = min(self.due_s, monotonic_s() + TICK_S)
             self._by_host[host] += 1
 
@@ -214,7 +214,7 @@ class SecureServer:
         )
         return secure, MessageStream(secure, self._readiness.watch)
 
-    def _shake(self, client: SecureClient, secure: SecureSocket) -> bool:
+    def _shake(self, client: MessageClient, secure: SecureSocket) -> bool:
         try:
             if not secure.shake():
                 return False
@@ -233,7 +233,7 @@ class SecureServer:
         self._admit(client)
         return True
 
-    def _admit(self, client: SecureClient) -> None:
+    def _admit(self, client: MessageClient) -> None:
         descriptor = client.stream.fileno()
         del self._strangers[descriptor]
         self._known[descriptor] = client
@@ -257,7 +257,7 @@ class SecureServer:
         self._flush(client)
         return not stream.closed
 
-    def _makes_room(self, client: SecureClient, size: int) -> bool:
+    def _makes_room(self, client: MessageClient, size: int) -> bool:
         """A large answer is refused; who does not even take small ones ends."""
         if size <= _LARGE_BYTES and client.stream.out_bytes > CLIENT_WAITING_BYTES_MAX + _LARGE_BYTES:
             self._refuse(client, ANSWERS, "it does not take its answers")
@@ -266,7 +266,7 @@ class SecureServer:
     def _waiting_bytes(self) -> int:
         return sum(client.stream.out_bytes for client in self._behind)
 
-    def _flush(self, client: SecureClient) -> None:
+    def _flush(self, client: MessageClient) -> None:
         stream = client.stream
         stream.flush()
         if stream.closed:
@@ -311,14 +311,14 @@ class SecureServer:
             total -= size
 
     # --- ends ----------------------------------------------------------------------------------------
-    def _refuse(self, client: SecureClient, reason: str, why: str) -> None:
+    def _refuse(self, client: MessageClient, reason: str, why: str) -> None:
         self._count(reason, client.place[0], why)
         self._end(client)
 
     def _count(self, reason: str, host: str, why: str) -> None:
         self.connections.refusals.add(reason, host, why)
 
-    def _end(self, client: SecureClient) -> None:
+    def _end(self, client: MessageClient) -> None:
         descriptor = client.stream.fileno()
         if descriptor < 0:
             return
