@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from raftlog import Admin, NewTopic
 from tests.conftest import ClusterFactory
 from tests.node.started import free_port, started
 from tests.patience import WAIT_S
@@ -83,6 +84,32 @@ def test_the_commands_and_the_program_of_the_readme_run(fresh_cluster: ClusterFa
     assert "three plums" in done.stdout
 
 
+def test_the_node_of_the_readme_comes_and_goes(fresh_cluster: ClusterFactory, tmp_path: Path) -> None:
+    cluster = fresh_cluster(nodes=3)
+    with Admin(cluster.bootstrap) as admin:
+        admin.create_topics([NewTopic(name="orders", partitions=6, replication_factor=3)])
+    (block,) = _blocks("shell")
+    start, *others = block.splitlines()
+    first = cluster.bootstrap.partition(",")[0]
+    arguments = shlex.split(start.replace(ADDRESS, first))
+    assert arguments[:3] == ["raftlog", "node", "start"] and f"1@{first}" in arguments
+    listen = f"127.0.0.1:{free_port()}"
+    with started(tmp_path, *arguments[3:], "--listen", listen) as node:
+        node.ready()
+        for line in others:
+            asks = "" if "remove" in line else " --yes"
+            command = ["bash", "-euc", line + asks]
+            done = subprocess.run(
+                command, env=_environment(cluster.bootstrap), capture_output=True, text=True, timeout=120, check=False
+            )
+            assert done.returncode == 0, line + done.stdout + done.stderr
+            if "balance" in line:
+                with Admin(cluster.bootstrap) as admin:
+                    (topic,) = admin.describe_topics(["orders"])
+                assert any(4 in partition.replicas for partition in topic.partitions)
+        node.process.wait(WAIT_S)  # a node that was removed ends
+
+
 def test_every_option_that_the_pages_name_exists() -> None:
     """`raftlog NOUN VERB --option …` anywhere in the pages is looked up in that command's help."""
     wrong = []
@@ -102,7 +129,7 @@ def test_every_option_that_the_pages_name_exists() -> None:
 
 def _command_lines(page: str) -> list[str]:
     """Between backticks, in an indented line, or in a shell block."""
-    shell = re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S)
+    shell = re.findall(r"^```sh(?:ell)?\n(.*?)^```$", page, re.M | re.S)
     lines = re.findall(r"^    (raftlog [a-z].*)$|`(raftlog [a-z][^`\n]*)`", page, re.M)
     return [a or b for a, b in lines] + re.findall(r"^(raftlog .*)$", "".join(shell), re.M)
 
