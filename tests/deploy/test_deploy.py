@@ -42,7 +42,7 @@ def _dashboard_queries() -> list[str]:
 
 def _written_queries() -> list[str]:
     page = (ROOT / "docs" / "operations.md").read_text().partition("What people ask of Prometheus first")[2]
-    return re.findall(r"^\| [a-z ]+ \| `(.+)` \|$", page.partition("\n## ")[0], re.M)
+    return re.findall(r"^\| [a-z ]+ \| `(.+)` \|$", page.partition("\n#")[0], re.M)
 
 
 def test_alerts_and_dashboard_and_docs_speak_of_metrics_that_there_are() -> None:
